@@ -1,0 +1,32 @@
+"""Simulation of one task on two backends: C MuJoCo's threads and MJX."""
+
+from jgps.simulation.conditions import Conditions, check_conditions, condition_models
+from jgps.simulation.layout import StateLayout, load_model
+from jgps.simulation.rollout import (
+    BACKENDS,
+    Backend,
+    Policy,
+    Sampler,
+    SimulationRollouts,
+    System,
+    make_sampler,
+    num_threads,
+    resolve_backend,
+)
+
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "Conditions",
+    "Policy",
+    "Sampler",
+    "SimulationRollouts",
+    "StateLayout",
+    "System",
+    "check_conditions",
+    "condition_models",
+    "load_model",
+    "make_sampler",
+    "num_threads",
+    "resolve_backend",
+]

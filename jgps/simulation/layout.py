@@ -1,0 +1,235 @@
+"""Which quantities of a MuJoCo model make up the state vector x.
+
+Entries are strings, `"kind"` or `"kind:name"`:
+
+| entry | numbers | unit |
+| --- | --- | --- |
+| `qpos`, `qpos:joint` | hinge and slide: 1; ball: 6; free: 3 + 6 | rad, m |
+| `qvel`, `qvel:joint` | hinge and slide: 1; ball: 3; free: 3 + 3 | rad/s, m/s |
+| `site_pos:site`, `site_vel:site` | 3, world frame | m, m/s |
+| `body_pos:body` | 3, world frame | m |
+| `body_rot:body` | 6, see below | - |
+| `body_vel:body` | 3 linear + 3 angular, world frame | m/s, rad/s |
+| `sensor:sensor` | the sensor's dimension | its own |
+
+Orientations enter as the first two columns of the rotation matrix (6 numbers). Unlike a quaternion this is
+continuous and unique, so that a linear-Gaussian model of nearby orientations is well defined
+(Zhou et al. 2019, "On the continuity of rotation representations in neural networks").
+"""
+
+import dataclasses
+import os
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+
+_SENSORS = {
+    # kind: (object type, kinds of sensors that together make the entry)
+    "site_pos": ("site", ("FRAMEPOS",)),
+    "site_vel": ("site", ("FRAMELINVEL",)),
+    "body_pos": ("body", ("FRAMEPOS",)),
+    "body_rot": ("body", ("FRAMEXAXIS", "FRAMEYAXIS")),
+    "body_vel": ("body", ("FRAMELINVEL", "FRAMEANGVEL")),
+}
+_KINDS = ("qpos", "qvel", *_SENSORS, "sensor")
+_OBJECT = {"site": mujoco.mjtObj.mjOBJ_SITE, "body": mujoco.mjtObj.mjOBJ_XBODY}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StateLayout:
+    """Where every entry lies in x, and how x is put together from simulator arrays."""
+
+    slices: Mapping[str, slice]  # entry -> its place in x
+    size: int  # dX
+    index: np.ndarray  # [dX] into [qpos, qvel, sensordata, rotations of the quaternions]
+    quaternions: np.ndarray  # [Q] qpos addresses of quaternions
+    positions: np.ndarray  # entries of x that are hinge or slide positions
+    velocities: np.ndarray  # entries of x that are the velocities of the same joints, in the same order
+    uses_sensors: bool
+
+    def __getitem__(self, entry: str) -> slice:
+        if entry not in self.slices:
+            raise ValueError(
+                f"state entry {entry!r} is not in the state; entries: {', '.join(self.slices)}"
+            )
+        return self.slices[entry]
+
+    def state(self, qpos: Any, qvel: Any, sensordata: Any, xp: types.ModuleType = np) -> Any:
+        """Puts x [..., dX] together; `xp` is numpy or jax.numpy."""
+        parts = [qpos, qvel, sensordata]
+        for address in self.quaternions:
+            parts.append(_first_two_columns(qpos[..., address : address + 4], xp))
+        return xp.concatenate(parts, axis=-1)[..., self.index]
+
+
+def _first_two_columns(quat: Any, xp: types.ModuleType) -> Any:
+    """Columns x and y of the rotation matrix of a quaternion (w, x, y, z): [..., 4] -> [..., 6]."""
+    w, x, y, z = (quat[..., i] for i in range(4))
+    columns = (
+        w * w + x * x - y * y - z * z,
+        2 * (x * y + w * z),
+        2 * (x * z - w * y),
+        2 * (x * y - w * z),
+        w * w - x * x + y * y - z * z,
+        2 * (y * z + w * x),
+    )
+    return xp.stack(columns, axis=-1)
+
+
+def load_model(
+    source: str | os.PathLike | mujoco.MjSpec, entries: Sequence[str]
+) -> tuple[mujoco.MjModel, StateLayout]:
+    """Compiles a model together with the sensors that the state needs.
+
+    Args:
+      source: path of an MJCF file, MJCF text, or a MuJoCo spec (which gains sensors).
+      entries: state entries, see above, in the order in which they make up x.
+
+    Raises:
+      ValueError: if the model does not parse, has no actuator, or lacks a named object.
+    """
+    spec = _parse(source)
+    kinds = [_split(spec, entry) for entry in entries]
+    if len(set(entries)) != len(entries) or not entries:
+        raise ValueError(f"state entries have to be distinct and at least one; got {list(entries)}")
+    for kind, name in kinds:
+        if kind in _SENSORS:
+            _add_sensors(spec, kind, name)
+    try:
+        model = spec.compile()
+    except (ValueError, mujoco.FatalError) as error:
+        raise ValueError(f"the model does not compile: {_one_line(error)}") from None
+    if model.nu == 0:
+        raise ValueError("the model has no actuator; add an <actuator> for every controlled joint")
+    # A diverging simulation has to be seen, not silently put back to its start.
+    model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+    return model, _layout(model, entries, kinds)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _parse(source: str | os.PathLike | mujoco.MjSpec) -> mujoco.MjSpec:
+    if isinstance(source, mujoco.MjSpec):
+        return source
+    text = os.fspath(source)
+    try:
+        if text.lstrip().startswith("<"):
+            return mujoco.MjSpec.from_string(text)
+        if not Path(text).is_file():
+            raise ValueError(f"model file {text!r} does not exist")
+        return mujoco.MjSpec.from_file(text)
+    except (ValueError, mujoco.FatalError) as error:
+        message = _one_line(error)
+        if "does not exist" in message and message.startswith("model file"):
+            raise
+        raise ValueError(f"the MJCF does not parse: {message}") from None
+
+
+def _split(spec: mujoco.MjSpec, entry: str) -> tuple[str, str]:
+    kind, _, name = entry.partition(":")
+    if kind not in _KINDS:
+        raise ValueError(f"unknown state entry {entry!r}; kinds: {', '.join(_KINDS)}")
+    if kind in ("qpos", "qvel"):
+        kind_of_object, available = "joint", [joint.name for joint in spec.joints]
+        if not name:
+            return kind, name
+    elif kind == "sensor":
+        kind_of_object, available = "sensor", [sensor.name for sensor in spec.sensors]
+    else:
+        kind_of_object = _SENSORS[kind][0]
+        objects = spec.sites if kind_of_object == "site" else spec.bodies
+        available = [each.name for each in objects]
+    if not name or name not in available:
+        listed = ", ".join(each for each in available if each) or "none with a name"
+        raise ValueError(
+            f"state entry {entry!r}: the model has no {kind_of_object} {name!r}; it has: {listed}"
+        )
+    return kind, name
+
+
+def _sensor_name(kind: str, sensor: str, name: str) -> str:
+    return f"jgps/{kind}/{sensor}/{name}"
+
+
+def _add_sensors(spec: mujoco.MjSpec, kind: str, name: str) -> None:
+    kind_of_object, sensors = _SENSORS[kind]
+    present = {sensor.name for sensor in spec.sensors}
+    for sensor in sensors:
+        sensor_name = _sensor_name(kind, sensor, name)
+        if sensor_name not in present:
+            spec.add_sensor(
+                name=sensor_name,
+                type=getattr(mujoco.mjtSensor, f"mjSENS_{sensor}"),
+                objtype=_OBJECT[kind_of_object],
+                objname=name,
+            )
+
+
+def _layout(
+    model: mujoco.MjModel, entries: Sequence[str], kinds: Sequence[tuple[str, str]]
+) -> StateLayout:
+    free, ball = mujoco.mjtJoint.mjJNT_FREE, mujoco.mjtJoint.mjJNT_BALL
+    quaternions = [
+        int(model.jnt_qposadr[j]) + (3 if model.jnt_type[j] == free else 0)
+        for j in range(model.njnt)
+        if model.jnt_type[j] in (free, ball)
+    ]
+    offset_sensors = model.nq + model.nv
+    offset_rotations = offset_sensors + model.nsensordata
+
+    def joint_index(kind: str, joint: int) -> list[int]:
+        joint_type = model.jnt_type[joint]
+        if kind == "qvel":
+            size = {free: 6, ball: 3}.get(joint_type, 1)
+            start = model.nq + int(model.jnt_dofadr[joint])
+            return list(range(start, start + size))
+        start = int(model.jnt_qposadr[joint])
+        if joint_type not in (free, ball):
+            return [start]
+        positions = [start, start + 1, start + 2] if joint_type == free else []
+        rotation = offset_rotations + 6 * quaternions.index(start + len(positions))
+        return positions + list(range(rotation, rotation + 6))
+
+    def sensor_index(sensor_name: str) -> list[int]:
+        sensor = model.sensor(sensor_name).id
+        start = offset_sensors + int(model.sensor_adr[sensor])
+        return list(range(start, start + int(model.sensor_dim[sensor])))
+
+    index: list[int] = []
+    slices: dict[str, slice] = {}
+    for entry, (kind, name) in zip(entries, kinds, strict=True):
+        start = len(index)
+        if kind in ("qpos", "qvel"):
+            joints = [model.joint(name).id] if name else range(model.njnt)
+            for joint in joints:
+                index += joint_index(kind, joint)
+        elif kind == "sensor":
+            index += sensor_index(name)
+        else:
+            for sensor in _SENSORS[kind][1]:
+                index += sensor_index(_sensor_name(kind, sensor, name))
+        slices[entry] = slice(start, len(index))
+
+    pairs = []
+    for joint in range(model.njnt):
+        if model.jnt_type[joint] in (free, ball):
+            continue
+        position = int(model.jnt_qposadr[joint])
+        velocity = model.nq + int(model.jnt_dofadr[joint])
+        if position in index and velocity in index:
+            pairs.append((index.index(position), index.index(velocity)))
+    return StateLayout(
+        slices=types.MappingProxyType(slices),
+        size=len(index),
+        index=np.asarray(index, np.int32),
+        quaternions=np.asarray(quaternions, np.int32),
+        positions=np.asarray([p for p, _ in pairs], np.int32),
+        velocities=np.asarray([v for _, v in pairs], np.int32),
+        uses_sensors=any(kind not in ("qpos", "qvel") for kind, _ in kinds),
+    )
