@@ -1,0 +1,53 @@
+# `make demo` and `make test` need nothing but Python 3.11 or newer: each first sets up .venv.
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# The first Python on this machine that is new enough; `make PYTHON=...` overrides it.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+# Extras to install: `make demo EXTRAS=dev,cuda13` on a machine with an NVIDIA GPU.
+EXTRAS ?= dev
+DEMO := runs/demo
+PYTEST_ARGS ?=
+
+.PHONY: help demo test lint bench format setup clean
+
+help:
+	@echo "make demo   train, draw and film peg insertion (results in $(DEMO))"
+	@echo "make test   run the tests"
+	@echo "make lint   formatting, lint and types"
+	@echo "make bench  measure the speed on this machine"
+	@echo "make format rewrite the code in the project's format"
+
+demo: $(STAMP)
+	$(BIN)/jgps train peg_insertion --algorithm trajopt --iterations 12 --out $(DEMO) --overwrite
+	@echo
+	@echo "figures: $(CURDIR)/$(DEMO)/figures"
+	@echo "videos:  $(CURDIR)/$(DEMO)/videos"
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pre-commit run --all-files --show-diff-on-failure
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	$(BIN)/jgps bench
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "jgps needs Python 3.11 or newer: install it, or name it as in" \
+		"make PYTHON=/path/to/python3.12"; exit 1; }
+	@echo "setting up $(VENV) with $(PYTHON): a few minutes, only this once"
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .jax_cache .pytest_cache .ruff_cache
