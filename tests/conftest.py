@@ -1,0 +1,46 @@
+"""Fixtures and settings that all tests share; every test seeds itself."""
+
+import os
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+# Programs compiled by an earlier run are reused, also by a command line that a test starts, which is
+# why this goes through the environment as well. It changes how long tests take, nothing else.
+CACHE_SETTINGS = {
+    "jax_compilation_cache_dir": str(pathlib.Path(__file__).parents[1] / ".jax_cache"),
+    "jax_persistent_cache_min_compile_time_secs": "0",
+    "jax_persistent_cache_min_entry_size_bytes": "-1",
+}
+for name, value in CACHE_SETTINGS.items():
+    value = os.environ.setdefault(name.upper(), value)
+    jax.config.update(name, value if name.endswith("dir") else int(value))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips tests marked `gpu` on a machine without an accelerator."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked and jax.default_backend() == "cpu":
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="JAX has no accelerator on this machine"))
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """The key of seed 0."""
+    return jax.random.key(0)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """NumPy's generator of seed 0."""
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def x64():
+    """Enables float64 inside one test."""
+    with jax.enable_x64(True):
+        yield

@@ -1,0 +1,120 @@
+"""The house of docs/architecture.md: imports point only downwards, files stay short."""
+
+import ast
+import pathlib
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parents[1] / "jgps"
+FILES = sorted(PACKAGE.rglob("*.py"))
+LEVELS = [
+    ("core",),
+    ("dynamics", "costs", "controllers"),
+    ("simulation", "rendering"),
+    ("tasks",),
+    ("algorithms",),
+    ("training",),
+    ("app",),
+    ("jgps",),  # the package's own __init__.py, which may import all rooms
+]
+LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+MAX_LINES = 420
+
+
+def room_of(module: str) -> str:
+    """`jgps.core.lqr` -> `core`; the package itself is `jgps`."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else parts[0]
+
+
+def module_of(path: pathlib.Path) -> str:
+    """The dotted name of a file of the package; of the package itself for an `__init__.py`."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(source: str, module: str, is_package: bool) -> list[tuple[int, str]]:
+    """Line and absolute dotted name of everything of jgps that `source` imports, at any depth."""
+    package = module if is_package else module.rpartition(".")[0]
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                anchor = parts[: len(parts) - node.level + 1]
+                base = ".".join([*anchor, base] if base else anchor)
+            # `from jgps import core` names a room only in what it imports.
+            names = [f"jgps.{a.name}" if a.name in LEVEL else "jgps" for a in node.names]
+            found += [(node.lineno, name) for name in (names if base == "jgps" else [base])]
+    return [(line, name) for line, name in found if name.split(".")[0] == "jgps"]
+
+
+def violations(source: str, module: str, is_package: bool = False) -> list[str]:
+    """One sentence per import that points upwards, sideways or to a room that is not on the map."""
+    here = room_of(module)
+    wrong = []
+    for line, target in imported_modules(source, module, is_package):
+        there = room_of(target)
+        if there not in LEVEL:
+            wrong.append(f"{module}:{line} imports {target}: no such room")
+        elif here != there and LEVEL[there] >= LEVEL[here]:
+            direction = "upwards" if LEVEL[there] > LEVEL[here] else "sideways"
+            wrong.append(f"{module}:{line} imports {target}: {direction}")
+    return wrong
+
+
+@pytest.mark.parametrize("path", FILES, ids=[module_of(path) for path in FILES])
+def test_imports_point_down(path: pathlib.Path):
+    module = module_of(path)
+    assert room_of(module) in LEVEL, f"{path} is in a room that docs/architecture.md does not have"
+    assert violations(path.read_text(), module, path.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=[module_of(path) for path in FILES])
+def test_files_stay_short(path: pathlib.Path):
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+def test_every_room_exists():
+    rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert rooms == set(LEVEL) - {"jgps"}
+
+
+@pytest.mark.parametrize(
+    ("source", "module", "expected"),
+    [
+        ("import jgps.dynamics.fit", "jgps.core.lqr", "upwards"),
+        ("from jgps import training", "jgps.tasks.registry", "upwards"),
+        ("from jgps.costs import ramp", "jgps.dynamics.fit", "sideways"),
+        ("from ..rendering import raycast", "jgps.simulation.mjx", "sideways"),
+        ("from .. import app", "jgps.core.lqr", "upwards"),
+        ("import jgps", "jgps.app.cli", "upwards"),
+        ("from jgps import __version__", "jgps.app.cli", "upwards"),
+        ("def f():\n    from jgps.app import cli", "jgps.core.lqr", "upwards"),
+        ("import jgps.utils", "jgps.core.lqr", "no such room"),
+    ],
+)
+def test_a_wrong_import_is_found(source: str, module: str, expected: str):
+    (sentence,) = violations(source, module)
+    assert expected in sentence
+
+
+@pytest.mark.parametrize(
+    ("source", "module"),
+    [
+        ("import jax\nfrom jgps.core import lqr", "jgps.dynamics.fit"),
+        ("from jgps import core", "jgps.costs.terms"),
+        ("from . import types\nfrom .linalg import cholesky", "jgps.core.lqr"),
+        ("from ..simulation import native", "jgps.tasks.task"),
+    ],
+)
+def test_a_right_import_passes(source: str, module: str):
+    assert violations(source, module) == []
+
+
+def test_relative_import_in_a_room_s_init_stays_in_the_room():
+    assert violations("from .lqr import backward", "jgps.core", is_package=True) == []
+    assert violations("from ..app import cli", "jgps.core", is_package=True) != []
