@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-# Programs compiled by an earlier run are reused, also by a command line that a test starts, which is
-# why this goes through the environment as well. It changes how long tests take, nothing else.
+# Programs compiled by an earlier run are reused. This goes through the environment as well, for the
+# command lines that tests start. It changes how long tests take, nothing else.
 CACHE_SETTINGS = {
     "jax_compilation_cache_dir": str(pathlib.Path(__file__).parents[1] / ".jax_cache"),
     "jax_persistent_cache_min_compile_time_secs": "0",
