@@ -1,0 +1,114 @@
+"""Pinhole cameras in MuJoCo's convention: x right, y up, looking along -z."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+
+class CameraPose(NamedTuple):
+    """Where a camera is; what the ray caster reads."""
+
+    position: jax.Array  # [..., 3] metres, world frame
+    rotation: jax.Array  # [..., 3, 3] columns are the camera's right, up and backward axes
+    fovy: jax.Array  # [...] vertical field of view, degrees
+
+
+@dataclass(frozen=True, kw_only=True)
+class Camera:
+    """A free camera that looks at a point, as in MuJoCo's viewer.
+
+    Attributes:
+      lookat: point in the middle of the image, metres.
+      distance: from `lookat`, metres, positive.
+      azimuth: heading of the view direction about world z, degrees; 90 looks along +y.
+      elevation: degrees in [-90, 90], negative looks down.
+      fovy: vertical field of view, degrees, in (0, 180).
+    """
+
+    lookat: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    distance: float = 2.0
+    azimuth: float = 135.0
+    elevation: float = -25.0
+    fovy: float = 45.0
+
+    def __post_init__(self):
+        if len(self.lookat) != 3 or not all(math.isfinite(v) for v in self.lookat):
+            raise ValueError(f"Camera.lookat = {self.lookat}: give three finite coordinates.")
+        if not (math.isfinite(self.distance) and self.distance > 0):
+            raise ValueError(
+                f"Camera.distance = {self.distance}: give a positive length in metres."
+            )
+        if not math.isfinite(self.azimuth):
+            raise ValueError(f"Camera.azimuth = {self.azimuth}: give a finite angle in degrees.")
+        if not -90 <= self.elevation <= 90:
+            raise ValueError(f"Camera.elevation = {self.elevation}: must be in [-90, 90] degrees.")
+        if not 0 < self.fovy < 180:
+            raise ValueError(f"Camera.fovy = {self.fovy}: must be in (0, 180) degrees.")
+
+
+def framing(model: mujoco.MjModel, *, azimuth: float = 135.0, elevation: float = -25.0) -> Camera:
+    """A free camera that shows the whole model, from its compiled centre and extent."""
+    center = model.stat.center
+    return Camera(
+        lookat=(float(center[0]), float(center[1]), float(center[2])),
+        distance=1.5 * float(model.stat.extent),
+        azimuth=azimuth,
+        elevation=elevation,
+        fovy=float(model.vis.global_.fovy),
+    )
+
+
+def free_pose(camera: Camera) -> CameraPose:
+    """Pose of a free camera, float64 NumPy leaves without batch axes."""
+    azimuth, elevation = math.radians(camera.azimuth), math.radians(camera.elevation)
+    ca, sa, ce, se = math.cos(azimuth), math.sin(azimuth), math.cos(elevation), math.sin(elevation)
+    forward = np.array([ce * ca, ce * sa, se])
+    up = np.array([-se * ca, -se * sa, ce])
+    right = np.cross(forward, up)
+    return CameraPose(
+        position=np.asarray(camera.lookat) - camera.distance * forward,  # pyright: ignore
+        rotation=np.stack([right, up, -forward], axis=-1),  # pyright: ignore
+        fovy=np.asarray(camera.fovy),  # pyright: ignore
+    )
+
+
+def camera_id(model: mujoco.MjModel, camera: str | int) -> int:
+    """Id of a model camera.
+
+    Raises:
+      ValueError: no such camera, or one that is not a plain pinhole.
+    """
+    names = [model.camera(i).name for i in range(model.ncam)]
+    index = names.index(camera) if camera in names else camera
+    if not isinstance(index, (int, np.integer)) or not 0 <= index < model.ncam:
+        known = ", ".join(repr(n) if n else str(i) for i, n in enumerate(names)) or "none"
+        raise ValueError(
+            f"The model has no camera {camera!r}; its cameras: {known}. "
+            "Pass one of them, a Camera(...), or None to frame the model."
+        )
+    if model.cam_projection[index] != mujoco.mjtProjection.mjPROJ_PERSPECTIVE:
+        raise ValueError(f"Camera {camera!r} is orthographic; only perspective cameras are drawn.")
+    if model.cam_sensorsize[index].all() and model.cam_intrinsic[index, 2:].any():
+        raise ValueError(
+            f"Camera {camera!r} has a principal point off the image centre, which is not drawn; "
+            "set principal to 0 0 or give fovy."
+        )
+    return int(index)
+
+
+def pixel_grid(width: int, height: int, dtype) -> jax.Array:
+    """Pixel centres [2, height * width], row by row from the top left.
+
+    Units are half image heights: y spans [-1, 1] upwards, x spans the aspect ratio.
+    """
+    x = (2 * jnp.arange(width, dtype=dtype) + 1 - width) / height
+    y = (height - 1 - 2 * jnp.arange(height, dtype=dtype)) / height
+    x, y = jnp.meshgrid(x, y)
+    return jnp.stack([x.ravel(), y.ravel()]).astype(dtype)

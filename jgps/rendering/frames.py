@@ -1,0 +1,111 @@
+"""From joint positions to pictures in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from jgps.rendering.camera import Camera, CameraPose, camera_id, framing, free_pose
+from jgps.rendering.cast import RenderConfig, raycast
+from jgps.rendering.scene import make_scene
+
+_PIXELS_AT_ONCE = 2**21  # images are drawn, converted and copied out in groups of this many pixels
+
+
+def render(
+    model: mujoco.MjModel,
+    qpos: np.ndarray | jax.Array,
+    camera: Camera | str | int | None = None,
+    *,
+    width: int = 320,
+    height: int = 240,
+    config: RenderConfig = RenderConfig(shadows=4, supersample=2),
+    geom_groups: Sequence[int] = (0, 1, 2),
+) -> np.ndarray:
+    """Draws a model in given joint positions, without OpenGL.
+
+    Args:
+      model: compiled model; geom colours, camera and sky are its own.
+      qpos: joint positions, [..., nq].
+      camera: name or id of a camera of the model, a free `Camera`, or None for a view of all of it.
+      width, height: of each image, pixels.
+      config: quality; `RenderConfig()` is the fastest.
+      geom_groups: geom groups to draw.
+
+    Returns:
+      uint8 images, [..., height, width, 3].
+
+    Raises:
+      ValueError: wrong shape of `qpos`, non-finite positions, an unknown camera, or a visible geom
+        that is not a primitive.
+    """
+    qpos = np.asarray(qpos, np.float64)
+    if qpos.ndim < 1 or qpos.shape[-1] != model.nq:
+        raise ValueError(f"qpos has shape {qpos.shape}; this model needs [..., {model.nq}].")
+    lead, frames = qpos.shape[:-1], qpos.reshape(-1, model.nq)
+    finite = np.isfinite(frames).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"qpos of frame {int(np.argmin(finite))} of {len(frames)} is not finite; "
+            "leave invalid rollouts out."
+        )
+    scene = make_scene(model, geom_groups=geom_groups)
+    xpos, xmat, pose = scene_poses(model, frames, camera)
+    images = np.empty((len(frames), height, width, 3), np.uint8)
+    group = max(1, min(len(frames), _PIXELS_AT_ONCE // (width * height)))
+    for start in range(0, len(frames), group):
+        # The last group repeats its last frame, so that every group has one shape.
+        index = np.minimum(np.arange(start, start + group), len(frames) - 1)
+        part = _draw(
+            scene,
+            *jax.tree.map(lambda a: jnp.asarray(a[index], jnp.float32), (xpos, xmat, pose)),  # noqa: B023
+            width=width,
+            height=height,
+            config=config,
+        )
+        images[start : start + group] = part[: len(frames) - start]
+    return images.reshape(*lead, height, width, 3)
+
+
+def scene_poses(
+    model: mujoco.MjModel, qpos: np.ndarray, camera: Camera | str | int | None = None
+) -> tuple[np.ndarray, np.ndarray, CameraPose]:
+    """Geom and camera poses of every frame, by MuJoCo's own kinematics.
+
+    Args:
+      qpos: [M, nq].
+      camera: as in `render`.
+
+    Returns:
+      geom positions [M, G, 3], rotations [M, G, 3, 3], and camera poses with a leading axis M.
+    """
+    count = len(qpos)
+    free = framing(model) if camera is None else camera if isinstance(camera, Camera) else None
+    index = -1 if free else camera_id(model, camera)  # pyright: ignore[reportArgumentType]
+    xpos, xmat = np.empty((count, model.ngeom, 3)), np.empty((count, model.ngeom, 9))
+    eye, axes = np.empty((count, 3)), np.empty((count, 9))
+    data = mujoco.MjData(model)
+    for i, frame in enumerate(qpos):
+        data.qpos[:] = frame
+        mujoco.mj_kinematics(model, data)
+        xpos[i], xmat[i] = data.geom_xpos, data.geom_xmat
+        if free is None:
+            mujoco.mj_comPos(model, data)  # tracking cameras follow centres of mass
+            mujoco.mj_camlight(model, data)
+            eye[i], axes[i] = data.cam_xpos[index], data.cam_xmat[index]
+    if free is None:
+        pose = CameraPose(eye, axes.reshape(-1, 3, 3), np.full(count, model.cam_fovy[index]))
+    else:
+        pose = jax.tree.map(lambda a: np.broadcast_to(a, (count, *a.shape)), free_pose(free))
+    return xpos, xmat.reshape(count, -1, 3, 3), pose
+
+
+@partial(jax.jit, static_argnames=("width", "height", "config"))
+def _draw(scene, xpos, xmat, camera, *, width, height, config):
+    image = raycast(scene, xpos, xmat, camera, width=width, height=height, config=config)
+    return jnp.round(image.rgb * 255).astype(jnp.uint8)
