@@ -1,0 +1,60 @@
+"""Penalties: how a residual becomes a cost."""
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclass(frozen=True, kw_only=True)
+class Penalty:
+    """Sum of three penalties on a residual d, through its weighted square s = sum_i w_i d_i^2:
+
+      penalty(s) = l2 s + l1 (sqrt(s + alpha) - sqrt(alpha)) + log log(s + alpha)
+
+    The l2 part has no factor 1/2. The l1 part is |d| away from zero, rounded off within
+    sqrt(alpha). The log part rewards precision near the target: it grows by `log` every time s
+    grows e-fold, has curvature 2 log / alpha at d = 0, and is not convex for |d| > sqrt(alpha).
+
+    Attributes:
+      l2, l1, log: coefficients, finite, >= 0, not all zero.
+      alpha: smoothing, in squared units of the residual, > 0.
+
+    Source of the shape: Levine et al. (2016), "End-to-end training of deep visuomotor policies",
+    appendix B.
+    """
+
+    l2: float = 0.0
+    l1: float = 0.0
+    log: float = 0.0
+    alpha: float = 1e-5
+
+    def __post_init__(self):
+        for field in ("l2", "l1", "log"):
+            value = getattr(self, field)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(
+                    f"Penalty.{field} is {value}; it has to be finite and >= 0. "
+                    "Use 0 to leave this part out."
+                )
+        if self.l2 == 0 and self.l1 == 0 and self.log == 0:
+            raise ValueError(
+                "Penalty has l2 = l1 = log = 0, which costs nothing; at least one has to be > 0, "
+                "for example Penalty(l2=1.0)."
+            )
+        if not (math.isfinite(self.alpha) and self.alpha > 0):
+            raise ValueError(
+                f"Penalty.alpha is {self.alpha}; it has to be finite and > 0, for example 1e-5 "
+                "for residuals in metres."
+            )
+
+    def __call__(self, s: jax.Array) -> jax.Array:
+        """Cost of a weighted square s >= 0, elementwise, in the dtype of `s`."""
+        total = self.l2 * s
+        if self.l1:
+            # s / (sqrt(s + alpha) + sqrt(alpha)) is the same difference without cancellation.
+            total = total + self.l1 * s / (jnp.sqrt(s + self.alpha) + math.sqrt(self.alpha))
+        if self.log:
+            total = total + self.log * jnp.log(s + self.alpha)
+        return total
