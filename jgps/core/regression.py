@@ -1,0 +1,156 @@
+"""Linear-Gaussian regression at one time step, with a normal-inverse-Wishart prior."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jgps.core import linalg
+from jgps.core.types import (
+    NON_FINITE,
+    NOT_PD,
+    TOO_FEW_SAMPLES,
+    Status,
+    first_failure,
+    worst,
+)
+
+
+class NormalInverseWishart(NamedTuple):
+    """Prior over mean and covariance of y = [inputs; outputs]; D = dI + dO.
+
+    Section 1 of Levine et al. (2016), A.3, writes mu0, s Phi, n0, s.
+    """
+
+    mean: jax.Array  # [D]
+    scatter: jax.Array  # [D, D], strength times the prior covariance
+    dof: jax.Array  # [], added to the number of samples
+    strength: jax.Array  # [], samples that the prior mean is worth
+
+
+def spread(points: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Weighted mean and standard deviation of every dimension.
+
+    Args:
+      points: [M, D], finite.
+      weights: [M], not negative; zero leaves a point out.
+
+    Returns:
+      mean [D] and scale [D]. A dimension that does not vary beyond rounding has scale 1, and so
+      does every dimension where all weights are zero.
+    """
+    total = _positive(jnp.sum(weights))
+    mean = weights @ points / total
+    centred = points - mean
+    # A second pass takes out the rounding error of a mean that is large against the spread.
+    shift = weights @ centred / total
+    scale = jnp.sqrt(weights @ jnp.square(centred - shift) / total)
+    rounding = 8.0 * jnp.finfo(points.dtype).eps * jnp.abs(mean)
+    return mean + shift, jnp.where(scale > rounding, scale, jnp.ones_like(scale))
+
+
+@linalg.full_precision
+def fit_linear_gaussian(
+    inputs: jax.Array,
+    outputs: jax.Array,
+    prior: NormalInverseWishart | None = None,
+    weights: jax.Array | None = None,
+    ridge: float | jax.Array = 0.0,
+    scale: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array, Status]:
+    """Fits outputs ~ N(F inputs + f, W).
+
+    Args:
+      inputs: [N, dI]. outputs: [N, dO]. Rows of weight zero may hold anything, NaN included.
+      prior: over y = [inputs; outputs], task units; its strength acts as extra samples.
+      weights: [N], not negative, each the number of samples that a row is worth; None is all 1.
+      ridge: added to the variance of every input, in units of its squared scale.
+      scale: [dI + dO] > 0, the unit of each dimension; None takes the standard deviation of
+        these samples. Only the ridge depends on it; pass one over all time steps where a
+        dimension stands still at some of them.
+
+    Returns:
+      F [dO, dI], f [dO], W [dO, dO] in task units, and a Status: TOO_FEW_SAMPLES below two rows
+      of positive weight, NON_FINITE where such a row, the prior or the result is not finite,
+      NOT_PD where the input covariance is not positive definite (raise the ridge). After a
+      failure the arrays are finite where the input was and mean nothing.
+
+    Raises:
+      ValueError: while tracing, if the shapes disagree.
+
+    Source: Levine & Abbeel (2014), section 3. The ridge is on the input block only, and W is a
+    sum of residual outer products, so that small noise does not cancel in float32.
+    """
+    _check_shapes(inputs, outputs, prior, weights, scale)
+    num_inputs = inputs.shape[-1]
+    y = jnp.concatenate([inputs, outputs], axis=-1)
+    w = jnp.ones(y.shape[:1], y.dtype) if weights is None else weights.astype(y.dtype)
+    used = w > 0
+    bad_data = jnp.any(~jnp.isfinite(y) & used[:, None]) | ~jnp.all(jnp.isfinite(w))
+    y = jnp.where(used[:, None] & jnp.isfinite(y), y, 0.0)
+    w = jnp.where(used & jnp.isfinite(w), w, 0.0)
+
+    mean, own_scale = spread(y, w)
+    scale = own_scale if scale is None else scale.astype(y.dtype)
+    count = jnp.sum(w)
+    # Rows whose Gram matrix is the data's share of the posterior scatter.
+    rows = jnp.sqrt(w)[:, None] * (y - mean) / scale
+    total = count
+    if prior is not None:
+        shrink = jnp.sqrt(count * prior.strength / _positive(count + prior.strength))
+        gap = shrink * (mean - prior.mean) / scale
+        rows = jnp.concatenate([rows, gap[None]])
+        total = count + prior.dof
+    total = _positive(total)
+    cov = rows.T @ rows / total
+    if prior is not None:
+        prior_cov = linalg.symmetrise(prior.scatter) / (scale[:, None] * scale * total)
+        cov = cov + prior_cov
+
+    input_cov = cov[:num_inputs, :num_inputs] + ridge * jnp.eye(num_inputs, dtype=y.dtype)
+    L, positive_definite = linalg.cholesky(input_cov)
+    F = linalg.solve_psd(L, cov[:num_inputs, num_inputs:]).T
+    residual = rows[:, num_inputs:] - rows[:, :num_inputs] @ F.T
+    W = residual.T @ residual / total + ridge * F @ F.T
+    if prior is not None:
+        project = jnp.concatenate([-F, jnp.eye(F.shape[0], dtype=y.dtype)], axis=1)
+        W = W + project @ prior_cov @ project.T
+
+    in_scale, out_scale = scale[:num_inputs], scale[num_inputs:]
+    F = F * out_scale[:, None] / in_scale
+    W = linalg.symmetrise(W * (out_scale[:, None] * out_scale))
+    f = mean[num_inputs:] - F @ mean[:num_inputs]
+    finite = jnp.all(jnp.isfinite(F)) & jnp.all(jnp.isfinite(f)) & jnp.all(jnp.isfinite(W))
+    status = worst(
+        _fails(jnp.sum(used) < 2, TOO_FEW_SAMPLES),
+        _fails(bad_data | ~finite, NON_FINITE),
+        _fails(~positive_definite, NOT_PD),
+    )
+    return F, f, W, status
+
+
+def _positive(total: jax.Array) -> jax.Array:
+    """`total`, or 1 where it is not positive: a divisor for sums that are then zero."""
+    return jnp.where(total > 0, total, jnp.ones_like(total))
+
+
+def _fails(failed: jax.Array, code: int) -> Status:
+    return first_failure(failed[None], code)
+
+
+def _check_shapes(inputs, outputs, prior, weights, scale) -> None:
+    if inputs.ndim != 2 or outputs.ndim != 2 or inputs.shape[0] != outputs.shape[0]:
+        raise ValueError(
+            f"inputs must be [N, dI] and outputs [N, dO], got {inputs.shape} and {outputs.shape}"
+        )
+    num_samples = inputs.shape[0]
+    dim = inputs.shape[1] + outputs.shape[1]
+    if weights is not None and weights.shape != (num_samples,):
+        raise ValueError(f"weights must be [{num_samples}], got {weights.shape}")
+    if scale is not None and scale.shape != (dim,):
+        raise ValueError(f"scale must be [dI + dO] = [{dim}], got {scale.shape}")
+    if prior is not None and (prior.mean.shape != (dim,) or prior.scatter.shape != (dim, dim)):
+        raise ValueError(
+            f"prior must have mean [{dim}] and scatter [{dim}, {dim}] over [inputs; outputs], "
+            f"got {prior.mean.shape} and {prior.scatter.shape}"
+        )
