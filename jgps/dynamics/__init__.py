@@ -1,0 +1,29 @@
+"""Samples -> time-varying linear-Gaussian models."""
+
+from jgps.core.mixture import MixtureConfig
+from jgps.core.regression import NormalInverseWishart
+from jgps.dynamics.fit import FitConfig, fit, fit_initial
+from jgps.dynamics.prior import (
+    ConstantPriorConfig,
+    MixturePriorConfig,
+    MixturePriorState,
+    NoPriorConfig,
+    Prior,
+    PriorConfig,
+    make_prior,
+)
+
+__all__ = [
+    "ConstantPriorConfig",
+    "FitConfig",
+    "MixtureConfig",
+    "MixturePriorConfig",
+    "MixturePriorState",
+    "NoPriorConfig",
+    "NormalInverseWishart",
+    "Prior",
+    "PriorConfig",
+    "fit",
+    "fit_initial",
+    "make_prior",
+]

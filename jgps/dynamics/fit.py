@@ -1,0 +1,118 @@
+"""Samples of one condition -> time-varying linear-Gaussian dynamics."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jgps.core.regression import NormalInverseWishart, fit_linear_gaussian, spread
+from jgps.core.types import (
+    NON_FINITE,
+    NOT_PD,
+    TOO_FEW_SAMPLES,
+    Dynamics,
+    Gaussian,
+    Rollouts,
+    Status,
+    first_failure,
+    worst,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """How `fit` runs.
+
+    Attributes:
+      ridge: added to the variance of every state and action entry, in units of its squared
+        standard deviation over all samples and steps. float32 needs about 1e-5 where there are
+        fewer samples than entries and no prior.
+    """
+
+    ridge: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if not self.ridge >= 0:
+            raise ValueError(
+                f"ridge is {self.ridge}, must be at least 0: 1e-5 suits float32, 0 needs more "
+                "samples than state and action entries or a prior"
+            )
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def fit(
+    rollouts: Rollouts,
+    prior: NormalInverseWishart | None = None,
+    config: FitConfig = FitConfig(),
+) -> tuple[Dynamics, Status]:
+    """Fits x' ~ N(F [x; u] + f, W) separately at every step.
+
+    Args:
+      rollouts: of one condition: x [N, T, dX], u [N, T, dU], valid [N]. A trajectory that is not
+        valid is left out, whatever it holds.
+      prior: over [x; u; x'] in task units, one per step (leaves [T-1, ...]) or one for all.
+
+    Returns:
+      Dynamics of T - 1 steps in task units, and a Status with the first failing step:
+      TOO_FEW_SAMPLES below two valid trajectories, NON_FINITE where a valid one is not finite,
+      NOT_PD where the ridge is too small.
+
+    Raises:
+      ValueError: while tracing, if the shapes disagree.
+
+    Source: Levine & Abbeel (2014), section 3.
+    """
+    x, u = rollouts.x, rollouts.u
+    _check_shapes(rollouts)
+    num_samples, horizon, dX = x.shape
+    weights = rollouts.valid.astype(x.dtype)
+    inputs = jnp.concatenate([x, u.astype(x.dtype)], axis=-1)
+    used = weights[:, None, None] > 0
+    flat = jnp.where(used & jnp.isfinite(inputs), inputs, 0.0).reshape(num_samples * horizon, -1)
+    _, scale = spread(flat, jnp.repeat(weights, horizon))
+    scale = jnp.concatenate([scale, scale[:dX]])
+
+    def fit_step(inputs, outputs, prior):
+        return fit_linear_gaussian(inputs, outputs, prior, weights, config.ridge, scale)
+
+    has_steps = prior is not None and prior.mean.ndim == 2
+    F, f, W, status = jax.vmap(fit_step, in_axes=(1, 1, 0 if has_steps else None))(
+        inputs[:, :-1], x[:, 1:], prior
+    )
+    codes = (TOO_FEW_SAMPLES, NON_FINITE, NOT_PD)
+    failures = [first_failure(status.code == code, code) for code in codes]
+    return Dynamics(F=F, f=f, W=W), worst(*failures)
+
+
+def fit_initial(x0: jax.Array, weights: jax.Array, minimum_variance: float | jax.Array) -> Gaussian:
+    """Normal distribution of the initial state, entries independent.
+
+    Args:
+      x0: [N, dX]; rows of weight zero may hold anything.
+      weights: [N], not negative, such as the validity of the samples.
+      minimum_variance: [] or [dX], the least variance of an entry, squared task units.
+    """
+    if x0.ndim != 2 or weights.shape != x0.shape[:1]:
+        raise ValueError(f"x0 must be [N, dX] and weights [N], got {x0.shape}, {weights.shape}")
+    weights = weights.astype(x0.dtype)
+    x0 = jnp.where(weights[:, None] > 0, x0, 0.0)
+    total = jnp.sum(weights)
+    total = jnp.where(total > 0, total, 1.0)
+    # Around the first sample: all samples often start in the same state.
+    origin = x0[jnp.argmax(weights > 0)]
+    offset = weights @ jnp.where(weights[:, None] > 0, x0 - origin, 0.0) / total
+    variance = weights @ jnp.square(x0 - origin - offset) / total
+    variance = jnp.maximum(variance, jnp.asarray(minimum_variance, x0.dtype))
+    return Gaussian(mean=origin + offset, cov=jnp.diag(variance))
+
+
+def _check_shapes(rollouts: Rollouts) -> None:
+    x, u, valid = rollouts.x, rollouts.u, rollouts.valid
+    if x.ndim != 3 or u.shape[:-1] != x.shape[:-1] or valid.shape != x.shape[:1]:
+        raise ValueError(
+            "rollouts of one condition must have x [N, T, dX], u [N, T, dU] and valid [N], "
+            f"got {x.shape}, {u.shape}, {valid.shape}; vmap over conditions"
+        )
+    if x.shape[1] < 2:
+        raise ValueError(f"rollouts must have at least 2 steps to fit dynamics, got {x.shape[1]}")

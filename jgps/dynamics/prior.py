@@ -1,0 +1,283 @@
+"""Priors for the fitted dynamics: none, constant, or a mixture over recent samples."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jgps.core import mixture as gmm
+from jgps.core.regression import NormalInverseWishart
+from jgps.core.types import OK, Rollouts
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NoPriorConfig:
+    """Every step is fitted to its own samples alone."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConstantPriorConfig:
+    """The same prior at every step, condition and iteration.
+
+    Attributes:
+      mean: of [x; u; x'], task units; one number or 2 dX + dU of them.
+      variance: of its independent entries; one number or 2 dX + dU of them.
+      strength: samples that the prior is worth.
+    """
+
+    mean: float | tuple[float, ...] = 0.0
+    variance: float | tuple[float, ...] = 1.0
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_strength(self.strength)
+        variances = self.variance if isinstance(self.variance, tuple) else (self.variance,)
+        if not all(variance > 0 for variance in variances):
+            raise ValueError(f"variance is {self.variance}, must be above 0 everywhere")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MixturePriorConfig:
+    """A Gaussian mixture over [x; u; x'] of all steps of recent iterations.
+
+    Attributes:
+      strength: samples that the prior is worth.
+      max_clusters, min_clusters, points_per_cluster: the number of clusters is the number of
+        valid trajectories in the window times T / points_per_cluster, within these bounds.
+      shared: one mixture for all conditions, or one for each.
+      window: how many recent iterations it sees.
+      em: of every update; the first starts from k-means++, later ones from the last mixture.
+    """
+
+    strength: float = 1.0
+    max_clusters: int = 20
+    min_clusters: int = 2
+    points_per_cluster: int = 40
+    shared: bool = True
+    window: int = 4
+    em: gmm.MixtureConfig = dataclasses.field(
+        default_factory=lambda: gmm.MixtureConfig(max_iterations=10)
+    )
+
+    def __post_init__(self) -> None:
+        _check_strength(self.strength)
+        if not 1 <= self.min_clusters <= self.max_clusters:
+            raise ValueError(
+                f"min_clusters is {self.min_clusters}, must be between 1 and max_clusters = "
+                f"{self.max_clusters}"
+            )
+        if self.points_per_cluster < 1:
+            raise ValueError(
+                f"points_per_cluster is {self.points_per_cluster}, must be at least 1: more "
+                "points make fewer clusters"
+            )
+        if self.window < 1:
+            raise ValueError(
+                f"window is {self.window}, must be at least 1: the current iteration counts"
+            )
+
+
+PriorConfig = NoPriorConfig | ConstantPriorConfig | MixturePriorConfig
+
+
+class Prior(NamedTuple):
+    """Pure functions of a prior.
+
+    init(key) -> state
+    update(state, rollouts [C, N, T, ...]) -> (state, metrics), a dict of arrays
+    evaluate(state, rollouts [C, N, T, ...]) -> NormalInverseWishart with leaves [C, T-1, ...], or
+      None where there is no prior
+    """
+
+    init: Callable[[jax.Array], Any]
+    update: Callable[[Any, Rollouts], tuple[Any, dict[str, jax.Array]]]
+    evaluate: Callable[[Any, Rollouts], NormalInverseWishart | None]
+
+
+class MixturePriorState(NamedTuple):
+    """G mixtures: one, or one per condition. `points` is a ring of the last iterations."""
+
+    points: jax.Array  # [window, C, N, T-1, D], zero where there is none
+    valid: jax.Array  # [window, C, N] bool
+    num_updates: jax.Array  # [] int32; the next goes to slot num_updates % window
+    mixture: gmm.Mixture  # leaves [G, ...]
+    key: jax.Array  # seeds the first mixture
+
+
+def make_prior(
+    config: PriorConfig,
+    dX: int,
+    dU: int,
+    num_conditions: int,
+    num_samples: int,
+    horizon: int,
+    dtype: Any = jnp.float32,
+) -> Prior:
+    """The functions of the prior that `config` describes, for rollouts [C, N, T, ...]."""
+    shape = (num_conditions, num_samples, horizon, dX, dU)
+    if isinstance(config, NoPriorConfig):
+        return _no_prior()
+    if isinstance(config, ConstantPriorConfig):
+        return _constant_prior(config, shape, dtype)
+    return _mixture_prior(config, shape, dtype)
+
+
+def _no_prior() -> Prior:
+    return Prior(
+        init=lambda key: (),
+        update=lambda state, rollouts: (state, {}),
+        evaluate=lambda state, rollouts: None,
+    )
+
+
+def _constant_prior(config: ConstantPriorConfig, shape: tuple[int, ...], dtype) -> Prior:
+    num_conditions, _, horizon, dX, dU = shape
+    dim = 2 * dX + dU
+    entries = {"mean": config.mean, "variance": config.variance}
+    for name, value in entries.items():
+        if isinstance(value, tuple) and len(value) != dim:
+            raise ValueError(
+                f"{name} has {len(value)} entries, must be one number or 2 dX + dU = {dim}"
+            )
+
+    def evaluate(state, rollouts):
+        _check_rollouts(rollouts, shape)
+        steps = (num_conditions, horizon - 1)
+        strength = jnp.full(steps, config.strength, dtype)
+        variance = jnp.broadcast_to(jnp.asarray(config.variance, dtype), (dim,))
+        return NormalInverseWishart(
+            mean=jnp.broadcast_to(jnp.asarray(config.mean, dtype), (*steps, dim)),
+            scatter=strength[..., None, None] * jnp.diag(variance),
+            dof=strength,
+            strength=strength,
+        )
+
+    return Prior(init=lambda key: (), update=lambda state, rollouts: (state, {}), evaluate=evaluate)
+
+
+def _mixture_prior(config: MixturePriorConfig, shape: tuple[int, ...], dtype) -> Prior:
+    num_conditions, num_samples, horizon, dX, dU = shape
+    dim = 2 * dX + dU
+    groups = 1 if config.shared else num_conditions
+    ring = (config.window, num_conditions, num_samples)
+
+    def init(key):
+        blank = gmm.empty(config.max_clusters, dim, dtype)
+        return MixturePriorState(
+            points=jnp.zeros((*ring, horizon - 1, dim), dtype),
+            valid=jnp.zeros(ring, bool),
+            num_updates=jnp.zeros((), jnp.int32),
+            mixture=jax.tree.map(lambda leaf: jnp.stack([leaf] * groups), blank),
+            key=key,
+        )
+
+    def update(state, rollouts):
+        _check_rollouts(rollouts, shape)
+        slot = state.num_updates % config.window
+        valid = rollouts.valid
+        points = jnp.where(valid[..., None, None], _points(rollouts, dtype), 0.0)
+        state = state._replace(
+            points=state.points.at[slot].set(points),
+            valid=state.valid.at[slot].set(valid),
+            num_updates=state.num_updates + 1,
+        )
+        fitted, info, num_active = _fit_groups(config, state)
+        mixture = _select(info.status.code == OK, fitted, state.mixture)
+        return state._replace(mixture=mixture), _metrics(info, num_active)
+
+    def evaluate(state, rollouts):
+        _check_rollouts(rollouts, shape)
+        points = jnp.moveaxis(_points(rollouts, dtype), 2, 1)  # [C, T-1, N, D]
+        weights = rollouts.valid.astype(dtype)
+        at_steps = jax.vmap(gmm.to_prior, in_axes=(None, 0, None, None))
+        if config.shared:
+            mixture = jax.tree.map(lambda leaf: leaf[0], state.mixture)
+            at_conditions = jax.vmap(at_steps, in_axes=(None, 0, 0, None))
+        else:
+            mixture = state.mixture
+            at_conditions = jax.vmap(at_steps, in_axes=(0, 0, 0, None))
+        return at_conditions(mixture, points, weights, config.strength)
+
+    return Prior(init=init, update=update, evaluate=evaluate)
+
+
+def _fit_groups(config: MixturePriorConfig, state: MixturePriorState):
+    """Mixtures [G] of the window, how the fits went, and their numbers of clusters."""
+    groups, _, dim = state.mixture.mean.shape
+    num_steps = state.points.shape[3]
+    data = jnp.moveaxis(state.points, 1, 0).reshape(groups, -1, dim)
+    valid = jnp.moveaxis(state.valid, 1, 0).reshape(groups, -1)
+    weights = jnp.repeat(valid.astype(data.dtype), num_steps, axis=1)
+    num_active = jnp.clip(
+        jnp.sum(valid, axis=1) * (num_steps + 1) // config.points_per_cluster,
+        config.min_clusters,
+        config.max_clusters,
+    )
+    keys = jax.random.split(state.key, groups)
+    is_new = state.mixture.count == 0
+
+    def initialise_group(group):
+        key, data, weights, num_active = group
+        return gmm.initialise(key, data, weights, num_active, config.max_clusters, config.em.ridge)
+
+    def initialise(mixture):
+        fresh = jax.lax.map(initialise_group, (keys, data, weights, num_active))
+        return _select(is_new, fresh, mixture)
+
+    def fit_group(group):
+        data, weights, start, num_active = group
+        return gmm.fit(data, weights, start, num_active, config.em)
+
+    start = jax.lax.cond(jnp.any(is_new), initialise, lambda mixture: mixture, state.mixture)
+    # One after the other, so that each mixture stops when it has converged.
+    fitted, info = jax.lax.map(fit_group, (data, weights, start, num_active))
+    return fitted, info, num_active
+
+
+def _metrics(info: gmm.MixtureInfo, num_active: jax.Array) -> dict[str, jax.Array]:
+    """Per mixture, [G]; a status that is not 0 means that the mixture before was kept."""
+    return {
+        "mixture_log_likelihood": info.log_likelihood,
+        "mixture_iterations": info.iterations,
+        "mixture_converged": info.converged,
+        "mixture_reseeded": info.reseeded,
+        "mixture_clusters": num_active.astype(jnp.int32),
+        "mixture_status": info.status.code,
+    }
+
+
+def _points(rollouts: Rollouts, dtype) -> jax.Array:
+    """[x; u; x'] of every step, [C, N, T-1, D]."""
+    x, u = rollouts.x.astype(dtype), rollouts.u.astype(dtype)
+    return jnp.concatenate([x[..., :-1, :], u[..., :-1, :], x[..., 1:, :]], axis=-1)
+
+
+def _select(flags: jax.Array, new, old):
+    """Leaves [G, ...] of `new` where `flags` [G], of `old` elsewhere."""
+
+    def select(new_leaf, old_leaf):
+        column = flags.reshape(flags.shape + (1,) * (new_leaf.ndim - flags.ndim))
+        return jnp.where(column, new_leaf, old_leaf)
+
+    return jax.tree.map(select, new, old)
+
+
+def _check_strength(strength: float) -> None:
+    if not strength >= 0:
+        raise ValueError(
+            f"strength is {strength}, must be at least 0: it counts samples, 0 ignores the prior"
+        )
+
+
+def _check_rollouts(rollouts: Rollouts, shape: tuple[int, ...]) -> None:
+    num_conditions, num_samples, horizon, dX, dU = shape
+    lead = (num_conditions, num_samples)
+    if rollouts.x.shape != (*lead, horizon, dX) or rollouts.u.shape != (*lead, horizon, dU):
+        raise ValueError(
+            f"this prior was made for x {(*lead, horizon, dX)} and u {(*lead, horizon, dU)}, "
+            f"got {rollouts.x.shape} and {rollouts.u.shape}"
+        )
+    if rollouts.valid.shape != lead:
+        raise ValueError(f"rollouts.valid must be {lead}, got {rollouts.valid.shape}")
