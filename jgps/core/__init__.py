@@ -1,0 +1,34 @@
+"""Pure maths of one trajectory; callers `vmap`. Knows no simulator and no network."""
+
+from jgps.core import gaussian, linalg, lqr, trust_region, types
+from jgps.core.lqr import MaximumEntropyInfo
+from jgps.core.trust_region import TrustRegionConfig, TrustRegionInfo
+from jgps.core.types import (
+    Controller,
+    Dynamics,
+    Gaussian,
+    Marginals,
+    QuadraticCost,
+    QuadraticValue,
+    Rollouts,
+    Status,
+)
+
+__all__ = [
+    "Controller",
+    "Dynamics",
+    "Gaussian",
+    "Marginals",
+    "MaximumEntropyInfo",
+    "QuadraticCost",
+    "QuadraticValue",
+    "Rollouts",
+    "Status",
+    "TrustRegionConfig",
+    "TrustRegionInfo",
+    "gaussian",
+    "linalg",
+    "lqr",
+    "trust_region",
+    "types",
+]

@@ -1,0 +1,121 @@
+"""Small dense linear algebra that reports failure instead of returning NaN silently.
+
+Every function works on the last two axes and takes any leading axes.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+# Up to this size a factorisation is written in plain array operations, which XLA vectorises over
+# the batch; LAPACK would be called once for every tiny matrix.
+MAX_UNROLLED_SIZE = 16
+
+_Args = ParamSpec("_Args")
+_Result = TypeVar("_Result")
+
+
+def full_precision(function: Callable[_Args, _Result]) -> Callable[_Args, _Result]:
+    """Makes matrix products traced inside `function` use full float32 (no tf32, no bfloat16)."""
+
+    @functools.wraps(function)
+    def wrapped(*args: _Args.args, **kwargs: _Args.kwargs) -> _Result:
+        with jax.default_matmul_precision("highest"):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def transpose(a: jax.Array) -> jax.Array:
+    """Swaps the last two axes."""
+    return jnp.swapaxes(a, -1, -2)
+
+
+def symmetrise(a: jax.Array) -> jax.Array:
+    """(a + a') / 2."""
+    return 0.5 * (a + transpose(a))
+
+
+def cholesky(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Lower Cholesky factor of symmetric `a` [..., n, n] and whether it exists.
+
+    A pivot at or below `n eps a_jj`, the rounding level of its own diagonal entry, counts as not
+    positive: nothing computed from it would have a correct digit.
+
+    Returns:
+      L [..., n, n], the identity where `a` is not positive definite or not finite; ok [...] bool.
+    """
+    n = a.shape[-1]
+    if n <= MAX_UNROLLED_SIZE:
+        chol, pivots = _cholesky_unrolled(a)
+    else:
+        chol = jnp.linalg.cholesky(a, symmetrize_input=False)
+        pivots = jnp.square(jnp.diagonal(chol, axis1=-2, axis2=-1))
+    tolerance = n * float(jnp.finfo(a.dtype).eps)
+    # Comparisons with NaN are false, so that a non-finite matrix is not ok either.
+    enough = pivots > tolerance * jnp.abs(jnp.diagonal(a, axis1=-2, axis2=-1))
+    ok = jnp.all(enough & (pivots < jnp.inf), axis=-1)
+    return jnp.where(ok[..., None, None], chol, jnp.eye(n, dtype=a.dtype)), ok
+
+
+def _cholesky_unrolled(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Column by column; also the pivots, that is the squared diagonal before its root."""
+    n = a.shape[-1]
+    rows = jnp.arange(n)
+    columns, pivots = [], []
+    for j in range(n):
+        column = a[..., :, j]
+        for previous in columns:
+            column = column - previous * previous[..., j, None]
+        pivot = column[..., j]
+        root = jnp.sqrt(jnp.where(pivot > 0, pivot, 1))
+        columns.append(jnp.where(rows >= j, column / root[..., None], 0))
+        pivots.append(pivot)
+    return jnp.stack(columns, axis=-1), jnp.stack(pivots, axis=-1)
+
+
+@full_precision
+def inverse_triangular(chol: jax.Array) -> jax.Array:
+    """Inverse of the lower-triangular `chol` [..., n, n]."""
+    n = chol.shape[-1]
+    eye = jnp.eye(n, dtype=chol.dtype)
+    if n > MAX_UNROLLED_SIZE:
+        eye = jnp.broadcast_to(eye, chol.shape)
+        return jax.scipy.linalg.solve_triangular(chol, eye, lower=True)
+    rows = []
+    for i in range(n):
+        row = jnp.broadcast_to(eye[i], chol.shape[:-1])
+        for j, previous in enumerate(rows):
+            row = row - chol[..., i, j, None] * previous
+        rows.append(row / chol[..., i, i, None])
+    return jnp.stack(rows, axis=-2)
+
+
+@full_precision
+def solve_psd(chol: jax.Array, b: jax.Array) -> jax.Array:
+    """Solves `chol chol' x = b` for b [..., n, m]."""
+    if chol.shape[-1] > MAX_UNROLLED_SIZE:
+        return jax.scipy.linalg.cho_solve((chol, True), b)
+    inverse = inverse_triangular(chol)
+    return transpose(inverse) @ (inverse @ b)
+
+
+def log_det(chol: jax.Array) -> jax.Array:
+    """Log-determinant of `chol chol'`, [...]."""
+    return 2 * jnp.sum(jnp.log(jnp.diagonal(chol, axis1=-2, axis2=-1)), axis=-1)
+
+
+@full_precision
+def psd_project(a: jax.Array, floor: float = 0.0) -> tuple[jax.Array, jax.Array]:
+    """Nearest symmetric matrix (Frobenius norm) to `a` with eigenvalues of at least `floor`.
+
+    Returns:
+      The projection [..., n, n] and the number of eigenvalues raised, [...] int32.
+    """
+    eigenvalues, vectors = jnp.linalg.eigh(symmetrise(a))
+    raised = jnp.maximum(eigenvalues, jnp.asarray(floor, a.dtype))
+    projected = (vectors * raised[..., None, :]) @ transpose(vectors)
+    return symmetrise(projected), jnp.sum(eigenvalues < floor, axis=-1, dtype=jnp.int32)

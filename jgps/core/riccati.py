@@ -1,0 +1,272 @@
+"""The passes of a linear-quadratic problem: values backward, distributions forward.
+
+    minimise E[sum_t 1/2 z'H_t z + g_t'z + h_t] - sum_t w_t entropy(u_t | x_t),    z = [x; u]
+    x_{t+1} ~ N(F_t z_t + f_t, W_t),    u_t ~ N(K_t x_t + k_t, C_t)
+
+`jgps.core.lqr` is the public face of this file.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jgps.core import linalg
+from jgps.core.types import (
+    NON_FINITE,
+    NOT_PD,
+    OK,
+    Controller,
+    Dynamics,
+    Gaussian,
+    Marginals,
+    QuadraticCost,
+    QuadraticValue,
+    Status,
+)
+
+
+@linalg.full_precision
+def backward(
+    dynamics: Dynamics, cost: QuadraticCost, entropy_weight: float | jax.Array = 1.0
+) -> tuple[Controller, QuadraticValue, Status]:
+    """Optimal controller and value function by the Riccati recursion.
+
+    K = -Q_uu^-1 Q_ux, k = -Q_uu^-1 q_u, C = w Q_uu^-1. The value belongs to the whole objective: its
+    constant has the noise's 1/2 tr(V_xx W) and the entropy's -w/2 (dU log(2 pi w) - log|Q_uu|).
+
+    Args:
+      dynamics: F [T-1, dX, dX+dU], f [T-1, dX], W [T-1, dX, dX]; of length 0 where T is 1.
+      cost: H [T, dX+dU, dX+dU] symmetric, g [T, dX+dU], h [T].
+      entropy_weight: w >= 0, a scalar or [T]. With 0 the controller is deterministic (C = 0).
+
+    Returns:
+      The controller, the value at every step, and a status: NOT_PD where some Q_uu is not positive
+      definite, NON_FINITE where an input or a result is not finite. Its step is the one the
+      recursion met first, which is the last in time. At a failing step the controller is zero
+      with C = w I and the value is zero, so that outputs stay finite.
+
+    Raises:
+      ValueError: while tracing, if shapes disagree.
+    """
+    T, _, _ = check_problem(dynamics, cost)
+    weights = per_step(entropy_weight, T, cost.H.dtype, "entropy_weight")
+    return recursion(dynamics, cost, weights, jnp.zeros_like(weights))
+
+
+def recursion(
+    dynamics: Dynamics, cost: QuadraticCost, weights: jax.Array, ridge: jax.Array
+) -> tuple[Controller, QuadraticValue, Status]:
+    """`backward` for the cost plus `ridge` [T] / 2 u'u, with `weights` [T] and checked shapes."""
+    T, n, _ = cost.H.shape
+    dX, dtype = dynamics.F.shape[1], cost.H.dtype
+    dynamics = at_least_one_step(dynamics, dX, n - dX, dtype)
+
+    # Steps are sliced out by index: scanned inputs would be copied to put time before the batch.
+    def step(value: QuadraticValue, t: jax.Array):
+        motion = at(dynamics, jnp.minimum(t, dynamics.f.shape[0] - 1))
+        policy, value, code = _backward_step(motion, at(cost, t), value, weights[t], ridge[t])
+        return value, (policy, value, code)
+
+    end = QuadraticValue(
+        V_xx=jnp.zeros((dX, dX), dtype), v_x=jnp.zeros(dX, dtype), v=jnp.zeros((), dtype)
+    )
+    _, (controller, value, codes) = jax.lax.scan(step, end, jnp.arange(T), reverse=True)
+    failed = codes != OK
+    last = T - 1 - jnp.argmax(failed[::-1]).astype(jnp.int32)
+    status = Status(code=codes[last], step=jnp.where(jnp.any(failed), last, -1))
+    return controller, value, status
+
+
+def _backward_step(
+    motion: Dynamics,
+    cost: QuadraticCost,
+    value: QuadraticValue,
+    weight: jax.Array,
+    ridge: jax.Array,
+) -> tuple[Controller, QuadraticValue, jax.Array]:
+    """One step of the recursion: policy, value before the step, status code."""
+    dX = motion.f.shape[0]
+    dU = cost.g.shape[0] - dX
+    VF = value.V_xx @ motion.F
+    v_next = value.v_x + value.V_xx @ motion.f
+    q = cost.g + v_next @ motion.F
+    Q_u = cost.H[dX:] + motion.F[:, dX:].T @ VF
+    Q_ux, Q_uu = Q_u[:, :dX], linalg.symmetrise(Q_u[:, dX:]) + ridge * jnp.eye(dU, dtype=q.dtype)
+    chol, positive = linalg.cholesky(Q_uu)
+    root = linalg.inverse_triangular(chol)
+    K = -root.T @ (root @ Q_ux)
+    k = -root.T @ (root @ q[dX:])
+
+    # The value is rebuilt from the closed loop (Joseph form): errors of K enter squared, and
+    # nothing large cancels, as it does in Q_xx - Q_ux' Q_uu^-1 Q_ux in float32.
+    A = motion.F[:, :dX] + motion.F[:, dX:] @ K
+    VA = VF[:, :dX] + VF[:, dX:] @ K
+    HZ = cost.H[:, :dX] + cost.H[:, dX:] @ K
+    V_xx = linalg.symmetrise(HZ[:dX] + K.T @ (HZ[dX:] + ridge * K) + A.T @ VA)
+    v_x = q[:dX] + K.T @ q[dX:] + (Q_ux.T + K.T @ Q_uu) @ k
+    v = (
+        value.v
+        + cost.h
+        + 0.5 * jnp.dot(motion.f, value.v_x + v_next)
+        + 0.5 * jnp.sum(value.V_xx * motion.W)
+        + jnp.dot(k, q[dX:] + 0.5 * Q_uu @ k)
+        - _entropy_gain(weight, dU, linalg.log_det(chol))
+    )
+    finite = jnp.isfinite(jnp.sum(V_xx) + jnp.sum(v_x) + v + jnp.sum(K) + jnp.sum(k))
+    finite &= jnp.isfinite(jnp.sum(Q_uu) + jnp.sum(Q_ux) + jnp.sum(q))
+    code = jnp.where(finite, jnp.where(positive, OK, NOT_PD), NON_FINITE).astype(jnp.int32)
+    ok = code == OK
+    policy = Controller(
+        K=jnp.where(ok, K, 0),
+        k=jnp.where(ok, k, 0),
+        C=weight * jnp.where(ok, root.T @ root, jnp.eye(dU, dtype=K.dtype)),
+    )
+    value = QuadraticValue(
+        V_xx=jnp.where(ok, V_xx, 0), v_x=jnp.where(ok, v_x, 0), v=jnp.where(ok, v, 0)
+    )
+    return policy, value, code
+
+
+def _entropy_gain(weight: jax.Array, dU: int, log_det_precision: jax.Array) -> jax.Array:
+    """Free energy w/2 (dU log(2 pi w) - log|Q_uu|) of the optimal Gaussian; 0 at w = 0."""
+    safe = jnp.where(weight > 0, weight, 1)
+    gain = 0.5 * weight * (dU * (math.log(2 * math.pi) + jnp.log(safe)) - log_det_precision)
+    return jnp.where(weight > 0, gain, 0)
+
+
+@linalg.full_precision
+def forward(controller: Controller, dynamics: Dynamics, initial: Gaussian) -> Marginals:
+    """Distribution of z = [x; u] at every step under a controller.
+
+    Args:
+      controller: K [T, dU, dX], k [T, dU], C [T, dU, dU].
+      dynamics: of length T - 1.
+      initial: of the first state, [dX].
+
+    Raises:
+      ValueError: while tracing, if shapes disagree.
+    """
+    T, dU, dX = controller.K.shape
+    check_dynamics(dynamics, T, dX, dU)
+    _check_shape("initial.mean", initial.mean, (dX,))
+    _check_shape("initial.cov", initial.cov, (dX, dX))
+    states = propagate(closed_loop(controller, dynamics), initial)
+    K, mean, cov = controller.K, states.mean, states.cov
+    KS = K @ cov
+    u_cov = linalg.symmetrise(KS @ linalg.transpose(K)) + controller.C
+    u_mean = jnp.einsum("tij,tj->ti", K, mean) + controller.k
+    return Marginals(
+        mean=jnp.concatenate([mean, u_mean], axis=-1),
+        cov=jnp.block([[cov, linalg.transpose(KS)], [KS, u_cov]]),
+    )
+
+
+class ClosedLoop(NamedTuple):
+    """x' ~ N(A x + a, N) with the controller inside."""
+
+    A: jax.Array  # [T-1, dX, dX]
+    a: jax.Array  # [T-1, dX]
+    N: jax.Array  # [T-1, dX, dX]
+
+
+def closed_loop(controller: Controller, dynamics: Dynamics) -> ClosedLoop:
+    """The state's own dynamics under a controller."""
+    dX = controller.K.shape[-1]
+    F_x, F_u = dynamics.F[..., :dX], dynamics.F[..., dX:]
+    K, k, C = controller.K[:-1], controller.k[:-1], controller.C[:-1]
+    return ClosedLoop(
+        A=F_x + F_u @ K,
+        a=dynamics.f + jnp.einsum("tij,tj->ti", F_u, k),
+        N=linalg.symmetrise(F_u @ C @ linalg.transpose(F_u)) + dynamics.W,
+    )
+
+
+def propagate(loop: ClosedLoop, initial: Gaussian) -> Gaussian:
+    """Mean [T, dX] and covariance [T, dX, dX] of the state."""
+
+    def step(state: Gaussian, t: jax.Array):
+        motion = at(loop, t)
+        mean = motion.A @ state.mean + motion.a
+        cov = linalg.symmetrise(motion.A @ state.cov @ motion.A.T) + motion.N
+        return (following := Gaussian(mean=mean, cov=cov)), following
+
+    dtype = loop.A.dtype
+    initial = Gaussian(mean=initial.mean.astype(dtype), cov=initial.cov.astype(dtype))
+    _, rest = jax.lax.scan(step, initial, jnp.arange(loop.a.shape[0]))
+    return jax.tree.map(lambda first, tail: jnp.concatenate([first[None], tail]), initial, rest)
+
+
+@linalg.full_precision
+def expected_cost(marginals: Marginals, cost: QuadraticCost) -> jax.Array:
+    """Expected cost at every step, [T]: 1/2 tr(H (cov + mean mean')) + g'mean + h."""
+    mean, cov = marginals.mean, marginals.cov
+    Hm = jnp.einsum("tij,tj->ti", cost.H, mean)
+    spread = jnp.sum(cost.H * cov, axis=(-2, -1))
+    return 0.5 * spread + jnp.sum((0.5 * Hm + cost.g) * mean, axis=-1) + cost.h
+
+
+def at(bundle, t: jax.Array):
+    """Step `t` of a bundle whose leaves have leading axis time."""
+    return jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, t, 0, keepdims=False), bundle)
+
+
+def per_step(value: float | jax.Array, T: int, dtype, name: str) -> jax.Array:
+    """A scalar or [T] as [T]."""
+    array = jnp.asarray(value, dtype)
+    if array.shape not in ((), (T,)):
+        raise ValueError(f"{name} must be a scalar or have shape ({T},), got {array.shape}")
+    return jnp.broadcast_to(array, (T,))
+
+
+def at_least_one_step(dynamics: Dynamics, dX: int, dU: int, dtype) -> Dynamics:
+    """Dynamics that can be indexed even where T is 1 (the entry is multiplied by a zero value)."""
+    if dynamics.f.shape[0]:
+        return dynamics
+    return Dynamics(
+        F=jnp.zeros((1, dX, dX + dU), dtype),
+        f=jnp.zeros((1, dX), dtype),
+        W=jnp.zeros((1, dX, dX), dtype),
+    )
+
+
+def check_problem(dynamics: Dynamics, cost: QuadraticCost) -> tuple[int, int, int]:
+    """T, dX and dU of a problem whose shapes agree.
+
+    Raises:
+      ValueError: they do not; the message names the argument and both shapes.
+    """
+    if cost.H.ndim != 3 or dynamics.F.ndim != 3:
+        raise ValueError(
+            f"cost.H must be [T, dX+dU, dX+dU] and dynamics.F [T-1, dX, dX+dU], got"
+            f" {cost.H.shape} and {dynamics.F.shape}; use jax.vmap for batches"
+        )
+    T, n, _ = cost.H.shape
+    dX = dynamics.F.shape[1]
+    if not 0 < dX < n:
+        raise ValueError(f"dynamics.F {dynamics.F.shape} leaves no action in cost.H {cost.H.shape}")
+    _check_shape("cost.H", cost.H, (T, n, n))
+    _check_shape("cost.g", cost.g, (T, n))
+    _check_shape("cost.h", cost.h, (T,))
+    check_dynamics(dynamics, T, dX, n - dX)
+    return T, dX, n - dX
+
+
+def check_dynamics(dynamics: Dynamics, T: int, dX: int, dU: int) -> None:
+    """Raises ValueError unless `dynamics` fits T steps of dX states and dU actions."""
+    _check_shape("dynamics.F", dynamics.F, (T - 1, dX, dX + dU))
+    _check_shape("dynamics.f", dynamics.f, (T - 1, dX))
+    _check_shape("dynamics.W", dynamics.W, (T - 1, dX, dX))
+
+
+def check_controller(name: str, controller: Controller, T: int, dX: int, dU: int) -> None:
+    """Raises ValueError unless `controller` fits T steps of dX states and dU actions."""
+    _check_shape(f"{name}.K", controller.K, (T, dU, dX))
+    _check_shape(f"{name}.k", controller.k, (T, dU))
+    _check_shape(f"{name}.C", controller.C, (T, dU, dU))
+
+
+def _check_shape(name: str, array: jax.Array, expected: tuple[int, ...]) -> None:
+    if array.shape != expected:
+        raise ValueError(f"{name} must have shape {expected}, got {array.shape}")
