@@ -1,0 +1,37 @@
+"""JAX-accelerated batched trajectory optimisation and guided policy search.
+
+Importing this package changes no global configuration.
+"""
+
+from jgps import algorithms, controllers, costs, dynamics, simulation, tasks
+from jgps.core import lqr
+from jgps.core.types import (
+    Controller,
+    Dynamics,
+    Gaussian,
+    Marginals,
+    QuadraticCost,
+    QuadraticValue,
+    Rollouts,
+    Status,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Controller",
+    "Dynamics",
+    "Gaussian",
+    "Marginals",
+    "QuadraticCost",
+    "QuadraticValue",
+    "Rollouts",
+    "Status",
+    "algorithms",
+    "controllers",
+    "costs",
+    "dynamics",
+    "lqr",
+    "simulation",
+    "tasks",
+]

@@ -47,8 +47,10 @@ class StateLayout:
     size: int  # dX
     index: np.ndarray  # [dX] into [qpos, qvel, sensordata, rotations of the quaternions]
     quaternions: np.ndarray  # [Q] qpos addresses of quaternions
-    positions: np.ndarray  # entries of x that are hinge or slide positions
-    velocities: np.ndarray  # entries of x that are the velocities of the same joints, in the same order
+    positions: np.ndarray  # [dU] entries of x: the position of every actuator's joint; see below
+    velocities: (
+        np.ndarray
+    )  # [dU] entries of x: its velocity. Both empty if some actuator has none in x
     uses_sensors: bool
 
     def __getitem__(self, entry: str) -> slice:
@@ -174,7 +176,7 @@ def _add_sensors(spec: mujoco.MjSpec, kind: str, name: str) -> None:
 def _layout(
     model: mujoco.MjModel, entries: Sequence[str], kinds: Sequence[tuple[str, str]]
 ) -> StateLayout:
-    free, ball = mujoco.mjtJoint.mjJNT_FREE, mujoco.mjtJoint.mjJNT_BALL
+    free, ball = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)
     quaternions = [
         int(model.jnt_qposadr[j]) + (3 if model.jnt_type[j] == free else 0)
         for j in range(model.njnt)
@@ -184,7 +186,7 @@ def _layout(
     offset_rotations = offset_sensors + model.nsensordata
 
     def joint_index(kind: str, joint: int) -> list[int]:
-        joint_type = model.jnt_type[joint]
+        joint_type = int(model.jnt_type[joint])
         if kind == "qvel":
             size = {free: 6, ball: 3}.get(joint_type, 1)
             start = model.nq + int(model.jnt_dofadr[joint])
@@ -216,20 +218,36 @@ def _layout(
                 index += sensor_index(_sensor_name(kind, sensor, name))
         slices[entry] = slice(start, len(index))
 
-    pairs = []
-    for joint in range(model.njnt):
-        if model.jnt_type[joint] in (free, ball):
-            continue
-        position = int(model.jnt_qposadr[joint])
-        velocity = model.nq + int(model.jnt_dofadr[joint])
-        if position in index and velocity in index:
-            pairs.append((index.index(position), index.index(velocity)))
+    actuated = _actuated_joints(model, index)
     return StateLayout(
         slices=types.MappingProxyType(slices),
         size=len(index),
         index=np.asarray(index, np.int32),
         quaternions=np.asarray(quaternions, np.int32),
-        positions=np.asarray([p for p, _ in pairs], np.int32),
-        velocities=np.asarray([v for _, v in pairs], np.int32),
+        positions=np.asarray([p for p, _ in actuated], np.int32),
+        velocities=np.asarray([v for _, v in actuated], np.int32),
         uses_sensors=any(kind not in ("qpos", "qvel") for kind, _ in kinds),
     )
+
+
+def _actuated_joints(model: mujoco.MjModel, index: list[int]) -> list[tuple[int, int]]:
+    """Places in x of the (position, velocity) of every actuator's joint, or nothing if one has none."""
+    pairs = []
+    for actuator in range(model.nu):
+        joint = int(model.actuator_trnid[actuator, 0])
+        on_joint = int(model.actuator_trntype[actuator]) in (
+            int(mujoco.mjtTrn.mjTRN_JOINT),
+            int(mujoco.mjtTrn.mjTRN_JOINTINPARENT),
+        )
+        scalar = on_joint and int(model.jnt_type[joint]) in (
+            int(mujoco.mjtJoint.mjJNT_HINGE),
+            int(mujoco.mjtJoint.mjJNT_SLIDE),
+        )
+        if not scalar:
+            return []
+        position = int(model.jnt_qposadr[joint])
+        velocity = model.nq + int(model.jnt_dofadr[joint])
+        if position not in index or velocity not in index:
+            return []
+        pairs.append((index.index(position), index.index(velocity)))
+    return pairs

@@ -35,7 +35,9 @@ def make_mjx_sample(
         dtype = noise.dtype
 
         def rollout(model, qpos, qvel, params, noise):
-            start = data.replace(qpos=qpos.astype(data.qpos.dtype), qvel=qvel.astype(data.qvel.dtype))
+            start = data.replace(
+                qpos=qpos.astype(data.qpos.dtype), qvel=qvel.astype(data.qvel.dtype)
+            )
             return _closed_loop(
                 system, model, start, policy, params, noise,
                 lower.astype(dtype), upper.astype(dtype),

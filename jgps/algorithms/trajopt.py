@@ -1,0 +1,320 @@
+"""Trajectory optimisation on fitted local models: one KL-constrained LQR step per iteration.
+
+    repeat: roll out p(u|x) in every condition; fit linear-Gaussian dynamics to the samples;
+            p <- argmin E[cost]  s.t.  KL(new || p) <= epsilon;  adapt epsilon
+
+Source: Levine & Abbeel (2014), "Learning neural network policies with guided policy search under unknown
+dynamics", sections 3 and 4.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jgps import costs, dynamics
+from jgps.algorithms import step_size
+from jgps.algorithms.algorithm import Algorithm, Inspection, Metrics
+from jgps.algorithms.step_size import StepSizeConfig
+from jgps.controllers import exploration_noise, linear_gaussian
+from jgps.controllers.linear_gaussian import FactoredController
+from jgps.controllers.nearest import NearestController
+from jgps.core import lqr
+from jgps.core.trust_region import TrustRegionConfig, TrustRegionInfo
+from jgps.core.types import (
+    OK,
+    Controller,
+    Dynamics,
+    Gaussian,
+    Marginals,
+    QuadraticCost,
+    Rollouts,
+    Status,
+    worst,
+)
+from jgps.dynamics import FitConfig, MixturePriorConfig, PriorConfig
+from jgps.simulation import SimulationRollouts, make_sampler, resolve_backend
+from jgps.tasks import Task
+from jgps.tasks.start import initial_controllers, initial_states
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrajoptConfig:
+    """Settings of `trajopt`.
+
+    Attributes:
+      num_samples: rollouts per condition and iteration, at least 2.
+      noise_smoothing: standard deviation, in steps, of the kernel that smooths exploration noise; 0 is white.
+      initial_variance: least variance of the initial state's entries, squared units of the state.
+      step_size: bound of the KL divergence and its adaptation.
+      prior: of the fitted dynamics.
+      fit, expand, trust_region: see those.
+    """
+
+    num_samples: int = 5
+    noise_smoothing: float = 2.0
+    initial_variance: float = 1e-6
+    step_size: StepSizeConfig = StepSizeConfig()
+    prior: PriorConfig = MixturePriorConfig()
+    fit: FitConfig = FitConfig()
+    expand: costs.ExpandConfig = costs.ExpandConfig()
+    trust_region: TrustRegionConfig = TrustRegionConfig()
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 2:
+            raise ValueError(
+                f"TrajoptConfig.num_samples is {self.num_samples}; fitting dynamics takes at least 2 rollouts "
+                "per condition, usually 5 with the mixture prior"
+            )
+        if not self.noise_smoothing >= 0:
+            raise ValueError(
+                f"TrajoptConfig.noise_smoothing is {self.noise_smoothing}; it has to be >= 0 steps"
+            )
+        if not self.initial_variance > 0:
+            raise ValueError(
+                f"TrajoptConfig.initial_variance is {self.initial_variance}; it has to be > 0, usually 1e-6"
+            )
+
+
+class LocalModels(NamedTuple):
+    """What one iteration learned of every condition; leaves [C, ...]."""
+
+    dynamics: Dynamics
+    cost: QuadraticCost
+    initial: Gaussian
+    status: Status
+
+
+class TrajoptState(NamedTuple):
+    """Everything that the next iteration needs; leaves [C, ...] but for the first two and the prior."""
+
+    key: jax.Array
+    iteration: jax.Array  # [] int32
+    policy: NearestController
+    prior: Any
+    eta: jax.Array  # [C], warm start of the search
+    multiplier: jax.Array  # [C], of the KL bound
+    cost_before: (
+        jax.Array
+    )  # [C], expected cost before the last step, on the models it was made with
+    cost_predicted: jax.Array  # [C], expected cost after it, on the same models
+    stepped: jax.Array  # [C] bool: the last step was taken
+
+
+class Stages(NamedTuple):
+    """The parts of one iteration, for timing and for algorithms that build on this one."""
+
+    sample: Any  # (policy, key) -> SimulationRollouts
+    fit: Any  # (prior state, rollouts) -> (prior state, LocalModels, metrics)
+    optimise: Any  # (state, models) -> (state, metrics)
+
+
+def trajopt(
+    task: Task, config: TrajoptConfig = TrajoptConfig(), backend: str = "auto"
+) -> Algorithm:
+    """The algorithm on a task; see the file's head for what it does.
+
+    Raises:
+      ValueError: for an unknown backend, or where the task's initial controller does not fit its model.
+    """
+    stages = make_stages(task, config, backend)
+    jittable = resolve_backend(backend) == "mjx"
+
+    def improve(state: TrajoptState, rollouts: Rollouts) -> tuple[TrajoptState, Metrics]:
+        prior, models, fit_metrics = stages.fit(state.prior, rollouts)
+        state, metrics = stages.optimise(state._replace(prior=prior), models)
+        return state, {**metrics, **fit_metrics, **_sample_metrics(task, rollouts)}
+
+    def sample(state: TrajoptState) -> tuple[TrajoptState, SimulationRollouts]:
+        key, noise_key = jax.random.split(state.key)
+        return state._replace(key=key), stages.sample(state.policy, noise_key)
+
+    if jittable:
+
+        @jax.jit
+        def step(state: TrajoptState) -> tuple[TrajoptState, Metrics]:
+            state, sampled = sample(state)
+            return improve(state, sampled.rollouts)
+
+    else:
+        jitted_improve = jax.jit(improve)
+
+        def step(state: TrajoptState) -> tuple[TrajoptState, Metrics]:
+            state, sampled = sample(state)
+            return jitted_improve(state, sampled.rollouts)
+
+    def inspect(state: TrajoptState) -> Inspection:
+        state, sampled = sample(state)
+        return Inspection(sampled, describe(state, sampled.rollouts))
+
+    @jax.jit
+    def describe(state: TrajoptState, rollouts: Rollouts) -> Marginals:
+        _, models, _ = stages.fit(state.prior, rollouts)
+        return jax.vmap(lqr.forward)(state.policy.controllers, models.dynamics, models.initial)
+
+    return Algorithm(
+        init=functools.partial(_init, task, config),
+        step=step,
+        inspect=inspect,
+        rollouts_per_step=task.train.num * config.num_samples,
+    )
+
+
+def make_stages(task: Task, config: TrajoptConfig, backend: str) -> Stages:
+    """The three parts of an iteration; `fit` and `optimise` can be jitted, `sample` on mjx."""
+    sampler = make_sampler(task.system, task.train, NearestController.act, resolve_backend(backend))
+    num, samples = task.train.num, config.num_samples
+    factor = jax.jit(jax.vmap(linear_gaussian.factor))
+
+    def draw(key: jax.Array) -> jax.Array:
+        noise = exploration_noise(
+            key, num * samples, task.horizon, task.action_dim, config.noise_smoothing,
+            dtype=_dtype(),
+        )  # fmt: skip
+        return noise.reshape(num, samples, task.horizon, task.action_dim)
+
+    draw = jax.jit(draw)
+
+    def sample(policy: NearestController, key: jax.Array) -> SimulationRollouts:
+        params: FactoredController = factor(policy.controllers)[0]
+        return sampler.sample(params, draw(key))
+
+    prior = _prior(task, config)
+    return Stages(
+        sample=sample,
+        fit=functools.partial(_fit, task, config, prior),
+        optimise=functools.partial(_optimise, task, config),
+    )
+
+
+def _dtype() -> Any:
+    return jnp.zeros(()).dtype
+
+
+def _prior(task: Task, config: TrajoptConfig) -> dynamics.Prior:
+    return dynamics.make_prior(
+        config.prior, task.state_dim, task.action_dim, task.train.num, config.num_samples,
+        task.horizon, _dtype(),
+    )  # fmt: skip
+
+
+def _init(task: Task, config: TrajoptConfig, key: jax.Array) -> TrajoptState:
+    key, prior_key = jax.random.split(key)
+    num, dtype = task.train.num, _dtype()
+    x0 = initial_states(task, task.train)
+    return TrajoptState(
+        key=key,
+        iteration=jnp.zeros((), jnp.int32),
+        policy=NearestController(controllers=initial_controllers(task, x0), x0=x0),
+        prior=_prior(task, config).init(prior_key),
+        eta=jnp.ones(num, dtype),
+        multiplier=jnp.ones(num, dtype),
+        cost_before=jnp.zeros(num, dtype),
+        cost_predicted=jnp.zeros(num, dtype),
+        stepped=jnp.zeros(num, bool),
+    )
+
+
+def _fit(
+    task: Task, config: TrajoptConfig, prior: dynamics.Prior, prior_state: Any, rollouts: Rollouts
+) -> tuple[Any, LocalModels, Metrics]:
+    """Local models of every condition from rollouts [C, N, T, ...]."""
+    prior_state, prior_metrics = prior.update(prior_state, rollouts)
+    strength = prior.evaluate(prior_state, rollouts)
+    fitted, fit_status = jax.vmap(
+        lambda r, p: dynamics.fit(r, p, config.fit), in_axes=(0, None if strength is None else 0)
+    )(rollouts, strength)
+    initial = jax.vmap(lambda r: dynamics.fit_initial(r.x[:, 0], r.valid, config.initial_variance))(
+        rollouts
+    )
+    cost, info = jax.vmap(lambda r: costs.expand(task.cost, r, config.expand))(rollouts)
+    models = LocalModels(fitted, cost, initial, jax.vmap(worst)(fit_status, info.status))
+    metrics = {
+        **prior_metrics,
+        "hessians_projected": info.num_projected,
+        "hessian_smallest_eigenvalue": info.smallest_eigenvalue,
+    }
+    return prior_state, models, metrics
+
+
+def _optimise(
+    task: Task, config: TrajoptConfig, state: TrajoptState, models: LocalModels
+) -> tuple[TrajoptState, Metrics]:
+    """One KL-constrained step in every condition; a failing condition keeps its controller."""
+
+    def expected_cost(controller, model):
+        marginals = lqr.forward(controller, model.dynamics, model.initial)
+        return jnp.sum(lqr.expected_cost(marginals, model.cost))
+
+    previous = state.policy.controllers
+    actual = jax.vmap(expected_cost)(previous, models)
+    known = state.stepped & (models.status.code == OK) & jnp.isfinite(actual)
+    adapted = step_size.adapt(
+        state.multiplier,
+        state.cost_before - state.cost_predicted,
+        state.cost_before - actual,
+        config.step_size,
+    )
+    multiplier = jnp.where(known, adapted, state.multiplier)
+    epsilon = task.horizon * config.step_size.kl_step * multiplier
+
+    def solve(model: LocalModels, controller: Controller, epsilon, eta):
+        return lqr.solve_kl_constrained(
+            model.dynamics, model.cost, controller, model.initial, epsilon,
+            eta=eta, config=config.trust_region,
+        )  # fmt: skip
+
+    controllers, info = jax.vmap(solve)(models, previous, epsilon, state.eta)
+    info: TrustRegionInfo
+    status = jax.vmap(worst)(models.status, info.status)
+    stepped = status.code == OK
+
+    def keep(new, old):
+        return jnp.where(stepped.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    new_state = state._replace(
+        iteration=state.iteration + 1,
+        policy=state.policy._replace(controllers=jax.tree.map(keep, controllers, previous)),
+        eta=keep(info.eta, state.eta),
+        multiplier=multiplier,
+        cost_before=keep(info.cost_previous, state.cost_before),
+        cost_predicted=keep(info.cost, state.cost_predicted),
+        stepped=stepped,
+    )
+    metrics = {
+        "cost_expected": actual,
+        "cost_predicted": info.cost,
+        "kl": info.kl,
+        "kl_bound": epsilon,
+        "eta": info.eta,
+        "step_multiplier": multiplier,
+        "search_rounds": info.rounds,
+        "status": status.code,
+        "status_step": status.step,
+    }
+    return new_state, metrics
+
+
+def _sample_metrics(task: Task, rollouts: Rollouts) -> Metrics:
+    """What the samples cost and how close they came, over the valid ones of every condition [C]."""
+    valid = rollouts.valid
+    count = jnp.maximum(jnp.sum(valid, axis=1), 1)
+
+    def mean(values):
+        return jnp.sum(jnp.where(valid, values, 0), axis=1) / count
+
+    total = jnp.sum(costs.evaluate(task.cost, rollouts.x, rollouts.u), axis=-1)
+    average = mean(total)
+    metrics = {
+        "cost": average,
+        "cost_std": jnp.sqrt(mean(jnp.square(total - average[:, None]))),
+        "samples_valid": jnp.sum(valid, axis=1, dtype=jnp.int32),
+    }
+    if task.distance is not None:
+        metrics["distance"] = mean(jax.vmap(jax.vmap(task.distance))(rollouts.x))
+    if task.success is not None:
+        reached = jax.vmap(jax.vmap(task.success))(rollouts.x, rollouts.u)
+        metrics["success"] = mean(reached.astype(average.dtype))
+    return metrics

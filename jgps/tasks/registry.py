@@ -1,0 +1,35 @@
+"""The tasks that jgps ships, by name."""
+
+from collections.abc import Callable
+
+from jgps.tasks.peg_insertion import peg_insertion
+from jgps.tasks.point_mass import point_mass
+from jgps.tasks.reacher import reacher
+from jgps.tasks.task import Task
+
+_TASKS: dict[str, Callable[[], Task]] = {
+    "point_mass": point_mass,
+    "reacher": reacher,
+    "peg_insertion": peg_insertion,
+}
+
+
+def names() -> tuple[str, ...]:
+    """Names of all tasks."""
+    return tuple(_TASKS)
+
+
+def describe(name: str) -> str:
+    """One line on a task."""
+    return (_TASKS[name].__doc__ or "").strip().splitlines()[0]
+
+
+def make(name: str) -> Task:
+    """The task of that name.
+
+    Raises:
+      ValueError: for an unknown name; lists the known ones.
+    """
+    if name not in _TASKS:
+        raise ValueError(f"unknown task {name!r}; tasks: {', '.join(_TASKS)}")
+    return _TASKS[name]()

@@ -1,0 +1,53 @@
+"""Where a task's trajectories start, and the controllers to start with."""
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from jgps.controllers import LqrHoldConfig, lqr_hold, pd_hold
+from jgps.controllers.pure_noise import NoiseConfig, pure_noise
+from jgps.core.types import Controller
+from jgps.simulation import Conditions, condition_models
+from jgps.tasks.task import Task
+
+
+def initial_states(task: Task, conditions: Conditions) -> jax.Array:
+    """States x0 [C, dX] in which the conditions begin."""
+    states = []
+    models = condition_models(task.model, conditions)
+    for model, qpos, qvel in zip(models, conditions.qpos, conditions.qvel, strict=True):
+        data = mujoco.MjData(model)
+        data.qpos[:], data.qvel[:] = qpos, qvel
+        mujoco.mj_forward(model, data)
+        states.append(task.layout.state(data.qpos, data.qvel, data.sensordata, np))
+    return jnp.asarray(np.stack(states), jnp.zeros(()).dtype)
+
+
+def initial_controllers(task: Task, x0: jax.Array) -> Controller:
+    """The task's initial controller in every condition, leaves [C, T, ...].
+
+    Raises:
+      ValueError: if the controller holds joints, but some actuator drives none that is in the state.
+    """
+    layout, config = task.layout, task.initial
+    if isinstance(config, NoiseConfig):
+        return jax.vmap(lambda x: pure_noise(x, task.action_dim, task.horizon, config))(x0)
+    if len(layout.positions) != task.action_dim:
+        raise ValueError(
+            f"{type(config).__name__} holds one hinge or slide joint per actuator, but some actuator of "
+            f"{task.name!r} drives no such joint with its qpos and qvel in the state; pass "
+            "initial=jgps.controllers.NoiseConfig() to begin with noise around zero action"
+        )
+    entries = (layout.positions.tolist(), layout.velocities.tolist())
+    if isinstance(config, LqrHoldConfig):
+
+        def hold(x):
+            return lqr_hold(x, *entries, task.action_dim, task.horizon, task.control_dt, config)
+
+    else:
+
+        def hold(x):
+            return pd_hold(x, *entries, task.action_dim, task.horizon, config)
+
+    return jax.vmap(hold)(x0)

@@ -1,0 +1,181 @@
+"""What a task is, and how to make one of any MuJoCo model."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import mujoco
+import numpy as np
+
+from jgps.controllers import LqrHoldConfig, PdHoldConfig
+from jgps.simulation import Conditions, StateLayout, System, check_conditions, load_model
+
+Cost = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+Success = Callable[[jax.Array, jax.Array], jax.Array]
+Distance = Callable[[jax.Array], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """A control problem from several initial conditions.
+
+    Attributes:
+      name: how the command line calls it.
+      model: compiled MuJoCo model, with the sensors that the state needs.
+      layout: which of its quantities make up the state x [dX].
+      horizon: number T of control steps.
+      control_dt: duration of a control step, seconds.
+      cost: `cost(x [dX], u [dU], t) -> scalar`.
+      train, test: initial conditions to optimise for, and unseen ones to evaluate on.
+      success: `success(x [T, dX], u [T, dU]) -> bool`, or None where the task defines none.
+      distance: `distance(x [T, dX]) -> metres` left to the target at the end, or None.
+      initial: the controller to begin with.
+      points: state entries that are positions of points worth drawing, such as `"site_pos:tip"`.
+      camera: name of the model's camera for videos; None frames the whole model.
+    """
+
+    name: str
+    model: mujoco.MjModel
+    layout: StateLayout
+    horizon: int
+    control_dt: float
+    cost: Cost
+    train: Conditions
+    test: Conditions
+    success: Success | None = None
+    distance: Distance | None = None
+    initial: LqrHoldConfig | PdHoldConfig = LqrHoldConfig()
+    points: tuple[str, ...] = ()
+    camera: str | None = None
+
+    @property
+    def state_dim(self) -> int:
+        """The dX of this task."""
+        return self.layout.size
+
+    @property
+    def action_dim(self) -> int:
+        """The dU of this task."""
+        return int(self.model.nu)
+
+    @property
+    def substeps(self) -> int:
+        """Physics steps per control step."""
+        return round(self.control_dt / self.model.opt.timestep)
+
+    @property
+    def system(self) -> System:
+        """The part of the task that the simulators need."""
+        return System(self.model, self.layout, self.horizon, self.substeps)
+
+
+def from_mjcf(
+    source: str | os.PathLike | mujoco.MjSpec,
+    *,
+    cost: Callable[[StateLayout], Cost],
+    state: Sequence[str] = ("qpos", "qvel"),
+    horizon: int = 100,
+    control_dt: float = 0.05,
+    qpos: Any = None,
+    qvel: Any = None,
+    changes: Mapping[str, Any] | None = None,
+    test: Conditions | None = None,
+    success: Callable[[StateLayout], Success] | None = None,
+    distance: Callable[[StateLayout], Distance] | None = None,
+    initial: LqrHoldConfig | PdHoldConfig = LqrHoldConfig(),
+    camera: str | None = None,
+    name: str = "custom",
+) -> Task:
+    """A task of any MuJoCo model.
+
+    Args:
+      source: path of an MJCF file, MJCF text, or a MuJoCo spec.
+      cost: makes the cost function from the layout of the state, for instance
+        `lambda s: costs.distance(s["site_pos:tip"], (0.3, 0, 0.5))`.
+      state: entries of the state, see `jgps.simulation.layout`.
+      horizon: number of control steps, at least 2.
+      control_dt: seconds per control step, a multiple of the model's timestep.
+      qpos, qvel: initial joint positions [C, nq] and velocities [C, nv], one row per training condition; one
+        row alone, or None for the model's reference pose at rest, serves all conditions.
+      changes: per-condition changes of the model, see `jgps.simulation.Conditions`; each [C, ...].
+      test: unseen conditions; None uses the training conditions.
+      success, distance: make those functions from the layout.
+      initial: the controller to begin with.
+      camera: name of a camera of the model for videos.
+      name: what to call the task.
+
+    Raises:
+      ValueError: says what is wrong with the model, a name, a shape or a number.
+    """
+    model, layout = load_model(source, tuple(state))
+    _check_times(model, horizon, control_dt)
+    if camera is not None and mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera) < 0:
+        names = [model.camera(i).name for i in range(model.ncam)]
+        raise ValueError(
+            f"the model has no camera {camera!r}; it has: {', '.join(names) or 'none'}"
+        )
+    train = _conditions(model, qpos, qvel, changes or {})
+    task = Task(
+        name=name,
+        model=model,
+        layout=layout,
+        horizon=horizon,
+        control_dt=control_dt,
+        cost=cost(layout),
+        train=train,
+        test=train if test is None else check_conditions(model, test),
+        success=None if success is None else success(layout),
+        distance=None if distance is None else distance(layout),
+        initial=initial,
+        points=tuple(entry for entry in state if entry.startswith(("site_pos:", "body_pos:"))),
+        camera=camera,
+    )
+    _check_cost(task)
+    return task
+
+
+def _check_times(model: mujoco.MjModel, horizon: int, control_dt: float) -> None:
+    if horizon < 2:
+        raise ValueError(f"horizon is {horizon}; it has to be at least 2 control steps")
+    ratio = control_dt / model.opt.timestep
+    if not np.isfinite(ratio) or ratio < 0.5 or abs(ratio - round(ratio)) > 1e-6 * ratio:
+        raise ValueError(
+            f"control_dt is {control_dt} s, which is not a multiple of the model's timestep "
+            f"{model.opt.timestep} s; change one of them"
+        )
+
+
+def _conditions(
+    model: mujoco.MjModel, qpos: Any, qvel: Any, changes: Mapping[str, Any]
+) -> Conditions:
+    qpos = np.atleast_2d(np.asarray(model.qpos0 if qpos is None else qpos, np.float64))
+    qvel = np.atleast_2d(np.asarray(np.zeros(model.nv) if qvel is None else qvel, np.float64))
+    changes = {key: np.asarray(value, np.float64) for key, value in changes.items()}
+    num = max(len(qpos), len(qvel), *(len(np.atleast_1d(v)) for v in changes.values()), 1)
+
+    def spread(rows: np.ndarray) -> np.ndarray:
+        return np.repeat(rows, num, axis=0) if len(rows) == 1 else rows
+
+    return check_conditions(model, Conditions(spread(qpos), spread(qvel), changes))
+
+
+def _check_cost(task: Task) -> None:
+    """Traces the task's functions once, so that mistakes show at once and in one sentence."""
+    x = jax.ShapeDtypeStruct((task.state_dim,), np.float32)
+    u = jax.ShapeDtypeStruct((task.action_dim,), np.float32)
+    t = jax.ShapeDtypeStruct((), np.int32)
+    shape = getattr(jax.eval_shape(task.cost, x, u, t), "shape", None)
+    if shape != ():
+        raise ValueError(f"the cost has to return a scalar; it returns shape {shape}")
+    xs = jax.ShapeDtypeStruct((task.horizon, task.state_dim), np.float32)
+    us = jax.ShapeDtypeStruct((task.horizon, task.action_dim), np.float32)
+    for what, function, arguments in [
+        ("success", task.success, (xs, us)),
+        ("distance", task.distance, (xs,)),
+    ]:
+        if function is not None:
+            shape = getattr(jax.eval_shape(function, *arguments), "shape", None)
+            if shape != ():
+                raise ValueError(f"{what} has to return a scalar; it returns shape {shape}")
