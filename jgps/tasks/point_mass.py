@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jgps import costs
-from jgps.controllers import LqrHoldConfig
 from jgps.simulation import Conditions
 from jgps.tasks.task import Task, from_mjcf
 
@@ -54,6 +53,5 @@ def point_mass() -> Task:
         control_dt=0.1,
         qpos=TRAIN_STARTS,
         test=Conditions(np.asarray(TEST_STARTS), np.zeros((len(TEST_STARTS), 2))),
-        initial=LqrHoldConfig(),
         camera="top",
     )

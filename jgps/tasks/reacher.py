@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jgps import costs
-from jgps.controllers import LqrHoldConfig
 from jgps.simulation import Conditions
 from jgps.tasks.task import Task, from_mjcf
 
@@ -79,7 +78,6 @@ def reacher() -> Task:
             qvel=np.zeros((len(TEST_ANGLES), 2)),
             changes={"body_pos:target": _targets(TEST_ANGLES)},
         ),
-        initial=LqrHoldConfig(variance=0.05),
         camera="top",
     )
 

@@ -24,6 +24,29 @@ def initial_states(task: Task, conditions: Conditions) -> jax.Array:
     return jnp.asarray(np.stack(states), jnp.zeros(()).dtype)
 
 
+def hold_from_model(model: mujoco.MjModel, conditions: Conditions) -> LqrHoldConfig:
+    """An LQR hold whose gains and noise fit the model.
+
+    The gains are the accelerations that one unit of control gives each actuator's own joint in the first
+    condition's pose, by the mass matrix. The noise's standard deviation is a fifth of the (geometric mean of
+    the) control ranges' half-widths; 1 where an actuator has no range.
+    """
+    data = mujoco.MjData(model)
+    data.qpos[:] = conditions.qpos[0]
+    mujoco.mj_forward(model, data)
+    forces = np.zeros((model.nu, model.nv))
+    dofs = model.jnt_dofadr[model.actuator_trnid[:, 0]]
+    forces[np.arange(model.nu), dofs] = model.actuator_gear[:, 0] * model.actuator_gainprm[:, 0]
+    accelerations = np.zeros_like(forces)
+    mujoco.mj_solveM(model, data, accelerations, forces)
+    gains = tuple(float(a) for a in accelerations[np.arange(model.nu), dofs])
+    deviation = 1.0
+    if np.all(model.actuator_ctrllimited):
+        widths = np.diff(model.actuator_ctrlrange, axis=1) / 2
+        deviation = 0.2 * float(np.exp(np.mean(np.log(widths))))
+    return LqrHoldConfig(gains=gains, variance=deviation**2)
+
+
 def initial_controllers(task: Task, x0: jax.Array) -> Controller:
     """The task's initial controller in every condition, leaves [C, T, ...].
 
@@ -35,10 +58,12 @@ def initial_controllers(task: Task, x0: jax.Array) -> Controller:
         return jax.vmap(lambda x: pure_noise(x, task.action_dim, task.horizon, config))(x0)
     if len(layout.positions) != task.action_dim:
         raise ValueError(
-            f"{type(config).__name__} holds one hinge or slide joint per actuator, but some actuator of "
-            f"{task.name!r} drives no such joint with its qpos and qvel in the state; pass "
+            "the initial controller holds one hinge or slide joint per actuator, but some actuator "
+            f"of {task.name!r} drives no such joint with its qpos and qvel in the state; pass "
             "initial=jgps.controllers.NoiseConfig() to begin with noise around zero action"
         )
+    if config is None:
+        config = hold_from_model(task.model, task.train)
     entries = (layout.positions.tolist(), layout.velocities.tolist())
     if isinstance(config, LqrHoldConfig):
 

@@ -10,8 +10,10 @@ import mujoco
 import numpy as np
 
 from jgps.controllers import LqrHoldConfig, PdHoldConfig
+from jgps.controllers.pure_noise import NoiseConfig
 from jgps.simulation import Conditions, StateLayout, System, check_conditions, load_model
 
+Initial = LqrHoldConfig | PdHoldConfig | NoiseConfig
 Cost = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 Success = Callable[[jax.Array, jax.Array], jax.Array]
 Distance = Callable[[jax.Array], jax.Array]
@@ -31,7 +33,8 @@ class Task:
       train, test: initial conditions to optimise for, and unseen ones to evaluate on.
       success: `success(x [T, dX], u [T, dU]) -> bool`, or None where the task defines none.
       distance: `distance(x [T, dX]) -> metres` left to the target at the end, or None.
-      initial: the controller to begin with.
+      initial: the controller to begin with; None is an LQR hold that fits the model, see
+        `jgps.tasks.start.hold_from_model`.
       points: state entries that are positions of points worth drawing, such as `"site_pos:tip"`.
       camera: name of the model's camera for videos; None frames the whole model.
     """
@@ -46,7 +49,7 @@ class Task:
     test: Conditions
     success: Success | None = None
     distance: Distance | None = None
-    initial: LqrHoldConfig | PdHoldConfig = LqrHoldConfig()
+    initial: Initial | None = None
     points: tuple[str, ...] = ()
     camera: str | None = None
 
@@ -84,7 +87,7 @@ def from_mjcf(
     test: Conditions | None = None,
     success: Callable[[StateLayout], Success] | None = None,
     distance: Callable[[StateLayout], Distance] | None = None,
-    initial: LqrHoldConfig | PdHoldConfig = LqrHoldConfig(),
+    initial: Initial | None = None,
     camera: str | None = None,
     name: str = "custom",
 ) -> Task:
@@ -102,7 +105,8 @@ def from_mjcf(
       changes: per-condition changes of the model, see `jgps.simulation.Conditions`; each [C, ...].
       test: unseen conditions; None uses the training conditions.
       success, distance: make those functions from the layout.
-      initial: the controller to begin with.
+      initial: the controller to begin with; None is an LQR hold that fits the model, see
+        `jgps.tasks.start.hold_from_model`.
       camera: name of a camera of the model for videos.
       name: what to call the task.
 
