@@ -21,8 +21,9 @@ class Inspection(NamedTuple):
 class Algorithm(NamedTuple):
     """`state = init(key)`, then `state, metrics = step(state)` for every iteration.
 
-    A state is a pytree of arrays with a field `policy` (what `jgps.evaluate` takes); saving all of it and
-    loading it again continues exactly. Metrics are arrays, [C] where they belong to conditions.
+    A state is a pytree of arrays with a field `policy` (what `jgps.evaluate` takes); saving all of
+    it and loading it again continues exactly. Metrics are arrays, [C] where they belong to
+    conditions.
     """
 
     init: Callable[[jax.Array], Any]

@@ -36,8 +36,8 @@ def adapt(
 ) -> jax.Array:
     """The next multiplier from the predicted and the actual improvement of the expected cost.
 
-    Assumes that the model's error grows with the square of the step, and takes the step that minimises the
-    resulting bound: multiplier * clip(predicted / (2 max(1e-4, predicted - actual)), 0.1, 5).
+    Assumes that the model's error grows with the square of the step, and takes the step that
+    minimises the resulting bound: multiplier * clip(predicted / (2 max(1e-4, predicted - actual)), 0.1, 5).
 
     Source: Levine et al. (2016), code release; `algorithms` section 3.
     """

@@ -3,7 +3,8 @@
     repeat: roll out p(u|x) in every condition; fit linear-Gaussian dynamics to the samples;
             p <- argmin E[cost]  s.t.  KL(new || p) <= epsilon;  adapt epsilon
 
-Source: Levine & Abbeel (2014), "Learning neural network policies with guided policy search under unknown
+Source: Levine & Abbeel (2014), "Learning neural network policies with guided policy search under
+  unknown
 dynamics", sections 3 and 4.
 """
 
@@ -46,7 +47,8 @@ class TrajoptConfig:
 
     Attributes:
       num_samples: rollouts per condition and iteration, at least 2.
-      noise_smoothing: standard deviation, in steps, of the kernel that smooths exploration noise; 0 is white.
+      noise_smoothing: standard deviation, in steps, of the kernel that smooths exploration noise;
+        0 is white.
       initial_variance: least variance of the initial state's entries, squared units of the state.
       step_size: bound of the KL divergence and its adaptation.
       prior: of the fitted dynamics.
@@ -88,7 +90,7 @@ class LocalModels(NamedTuple):
 
 
 class TrajoptState(NamedTuple):
-    """Everything that the next iteration needs; leaves [C, ...] but for the first two and the prior."""
+    """Everything that the next iteration needs."""
 
     key: jax.Array
     iteration: jax.Array  # [] int32
@@ -117,7 +119,8 @@ def trajopt(
     """The algorithm on a task; see the file's head for what it does.
 
     Raises:
-      ValueError: for an unknown backend, or where the task's initial controller does not fit its model.
+      ValueError: for an unknown backend, or where the task's initial controller does not fit its
+        model.
     """
     stages = make_stages(task, config, backend)
     jittable = resolve_backend(backend) == "mjx"

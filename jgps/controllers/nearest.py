@@ -1,4 +1,4 @@
-"""Local controllers used as one policy: each condition takes the controller that was made nearest to it."""
+"""Local controllers as one policy: each condition takes the one that was made nearest to it."""
 
 from typing import NamedTuple
 
@@ -19,8 +19,8 @@ class NearestController(NamedTuple):
     def params_for(self, x0: jax.Array) -> FactoredController:
         """What `act` needs in conditions that start at x0 [C', dX]: leaves [C', T, ...].
 
-        Distance is measured with every entry of the state scaled by its spread over `self.x0`; entries that
-        are the same in all conditions don't count.
+        Distance is measured with every entry of the state scaled by its spread over `self.x0`;
+        entries that are the same in all conditions don't count.
         """
         spread = jnp.std(self.x0, axis=0)
         # Rounding must not turn an entry that never varies into the one that decides.

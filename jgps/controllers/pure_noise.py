@@ -28,7 +28,7 @@ class NoiseConfig:
 
 
 def pure_noise(x0: jax.Array, dU: int, T: int, config: NoiseConfig = NoiseConfig()) -> Controller:
-    """u ~ N(0, variance) at every step, whatever the state x0 [dX].
+    """Controller u ~ N(0, variance) at every step, whatever the state x0 [dX].
 
     Raises:
       ValueError: if `variance` has neither one entry nor dU.

@@ -20,14 +20,14 @@ _OBJECT_OF_PREFIX = {
 class Conditions(NamedTuple):
     """Where trajectories start and what is special about the model there.
 
-    The keys of `changes` are `"field:object"`, with the name of an MjModel array and of the object whose row
-    is replaced, for instance `"body_pos:table"` or `"geom_friction:peg"`; `"field"` alone replaces the whole
-    array. Derived constants (`mj_setConst`) are recomputed.
+    The keys of `changes` are `"field:object"`, with the name of an MjModel array and of the object
+    whose row is replaced, for instance `"body_pos:table"` or `"geom_friction:peg"`; `"field"`
+    alone replaces the whole array. Derived constants (`mj_setConst`) are recomputed.
     """
 
     qpos: np.ndarray  # [C, nq]
     qvel: np.ndarray  # [C, nv]
-    changes: Mapping[str, np.ndarray] = {}  # noqa: RUF012 (never mutated); each [C, ...]
+    changes: Mapping[str, np.ndarray] = {}
 
     @property
     def num(self) -> int:

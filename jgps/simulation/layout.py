@@ -12,9 +12,9 @@ Entries are strings, `"kind"` or `"kind:name"`:
 | `body_vel:body` | 3 linear + 3 angular, world frame | m/s, rad/s |
 | `sensor:sensor` | the sensor's dimension | its own |
 
-Orientations enter as the first two columns of the rotation matrix (6 numbers). Unlike a quaternion this is
-continuous and unique, so that a linear-Gaussian model of nearby orientations is well defined
-(Zhou et al. 2019, "On the continuity of rotation representations in neural networks").
+Orientations enter as the first two columns of the rotation matrix (6 numbers). Unlike a quaternion
+this is continuous and unique, so that a linear-Gaussian model of nearby orientations is well
+defined (Zhou et al. 2019, "On the continuity of rotation representations in neural networks").
 """
 
 import dataclasses
@@ -231,7 +231,7 @@ def _layout(
 
 
 def _actuated_joints(model: mujoco.MjModel, index: list[int]) -> list[tuple[int, int]]:
-    """Places in x of the (position, velocity) of every actuator's joint, or nothing if one has none."""
+    """Places in x of every actuator's joint (position, velocity); none if one has no such joint."""
     pairs = []
     for actuator in range(model.nu):
         joint = int(model.actuator_trnid[actuator, 0])

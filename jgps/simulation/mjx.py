@@ -59,7 +59,7 @@ def _put(model: mujoco.MjModel) -> mjx.Model:
 
 
 def _stack(models: list[mjx.Model]) -> tuple[mjx.Model, Any]:
-    """Stacks only the arrays that differ between conditions; returns the `in_axes` that go with it."""
+    """Stacks only the arrays that differ between conditions; also returns their `in_axes`."""
     first = models[0]
     leaves = [jax.tree.leaves(model) for model in models]
     treedef = jax.tree.structure(first)

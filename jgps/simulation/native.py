@@ -25,7 +25,8 @@ _FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
 class Stepper:
     """Advances a batch of simulations by one control step, in threads.
 
-    Sensors in MuJoCo belong to the state *before* a physics step, so where the layout needs sensors one more
+    Sensors in MuJoCo belong to the state *before* a physics step, so where the layout needs
+    sensors one more
     step is taken and only its sensors are kept: features are exact at the state they describe.
     """
 
@@ -46,7 +47,7 @@ class Stepper:
         self._first_state = np.empty((batch, 1, self._state.shape[-1]))
 
     def initial(self, qpos: np.ndarray, qvel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Physics state [B, nstate] and state x [B, dX] at the start, from qpos [B, nq], qvel [B, nv]."""
+        """Physics state [B, nstate] and x [B, dX] at the start, from qpos [B, nq], qvel [B, nv]."""
         model = self._system.model
         data = self._data[0]
         state = np.empty((len(self._models), self._state.shape[-1]))

@@ -45,8 +45,8 @@ class SimulationRollouts(NamedTuple):
 class Sampler(NamedTuple):
     """Rolls a policy out in every condition.
 
-    `sample(params, noise)` takes params with leading axes [C, ...] (every sample of a condition has the same)
-    and noise [C, N, T, dU] in units of the policy's standard deviation.
+    `sample(params, noise)` takes params with leading axes [C, ...] (every sample of a condition
+    has the same) and noise [C, N, T, dU] in units of the policy's standard deviation.
     """
 
     sample: Callable[[Any, jax.Array], SimulationRollouts]

@@ -1,4 +1,4 @@
-"""Peg insertion with a 7-DoF arm (Levine & Abbeel 2014; settings of the 2016 reference experiments)."""
+"""Peg insertion with a 7-DoF arm, with the settings of the 2016 reference experiments."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ TEST_OFFSETS = tuple(np.linspace(-0.19, 0.19, 20).round(3))  # none of them a tr
 
 
 def peg_insertion() -> Task:
-    """A 7-DoF arm puts a peg into a slot with 4 mm of clearance; its base moves between conditions."""
+    """A 7-DoF arm puts a peg into a slot with 4 mm of clearance, from different places."""
 
     def cost(s):
         points = np.r_[s["site_pos:tip"], s["site_pos:top"]]

@@ -46,7 +46,7 @@ RADIUS = 0.3  # metres
 
 
 def reacher() -> Task:
-    """A planar two-link arm moves its fingertip to a target that lies elsewhere in every condition."""
+    """A planar two-link arm moves its fingertip to a target, elsewhere in every condition."""
 
     def gap(s):
         return lambda x: jnp.linalg.norm(

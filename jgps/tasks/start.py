@@ -27,9 +27,9 @@ def initial_states(task: Task, conditions: Conditions) -> jax.Array:
 def hold_from_model(model: mujoco.MjModel, conditions: Conditions) -> LqrHoldConfig:
     """An LQR hold whose gains and noise fit the model.
 
-    The gains are the accelerations that one unit of control gives each actuator's own joint in the first
-    condition's pose, by the mass matrix. The noise's standard deviation is a fifth of the (geometric mean of
-    the) control ranges' half-widths; 1 where an actuator has no range.
+    The gains are the accelerations that one unit of control gives each actuator's own joint in the
+    first condition's pose, by the mass matrix. The noise's standard deviation is a fifth of the
+    (geometric mean of the) control ranges' half-widths; 1 where an actuator has no range.
     """
     data = mujoco.MjData(model)
     data.qpos[:] = conditions.qpos[0]
@@ -51,7 +51,8 @@ def initial_controllers(task: Task, x0: jax.Array) -> Controller:
     """The task's initial controller in every condition, leaves [C, T, ...].
 
     Raises:
-      ValueError: if the controller holds joints, but some actuator drives none that is in the state.
+      ValueError: if the controller holds joints, but some actuator drives none that is in the
+        state.
     """
     layout, config = task.layout, task.initial
     if isinstance(config, NoiseConfig):

@@ -100,8 +100,9 @@ def from_mjcf(
       state: entries of the state, see `jgps.simulation.layout`.
       horizon: number of control steps, at least 2.
       control_dt: seconds per control step, a multiple of the model's timestep.
-      qpos, qvel: initial joint positions [C, nq] and velocities [C, nv], one row per training condition; one
-        row alone, or None for the model's reference pose at rest, serves all conditions.
+      qpos, qvel: initial joint positions [C, nq] and velocities [C, nv], one row per training
+        condition; one row alone, or None for the model's reference pose at rest, serves all
+        conditions.
       changes: per-condition changes of the model, see `jgps.simulation.Conditions`; each [C, ...].
       test: unseen conditions; None uses the training conditions.
       success, distance: make those functions from the layout.
