@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jgps.core import riccati
+from jgps.core import lqr
 from jgps.core.types import OK, Controller, Dynamics, QuadraticCost
 
 Entries = slice | Sequence[int]
@@ -172,7 +172,7 @@ def pd_hold(
     return jax.tree.map(lambda a: jnp.broadcast_to(a, (T, *a.shape)), every_step)
 
 
-_solve_joints = jax.jit(jax.vmap(riccati.backward))
+_solve_joints = jax.jit(jax.vmap(lqr.backward))
 
 
 def _double_integrators(
