@@ -46,7 +46,8 @@ class ExpandInfo(NamedTuple):
     """What the expansion met."""
 
     num_projected: jax.Array  # [] int32, steps at which an eigenvalue was raised
-    smallest_eigenvalue: jax.Array  # [], before projection, over steps (and samples, if per sample)
+    # [], before projection, over steps (and samples, if per sample); infinite where none is usable.
+    smallest_eigenvalue: jax.Array
     status: Status  # NON_FINITE: the cost or a derivative; TOO_FEW_SAMPLES: none is valid
 
 
