@@ -54,10 +54,7 @@ def cholesky(a: jax.Array) -> tuple[jax.Array, jax.Array]:
     else:
         chol = jnp.linalg.cholesky(a, symmetrize_input=False)
         pivots = jnp.square(jnp.diagonal(chol, axis1=-2, axis2=-1))
-    tolerance = n * float(jnp.finfo(a.dtype).eps)
-    # Comparisons with NaN are false, so that a non-finite matrix is not ok either.
-    enough = pivots > tolerance * jnp.abs(jnp.diagonal(a, axis1=-2, axis2=-1))
-    ok = jnp.all(enough & (pivots < jnp.inf), axis=-1)
+    ok = _all_positive(pivots, a)
     return jnp.where(ok[..., None, None], chol, jnp.eye(n, dtype=a.dtype)), ok
 
 
@@ -101,6 +98,45 @@ def solve_psd(chol: jax.Array, b: jax.Array) -> jax.Array:
         return jax.scipy.linalg.cho_solve((chol, True), b)
     inverse = inverse_triangular(chol)
     return transpose(inverse) @ (inverse @ b)
+
+
+def inverse_psd(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Inverse and log-determinant of symmetric `a` [..., n, n] and whether it is positive definite.
+
+    For many tiny matrices; with the same pivots and tolerance as `cholesky`.
+
+    Returns:
+      The inverse [..., n, n], the identity where not ok; log|a| [...], 0 where not ok; ok [...].
+    """
+    n = a.shape[-1]
+    if n > MAX_UNROLLED_SIZE:
+        chol, ok = cholesky(a)
+        eye = jnp.broadcast_to(jnp.eye(n, dtype=a.dtype), a.shape)
+        return symmetrise(solve_psd(chol, eye)), log_det(chol), ok
+    inverse, pivots = _gauss_jordan(a)
+    ok = _all_positive(pivots, a)
+    inverse = jnp.where(ok[..., None, None], symmetrise(inverse), jnp.eye(n, dtype=a.dtype))
+    return inverse, jnp.sum(jnp.log(jnp.where(ok[..., None], pivots, 1)), axis=-1), ok
+
+
+def _gauss_jordan(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Inverse in place without row exchanges (not needed where `a` is positive definite)."""
+    pivots = []
+    for j in range(a.shape[-1]):
+        pivot = a[..., j, j]
+        row = (a[..., j, :] / pivot[..., None]).at[..., j].set(1 / pivot)
+        a = a.at[..., :, j].set(0) - a[..., :, j, None] * row[..., None, :]
+        a = a.at[..., j, :].set(row)
+        pivots.append(pivot)
+    return a, jnp.stack(pivots, axis=-1)
+
+
+def _all_positive(pivots: jax.Array, a: jax.Array) -> jax.Array:
+    """Whether every pivot is above the rounding level of its own diagonal entry, and finite."""
+    tolerance = a.shape[-1] * float(jnp.finfo(a.dtype).eps)
+    # Comparisons with NaN are false, so that a non-finite matrix is not ok either.
+    enough = pivots > tolerance * jnp.abs(jnp.diagonal(a, axis1=-2, axis2=-1))
+    return jnp.all(enough & (pivots < jnp.inf), axis=-1)
 
 
 def log_det(chol: jax.Array) -> jax.Array:

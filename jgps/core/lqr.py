@@ -7,7 +7,12 @@ import jax.numpy as jnp
 
 from jgps.core import gaussian
 from jgps.core.riccati import backward, expected_cost, forward
-from jgps.core.trust_region import TrustRegionConfig, TrustRegionInfo, solve_kl_constrained
+from jgps.core.trust_region import (
+    TrustRegionConfig,
+    TrustRegionInfo,
+    solve_kl_constrained,
+    solve_kl_constrained_per_step,
+)
 from jgps.core.types import Controller, Dynamics, Gaussian, QuadraticCost, Status
 
 __all__ = [
@@ -18,6 +23,7 @@ __all__ = [
     "expected_cost",
     "forward",
     "solve_kl_constrained",
+    "solve_kl_constrained_per_step",
     "solve_maximum_entropy",
 ]
 

@@ -33,8 +33,8 @@ def backward(
 ) -> tuple[Controller, QuadraticValue, Status]:
     """Optimal controller and value function by the Riccati recursion.
 
-    K = -Q_uu^-1 Q_ux, k = -Q_uu^-1 q_u, C = w Q_uu^-1. The value belongs to the whole objective: its
-    constant has the noise's 1/2 tr(V_xx W) and the entropy's -w/2 (dU log(2 pi w) - log|Q_uu|).
+    K = -Q_uu^-1 Q_ux, k = -Q_uu^-1 q_u, C = w Q_uu^-1. The value belongs to the whole objective:
+    its constant has the noise's 1/2 tr(V_xx W) and the entropy's -w/2 (dU log(2 pi w) - log|Q_uu|).
 
     Args:
       dynamics: F [T-1, dX, dX+dU], f [T-1, dX], W [T-1, dX, dX]; of length 0 where T is 1.
@@ -86,42 +86,51 @@ def _backward_step(
     weight: jax.Array,
     ridge: jax.Array,
 ) -> tuple[Controller, QuadraticValue, jax.Array]:
-    """One step of the recursion: policy, value before the step, status code."""
+    """One step of the recursion: policy, value before the step, status code.
+
+    Written with products of untransposed left factors, which run 2 to 3 times faster on a CPU.
+    """
     dX = motion.f.shape[0]
     dU = cost.g.shape[0] - dX
-    VF = value.V_xx @ motion.F
-    v_next = value.v_x + value.V_xx @ motion.f
-    q = cost.g + v_next @ motion.F
-    Q_u = cost.H[dX:] + motion.F[:, dX:].T @ VF
-    Q_ux, Q_uu = Q_u[:, :dX], linalg.symmetrise(Q_u[:, dX:]) + ridge * jnp.eye(dU, dtype=q.dtype)
-    chol, positive = linalg.cholesky(Q_uu)
-    root = linalg.inverse_triangular(chol)
-    K = -root.T @ (root @ Q_ux)
-    k = -root.T @ (root @ q[dX:])
+    F_x, F_u = motion.F[:, :dX], motion.F[:, dX:]
+    F_xT, F_uT = jax.lax.optimization_barrier((F_x.T, F_u.T))
+    H_xx, H_xu, H_ux = cost.H[:dX, :dX], cost.H[:dX, dX:], cost.H[dX:, :dX]
+    H_uu = cost.H[dX:, dX:] + ridge * jnp.eye(dU, dtype=cost.H.dtype)
+    V, f = value.V_xx, motion.f
 
-    # The value is rebuilt from the closed loop (Joseph form): errors of K enter squared, and
-    # nothing large cancels, as it does in Q_xx - Q_ux' Q_uu^-1 Q_ux in float32.
-    A = motion.F[:, :dX] + motion.F[:, dX:] @ K
-    VA = VF[:, :dX] + VF[:, dX:] @ K
-    HZ = cost.H[:, :dX] + cost.H[:, dX:] @ K
-    V_xx = linalg.symmetrise(HZ[:dX] + K.T @ (HZ[dX:] + ridge * K) + A.T @ VA)
-    v_x = q[:dX] + K.T @ q[dX:] + (Q_ux.T + K.T @ Q_uu) @ k
+    v_next = value.v_x + V @ f
+    q_x, q_u = cost.g[:dX] + F_xT @ v_next, cost.g[dX:] + F_uT @ v_next
+    F_uTV = F_uT @ V
+    Q_ux = H_ux + F_uTV @ F_x
+    Q_uu = linalg.symmetrise(H_uu + F_uTV @ F_u)
+    Q_uu_inv, log_det, positive = linalg.inverse_psd(Q_uu)
+    K = -Q_uu_inv @ Q_ux
+    k = -Q_uu_inv @ q_u
+    KT = jax.lax.optimization_barrier(K.T)
+
+    # The value is rebuilt from the closed loop A = F_x + F_u K (Joseph form): errors of K enter
+    # squared, and nothing large cancels, as it does in Q_xx - Q_xu Q_uu^-1 Q_ux in float32.
+    ATV = F_xT @ V + KT @ F_uTV
+    R_x = H_xx + ATV @ F_x + KT @ H_ux
+    R_u = H_xu + ATV @ F_u + KT @ H_uu
+    V_xx = linalg.symmetrise(R_x + R_u @ K)
+    v_x = q_x + KT @ q_u + R_u @ k
     v = (
         value.v
         + cost.h
-        + 0.5 * jnp.dot(motion.f, value.v_x + v_next)
-        + 0.5 * jnp.sum(value.V_xx * motion.W)
-        + jnp.dot(k, q[dX:] + 0.5 * Q_uu @ k)
-        - _entropy_gain(weight, dU, linalg.log_det(chol))
+        + 0.5 * jnp.dot(f, value.v_x + v_next)
+        + 0.5 * jnp.sum(V * motion.W)
+        + jnp.dot(k, q_u + 0.5 * Q_uu @ k)
+        - _entropy_gain(weight, dU, log_det)
     )
     finite = jnp.isfinite(jnp.sum(V_xx) + jnp.sum(v_x) + v + jnp.sum(K) + jnp.sum(k))
-    finite &= jnp.isfinite(jnp.sum(Q_uu) + jnp.sum(Q_ux) + jnp.sum(q))
+    finite &= jnp.isfinite(jnp.sum(Q_uu) + jnp.sum(Q_ux) + jnp.sum(q_u))
     code = jnp.where(finite, jnp.where(positive, OK, NOT_PD), NON_FINITE).astype(jnp.int32)
     ok = code == OK
     policy = Controller(
         K=jnp.where(ok, K, 0),
         k=jnp.where(ok, k, 0),
-        C=weight * jnp.where(ok, root.T @ root, jnp.eye(dU, dtype=K.dtype)),
+        C=weight * jnp.where(ok, Q_uu_inv, jnp.eye(dU, dtype=K.dtype)),
     )
     value = QuadraticValue(
         V_xx=jnp.where(ok, V_xx, 0), v_x=jnp.where(ok, v_x, 0), v=jnp.where(ok, v, 0)
