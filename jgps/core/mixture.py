@@ -15,6 +15,9 @@ from jgps.core import linalg
 from jgps.core.regression import NormalInverseWishart, spread
 from jgps.core.types import NON_FINITE, NOT_PD, Status, first_failure, worst
 
+# Draws for each seed, of which the one that leaves the least squared distance is kept.
+SEED_CANDIDATES = 4
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MixtureConfig:
@@ -95,7 +98,7 @@ def initialise(
     max_clusters: int,
     ridge: float = MixtureConfig.ridge,
 ) -> Mixture:
-    """Seeds clusters by k-means++ and gives every point to its nearest seed.
+    """Seeds clusters by greedy k-means++ and gives every point to its nearest seed.
 
     Args:
       key: consumed.
@@ -108,12 +111,17 @@ def initialise(
     points, weights, mean, scale, _ = _standardise(data, weights)
     num_points = points.shape[0]
 
+    size = jnp.sum(jnp.square(points), axis=-1)
+
     def place(k, carry):
         nearest, distance = carry
         # The first seed is drawn by weight alone: every distance starts equal.
         logits = jnp.log(weights * distance)
-        seed = points[jax.random.categorical(jax.random.fold_in(key, k), logits)]
-        to_seed = jnp.sum(jnp.square(points - seed), axis=-1)
+        drawn = jax.random.categorical(jax.random.fold_in(key, k), logits, shape=(SEED_CANDIDATES,))
+        to_drawn = size[drawn, None] - 2 * points[drawn] @ points.T + size
+        to_drawn = jnp.maximum(to_drawn, 0.0)
+        left = jnp.where(k == 0, to_drawn, jnp.minimum(to_drawn, distance)) @ weights
+        to_seed = to_drawn[jnp.argmin(left)]
         closer = (k == 0) | ((to_seed < distance) & (k < num_active))
         return jnp.where(closer, k, nearest), jnp.where(closer, to_seed, distance)
 
