@@ -26,8 +26,8 @@ class FitConfig:
 
     Attributes:
       ridge: added to the variance of every state and action entry, in units of its squared
-        standard deviation over all samples and steps. float32 needs about 1e-5 where there are
-        fewer samples than entries and no prior.
+        standard deviation over all samples and steps. In float32, 1e-5 may end NOT_PD and 1e-4
+        does not where there are fewer samples than entries and no prior.
     """
 
     ridge: float = 1e-5

@@ -48,7 +48,8 @@ class MixturePriorConfig:
         valid trajectories in the window times T / points_per_cluster, within these bounds.
       shared: one mixture for all conditions, or one for each.
       window: how many recent iterations it sees.
-      em: of every update; the first starts from k-means++, later ones from the last mixture.
+      em: of every update; the first starts from k-means++, later ones from the last mixture. More
+        than the two steps of the default made no better predictions on arm-like data.
     """
 
     strength: float = 1.0
@@ -58,7 +59,7 @@ class MixturePriorConfig:
     shared: bool = True
     window: int = 4
     em: gmm.MixtureConfig = dataclasses.field(
-        default_factory=lambda: gmm.MixtureConfig(max_iterations=10)
+        default_factory=lambda: gmm.MixtureConfig(max_iterations=2)
     )
 
     def __post_init__(self) -> None:
