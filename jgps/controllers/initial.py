@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jgps.core import lqr
-from jgps.core.types import OK, Controller, Dynamics, QuadraticCost
+from jgps.core.types import Controller
 
 Entries = slice | Sequence[int]
 Gains = float | tuple[float, ...]
@@ -115,23 +114,22 @@ def lqr_hold(
     x0 = jnp.asarray(x0)
     q, qdot = _joint_entries(x0, positions, velocities, dU)
     _check_horizon(T, dt)
-    # Gains do not depend on x0: solving now gives an error to raise even while the caller traces.
-    with jax.ensure_compile_time_eval():
-        joint, _, status = _solve_joints(*_double_integrators(config, dU, T, dt, x0.dtype))
-        if np.any(np.asarray(status.code) != OK):
-            raise ValueError(
-                f"lqr_hold has no controller in {x0.dtype} for {config} and dt = {dt}; lower "
-                "stiffness, final_weight, gains or dt."
-            )
-        gains, offset, variance = (np.asarray(a[:, :, 0]) for a in joint)  # [dU, T, ...]
+    gains, offset, variance = _solve_joints(config, dU, T, dt)
+    # A value too large for the dtype becomes infinite here, to be refused below.
+    with np.errstate(over="ignore"):
+        gains, offset, variance = (a.astype(x0.dtype) for a in (gains, offset, variance))
+    if not all(np.all(np.isfinite(a)) for a in (gains, offset, variance)):
+        raise ValueError(
+            f"lqr_hold has no controller in {x0.dtype} for {config} and dt = {dt}; lower "
+            "stiffness, final_weight, gains or dt."
+        )
     joints = np.arange(dU)
     K = np.zeros((T, dU, x0.shape[0]), x0.dtype)
-    K[:, joints, q], K[:, joints, qdot] = gains[..., 0].T, gains[..., 1].T
+    K[:, joints, q], K[:, joints, qdot] = gains[..., 0], gains[..., 1]
     C = np.zeros((T, dU, dU), x0.dtype)
-    C[:, joints, joints] = variance[..., 0].T
-    return Controller(
-        K=jnp.asarray(K), k=jnp.asarray(offset.T) - gains[..., 0].T * x0[q], C=jnp.asarray(C)
-    )
+    C[:, joints, joints] = variance
+    k = jnp.asarray(offset) - jnp.asarray(gains[..., 0]) * x0[q]
+    return Controller(K=jnp.asarray(K), k=k, C=jnp.asarray(C))
 
 
 def pd_hold(
@@ -172,32 +170,32 @@ def pd_hold(
     return jax.tree.map(lambda a: jnp.broadcast_to(a, (T, *a.shape)), every_step)
 
 
-_solve_joints = jax.jit(jax.vmap(lqr.backward))
+def _solve_joints(
+    config: LqrHoldConfig, dU: int, T: int, dt: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every joint's Riccati recursion about the initial pose: K [T, dU, 2], k [T, dU], C [T, dU].
 
-
-def _double_integrators(
-    config: LqrHoldConfig, dU: int, T: int, dt: float, dtype
-) -> tuple[Dynamics, QuadraticCost]:
-    """Every joint's problem about the initial pose, z = [q - q0, qdot, u]; leaves [dU, T, ...]."""
-    gains = _per_joint("gains", config.gains, dU)
-    acceleration = _per_joint("acceleration", config.acceleration, dU)
+    In NumPy float64 and not by `core.lqr`: the problem is a constant of the host, two states wide,
+    and compiling a scan for it would take far longer (seconds) than solving it.
+    """
+    b = _per_joint("gains", config.gains, dU)
     push = np.array([dt**2, dt])
-    F = np.stack([np.array([[1, dt, dt**2 * b], [0, 1, dt * b]]) for b in gains])
-    f = acceleration[:, None] * push
-    state_weights = config.stiffness * np.array([1.0, config.velocity_stiffness])
-    H = np.tile(np.diag([*state_weights, 1.0]) / config.variance, (T, 1, 1))
-    H[-1, :2, :2] *= config.final_weight
-    dynamics = Dynamics(
-        F=jnp.asarray(np.tile(F[:, None], (1, T - 1, 1, 1)), dtype),
-        f=jnp.asarray(np.tile(f[:, None], (1, T - 1, 1)), dtype),
-        W=jnp.zeros((dU, T - 1, 2, 2), dtype),
-    )
-    cost = QuadraticCost(
-        H=jnp.asarray(np.tile(H, (dU, 1, 1, 1)), dtype),
-        g=jnp.zeros((dU, T, 3), dtype),
-        h=jnp.zeros((dU, T), dtype),
-    )
-    return dynamics, cost
+    F = np.stack([np.array([[1, dt, dt**2 * gain], [0, 1, dt * gain]]) for gain in b])
+    f = _per_joint("acceleration", config.acceleration, dU)[:, None] * push
+    state_weight = config.stiffness * np.array([1.0, config.velocity_stiffness])
+    K, k, C = np.zeros((T, dU, 2)), np.zeros((T, dU)), np.zeros((T, dU))
+    V_xx, v_x = np.zeros((dU, 2, 2)), np.zeros((dU, 2))
+    transposed = np.swapaxes(F, 1, 2)
+    for t in reversed(range(T)):
+        final = config.final_weight if t == T - 1 else 1.0
+        Q = np.diag([*(final * state_weight), 1.0]) / config.variance + transposed @ V_xx @ F
+        q = (transposed @ (V_xx @ f[..., None] + v_x[..., None]))[..., 0]
+        C[t] = 1 / Q[:, 2, 2]
+        K[t], k[t] = -C[t][:, None] * Q[:, 2, :2], -C[t] * q[:, 2]
+        V_xx = Q[:, :2, :2] + Q[:, :2, 2:] * K[t][:, None, :]
+        V_xx = 0.5 * (V_xx + np.swapaxes(V_xx, 1, 2))
+        v_x = q[:, :2] + Q[:, :2, 2] * k[t][:, None]
+    return K, k, C
 
 
 def _joint_entries(

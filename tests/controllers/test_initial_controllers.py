@@ -6,6 +6,8 @@ import scipy.linalg
 
 from jgps import controllers
 from jgps.controllers import LqrHoldConfig, PdHoldConfig
+from jgps.core import lqr
+from jgps.core.types import Dynamics, QuadraticCost
 
 DX, DU, T, DT = 9, 2, 60, 0.05
 Q, QDOT = slice(1, 3), (5, 4)  # actuator 0 drives x[1], whose velocity is x[5]
@@ -56,6 +58,26 @@ def test_lqr_hold_equals_the_joint_recursion(config, dtype, tolerance):
     np.testing.assert_allclose(got.C, C, atol=tolerance * config.variance)
     k = k - K[:, :, :DU] @ X0[Q]
     np.testing.assert_allclose(got.k, k, atol=tolerance * max(1, np.abs(k).max()))
+
+
+def test_lqr_hold_is_the_controller_of_the_backward_pass():
+    """One joint, through `jgps.core`."""
+    T = 30
+    config = LqrHoldConfig(gains=2.0, variance=0.5, stiffness=3.0, final_weight=5.0)
+    H = np.tile(np.diag([3.0, 1.5, 1.0]) / 0.5, (T, 1, 1))
+    H[-1, :2, :2] *= 5.0
+    F = np.array([[1, DT, 2 * DT**2], [0, 1, 2 * DT]])
+    expected, _, _ = lqr.backward(
+        Dynamics(
+            F=jnp.asarray(np.tile(F, (T - 1, 1, 1)), jnp.float32),
+            f=jnp.zeros((T - 1, 2)),
+            W=jnp.zeros((T - 1, 2, 2)),
+        ),
+        QuadraticCost(H=jnp.asarray(H, jnp.float32), g=jnp.zeros((T, 3)), h=jnp.zeros(T)),
+    )
+    got = controllers.lqr_hold(jnp.zeros(2), (0,), (1,), 1, T, DT, config)
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_far_from_the_end_lqr_hold_has_the_stationary_gain_of_scipy():
@@ -136,7 +158,7 @@ def test_pd_hold_is_its_formula():
         (lambda: PdHoldConfig(variance=0.0), "PdHoldConfig.variance is 0.0; .*> 0"),
         (lambda: lqr_hold(LqrHoldConfig(gains=(1.0, 2.0, 3.0))), "gains has 3 numbers for 2"),
         (
-            lambda: lqr_hold(LqrHoldConfig(gains=1e22)),
+            lambda: lqr_hold(LqrHoldConfig(stiffness=1e200, gains=1e-150)),
             "no controller in float32",
         ),
     ],
