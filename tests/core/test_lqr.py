@@ -1,32 +1,203 @@
-"""The Riccati passes against dense solves."""
+"""The Riccati passes against sparse optimality conditions, SciPy's DARE and simulation."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
+import scipy.linalg
+from lq_problems import problem, solve_kkt, stack
 
 from jgps.core import lqr
-from jgps.core.types import Dynamics, QuadraticCost
+from jgps.core.types import NON_FINITE, NOT_PD, OK, Controller, Dynamics, QuadraticCost
+
+backward = jax.jit(lqr.backward)
+SHAPES = [(1, 5, 2), (2, 5, 2), (10, 40, 8), (100, 26, 7), (500, 6, 2)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-8), (np.float32, 1e-3)])
+def test_equals_the_sparse_kkt_solve(shape, dtype, tolerance):
+    with jax.enable_x64(True):
+        dynamics, cost, _, _ = problem(1, *shape)
+        quiet = dynamics._replace(W=jnp.zeros_like(dynamics.W))
+        cast = jax.tree.map(lambda a: a.astype(dtype), (quiet, cost))
+        controller, value, status = backward(*cast, dtype(0))
+        assert int(status.code) == OK
+        assert controller.K.dtype == dtype
+        for t in sorted({0, shape[0] // 2, shape[0] - 1}):
+            expected = solve_kkt(quiet, cost, t)
+            found = controller._asdict() | value._asdict()
+            for name, reference in expected.items():
+                error = np.max(np.abs(found[name][t] - reference))
+                assert error <= tolerance * max(1, np.max(np.abs(reference))), (name, t)
+
+
+def test_action_covariance_is_the_weighted_inverse_of_q_uu():
+    with jax.enable_x64(True):
+        T, dX = 10, 4
+        dynamics, cost, _, _ = problem(2, T, dX, 2)
+        weights = np.linspace(0.1, 3, T)
+        controller, value, _ = backward(dynamics, cost, weights)
+        for t in range(T):
+            Q_uu = np.array(cost.H[t, dX:, dX:])
+            if t < T - 1:
+                F_u = np.asarray(dynamics.F[t, :, dX:])
+                Q_uu += F_u.T @ np.asarray(value.V_xx[t + 1]) @ F_u
+            np.testing.assert_allclose(controller.C[t], weights[t] * np.linalg.inv(Q_uu), rtol=1e-9)
+
+
+def test_stationary_gain_solves_the_riccati_equation():
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(3)
+        T, dX, dU = 300, 6, 2
+        A = 1.05 * np.linalg.qr(rng.normal(size=(dX, dX)))[0]
+        B = rng.normal(size=(dX, dU))
+        Q, R = np.eye(dX), 0.5 * np.eye(dU)
+        P = scipy.linalg.solve_discrete_are(A, B, Q, R)
+        K = -np.linalg.solve(R + B.T @ P @ B, B.T @ P @ A)
+        tile = lambda a, n: jnp.asarray(np.tile(a, (n,) + (1,) * a.ndim))  # noqa: E731
+        dynamics = Dynamics(
+            F=tile(np.hstack([A, B]), T - 1), f=jnp.zeros((T - 1, dX)), W=jnp.zeros((T - 1, dX, dX))
+        )
+        cost = QuadraticCost(
+            H=tile(scipy.linalg.block_diag(Q, R), T), g=jnp.zeros((T, dX + dU)), h=jnp.zeros(T)
+        )
+        controller, value, _ = backward(dynamics, cost)
+        np.testing.assert_allclose(controller.K[0], K, atol=1e-9)
+        np.testing.assert_allclose(value.V_xx[0], P, atol=1e-9)
 
 
 def test_value_is_the_expected_objective():
     with jax.enable_x64(True):
-        rng = np.random.default_rng(0)
-        T, dX, dU = 10, 4, 2
-        root = rng.normal(size=(T, dX + dU, dX + dU))
-        dynamics = Dynamics(
-            F=jax.numpy.asarray(0.3 * rng.normal(size=(T - 1, dX, dX + dU))),
-            f=jax.numpy.asarray(rng.normal(size=(T - 1, dX))),
-            W=jax.numpy.asarray(np.tile(0.1 * np.eye(dX), (T - 1, 1, 1))),
-        )
-        cost = QuadraticCost(
-            H=jax.numpy.asarray(root @ root.transpose(0, 2, 1) + 0.1 * np.eye(dX + dU)),
-            g=jax.numpy.asarray(rng.normal(size=(T, dX + dU))),
-            h=jax.numpy.asarray(rng.normal(size=T)),
-        )
-        initial = lqr.Gaussian(mean=jax.numpy.ones(dX), cov=0.2 * jax.numpy.eye(dX))
-        _, value, status = lqr.backward(dynamics, cost, 0.5)
-        _, info = lqr.solve_maximum_entropy(dynamics, cost, initial, 0.5)
-        x = np.ones(dX)
-        V = np.asarray(value.V_xx[0])
-        expected = 0.5 * x @ V @ x + value.v_x[0] @ x + value.v[0] + 0.1 * np.trace(V)
-        assert int(status.code) == 0
+        dynamics, cost, _, initial = problem(4, 10, 4, 2)
+        temperature = np.linspace(0.2, 2, 10)
+        _, value, status = backward(dynamics, cost, temperature)
+        _, info = lqr.solve_maximum_entropy(dynamics, cost, initial, temperature)
+        x, V = np.asarray(initial.mean), np.asarray(value.V_xx[0])
+        expected = 0.5 * (x @ V @ x + np.trace(V @ initial.cov)) + value.v_x[0] @ x + value.v[0]
+        assert int(status.code) == OK
         np.testing.assert_allclose(info.objective, expected, rtol=1e-10)
+
+
+def test_no_perturbed_controller_has_a_lower_objective():
+    with jax.enable_x64(True):
+        dynamics, cost, _, initial = problem(5, 10, 4, 2)
+        best, info = lqr.solve_maximum_entropy(dynamics, cost, initial, 0.7)
+
+        def objective(controller):
+            marginals = lqr.forward(controller, dynamics, initial)
+            log_det = jnp.linalg.slogdet(2 * np.pi * np.e * controller.C)[1]
+            return jnp.sum(lqr.expected_cost(marginals, cost) - 0.7 * 0.5 * log_det)
+
+        rng = np.random.default_rng(5)
+        size = 10.0 ** rng.uniform(-3, -0.5, size=200)
+        noise = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=(200, *a.shape))), best)
+        shape = size[:, None, None, None]
+        root = np.eye(2) + shape * noise.C
+        others = Controller(
+            K=best.K + shape * noise.K,
+            k=best.k + size[:, None, None] * noise.k,
+            C=root @ best.C @ root.swapaxes(-1, -2),
+        )
+        values = jax.jit(jax.vmap(objective))(others)
+        np.testing.assert_allclose(objective(best), info.objective, rtol=1e-10)
+        assert np.min(values) > info.objective
+        assert np.median(values) > info.objective + 1e-3
+
+
+def test_marginals_agree_with_simulation():
+    with jax.enable_x64(True):
+        T, dX, dU, N = 10, 4, 2, 50_000
+        dynamics, cost, controller, initial = problem(6, T, dX, dU)
+        marginals = lqr.forward(controller, dynamics, initial)
+        costs = np.asarray(lqr.expected_cost(marginals, cost))
+        rng = np.random.default_rng(6)
+        x = rng.multivariate_normal(initial.mean, initial.cov, size=N)
+        for t in range(T):
+            u = x @ controller.K[t].T + controller.k[t]
+            u = np.asarray(u + rng.multivariate_normal(np.zeros(dU), controller.C[t], size=N))
+            z = np.concatenate([x, u], axis=1)
+            np.testing.assert_allclose(np.mean(z, axis=0), marginals.mean[t], atol=0.04)
+            np.testing.assert_allclose(np.cov(z.T), marginals.cov[t], atol=0.06)
+            sampled = 0.5 * np.einsum("ni,ij,nj->n", z, cost.H[t], z) + z @ cost.g[t] + cost.h[t]
+            assert abs(np.mean(sampled) - costs[t]) < 5 * np.std(sampled) / np.sqrt(N)
+            if t < T - 1:
+                x = np.asarray(z @ dynamics.F[t].T + dynamics.f[t])
+                x = x + rng.multivariate_normal(np.zeros(dX), dynamics.W[t], size=N)
+
+
+def test_vmap_equals_a_loop_and_jit_equals_eager():
+    problems = [problem(seed, 10, 4, 2, dtype=np.float32) for seed in range(3)]
+    batch = stack(*problems)
+    batched = jax.jit(jax.vmap(lqr.backward))(batch[0], batch[1])
+    for i, (dynamics, cost, _, _) in enumerate(problems):
+        alone = lqr.backward(dynamics, cost)
+        jax.tree.map(
+            lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=2e-4, atol=1e-5),
+            batched,
+            alone,
+        )
+
+
+def test_not_convex_is_reported_with_its_step():
+    dynamics, cost, _, _ = problem(7, 10, 4, 2, dtype=np.float32)
+    bad = cost._replace(H=cost.H.at[6, 4:, 4:].add(-1000 * jnp.eye(2)))
+    controller, value, status = backward(dynamics, bad)
+    assert (int(status.code), int(status.step)) == (NOT_PD, 6)
+    assert all(np.all(np.isfinite(leaf)) for leaf in (*controller, *value))
+    assert np.all(controller.K[6] == 0)
+    good, _, _ = backward(dynamics, cost)
+    np.testing.assert_array_equal(controller.K[7:], good.K[7:])
+
+
+@pytest.mark.parametrize("name", ["F", "f", "W", "H", "g", "h"])
+def test_nan_input_is_reported_and_does_not_spread(name):
+    dynamics, cost, _, _ = problem(8, 10, 4, 2, dtype=np.float32)
+    if name in dynamics._fields:
+        leaf = getattr(dynamics, name)
+        dynamics = dynamics._replace(**{name: leaf.at[(5,) + (0,) * (leaf.ndim - 1)].set(np.nan)})
+    else:
+        leaf = getattr(cost, name)
+        cost = cost._replace(**{name: leaf.at[(5,) + (0,) * (leaf.ndim - 1)].set(np.nan)})
+    controller, value, status = backward(dynamics, cost)
+    assert (int(status.code), int(status.step)) == (NON_FINITE, 5)
+    assert all(np.all(np.isfinite(leaf)) for leaf in (*controller, *value))
+
+
+def test_wrong_shapes_name_the_argument():
+    dynamics, cost, controller, initial = problem(9, 10, 4, 2, dtype=np.float32)
+    with pytest.raises(ValueError, match=r"cost\.g must have shape \(10, 6\), got \(10, 5\)"):
+        lqr.backward(dynamics, cost._replace(g=cost.g[:, :5]))
+    with pytest.raises(ValueError, match=r"dynamics\.f must have shape \(9, 4\), got \(8, 4\)"):
+        lqr.backward(dynamics._replace(f=dynamics.f[1:]), cost)
+    with pytest.raises(ValueError, match=r"entropy_weight must be a scalar or have shape \(10,\)"):
+        lqr.backward(dynamics, cost, jnp.ones(3))
+    with pytest.raises(ValueError, match=r"initial\.mean must have shape \(4,\), got \(3,\)"):
+        lqr.forward(controller, dynamics, initial._replace(mean=jnp.ones(3)))
+    with pytest.raises(ValueError, match=r"use jax\.vmap"):
+        lqr.backward(dynamics, cost._replace(H=cost.H[None]))
+
+
+def test_float32_keeps_a_stiff_problem_usable():
+    """Curvature 1e4 along two state directions, actions that cost 1e-4: the cost within 1e-3."""
+    with jax.enable_x64(True):
+        T, dX, dU = 100, 26, 7
+        dynamics, cost, _, initial = problem(10, T, dX, dU)
+        rng = np.random.default_rng(10)
+        directions = rng.normal(size=(dX, 2)) / np.sqrt(dX)
+        H = np.zeros((dX + dU, dX + dU))
+        H[:dX, :dX] = 1e4 * directions @ directions.T + 1e-2 * np.eye(dX)
+        H[dX:, dX:] = 1e-4 * np.eye(dU)
+        cost = cost._replace(H=jnp.asarray(np.tile(H, (T, 1, 1))), g=0.01 * cost.g)
+        exact, _, _ = backward(dynamics, cost)
+        cast = jax.tree.map(lambda a: a.astype(np.float32), (dynamics, cost))
+        rounded, _, status = backward(*cast, np.float32(1))
+        assert int(status.code) == OK
+
+        def achieved(controller):
+            noiseless = jax.tree.map(lambda a: a.astype(np.float64), controller)
+            noiseless = noiseless._replace(C=jnp.zeros_like(noiseless.C))
+            marginals = lqr.forward(noiseless, dynamics, initial)
+            return float(jnp.sum(lqr.expected_cost(marginals, cost)))
+
+        assert achieved(rounded) <= achieved(exact) + 1e-3 * abs(achieved(exact))
