@@ -3,7 +3,7 @@
 Importing this package changes no global configuration.
 """
 
-from jgps import algorithms, controllers, costs, dynamics, simulation, tasks
+from jgps import algorithms, controllers, costs, dynamics, simulation, tasks, training
 from jgps.core import lqr
 from jgps.core.types import (
     Controller,
@@ -15,6 +15,7 @@ from jgps.core.types import (
     Rollouts,
     Status,
 )
+from jgps.training import evaluate, train
 
 __version__ = "0.1.0"
 
@@ -31,7 +32,10 @@ __all__ = [
     "controllers",
     "costs",
     "dynamics",
+    "evaluate",
     "lqr",
     "simulation",
     "tasks",
+    "train",
+    "training",
 ]

@@ -1,0 +1,15 @@
+"""The outer loop around an algorithm: training, checkpoints, metrics, evaluation."""
+
+from jgps.training.errors import TrainingError, UsageError
+from jgps.training.evaluate import ConditionsResult, EvaluationResult, evaluate
+from jgps.training.run import TrainingResult, train
+
+__all__ = [
+    "ConditionsResult",
+    "EvaluationResult",
+    "TrainingError",
+    "TrainingResult",
+    "UsageError",
+    "evaluate",
+    "train",
+]

@@ -1,0 +1,141 @@
+"""Checkpoints of an algorithm's state, whole and verified.
+
+`checkpoints/000012/` holds the state after 12 iterations, written by orbax.
+`checkpoints/000012.json` lists the size and SHA-256 of its files; it is written last, so that a
+checkpoint without it is not whole.
+"""
+
+import hashlib
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+
+KEEP = 3
+
+
+def save(directory: Path, iteration: int, state: Any, keep: int = KEEP) -> Path:
+    """Saves the state after `iteration` iterations; keeps only the `keep` newest checkpoints."""
+    folder = directory / "checkpoints"
+    folder.mkdir(exist_ok=True)
+    path = _path(folder, iteration)
+    _delete(path)
+    _checkpointer_save(path.absolute(), jax.device_get(_unwrap_keys(state)))
+    temporary = path.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps({"iteration": iteration, "files": _fingerprints(path)}))
+    temporary.replace(_manifest(path))
+    for old in iterations(directory)[:-keep]:
+        _delete(_path(folder, old))
+    return path
+
+
+def iterations(directory: Path) -> list[int]:
+    """After how many iterations there are checkpoints, ascending; whole or not."""
+    folder = directory / "checkpoints"
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+
+
+def problem(directory: Path, iteration: int) -> str | None:
+    """What is wrong with a checkpoint, or None where it is whole."""
+    path = _path(directory / "checkpoints", iteration)
+    manifest = _manifest(path)
+    if not manifest.is_file():
+        return "was not written to its end"
+    try:
+        expected = json.loads(manifest.read_text())["files"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return f"has an unreadable {manifest.name}"
+    found = _fingerprints(path)
+    for name in expected:
+        if name not in found:
+            return f"lacks {name}"
+        if found[name] != expected[name]:
+            short = found[name]["bytes"] < expected[name]["bytes"]
+            return f"has a {'truncated' if short else 'changed'} {name}"
+    return None
+
+
+def restore_newest(directory: Path, template: Any) -> tuple[int, Any] | None:
+    """The newest whole checkpoint as (iterations done, state), or None; warns of broken ones.
+
+    Args:
+      directory: of the run.
+      template: the state's structure, arrays or `jax.ShapeDtypeStruct`.
+    """
+    for iteration in reversed(iterations(directory)):
+        wrong = problem(directory, iteration)
+        if wrong is None:
+            return iteration, _restore(_path(directory / "checkpoints", iteration), template)
+        warnings.warn(
+            f"checkpoint {_path(directory / 'checkpoints', iteration)} {wrong}; "
+            "the one before it is used",
+            stacklevel=2,
+        )
+    return None
+
+
+def _path(folder: Path, iteration: int) -> Path:
+    return folder / f"{iteration:06d}"
+
+
+def _manifest(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _delete(path: Path) -> None:
+    _manifest(path).unlink(
+        missing_ok=True
+    )  # first, so that half a checkpoint is never taken for one
+    if path.exists():
+        shutil.rmtree(path)
+
+
+def _fingerprints(path: Path) -> dict[str, dict[str, Any]]:
+    found = {}
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            content = file.read_bytes()
+            digest = hashlib.sha256(content).hexdigest()
+            found[file.relative_to(path).as_posix()] = {"bytes": len(content), "sha256": digest}
+    return found
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _unwrap_keys(state: Any) -> list[Any]:
+    """The leaves, with typed PRNG keys as the integers behind them."""
+    return [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(state)]
+
+
+def _checkpointer() -> Any:
+    # Takes seconds to import, and only a run with a directory needs it.
+    import orbax.checkpoint as ocp
+
+    return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+
+
+def _checkpointer_save(path: Path, leaves: list[Any]) -> None:
+    with _checkpointer() as checkpointer:
+        checkpointer.save(path, leaves)
+
+
+def _restore(path: Path, template: Any) -> Any:
+    leaves, structure = jax.tree.flatten(template)
+    stored = jax.eval_shape(_unwrap_keys, leaves)
+    host = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), stored)
+    with _checkpointer() as checkpointer:
+        arrays = checkpointer.restore(path.absolute(), host)
+    restored = [
+        jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf))
+        if _is_key(leaf)
+        else jax.numpy.asarray(array)
+        for leaf, array in zip(leaves, arrays, strict=True)
+    ]
+    return jax.tree.unflatten(structure, restored)

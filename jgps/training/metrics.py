@@ -1,0 +1,107 @@
+"""Metrics of every iteration: as plain Python, in `metrics.jsonl` and as TensorBoard events."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.monitoring
+import numpy as np
+
+Record = dict[str, Any]  # one iteration: numbers and lists of numbers
+
+
+def plain(value: Any) -> Any:
+    """An array or scalar as Python numbers and lists; None where a number is not finite.
+
+    float32 values convert exactly, so that equal records mean equal bits.
+    """
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        return plain(np.asarray(value).tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class CompileClock:
+    """Seconds that JAX spent on tracing, lowering and compiling inside a `with` block."""
+
+    def __enter__(self) -> "CompileClock":
+        self._spans: list[tuple[float, float]] = []
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        jax.monitoring.unregister_event_duration_listener(self._listen)
+
+    def _listen(self, event: str, duration: float, **_: Any) -> None:
+        if event.startswith("/jax/core/compile/"):
+            end = time.perf_counter()
+            self._spans.append((end - duration, end))
+
+    def take(self) -> float:
+        """Seconds since the last call; nested spans count once."""
+        total, covered = 0.0, -math.inf
+        for start, end in sorted(self._spans):
+            total += max(0.0, end - max(start, covered))
+            covered = max(covered, end)
+        self._spans.clear()
+        return total
+
+
+class MetricsLog:
+    """Appends records to `metrics.jsonl` and to TensorBoard events in a run directory."""
+
+    def __init__(self, directory: Path, kept: list[Record]):
+        """Begins with `kept` records of an earlier session; everything after them is dropped."""
+        # Slow to import, and needed only where something is written.
+        from tensorboardX import SummaryWriter
+
+        path = directory / "metrics.jsonl"
+        temporary = path.with_suffix(".jsonl.tmp")
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        temporary.replace(path)
+        self._file = path.open("a")
+        self._writer = SummaryWriter(
+            str(directory / "tensorboard"), purge_step=len(kept) if kept else None
+        )
+
+    def append(self, record: Record) -> None:
+        """Writes one iteration, so that it survives a crash of this process."""
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        for name, value in record.items():
+            values = value if isinstance(value, list) else [value]
+            numbers = [each for each in values if each is not None]
+            if numbers:
+                self._writer.add_scalar(name, float(np.mean(numbers)), record["iteration"])
+            for index, each in enumerate(values if len(values) > 1 else []):
+                if each is not None:
+                    self._writer.add_scalar(f"{name}/{index}", float(each), record["iteration"])
+
+    def close(self) -> None:
+        """Writes what is buffered."""
+        self._file.close()
+        self._writer.close()
+
+
+def read_metrics(directory: Path) -> list[Record]:
+    """The records of a run directory, in order, up to the first line that is not whole."""
+    path = directory / "metrics.jsonl"
+    records: list[Record] = []
+    if not path.is_file():
+        return records
+    for line in path.read_text().splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            break  # the process died while it wrote this one
+        records.append(record)
+    return records

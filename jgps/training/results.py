@@ -1,0 +1,83 @@
+"""What a finished run leaves: its summary, and the trajectories that figures and videos draw."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jgps.algorithms import Inspection
+from jgps.training.directory import versions
+from jgps.training.evaluate import EvaluationResult
+from jgps.training.metrics import Record, plain
+
+
+def summarise(
+    description: dict[str, Any],
+    records: list[Record],
+    evaluation: EvaluationResult,
+    *,
+    rollouts_per_step: int,
+    compile_seconds: float,
+    wall_seconds: float,
+) -> dict[str, Any]:
+    """What `summary.json` holds; first and last cost are means over conditions and samples."""
+    device = jax.devices()[0]
+    train, test = evaluation.train, evaluation.test
+    steps = [record["iteration_seconds"] - record["compile_seconds"] for record in records]
+    return plain(
+        {
+            **{key: description[key] for key in ("task", "algorithm", "seed", "backend")},
+            "device": f"{device.platform}: {device.device_kind}",
+            "iterations": len(records),
+            "rollouts_total": rollouts_per_step * len(records),
+            "success_train": train.success_rate,
+            "success_test": test.success_rate,
+            "cost_first": _mean(records[0]["cost"]),
+            "cost_last": _mean(records[-1]["cost"]),
+            "cost_train": train.cost,
+            "cost_test": test.cost,
+            "distance_last": train.distance,
+            "distance_test": test.distance,
+            "success_train_conditions": train.success,
+            "success_test_conditions": test.success,
+            "wall_seconds": wall_seconds,
+            "compile_seconds": compile_seconds,
+            "seconds_per_iteration": float(np.median(steps)),
+            "versions": versions(),
+        }
+    )
+
+
+def _mean(values: list[float | None]) -> float | None:
+    numbers = [each for each in values if each is not None]
+    return float(np.mean(numbers)) if numbers else None
+
+
+def trajectories(
+    policy: Any, evaluation: EvaluationResult, inspection: Inspection
+) -> dict[str, np.ndarray]:
+    """What `trajectories.npz` holds.
+
+    Of the final policy without noise, on training conditions: x, u, qpos [C, T, .], valid [C];
+    the same of test conditions with the prefix `test_`. With noise: sample_x, sample_u [C, N, T, .],
+    sample_valid [C, N], and the Gaussian model of z = [x; u]: mean, cov [C, T, ...]. The
+    controllers: K, k, C [C, T, ...].
+    """
+    arrays = {}
+    for prefix, result in (("", evaluation.train), ("test_", evaluation.test)):
+        rollouts = result.rollouts
+        for name in ("x", "u", "qpos", "valid"):
+            arrays[prefix + name] = np.asarray(getattr(rollouts, name))[:, 0]
+    sampled, marginals, controllers = inspection.sampled, inspection.marginals, policy.controllers
+    arrays |= {f"sample_{name}": getattr(sampled, name) for name in ("x", "u", "valid")}
+    arrays |= {"mean": marginals.mean, "cov": marginals.cov}
+    arrays |= {"K": controllers.K, "k": controllers.k, "C": controllers.C}
+    return {name: np.asarray(array) for name, array in arrays.items()}
+
+
+def save_trajectories(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes an `.npz` file as a whole or not at all."""
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez_compressed(temporary, allow_pickle=False, **arrays)
+    temporary.replace(path)

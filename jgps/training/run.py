@@ -1,0 +1,218 @@
+"""The outer loop: initialise, step, record, save, judge."""
+
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from jgps import tasks
+from jgps.algorithms import ALGORITHMS, Algorithm
+from jgps.simulation import resolve_backend
+from jgps.tasks import Task
+from jgps.training import checkpoint, directory
+from jgps.training.errors import TrainingError, UsageError
+from jgps.training.evaluate import EvaluationResult, evaluate
+from jgps.training.failure import explain_failure
+from jgps.training.metrics import CompileClock, MetricsLog, Record, plain, read_metrics
+from jgps.training.results import save_trajectories, summarise, trajectories
+
+
+class TrainingResult(NamedTuple):
+    """What `train` returns."""
+
+    state: Any  # of the algorithm, after the last iteration
+    metrics: list[Record]  # one per iteration, also of sessions before a resume
+    evaluation: EvaluationResult  # final controllers without exploration noise
+    summary: dict[str, Any]  # what `summary.json` holds
+    directory: Path | None
+
+
+class _Setup(NamedTuple):
+    task: Task
+    algorithm: Algorithm
+    description: dict[str, Any]
+    seed: int
+    iterations: int
+    out: Path | None
+
+    @property
+    def backend(self) -> str:
+        return self.description["backend"]
+
+
+def train(
+    task: Task | str,
+    algorithm: str = "trajopt",
+    *,
+    config: Any = None,
+    iterations: int = 12,
+    seed: int = 0,
+    backend: str = "auto",
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_iteration: Callable[[Record], None] | None = None,
+) -> TrainingResult:
+    """Trains a policy, then evaluates it without exploration noise.
+
+    Args:
+      task: a task or the name of one.
+      algorithm: name of an algorithm.
+      config: the algorithm's settings; None takes its defaults.
+      iterations: how many in all, those before a resume included.
+      seed: of everything random; the same seed gives the same metrics.
+      backend: "native", "mjx" or "auto".
+      out: run directory for metrics, checkpoints and results; None writes nothing.
+      resume: goes on from the newest whole checkpoint in `out`, exactly as if never interrupted.
+      overwrite: replaces the run in `out`.
+      on_iteration: called with the metrics of every iteration.
+
+    Raises:
+      UsageError: (a ValueError) if the arguments don't fit together or `out` cannot be used.
+      TrainingError: if no condition can go on; the last good state is saved.
+      KeyboardInterrupt: on Ctrl-C, after saving.
+    """
+    began = time.perf_counter()
+    try:
+        setup = _set_up(task, algorithm, config, iterations, seed, backend, out)
+        if out is None and (resume or overwrite):
+            raise UsageError("resume and overwrite need a run directory; pass out")
+        if setup.out is not None:
+            directory.prepare(setup.out, setup.description, resume=resume, overwrite=overwrite)
+        template = jax.eval_shape(setup.algorithm.init, jax.random.key(seed))
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    with CompileClock() as clock:
+        state, records = _start(setup, template, resume)
+        seconds_before = records[-1]["wall_seconds"] if records else 0.0
+        began -= seconds_before
+        state = _loop(setup, state, records, began, clock, on_iteration)
+        compile_seconds = sum(record["compile_seconds"] for record in records)
+        return _finish(setup, state, records, began, compile_seconds)
+
+
+def _set_up(
+    task: Task | str,
+    algorithm: str,
+    config: Any,
+    iterations: int,
+    seed: int,
+    backend: str,
+    out: str | Path | None,
+) -> _Setup:
+    task = tasks.make(task) if isinstance(task, str) else task
+    if algorithm not in ALGORITHMS:
+        raise UsageError(f"unknown algorithm {algorithm!r}; algorithms: {', '.join(ALGORITHMS)}")
+    if iterations < 1:
+        raise UsageError(f"iterations is {iterations}; it has to be at least 1")
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"seed is {seed}; it has to be from 0 to 4294967295")
+    make, config_type = ALGORITHMS[algorithm]
+    config = config_type() if config is None else config
+    if not isinstance(config, config_type):
+        raise UsageError(
+            f"config is a {type(config).__name__}; {algorithm} takes a {config_type.__name__}"
+        )
+    name = resolve_backend(backend)
+    return _Setup(
+        task=task,
+        algorithm=make(task, config, name),
+        description=directory.describe(task, algorithm, config, iterations, seed, name),
+        seed=seed,
+        iterations=iterations,
+        out=None if out is None else Path(out),
+    )
+
+
+def _start(setup: _Setup, template: Any, resume: bool) -> tuple[Any, list[Record]]:
+    """The state to begin with, and the records of the iterations before it."""
+    if setup.out is not None and resume:
+        restored = checkpoint.restore_newest(setup.out, template)
+        if restored is not None:
+            done, state = restored
+            records = read_metrics(setup.out)[:done]
+            if len(records) == done:
+                return state, records
+            warnings.warn(
+                f"{setup.out / 'metrics.jsonl'} ends before the newest checkpoint; "
+                "the run starts from its beginning",
+                stacklevel=3,
+            )
+    return setup.algorithm.init(jax.random.key(setup.seed)), []
+
+
+def _loop(
+    setup: _Setup,
+    state: Any,
+    records: list[Record],
+    began: float,
+    clock: CompileClock,
+    on_iteration: Callable[[Record], None] | None,
+) -> Any:
+    """Iterates until there are enough records; appends to them and returns the state."""
+    saved = len(records) if records else -1
+    log = None if setup.out is None else MetricsLog(setup.out, records)
+
+    def save() -> None:
+        nonlocal saved
+        if setup.out is not None and saved != len(records):
+            checkpoint.save(setup.out, len(records), state)
+            saved = len(records)
+
+    try:
+        while len(records) < setup.iterations:
+            started = time.perf_counter()
+            new_state, metrics = jax.block_until_ready(setup.algorithm.step(state))
+            now = time.perf_counter()
+            record = {
+                "iteration": len(records),
+                **plain(jax.device_get(metrics)),
+                "iteration_seconds": now - started,
+                "compile_seconds": clock.take(),
+                "wall_seconds": now - began,
+            }
+            reason = explain_failure(record)
+            if reason is not None:
+                raise TrainingError(f"iteration {len(records)}: {reason}")
+            state = new_state
+            records.append(record)
+            if log is not None:
+                log.append(record)
+            save()
+            if on_iteration is not None:
+                on_iteration(record)
+    except (KeyboardInterrupt, TrainingError):
+        save()
+        raise
+    finally:
+        if log is not None:
+            log.close()
+    return state
+
+
+def _finish(
+    setup: _Setup, state: Any, records: list[Record], began: float, compile_seconds: float
+) -> TrainingResult:
+    """Evaluates the final policy and writes the results."""
+    key = jax.random.fold_in(jax.random.key(setup.seed), 1)
+    evaluation = evaluate(setup.task, state.policy, key=key, backend=setup.backend)
+    if setup.out is not None:
+        inspection = setup.algorithm.inspect(state)
+        arrays = trajectories(state.policy, evaluation, inspection)
+        save_trajectories(setup.out / "trajectories.npz", arrays)
+    summary = summarise(
+        setup.description,
+        records,
+        evaluation,
+        rollouts_per_step=setup.algorithm.rollouts_per_step,
+        compile_seconds=compile_seconds,
+        wall_seconds=time.perf_counter() - began,
+    )
+    if setup.out is not None:
+        directory.write_json(setup.out / "summary.json", summary)
+    return TrainingResult(state, records, evaluation, summary, setup.out)
