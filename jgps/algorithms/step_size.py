@@ -22,7 +22,8 @@ class StepSizeConfig:
     def __post_init__(self) -> None:
         if not 0 < self.kl_step < float("inf"):
             raise ValueError(
-                f"StepSizeConfig.kl_step is {self.kl_step}; it has to be finite and > 0, usually 0.1 to 2"
+                f"StepSizeConfig.kl_step is {self.kl_step}; it has to be finite and > 0, "
+                "usually 0.1 to 2"
             )
         if not 0 < self.min_multiplier <= 1 <= self.max_multiplier < float("inf"):
             raise ValueError(
@@ -37,9 +38,17 @@ def adapt(
     """The next multiplier from the predicted and the actual improvement of the expected cost.
 
     Assumes that the model's error grows with the square of the step, and takes the step that
-    minimises the resulting bound: multiplier * clip(predicted / (2 max(1e-4, predicted - actual)), 0.1, 5).
+    minimises the resulting bound:
 
-    Source: Levine et al. (2016), code release; `algorithms` section 3.
+      multiplier * clip(predicted / (2 max(1e-4, predicted - actual)), 0.1, 5)
+
+    Args:
+      multiplier: the last one.
+      predicted, actual: decrease of the expected cost, on the models that the step was made with
+        and on the models fitted to the rollouts after it.
+      config: bounds of the result.
+
+    Source: Levine et al. (2016), code release.
     """
     factor = predicted / (2 * jnp.maximum(1e-4, predicted - actual))
     return jnp.clip(

@@ -4,8 +4,7 @@
             p <- argmin E[cost]  s.t.  KL(new || p) <= epsilon;  adapt epsilon
 
 Source: Levine & Abbeel (2014), "Learning neural network policies with guided policy search under
-  unknown
-dynamics", sections 3 and 4.
+unknown dynamics", sections 3 and 4.
 """
 
 import dataclasses
@@ -67,8 +66,8 @@ class TrajoptConfig:
     def __post_init__(self) -> None:
         if self.num_samples < 2:
             raise ValueError(
-                f"TrajoptConfig.num_samples is {self.num_samples}; fitting dynamics takes at least 2 rollouts "
-                "per condition, usually 5 with the mixture prior"
+                f"TrajoptConfig.num_samples is {self.num_samples}; fitting dynamics "
+                "takes at least 2 rollouts per condition, usually 5 with the mixture prior"
             )
         if not self.noise_smoothing >= 0:
             raise ValueError(
@@ -76,7 +75,8 @@ class TrajoptConfig:
             )
         if not self.initial_variance > 0:
             raise ValueError(
-                f"TrajoptConfig.initial_variance is {self.initial_variance}; it has to be > 0, usually 1e-6"
+                f"TrajoptConfig.initial_variance is {self.initial_variance}; it has to be > 0, "
+                "usually 1e-6"
             )
 
 
@@ -134,19 +134,14 @@ def trajopt(
         key, noise_key = jax.random.split(state.key)
         return state._replace(key=key), stages.sample(state.policy, noise_key)
 
+    improve = jax.jit(improve)
+
+    def step(state: TrajoptState) -> tuple[TrajoptState, Metrics]:
+        state, sampled = sample(state)
+        return improve(state, sampled.rollouts)
+
     if jittable:
-
-        @jax.jit
-        def step(state: TrajoptState) -> tuple[TrajoptState, Metrics]:
-            state, sampled = sample(state)
-            return improve(state, sampled.rollouts)
-
-    else:
-        jitted_improve = jax.jit(improve)
-
-        def step(state: TrajoptState) -> tuple[TrajoptState, Metrics]:
-            state, sampled = sample(state)
-            return jitted_improve(state, sampled.rollouts)
+        step = jax.jit(step)
 
     def inspect(state: TrajoptState) -> Inspection:
         state, sampled = sample(state)
@@ -158,7 +153,7 @@ def trajopt(
         return jax.vmap(lqr.forward)(state.policy.controllers, models.dynamics, models.initial)
 
     return Algorithm(
-        init=functools.partial(_init, task, config),
+        init=jax.jit(functools.partial(_init, task, config, initial_states(task, task.train))),
         step=step,
         inspect=inspect,
         rollouts_per_step=task.train.num * config.num_samples,
@@ -203,10 +198,9 @@ def _prior(task: Task, config: TrajoptConfig) -> dynamics.Prior:
     )  # fmt: skip
 
 
-def _init(task: Task, config: TrajoptConfig, key: jax.Array) -> TrajoptState:
+def _init(task: Task, config: TrajoptConfig, x0: jax.Array, key: jax.Array) -> TrajoptState:
     key, prior_key = jax.random.split(key)
     num, dtype = task.train.num, _dtype()
-    x0 = initial_states(task, task.train)
     return TrajoptState(
         key=key,
         iteration=jnp.zeros((), jnp.int32),
@@ -232,6 +226,9 @@ def _fit(
     initial = jax.vmap(lambda r: dynamics.fit_initial(r.x[:, 0], r.valid, config.initial_variance))(
         rollouts
     )
+    # One after the other: two batched LAPACK calls at once can block each other for ever in XLA's CPU
+    # thread pool (both wait for tasks that only the pool's own, waiting threads could run).
+    fitted, rollouts = jax.lax.optimization_barrier((fitted, rollouts))
     cost, info = jax.vmap(lambda r: costs.expand(task.cost, r, config.expand))(rollouts)
     models = LocalModels(fitted, cost, initial, jax.vmap(worst)(fit_status, info.status))
     metrics = {

@@ -37,7 +37,8 @@ def pure_noise(x0: jax.Array, dU: int, T: int, config: NoiseConfig = NoiseConfig
     variance = jnp.atleast_1d(jnp.asarray(config.variance, x0.dtype))
     if variance.size not in (1, dU):
         raise ValueError(
-            f"NoiseConfig.variance has {variance.size} entries; it has to have 1 or one per actuator, {dU}."
+            f"NoiseConfig.variance has {variance.size} entries; it has to have 1 or "
+            f"one per actuator, {dU}."
         )
     return Controller(
         K=jnp.zeros((T, dU, x0.shape[0]), x0.dtype),

@@ -46,7 +46,15 @@ def check_conditions(model: mujoco.MjModel, conditions: Conditions) -> Condition
     qvel = np.asarray(conditions.qvel, np.float64)
     if qvel.size == model.nv and num == 1:
         qvel = qvel.reshape(1, model.nv)
-    changes = {key: np.asarray(value, np.float64) for key, value in conditions.changes.items()}
+    changes = {
+        # One number per object may come as [C].
+        key: np.asarray(value, np.float64).reshape(
+            (num, 1)
+            if np.shape(value) == (num,) and _row(model, key).shape == (1,)
+            else np.shape(value)
+        )
+        for key, value in conditions.changes.items()
+    }
     for name, value, shape in [
         ("qpos", qpos, (num, model.nq)),
         ("qvel", qvel, (num, model.nv)),

@@ -47,10 +47,8 @@ class StateLayout:
     size: int  # dX
     index: np.ndarray  # [dX] into [qpos, qvel, sensordata, rotations of the quaternions]
     quaternions: np.ndarray  # [Q] qpos addresses of quaternions
-    positions: np.ndarray  # [dU] entries of x: the position of every actuator's joint; see below
-    velocities: (
-        np.ndarray
-    )  # [dU] entries of x: its velocity. Both empty if some actuator has none in x
+    positions: np.ndarray  # [dU] places in x of the position of every actuator's joint, or [0]
+    velocities: np.ndarray  # [dU] the same of its velocity; empty if some actuator has none in x
     uses_sensors: bool
 
     def __getitem__(self, entry: str) -> slice:

@@ -14,7 +14,8 @@ MODEL = """
   <worldbody>
     <light pos="1 -2 4" dir="-0.3 0.5 -1" directional="true"/>
     <camera name="top" pos="0 -2.2 3.2" xyaxes="1 0 0 0 0.82 0.57"/>
-    <geom name="floor" type="plane" size="3 3 0.1" rgba="0.55 0.60 0.66 1" contype="0" conaffinity="0"/>
+    <geom name="floor" type="plane" size="3 3 0.1" rgba="0.55 0.60 0.66 1"
+      contype="0" conaffinity="0"/>
     <geom name="goal" type="cylinder" pos="0 0 0.005" size="0.1 0.005" rgba="0.2 0.7 0.3 1"
       contype="0" conaffinity="0"/>
     <body name="mass" pos="0 0 0.1">

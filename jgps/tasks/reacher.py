@@ -25,7 +25,8 @@ MODEL = """
       <geom type="capsule" fromto="0 0 0 0.2 0 0" size="0.02" mass="0.3" rgba="0.25 0.28 0.34 1"/>
       <body name="lower" pos="0.2 0 0">
         <joint name="elbow" range="-2.8 2.8"/>
-        <geom type="capsule" fromto="0 0 0 0.2 0 0" size="0.016" mass="0.2" rgba="0.85 0.86 0.88 1"/>
+        <geom type="capsule" fromto="0 0 0 0.2 0 0" size="0.016" mass="0.2"
+          rgba="0.85 0.86 0.88 1"/>
         <site name="fingertip" pos="0.2 0 0" size="0.018" rgba="0.9 0.55 0.15 1"/>
       </body>
     </body>

@@ -1,0 +1,115 @@
+"""What holds for every algorithm on every task."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jgps import tasks
+from jgps.algorithms import ALGORITHMS
+from jgps.core.types import OK
+from jgps.dynamics import MixturePriorConfig
+
+CASES = [(algorithm, task) for algorithm in ALGORITHMS for task in tasks.names()]
+
+
+def _make(algorithm, task):
+    make, _ = ALGORITHMS[algorithm]
+    return make(tasks.make(task), backend="native")
+
+
+def _arrays(tree):
+    """Leaves as NumPy arrays, keys included."""
+    leaves = jax.tree.leaves(tree)
+    return [
+        np.asarray(jax.random.key_data(a) if jnp.issubdtype(a.dtype, jax.dtypes.prng_key) else a)
+        for a in leaves
+    ]
+
+
+@pytest.mark.parametrize(("algorithm", "task_name"), CASES)
+def test_contract(algorithm, task_name):
+    task = tasks.make(task_name)
+    algorithm = _make(algorithm, task_name)
+    start = algorithm.init(jax.random.key(3))
+    state, metrics = algorithm.step(start)
+
+    # Shapes and types do not change, so that nothing is compiled again and states can be saved.
+    abstract = jax.tree.map(jax.typeof, start)
+    assert abstract == jax.tree.map(jax.typeof, state)
+    for name, value in metrics.items():
+        assert value.shape in ((), (1,), (task.train.num,)), name
+        assert np.isfinite(value).all(), name
+    assert (metrics["status"] == OK).all()
+    assert metrics["samples_valid"].sum() == algorithm.rollouts_per_step
+
+    # The same seed gives the same run, another seed another one.
+    again, metrics_again = algorithm.step(algorithm.init(jax.random.key(3)))
+    for one, other in zip(_arrays(state), _arrays(again), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for name in metrics:
+        np.testing.assert_array_equal(metrics[name], metrics_again[name])
+    _, other_seed = algorithm.step(algorithm.init(jax.random.key(4)))
+    assert not np.array_equal(metrics["cost"], other_seed["cost"])
+
+    # The second iteration compiles nothing.
+    assert _count_compilations(lambda: algorithm.step(state)) == 0
+
+    inspection = algorithm.inspect(state)
+    dim = task.state_dim + task.action_dim
+    assert inspection.marginals.cov.shape == (task.train.num, task.horizon, dim, dim)
+    assert inspection.sampled.x.shape[0] == task.train.num
+
+
+def _count_compilations(function) -> int:
+    events = []
+
+    def listen(name, duration, **kwargs):
+        if name == "/jax/core/compile/backend_compile_duration":
+            events.append(name)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        jax.block_until_ready(function())
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    return len(events)
+
+
+def test_the_counter_of_compilations_counts():
+    assert _count_compilations(lambda: jax.jit(lambda x: x * 3.25 + 1.75)(jnp.ones(3))) > 0
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_condition_that_diverges_leaves_the_others_bit_identical(algorithm):
+    """One condition's model is broken: it keeps its controller, the others don't notice."""
+    make, config = ALGORITHMS[algorithm]
+    # One mixture per condition: a shared one sees the samples of all.
+    settings = config(prior=MixturePriorConfig(shared=False))
+    task = tasks.make("point_mass")
+    broken = task.train._replace(changes={"jnt_stiffness:x": np.array([0, 0, 0, 1e12])})
+    healthy = task.train._replace(changes={"jnt_stiffness:x": np.zeros(4)})
+    runs = {}
+    for name, conditions in (("broken", broken), ("healthy", healthy)):
+        run = make(dataclasses.replace(task, train=conditions), settings, backend="native")
+        state = run.init(jax.random.key(0))
+        for _ in range(2):
+            before = state
+            state, metrics = run.step(state)
+        runs[name] = (before, state, metrics)
+    before, state, metrics = runs["broken"]
+    _, healthy_state, healthy_metrics = runs["healthy"]
+    assert metrics["samples_valid"].tolist() == [5, 5, 5, 0]
+    assert metrics["status"][3] != OK and (metrics["status"][:3] == OK).all()
+    for old, new in zip(
+        _arrays(before.policy.controllers), _arrays(state.policy.controllers), strict=True
+    ):
+        np.testing.assert_array_equal(old[3], new[3])
+    for one, other in zip(
+        _arrays(state.policy.controllers), _arrays(healthy_state.policy.controllers), strict=True
+    ):
+        np.testing.assert_array_equal(one[:3], other[:3])
+    np.testing.assert_array_equal(metrics["cost"][:3], healthy_metrics["cost"][:3])
+    assert all(np.isfinite(a).all() for a in _arrays(state))

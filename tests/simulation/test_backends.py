@@ -1,0 +1,98 @@
+"""The same task and controls on C MuJoCo and on MJX."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jgps import tasks
+from jgps.simulation import Conditions, System, check_conditions, load_model, make_sampler
+
+ROLLING = """
+<mujoco>
+  <option timestep="0.005"/>
+  <worldbody>
+    <geom name="floor" type="plane" size="2 2 0.1"/>
+    <body name="ball" pos="0 0 0.12">
+      <freejoint/>
+      <geom name="ball" type="sphere" size="0.1" mass="1" friction="0.05 0.005 0.0001"/>
+      <site name="mark" pos="0.1 0 0"/>
+    </body>
+    <body name="weight" pos="1 0 0.5">
+      <joint name="lift" type="slide" axis="0 0 1" damping="1"/>
+      <geom size="0.05" contype="0" conaffinity="0"/>
+    </body>
+  </worldbody>
+  <actuator><motor joint="lift" gear="10"/></actuator>
+</mujoco>
+"""
+
+
+def _open_loop(params, x, t, noise):
+    del params, x, t
+    return noise
+
+
+def _both(system, conditions, controls):
+    params = jnp.zeros((conditions.num, 1))
+    native = make_sampler(system, conditions, _open_loop, "native").sample(params, controls)
+    mjx = jax.jit(make_sampler(system, conditions, _open_loop, "mjx").sample)(params, controls)
+    return native, mjx
+
+
+def test_a_ball_that_drops_and_rolls_is_the_same_on_both():
+    """Contact, friction that differs between conditions, a free joint, a site off its centre."""
+    entries = ("qpos", "qvel", "site_pos:mark", "site_vel:mark", "body_rot:ball")
+    model, layout = load_model(ROLLING, entries)
+    system = System(model, layout, horizon=21, substeps=4)
+    qpos = np.tile([0, 0, 0.12, 1, 0, 0, 0, 0.0], (2, 1))
+    qvel = np.tile([0.5, 0, 0, 0, 0, 0, 0.0], (2, 1))
+    frictions = {"geom_friction:floor": np.array([[0.1, 0.005, 1e-4], [1.0, 0.005, 1e-4]])}
+    conditions = check_conditions(model, Conditions(qpos, qvel, frictions))
+    controls = jax.random.normal(jax.random.key(0), (2, 1, 21, 1))
+    native, mjx = _both(system, conditions, controls)
+    assert bool(native.valid.all()) and bool(mjx.valid.all())
+    np.testing.assert_allclose(mjx.x, native.x, atol=1e-3)
+    np.testing.assert_allclose(mjx.qpos, native.qpos, atol=1e-3)
+    spin = np.asarray(native.x)[:, 0, -1, layout["qvel"]]
+    assert abs(spin[0, 4] - spin[1, 4]) > 0.1  # the conditions do differ
+    assert native.x[0, 0, -1, 2] < 0.11  # and the ball did land
+
+
+def test_peg_insertion_is_the_same_on_both_over_20_steps():
+    task = tasks.make("peg_insertion")
+    first = Conditions(
+        task.train.qpos[:1],
+        task.train.qvel[:1],
+        {key: value[:1] for key, value in task.train.changes.items()},
+    )
+    system = task.system._replace(horizon=21)
+    controls = 0.3 * jax.random.normal(jax.random.key(1), (1, 1, 21, task.action_dim))
+    native, mjx = _both(system, first, controls)
+    moved = np.abs(np.asarray(native.x)[0, 0, -1] - np.asarray(native.x)[0, 0, 0]).max()
+    assert moved > 0.01
+    np.testing.assert_allclose(mjx.x, native.x, atol=1e-3)
+    np.testing.assert_allclose(mjx.u, native.u, atol=1e-6)
+
+
+def test_a_bad_sample_on_mjx_is_marked_and_leaves_the_others_alone():
+    task = tasks.make("point_mass")
+    sampler = make_sampler(task.system, task.train, _open_loop, "mjx")
+    sample = jax.jit(sampler.sample)
+    params = jnp.zeros((4, 1))
+    noise = jax.random.normal(jax.random.key(2), (4, 2, task.horizon, 2))
+    clean, bad = sample(params, noise), sample(params, noise.at[3, 1, 5, 0].set(jnp.nan))
+    assert bool(clean.valid.all())
+    assert not bool(bad.valid[3, 1]) and int(bad.valid.sum()) == 7
+    np.testing.assert_array_equal(np.asarray(bad.x)[:3], np.asarray(clean.x)[:3])
+
+
+def test_a_model_that_mjx_cannot_simulate_names_the_remedy():
+    model, layout = load_model(
+        """<mujoco><option integrator="implicit"/><worldbody><body><joint name="j"/><geom size="1"/>
+        </body></worldbody><actuator><motor joint="j"/></actuator></mujoco>""",
+        ("qpos", "qvel"),
+    )
+    conditions = check_conditions(model, Conditions(np.zeros((1, 1)), np.zeros((1, 1))))
+    with pytest.raises(ValueError, match="MJX can't simulate this model .*native backend"):
+        make_sampler(System(model, layout, 5, 1), conditions, _open_loop, "mjx")

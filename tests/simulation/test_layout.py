@@ -1,0 +1,119 @@
+"""State vectors against MuJoCo's own quantities, and messages of wrong names."""
+
+import mujoco
+import numpy as np
+import pytest
+
+from jgps.simulation import load_model
+
+MODEL = """
+<mujoco>
+  <option timestep="0.01"/>
+  <worldbody>
+    <geom type="plane" size="2 2 0.1"/>
+    <body name="cart" pos="0 0 1">
+      <joint name="slide" type="slide" axis="1 0 0"/>
+      <geom size="0.1"/>
+      <body name="pole" pos="0 0 0.1">
+        <joint name="hinge" axis="0 1 0"/>
+        <geom type="capsule" fromto="0 0 0 0 0 0.5" size="0.03"/>
+        <site name="end" pos="0 0 0.5"/>
+      </body>
+    </body>
+    <body name="block" pos="1 0 0.5"><freejoint name="free"/><geom type="box" size="0.1 0.2 0.3"/></body>
+  </worldbody>
+  <actuator><motor name="push" joint="slide"/><motor name="turn" joint="hinge"/></actuator>
+  <sensor><jointpos name="angle" joint="hinge"/></sensor>
+</mujoco>
+"""
+
+
+def _random_data(model, seed):
+    rng = np.random.default_rng(seed)
+    data = mujoco.MjData(model)
+    data.qpos[:] = rng.normal(size=model.nq)
+    data.qpos[5:9] /= np.linalg.norm(data.qpos[5:9])
+    data.qvel[:] = rng.normal(size=model.nv)
+    mujoco.mj_forward(model, data)
+    return data
+
+
+def test_entries_hold_what_they_name():
+    entries = (
+        "sensor:angle", "site_pos:end", "site_vel:end", "body_pos:block", "body_rot:block",
+        "body_vel:block", "qpos", "qvel:hinge",
+    )  # fmt: skip
+    model, layout = load_model(MODEL, entries)
+    data = _random_data(model, seed=0)
+    x = layout.state(data.qpos, data.qvel, data.sensordata)
+    assert x.shape == (layout.size,) == (1 + 3 + 3 + 3 + 6 + 6 + 11 + 1,)
+
+    rotation = data.body("block").xmat.reshape(3, 3)
+    jacobian = np.zeros((3, model.nv))
+    mujoco.mj_jacSite(model, data, jacobian, None, model.site("end").id)
+    velocity = np.zeros(6)
+    mujoco.mj_objectVelocity(
+        model, data, mujoco.mjtObj.mjOBJ_XBODY, model.body("block").id, velocity, 0
+    )
+    first_columns = np.r_[rotation[:, 0], rotation[:, 1]]
+    expected = {
+        "sensor:angle": data.qpos[1],
+        "site_pos:end": data.site("end").xpos,
+        "site_vel:end": jacobian @ data.qvel,
+        "body_pos:block": data.body("block").xpos,
+        "body_rot:block": first_columns,
+        "body_vel:block": np.r_[velocity[3:], velocity[:3]],
+        "qpos": np.r_[data.qpos[:5], first_columns],
+        "qvel:hinge": data.qvel[1],
+    }
+    for entry, value in expected.items():
+        np.testing.assert_allclose(x[layout[entry]], value, atol=1e-12, err_msg=entry)
+
+
+def test_opposite_quaternions_are_one_state():
+    model, layout = load_model(MODEL, ("qpos:free",))
+    data = _random_data(model, seed=1)
+    flipped = data.qpos.copy()
+    flipped[5:9] *= -1
+    one = layout.state(data.qpos, data.qvel, data.sensordata)
+    other = layout.state(flipped, data.qvel, data.sensordata)
+    np.testing.assert_allclose(one, other, atol=1e-14)
+
+
+def test_actuated_joints_come_in_actuator_order():
+    swapped = MODEL.replace(
+        '<motor name="push" joint="slide"/><motor name="turn" joint="hinge"/>',
+        '<motor name="turn" joint="hinge"/><motor name="push" joint="slide"/>',
+    )
+    _, layout = load_model(swapped, ("qpos", "qvel"))
+    np.testing.assert_array_equal(layout.positions, [1, 0])
+    np.testing.assert_array_equal(layout.velocities, [12, 11])
+    _, without_velocity = load_model(MODEL, ("qpos", "qvel:hinge"))
+    assert without_velocity.positions.size == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "entries", "message"),
+    [
+        ("<mujoco><worldbody>", ("qpos",), "does not parse"),
+        ("/nowhere/arm.xml", ("qpos",), "'/nowhere/arm.xml' does not exist"),
+        ("<mujoco/>", ("qpos",), "no actuator"),
+        (MODEL, ("site_pos:tip",), "no site 'tip'; it has: end"),
+        (MODEL, ("qpos:elbow",), "no joint 'elbow'; it has: slide, hinge, free"),
+        (MODEL, ("sensor:force",), "no sensor 'force'; it has: angle"),
+        (MODEL, ("speed",), "unknown state entry 'speed'; kinds: qpos"),
+        (MODEL, ("site_pos",), "no site ''"),
+        (MODEL, ("qpos", "qpos"), "distinct"),
+        (MODEL, (), "at least one"),
+    ],
+)
+def test_mistakes_get_one_clear_sentence(source, entries, message):
+    with pytest.raises(ValueError, match=message) as error:
+        load_model(source, entries)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_entry_of_a_layout_lists_the_known():
+    _, layout = load_model(MODEL, ("qpos",))
+    with pytest.raises(ValueError, match="'qvel' is not in the state; entries: qpos"):
+        layout["qvel"]

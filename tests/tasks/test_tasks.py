@@ -1,0 +1,148 @@
+"""Every shipped task keeps the contract; a user's own model becomes a task."""
+
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+
+from jgps import costs, tasks
+from jgps.controllers.pure_noise import NoiseConfig
+from jgps.simulation import condition_models
+from jgps.tasks.start import hold_from_model, initial_controllers, initial_states
+
+ARM = """
+<mujoco model="three_links">
+  <option timestep="0.01" gravity="0 0 0"/>
+  <default><joint axis="0 0 1" damping="0.2" armature="0.02"/></default>
+  <worldbody>
+    <body><joint name="a"/><geom type="capsule" fromto="0 0 0 .3 0 0" size=".02"/>
+      <body pos=".3 0 0"><joint name="b"/><geom type="capsule" fromto="0 0 0 .3 0 0" size=".02"/>
+        <body pos=".3 0 0"><joint name="c"/><geom type="capsule" fromto="0 0 0 .3 0 0" size=".02"/>
+          <site name="tip" pos=".3 0 0"/></body></body></body>
+  </worldbody>
+  <actuator><motor joint="a"/><motor joint="b"/><motor joint="c"/></actuator>
+</mujoco>
+"""
+
+
+def _reach(s):
+    return costs.distance(s["site_pos:tip"], (0.5, 0.5, 0))
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_contract(name):
+    task = tasks.make(name)
+    assert task.name == name and tasks.describe(name)
+    assert task.substeps * task.model.opt.timestep == pytest.approx(task.control_dt)
+    x0 = initial_states(task, task.train)
+    assert x0.shape == (task.train.num, task.state_dim) and x0.dtype == jnp.float32
+    x0_test = initial_states(task, task.test)
+    gaps = jnp.linalg.norm(x0_test[:, None] - x0[None], axis=-1)
+    assert float(gaps.min()) > 1e-3, "a test condition is a training condition"
+    controllers = initial_controllers(task, x0)
+    assert controllers.K.shape == (task.train.num, task.horizon, task.action_dim, task.state_dim)
+    # It holds the pose: no action at rest in the initial state.
+    at_rest = jnp.einsum("ctij,cj->cti", controllers.K, x0) + controllers.k
+    np.testing.assert_allclose(at_rest, 0, atol=1e-3)
+    np.linalg.cholesky(np.asarray(controllers.C, np.float64))
+    x = jnp.broadcast_to(x0[0], (task.horizon, task.state_dim))
+    u = jnp.zeros((task.horizon, task.action_dim))
+    assert costs.evaluate(task.cost, x, u).shape == (task.horizon,)
+    assert not bool(task.success(x, u)), "the task is solved before it begins"
+    assert float(task.distance(x)) > 0.05
+
+
+def test_peg_insertion_is_the_published_one():
+    task = tasks.make("peg_insertion")
+    assert (task.state_dim, task.action_dim, task.horizon) == (26, 7, 100)
+    assert (task.control_dt, task.substeps, task.train.num, task.test.num) == (0.05, 5, 4, 20)
+    x0 = np.asarray(initial_states(task, task.train), np.float64)
+    offsets = task.train.changes["body_pos:arm"][:, 1] + 0.188
+    np.testing.assert_allclose(offsets, [-0.2, -0.1, 0.1, 0.2])
+    # The tip moves with the arm's base; the cost there, from its formula.
+    tips = x0[:, task.layout["site_pos:tip"]]
+    np.testing.assert_allclose(tips[:, 1] - offsets, tips[0, 1] - offsets[0], atol=1e-6)
+    u = np.linspace(-1, 1, 7)
+    gains = np.array([3.09, 1.08, 0.393, 0.674, 0.111, 0.152, 0.098])
+    d = x0[0, 14:20] - [0, 0.3, -0.5, 0, 0.3, -0.2]
+    expected = 0.5 * np.sum(5e-5 / gains * u**2) + 5 * d @ d + 0.05 * np.log(1e-5 + d @ d)
+    got = task.cost(jnp.asarray(x0[0], jnp.float32), jnp.asarray(u, jnp.float32), 3)
+    assert float(got) == pytest.approx(expected, rel=1e-5)
+    # The pegs end lies as far from the slot's bottom as the two sites say.
+    model = condition_models(task.model, task.train)[0]
+    assert model.geom("peg").size[0] == 0.028
+    assert model.geom("peg").size[1] * 2 + 2 * 0.028 == pytest.approx(0.3)
+
+
+def test_unknown_task_lists_the_known():
+    with pytest.raises(ValueError, match="unknown task 'peg'; tasks: point_mass, reacher, peg"):
+        tasks.make("peg")
+
+
+def test_conditions_of_a_custom_task():
+    task = tasks.from_mjcf(
+        ARM,
+        state=("qpos", "qvel", "site_pos:tip"),
+        cost=_reach,
+        qpos=[[0, 0, 0], [0.1, 0.2, 0.3]],
+        changes={"dof_damping:b": np.array([0.1, 0.4])},
+    )
+    assert task.train.num == 2 and task.success is None and task.points == ("site_pos:tip",)
+    models = condition_models(task.model, task.train)
+    assert [m.dof_damping[1] for m in models] == [0.1, 0.4]
+    assert [m.dof_damping[0] for m in models] == [0.2, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"horizon": 1}, "horizon is 1; it has to be at least 2"),
+        ({"control_dt": 0.015}, "control_dt is 0.015 s, which is not a multiple of the model's"),
+        ({"control_dt": 0.0}, "control_dt is 0.0"),
+        ({"qpos": [[0, 0]]}, r"qpos has shape \(1, 2\), expected \(1, 3\)"),
+        ({"qpos": [[0, 0, np.nan]]}, "qpos has values that are not finite"),
+        ({"qpos": np.zeros((2, 3)), "qvel": np.zeros((3, 3))}, "qvel has shape"),
+        ({"camera": "front"}, "no camera 'front'; it has: none"),
+        ({"cost": lambda s: lambda x, u, t: x}, r"cost has to return a scalar; it returns shape"),
+        ({"cost": lambda s: _reach({"site_pos:tip": s["site_pos:hand"]})}, "'site_pos:hand' is not"),
+        ({"success": lambda s: lambda x, u: x[:, 0] > 0}, "success has to return a scalar"),
+        ({"distance": lambda s: lambda x: x[0]}, "distance has to return a scalar"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_a_custom_task(changes, message):
+    settings = {"state": ("qpos", "qvel", "site_pos:tip"), "cost": _reach, **changes}
+    with pytest.raises(ValueError, match=message):
+        tasks.from_mjcf(ARM, **settings)
+
+
+def test_the_default_hold_knows_the_inertia():
+    task = tasks.from_mjcf(ARM, state=("qpos", "qvel", "site_pos:tip"), cost=_reach)
+    config = hold_from_model(task.model, task.train)
+    # Independent: finite difference of the acceleration in each control.
+    for joint in range(3):
+        data = mujoco.MjData(task.model)
+        data.ctrl[joint] = 1
+        mujoco.mj_forward(task.model, data)
+        assert config.gains[joint] == pytest.approx(data.qacc[joint], rel=1e-6)
+    assert config.variance == 1
+
+
+def test_actuators_without_a_joint_in_the_state_need_another_start():
+    task = tasks.from_mjcf(ARM, state=("qpos", "site_pos:tip"), cost=_reach)
+    x0 = initial_states(task, task.train)
+    with pytest.raises(ValueError, match=r"pass initial=jgps.controllers.NoiseConfig\(\)"):
+        initial_controllers(task, x0)
+    task = tasks.from_mjcf(
+        ARM, state=("qpos", "site_pos:tip"), cost=_reach, initial=NoiseConfig(variance=0.25)
+    )
+    controllers = initial_controllers(task, x0)
+    np.testing.assert_array_equal(controllers.C[0, 0], 0.25 * np.eye(3))
+    with pytest.raises(ValueError, match="NoiseConfig.variance is -1"):
+        NoiseConfig(variance=-1)
+    with pytest.raises(ValueError, match="has 2 entries; it has to have 1 or one per actuator, 3"):
+        initial_controllers(
+            tasks.from_mjcf(
+                ARM, cost=lambda s: lambda x, u, t: u @ u, initial=NoiseConfig(variance=(1.0, 2.0))
+            ),
+            x0[:, :6],
+        )
