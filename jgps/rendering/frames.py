@@ -11,9 +11,11 @@ import mujoco
 import numpy as np
 
 from jgps.rendering.camera import Camera, CameraPose, camera_id, framing, free_pose
-from jgps.rendering.cast import RenderConfig, raycast
+from jgps.rendering.cast import raycast_rgb
 from jgps.rendering.scene import make_scene
+from jgps.rendering.shade import RenderConfig
 
+_VIDEO = RenderConfig(shadows=4, supersample=2)
 _PIXELS_AT_ONCE = 2**21  # images are drawn, converted and copied out in groups of this many pixels
 
 
@@ -24,7 +26,7 @@ def render(
     *,
     width: int = 320,
     height: int = 240,
-    config: RenderConfig = RenderConfig(shadows=4, supersample=2),
+    config: RenderConfig = _VIDEO,
     geom_groups: Sequence[int] = (0, 1, 2),
 ) -> np.ndarray:
     """Draws a model in given joint positions, without OpenGL.
@@ -107,5 +109,5 @@ def scene_poses(
 
 @partial(jax.jit, static_argnames=("width", "height", "config"))
 def _draw(scene, xpos, xmat, camera, *, width, height, config):
-    image = raycast(scene, xpos, xmat, camera, width=width, height=height, config=config)
-    return jnp.round(image.rgb * 255).astype(jnp.uint8)
+    rgb = raycast_rgb(scene, xpos, xmat, camera, width=width, height=height, config=config)
+    return jnp.round(rgb * 255).astype(jnp.uint8)

@@ -2,13 +2,14 @@
 
 Every function works in the primitive's own frame and on any broadcastable shape: `o` and `d` are
 three arrays (origin and direction, not normalised), `size` three arrays in MuJoCo's order. It
-returns the ray parameter t > 0 at which the ray o + t d enters the primitive, infinity where it does not.
-A ray that starts inside sees nothing of that primitive, as with back-face culling. All primitives
-are convex, so each is an interval [enter, leave] and an intersection of shapes is an intersection
-of intervals. Divisions and roots are guarded twice, so that gradients are finite on every ray.
+returns the ray parameter t > 0 at which the ray o + t d enters the primitive, infinity where it
+does not. A ray that starts inside sees nothing of that primitive, as with back-face culling. All
+primitives are convex, so each is an interval [enter, leave] and an intersection of shapes is an
+intersection of intervals. Divisions and roots are guarded twice, so that gradients are finite.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,8 +46,9 @@ def _enter(enter: jax.Array, leave: jax.Array) -> jax.Array:
 
 def ellipsoid(o: Vector, d: Vector, size: Vector) -> jax.Array:
     """Size: three half axes. A sphere is an ellipsoid with equal ones."""
-    o = [a / s for a, s in zip(o, size, strict=True)]
-    d = [a / s for a, s in zip(d, size, strict=True)]
+    scale = [1 / s for s in size]  # once per geom: multiplying every ray is cheaper than dividing
+    o = [a * s for a, s in zip(o, scale, strict=True)]
+    d = [a * s for a, s in zip(d, scale, strict=True)]
     return _enter(*_interval_ball(o, d))
 
 
@@ -60,16 +62,16 @@ def box(o: Vector, d: Vector, size: Vector) -> jax.Array:
 
 def cylinder(o: Vector, d: Vector, size: Vector) -> jax.Array:
     """Size: radius, half length along z, unused."""
-    radius = size[0]
-    side = _interval_ball([o[0] / radius, o[1] / radius], [d[0] / radius, d[1] / radius])
+    scale = 1 / size[0]
+    side = _interval_ball([o[0] * scale, o[1] * scale], [d[0] * scale, d[1] * scale])
     caps = _interval_slab(o[2], d[2], size[1])
     return _enter(jnp.maximum(side[0], caps[0]), jnp.minimum(side[1], caps[1]))
 
 
 def capsule(o: Vector, d: Vector, size: Vector) -> jax.Array:
     """Size: radius, half length of the cylinder along z, unused."""
-    radius = size[0]
-    o, d, half = [a / radius for a in o], [a / radius for a in d], size[1] / radius
+    scale = 1 / size[0]
+    o, d, half = [a * scale for a in o], [a * scale for a in d], size[1] * scale
     side, caps = _interval_ball(o[:2], d[:2]), _interval_slab(o[2], d[2], half)
     tube = jnp.maximum(side[0], caps[0]), jnp.minimum(side[1], caps[1])
     top = _interval_ball([o[0], o[1], o[2] - half], d)
@@ -87,32 +89,6 @@ def plane(o: Vector, d: Vector, size: Vector) -> jax.Array:
     return jnp.where(faces & inside & (t > 0), t, jnp.inf)
 
 
-def _normal_ellipsoid(p: Vector, size: Vector) -> Vector:
-    return [a / (s * s) for a, s in zip(p, size, strict=True)]
-
-
-def _normal_capsule(p: Vector, size: Vector) -> Vector:
-    return [p[0], p[1], p[2] - jnp.clip(p[2], -size[1], size[1])]
-
-
-def _normal_cylinder(p: Vector, size: Vector) -> Vector:
-    # The surface that the point lies closest to: the side or one of the caps.
-    radius = jnp.sqrt(jnp.maximum(p[0] ** 2 + p[1] ** 2, _SMALL))
-    cap = jnp.abs(p[2]) - size[1] > radius - size[0]
-    return [jnp.where(cap, 0, p[0]), jnp.where(cap, 0, p[1]), jnp.where(cap, jnp.sign(p[2]), 0)]
-
-
-def _normal_box(p: Vector, size: Vector) -> Vector:
-    depth = [jnp.abs(a) - s for a, s in zip(p, size, strict=True)]
-    top = jnp.maximum(jnp.maximum(depth[0], depth[1]), depth[2])
-    return [jnp.where(a == top, jnp.sign(b), 0) for a, b in zip(depth, p, strict=True)]
-
-
-def _normal_plane(p: Vector, size: Vector) -> Vector:
-    del size
-    return [jnp.zeros_like(p[0]), jnp.zeros_like(p[0]), jnp.ones_like(p[0])]
-
-
 def normalise(v: Vector) -> list[jax.Array]:
     """Unit vector; zero stays zero."""
     inverse = jax.lax.rsqrt(jnp.maximum(dot(v, v), 1e-20))
@@ -124,7 +100,6 @@ def dot(a: Vector, b: Vector) -> jax.Array:
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-# In the order of scene.Layer's fields. Normals are outward, not normalised, in the local frame.
 ENTER: dict[str, Callable[[Vector, Vector, Vector], jax.Array]] = {
     "ellipsoid": ellipsoid,
     "capsule": capsule,
@@ -132,10 +107,43 @@ ENTER: dict[str, Callable[[Vector, Vector, Vector], jax.Array]] = {
     "box": box,
     "plane": plane,
 }
-NORMAL: dict[str, Callable[[Vector, Vector], Vector]] = {
-    "ellipsoid": _normal_ellipsoid,
-    "capsule": _normal_capsule,
-    "cylinder": _normal_cylinder,
-    "box": _normal_box,
-    "plane": _normal_plane,
-}
+
+
+class NormalForm(NamedTuple):
+    """One formula for the normals of all kinds, so that shading needs no case distinction.
+
+    The outward normal at a point p of the surface, in the local frame and not normalised, is
+    gain (p - clip(p, -core, core)) + (p_x, p_y, 0) max(ring - rim / |p_xy|, 0) + (0, 0, up). Edges
+    are rounded by `_BEVEL` of the smallest half size, as those of most real things are.
+    """
+
+    gain: jax.Array  # [n, 3]
+    core: jax.Array  # [n, 3]
+    ring: jax.Array  # [n]
+    rim: jax.Array  # [n]
+    up: jax.Array  # [n]
+
+
+_BEVEL = 0.03
+
+
+def normal_form(kind: str, size: jax.Array) -> NormalForm:
+    """Coefficients for the geoms of one kind with sizes [n, 3]."""
+    zero, flat = jnp.zeros_like(size[:, 0]), jnp.zeros_like(size)
+    gain, core, ring, rim, up = flat, flat, zero, zero, zero
+    if kind == "ellipsoid":
+        gain = 1 / size**2
+    elif kind == "capsule":
+        gain = flat + 1 / size[:, :1]
+        core = jnp.stack([zero, zero, size[:, 1]], axis=1)
+    elif kind == "cylinder":
+        bevel = _BEVEL * jnp.minimum(size[:, 0], size[:, 1])
+        gain = jnp.stack([zero, zero, 1 / bevel], axis=1)
+        core = jnp.stack([zero, zero, size[:, 1] - bevel], axis=1)
+        ring, rim = 1 / bevel, (size[:, 0] - bevel) / bevel
+    elif kind == "box":
+        bevel = _BEVEL * jnp.min(size, axis=1, keepdims=True)
+        gain, core = flat + 1 / bevel, size - bevel
+    else:
+        up = zero + 1
+    return NormalForm(gain=gain, core=core, ring=ring, rim=rim, up=up)

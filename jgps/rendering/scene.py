@@ -51,6 +51,7 @@ class Layer(NamedTuple):
 
     @property
     def num_geoms(self) -> int:
+        """How many geoms all kinds have together."""
         return sum(geoms.geom_id.shape[0] for geoms in self)
 
 
@@ -71,9 +72,9 @@ def make_scene(
     """Collects the visible primitives of a model.
 
     Colours follow MuJoCo: a geom's own rgba unless it is the default and there is a material.
-    A checker texture is drawn as a checker; any other texture as its average colour. The sun is the model's
-    first light (its direction if directional, else its position seen from the model's centre).
-    The sky is the model's skybox, if any.
+    A checker texture is drawn as a checker; any other texture as its average colour. The sun is
+    the model's first light (its direction if directional, else its position seen from the model's
+    centre). The sky is the model's skybox, if any.
 
     Args:
       model: compiled model.
@@ -219,11 +220,14 @@ def _checker_colours(image: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
 def _sun(model: mujoco.MjModel) -> np.ndarray:
     direction = np.array(_DEFAULT_SUN)
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_comPos(model, data)
+    mujoco.mj_camlight(model, data)
     for light in np.flatnonzero(model.light_active)[:1]:
-        directional = model.light_type[light] == mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
-        towards = (
-            -model.light_dir0[light] if directional else model.light_pos0[light] - model.stat.center
-        )
+        directional = model.light_type[light] == int(mujoco.mjtLightType.mjLIGHT_DIRECTIONAL)
+        position, axis = data.light_xpos[light], data.light_xdir[light]
+        towards = -axis if directional else position - model.stat.center
         if np.linalg.norm(towards) > 1e-6:
             direction = towards
     return direction / np.linalg.norm(direction)
