@@ -2,14 +2,17 @@
 
 from jgps.training.errors import TrainingError, UsageError
 from jgps.training.evaluate import ConditionsResult, EvaluationResult, evaluate
+from jgps.training.load import Run, load
 from jgps.training.run import TrainingResult, train
 
 __all__ = [
     "ConditionsResult",
     "EvaluationResult",
+    "Run",
     "TrainingError",
     "TrainingResult",
     "UsageError",
     "evaluate",
+    "load",
     "train",
 ]

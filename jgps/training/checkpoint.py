@@ -67,13 +67,14 @@ def restore_newest(directory: Path, template: Any) -> tuple[int, Any] | None:
       directory: of the run.
       template: the state's structure, arrays or `jax.ShapeDtypeStruct`.
     """
-    for iteration in reversed(iterations(directory)):
+    found = iterations(directory)
+    for index, iteration in reversed(list(enumerate(found))):
         wrong = problem(directory, iteration)
         if wrong is None:
             return iteration, _restore(_path(directory / "checkpoints", iteration), template)
+        then = f"the one of iteration {found[index - 1]} is tried" if index else "it was the last"
         warnings.warn(
-            f"checkpoint {_path(directory / 'checkpoints', iteration)} {wrong}; "
-            "the one before it is used",
+            f"checkpoint {_path(directory / 'checkpoints', iteration)} {wrong}; {then}",
             stacklevel=2,
         )
     return None
@@ -106,7 +107,7 @@ def _fingerprints(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _unwrap_keys(state: Any) -> list[Any]:

@@ -41,10 +41,10 @@ class CompileClock:
     def __exit__(self, *_: object) -> None:
         jax.monitoring.unregister_event_duration_listener(self._listen)
 
-    def _listen(self, event: str, duration: float, **_: Any) -> None:
+    def _listen(self, event: str, duration_secs: float, **_: Any) -> None:
         if event.startswith("/jax/core/compile/"):
             end = time.perf_counter()
-            self._spans.append((end - duration, end))
+            self._spans.append((end - duration_secs, end))
 
     def take(self) -> float:
         """Seconds since the last call; nested spans count once."""

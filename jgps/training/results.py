@@ -60,9 +60,9 @@ def trajectories(
     """What `trajectories.npz` holds.
 
     Of the final policy without noise, on training conditions: x, u, qpos [C, T, .], valid [C];
-    the same of test conditions with the prefix `test_`. With noise: sample_x, sample_u [C, N, T, .],
-    sample_valid [C, N], and the Gaussian model of z = [x; u]: mean, cov [C, T, ...]. The
-    controllers: K, k, C [C, T, ...].
+    the same of test conditions with the prefix `test_`. With noise: sample_x, sample_u
+    [C, N, T, .], sample_valid [C, N], and the Gaussian model of z = [x; u]: mean, cov
+    [C, T, ...]. The controllers: K, k, C [C, T, ...].
     """
     arrays = {}
     for prefix, result in (("", evaluation.train), ("test_", evaluation.test)):

@@ -54,6 +54,7 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    on_start: Callable[[int], None] | None = None,
     on_iteration: Callable[[Record], None] | None = None,
 ) -> TrainingResult:
     """Trains a policy, then evaluates it without exploration noise.
@@ -68,6 +69,7 @@ def train(
       out: run directory for metrics, checkpoints and results; None writes nothing.
       resume: goes on from the newest whole checkpoint in `out`, exactly as if never interrupted.
       overwrite: replaces the run in `out`.
+      on_start: called before the first iteration, with the number of those done earlier.
       on_iteration: called with the metrics of every iteration.
 
     Raises:
@@ -81,6 +83,11 @@ def train(
         if out is None and (resume or overwrite):
             raise UsageError("resume and overwrite need a run directory; pass out")
         if setup.out is not None:
+            done = max(checkpoint.iterations(setup.out), default=0)
+            if resume and done > iterations:
+                raise UsageError(
+                    f"{setup.out} already has {done} iterations; ask for at least as many"
+                )
             directory.prepare(setup.out, setup.description, resume=resume, overwrite=overwrite)
         template = jax.eval_shape(setup.algorithm.init, jax.random.key(seed))
     except UsageError:
@@ -91,6 +98,8 @@ def train(
         state, records = _start(setup, template, resume)
         seconds_before = records[-1]["wall_seconds"] if records else 0.0
         began -= seconds_before
+        if on_start is not None:
+            on_start(len(records))
         state = _loop(setup, state, records, began, clock, on_iteration)
         compile_seconds = sum(record["compile_seconds"] for record in records)
         return _finish(setup, state, records, began, compile_seconds)
