@@ -15,9 +15,11 @@ import numpy as np
 class CameraPose(NamedTuple):
     """Where a camera is; what the ray caster reads."""
 
-    position: jax.Array  # [..., 3] metres, world frame
-    rotation: jax.Array  # [..., 3, 3] columns are the camera's right, up and backward axes
-    fovy: jax.Array  # [...] vertical field of view, degrees
+    position: jax.Array | np.ndarray  # [..., 3] metres, world frame
+    rotation: (
+        jax.Array | np.ndarray
+    )  # [..., 3, 3] columns are the camera's right, up and backward axes
+    fovy: jax.Array | np.ndarray  # [...] vertical field of view, degrees
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,7 @@ def framing(model: mujoco.MjModel, *, azimuth: float = 135.0, elevation: float =
     center = model.stat.center
     return Camera(
         lookat=(float(center[0]), float(center[1]), float(center[2])),
-        distance=1.5 * float(model.stat.extent),
+        distance=1.25 * float(model.stat.extent),
         azimuth=azimuth,
         elevation=elevation,
         fovy=float(model.vis.global_.fovy),
@@ -73,9 +75,9 @@ def free_pose(camera: Camera) -> CameraPose:
     up = np.array([-se * ca, -se * sa, ce])
     right = np.cross(forward, up)
     return CameraPose(
-        position=np.asarray(camera.lookat) - camera.distance * forward,  # pyright: ignore
-        rotation=np.stack([right, up, -forward], axis=-1),  # pyright: ignore
-        fovy=np.asarray(camera.fovy),  # pyright: ignore
+        position=np.asarray(camera.lookat) - camera.distance * forward,
+        rotation=np.stack([right, up, -forward], axis=-1),
+        fovy=np.asarray(camera.fovy),
     )
 
 

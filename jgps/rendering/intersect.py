@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-Vector = Sequence[jax.Array]
+Vector = Sequence[jax.Array] | jax.Array
 
 _SMALL = 1e-12
 
@@ -40,7 +40,7 @@ def _interval_slab(o: jax.Array, d: jax.Array, half_width: jax.Array):
     return middle - half, middle + half
 
 
-def _enter(enter: jax.Array, leave: jax.Array) -> jax.Array:
+def _enter(enter: jax.Array, leave: jax.Array | float) -> jax.Array:
     return jnp.where((enter <= leave) & (enter > 0), enter, jnp.inf)
 
 

@@ -146,9 +146,9 @@ def test_checker_texture_alternates_and_fades_far_away():
     red = np.asarray(rgb)[..., 0] > np.asarray(rgb)[..., 2]
     assert red[24, 24] == red[40, 40] != red[24, 40] == red[40, 24]
     # A finer checker than the pixels is grey, not noise.
-    tiny = scene._replace(
-        opaque=scene.opaque._replace(plane=scene.opaque.plane._replace(cell=jnp.full((1, 2), 1e-3)))
-    )
+    plane = scene.opaque.plane
+    plane = plane._replace(cell=jnp.full((1, 2), 1e-3), haze=jnp.zeros(1))
+    tiny = scene._replace(opaque=scene.opaque._replace(plane=plane))
     rgb = rendering.raycast(tiny, *_poses(model), _TOP, width=64, height=64, config=config).rgb
     np.testing.assert_allclose(rgb[..., 0], rgb[..., 2], atol=0.05)
 
