@@ -226,8 +226,8 @@ def _fit(
     initial = jax.vmap(lambda r: dynamics.fit_initial(r.x[:, 0], r.valid, config.initial_variance))(
         rollouts
     )
-    # One after the other: two batched LAPACK calls at once can block each other for ever in XLA's CPU
-    # thread pool (both wait for tasks that only the pool's own, waiting threads could run).
+    # One after the other: two batched LAPACK calls at once can block each other for ever in XLA's
+    # CPU thread pool (both wait for tasks that only the pool's own, waiting threads could run).
     fitted, rollouts = jax.lax.optimization_barrier((fitted, rollouts))
     cost, info = jax.vmap(lambda r: costs.expand(task.cost, r, config.expand))(rollouts)
     models = LocalModels(fitted, cost, initial, jax.vmap(worst)(fit_status, info.status))

@@ -94,5 +94,5 @@ def test_a_model_that_mjx_cannot_simulate_names_the_remedy():
         ("qpos", "qvel"),
     )
     conditions = check_conditions(model, Conditions(np.zeros((1, 1)), np.zeros((1, 1))))
-    with pytest.raises(ValueError, match="MJX can't simulate this model .*native backend"):
+    with pytest.raises(ValueError, match=r"MJX can't simulate this model .*native backend"):
         make_sampler(System(model, layout, 5, 1), conditions, _open_loop, "mjx")

@@ -20,7 +20,10 @@ MODEL = """
         <site name="end" pos="0 0 0.5"/>
       </body>
     </body>
-    <body name="block" pos="1 0 0.5"><freejoint name="free"/><geom type="box" size="0.1 0.2 0.3"/></body>
+    <body name="block" pos="1 0 0.5">
+      <freejoint name="free"/>
+      <geom type="box" size="0.1 0.2 0.3"/>
+    </body>
   </worldbody>
   <actuator><motor name="push" joint="slide"/><motor name="turn" joint="hinge"/></actuator>
   <sensor><jointpos name="angle" joint="hinge"/></sensor>
