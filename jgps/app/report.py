@@ -1,0 +1,267 @@
+"""What a run leaves for people: figures and a video of one run, curves and a table of several."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from jgps import tasks
+from jgps.app import figures, film, path_figures
+from jgps.app.run_data import Run, read_run
+from jgps.tasks import Task
+
+Groups = dict[tuple[str, str], list[Run]]  # (task, label) -> runs that differ in the seed alone
+
+
+def write_report(
+    directory: str | os.PathLike[str],
+    task: Task | None = None,
+    *,
+    say: Callable[[str], None] = print,
+) -> list[Path]:
+    """Draws the figures of a run directory and films its final controllers.
+
+    Args:
+      directory: of the run.
+      task: that it was trained on; None looks it up among the tasks that jgps ships.
+      say: told in one sentence about everything that could not be drawn.
+
+    Returns:
+      The files written, under `figures/` and `videos/` of the directory.
+
+    Raises:
+      ValueError: the directory holds no run, a damaged one, or one of another task.
+    """
+    run = read_run(directory)
+    name = str(run.config["task"])
+    if task is None and name in tasks.names():
+        task = tasks.make(name)
+    out = run.directory / "figures"
+    written = [figures.learning_curve(run, out / "learning_curve.png")]
+    diagnostics = figures.diagnostics(run, out / "diagnostics.png")
+    if diagnostics is not None:
+        written.append(diagnostics)
+    data = run.trajectories
+    if data is None:
+        say("The run has not finished (no trajectories.npz): only its curves are drawn.")
+        return written
+    if task is not None:
+        _check_task(run, task)
+    if np.isfinite(data["sample_x"]).any():
+        written.append(path_figures.paths(run, out / "paths.png", task))
+        written.append(path_figures.actions(run, out / "actions.png", task))
+    else:
+        say("No sample of the final controllers is finite: paths and actions are not drawn.")
+    if task is None:
+        say(
+            f"{name!r} is not a task of jgps itself: no video, and no names of actuators. "
+            "Call write_report(directory, task) for them."
+        )
+        return written
+    return written + _film(run, task, say)
+
+
+def _check_task(run: Run, task: Task) -> None:
+    assert run.trajectories is not None
+    expected = (task.train.num, task.horizon, task.state_dim)
+    if run.trajectories["x"].shape != expected:
+        raise ValueError(
+            f"{run.directory} holds trajectories of shape {run.trajectories['x'].shape}, but task "
+            f"{task.name!r} has {expected}; pass the task that the run was trained on"
+        )
+
+
+def _film(run: Run, task: Task, say: Callable[[str], None]) -> list[Path]:
+    assert run.trajectories is not None
+    qpos, x = run.trajectories["qpos"], run.trajectories["x"]
+    finite = np.isfinite(qpos).all(axis=(1, 2)) & np.isfinite(x).all(axis=(1, 2))
+    if not finite.all():
+        diverged = ", ".join(str(c + 1) for c in np.flatnonzero(~finite))
+        say(f"The final controllers diverge in condition {diverged}: left out of the video.")
+    if not finite.any():
+        return []
+    return film.write_film(
+        task,
+        qpos,
+        run.directory / "videos" / "final.mp4",
+        x=x,
+        conditions=np.flatnonzero(finite).tolist(),
+        poster=run.directory / "figures" / "final.png",
+    )
+
+
+def compare(
+    directories: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    console: Console | None = None,
+) -> list[Path]:
+    """Puts several runs side by side: learning curves per task, and a table.
+
+    Runs of one task and algorithm form a group. Where their settings differ in more than the seed,
+    each setting is a group of its own, labelled with what differs.
+
+    Args:
+      directories: of the runs.
+      out: directory for the files.
+      console: prints the table; None writes to standard output.
+
+    Returns:
+      The files written: `comparison_<task>.png` per task, `comparison.md` (mean and standard
+      deviation over the runs of a group) and `comparison.csv` (one row per run).
+
+    Raises:
+      ValueError: no directory, or one that holds no run.
+    """
+    if not directories:
+        raise ValueError("no run directories to compare; name at least one")
+    groups = group_runs([read_run(directory) for directory in directories])
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for task in dict.fromkeys(task for task, _ in groups):
+        curves = {label: runs for (name, label), runs in groups.items() if name == task}
+        written.append(figures.comparison_curves(curves, out / f"comparison_{task}.png"))
+    header, rows = _COLUMNS, [_row(key, runs) for key, runs in groups.items()]
+    (console or Console()).print(_rich_table(header, rows))
+    written.append(_write_markdown(out / "comparison.md", header, rows))
+    written.append(_write_csv(out / "comparison.csv", groups))
+    return written
+
+
+def group_runs(runs: Sequence[Run]) -> Groups:
+    """Runs by task and label; see `compare`."""
+    settings = [_settings(run) for run in runs]
+    groups: Groups = {}
+    for run, own in zip(runs, settings, strict=True):
+        pair = (str(run.config["task"]), str(run.config["algorithm"]))
+        alike = [
+            other
+            for peer, other in zip(runs, settings, strict=True)
+            if (str(peer.config["task"]), str(peer.config["algorithm"])) == pair
+        ]
+        keys = dict.fromkeys(key for other in alike for key in other)
+        differing = [key for key in keys if any(o.get(key) != own.get(key) for o in alike)]
+        label = ", ".join([pair[1], *(f"{key} {own.get(key)}" for key in differing)])
+        groups.setdefault((pair[0], label), []).append(run)
+    return groups
+
+
+def _settings(run: Run) -> dict[str, str]:
+    """Everything that decides how a run goes but for its seed, flat, as text."""
+    flat: dict[str, str] = {}
+
+    def add(value: Any, name: str) -> None:
+        if isinstance(value, dict):
+            for key, each in value.items():
+                add(each, f"{name}.{key}" if name else key)
+        else:
+            flat[name] = json.dumps(value)
+
+    add(run.config.get("config"), "")
+    for key in ("backend", "float64"):
+        add(run.config.get(key), key)
+    return flat
+
+
+_COLUMNS = (
+    "task",
+    "algorithm",
+    "runs",
+    "iterations",
+    "rollouts",
+    "last cost",
+    "final distance (cm)",
+    "success, training",
+    "success, unseen",
+    "s / iteration",
+)
+
+
+def _row(key: tuple[str, str], runs: Sequence[Run]) -> tuple[str, ...]:
+    values = [_numbers(run) for run in runs]
+
+    def spread(name: str, scale: float = 1.0, unit: str = "", digits: int = 3) -> str:
+        numbers = [v[name] for v in values if v[name] is not None]
+        if not numbers:
+            return "–"
+        mean, deviation = scale * np.mean(numbers), scale * np.std(numbers)
+        text = f"{mean:.{digits}g}{unit}"
+        return text if len(numbers) < 2 else f"{text} ± {deviation:.2g}{unit}"
+
+    def span(name: str) -> str:
+        numbers = sorted({int(v[name]) for v in values if v[name] is not None})
+        return (
+            "–"
+            if not numbers
+            else "–".join(str(n) for n in dict.fromkeys((numbers[0], numbers[-1])))
+        )
+
+    return (
+        key[0],
+        key[1],
+        str(len(runs)),
+        span("iterations"),
+        span("rollouts"),
+        spread("cost"),
+        spread("distance", 100),
+        spread("success_train", 100, "%"),
+        spread("success_test", 100, "%"),
+        spread("seconds_per_iteration"),
+    )
+
+
+def _numbers(run: Run) -> dict[str, Any]:
+    """What the table shows of one run; None where it is not known."""
+    final = run.summary.get("distance_last")
+    known = [d for d in final if d is not None] if isinstance(final, list) else []
+    cost = run.metrics["cost"][-1]
+    return {
+        "seed": run.config.get("seed"),
+        "iterations": len(run.metrics["iteration"]),
+        "rollouts": run.summary.get("rollouts_total"),
+        "cost": float(np.nanmean(cost)) if np.isfinite(cost).any() else None,
+        "distance": float(np.mean(known)) if known else None,
+        "distance_worst": float(np.max(known)) if known else None,
+        "success_train": run.summary.get("success_train"),
+        "success_test": run.summary.get("success_test"),
+        "seconds_per_iteration": run.summary.get("seconds_per_iteration"),
+        "wall_seconds": run.summary.get("wall_seconds"),
+    }
+
+
+def _rich_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(title="Runs, mean ± standard deviation", title_justify="left")
+    for i, name in enumerate(header):
+        table.add_column(name, justify="left" if i < 2 else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _write_markdown(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Path:
+    ruler = ["---" if i < 2 else "---:" for i in range(len(header))]
+    lines = ["| " + " | ".join(cells) + " |" for cells in (header, ruler, *rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def _write_csv(path: Path, groups: Groups) -> Path:
+    rows = [
+        {"directory": str(run.directory), "task": task, "group": label, **_numbers(run)}
+        for (task, label), runs in groups.items()
+        for run in runs
+    ]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
