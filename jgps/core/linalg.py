@@ -10,9 +10,9 @@ from typing import ParamSpec, TypeVar
 import jax
 import jax.numpy as jnp
 
-# Up to this size a factorisation is written in plain array operations, which XLA vectorises over
-# the batch; LAPACK would be called once for every tiny matrix.
-MAX_UNROLLED_SIZE = 16
+# Up to this size an inverse is written in plain array operations, which XLA vectorises over the
+# batch; LAPACK would be called once for every tiny matrix.
+MAX_SMALL_SIZE = 16
 
 _Args = ParamSpec("_Args")
 _Result = TypeVar("_Result")
@@ -49,55 +49,22 @@ def cholesky(a: jax.Array) -> tuple[jax.Array, jax.Array]:
       L [..., n, n], the identity where `a` is not positive definite or not finite; ok [...] bool.
     """
     n = a.shape[-1]
-    if n <= MAX_UNROLLED_SIZE:
-        chol, pivots = _cholesky_unrolled(a)
-    else:
-        chol = jnp.linalg.cholesky(a, symmetrize_input=False)
-        pivots = jnp.square(jnp.diagonal(chol, axis1=-2, axis2=-1))
-    ok = _all_positive(pivots, a)
+    chol = jnp.linalg.cholesky(a, symmetrize_input=False)
+    ok = _all_positive(jnp.square(jnp.diagonal(chol, axis1=-2, axis2=-1)), a)
     return jnp.where(ok[..., None, None], chol, jnp.eye(n, dtype=a.dtype)), ok
 
 
-def _cholesky_unrolled(a: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Column by column; also the pivots, that is the squared diagonal before its root."""
-    n = a.shape[-1]
-    rows = jnp.arange(n)
-    columns, pivots = [], []
-    for j in range(n):
-        column = a[..., :, j]
-        for previous in columns:
-            column = column - previous * previous[..., j, None]
-        pivot = column[..., j]
-        root = jnp.sqrt(jnp.where(pivot > 0, pivot, 1))
-        columns.append(jnp.where(rows >= j, column / root[..., None], 0))
-        pivots.append(pivot)
-    return jnp.stack(columns, axis=-1), jnp.stack(pivots, axis=-1)
-
-
-@full_precision
 def inverse_triangular(chol: jax.Array) -> jax.Array:
     """Inverse of the lower-triangular `chol` [..., n, n]."""
-    n = chol.shape[-1]
-    eye = jnp.eye(n, dtype=chol.dtype)
-    if n > MAX_UNROLLED_SIZE:
-        eye = jnp.broadcast_to(eye, chol.shape)
-        return jax.scipy.linalg.solve_triangular(chol, eye, lower=True)
-    rows = []
-    for i in range(n):
-        row = jnp.broadcast_to(eye[i], chol.shape[:-1])
-        for j, previous in enumerate(rows):
-            row = row - chol[..., i, j, None] * previous
-        rows.append(row / chol[..., i, i, None])
-    return jnp.stack(rows, axis=-2)
+    eye = jnp.broadcast_to(jnp.eye(chol.shape[-1], dtype=chol.dtype), chol.shape)
+    return jax.lax.linalg.triangular_solve(chol, eye, left_side=True, lower=True)
 
 
 @full_precision
 def solve_psd(chol: jax.Array, b: jax.Array) -> jax.Array:
     """Solves `chol chol' x = b` for b [..., n, m]."""
-    if chol.shape[-1] > MAX_UNROLLED_SIZE:
-        return jax.scipy.linalg.cho_solve((chol, True), b)
-    inverse = inverse_triangular(chol)
-    return transpose(inverse) @ (inverse @ b)
+    half = jax.lax.linalg.triangular_solve(chol, b, left_side=True, lower=True)
+    return jax.lax.linalg.triangular_solve(chol, half, left_side=True, lower=True, transpose_a=True)
 
 
 def inverse_psd(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -109,7 +76,7 @@ def inverse_psd(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
       The inverse [..., n, n], the identity where not ok; log|a| [...], 0 where not ok; ok [...].
     """
     n = a.shape[-1]
-    if n > MAX_UNROLLED_SIZE:
+    if n > MAX_SMALL_SIZE:
         chol, ok = cholesky(a)
         eye = jnp.broadcast_to(jnp.eye(n, dtype=a.dtype), a.shape)
         return symmetrise(solve_psd(chol, eye)), log_det(chol), ok
@@ -121,14 +88,19 @@ def inverse_psd(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 def _gauss_jordan(a: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Inverse in place without row exchanges (not needed where `a` is positive definite)."""
-    pivots = []
-    for j in range(a.shape[-1]):
-        pivot = a[..., j, j]
-        row = (a[..., j, :] / pivot[..., None]).at[..., j].set(1 / pivot)
-        a = a.at[..., :, j].set(0) - a[..., :, j, None] * row[..., None, :]
-        a = a.at[..., j, :].set(row)
-        pivots.append(pivot)
-    return a, jnp.stack(pivots, axis=-1)
+    n = a.shape[-1]
+
+    def eliminate(j: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        a, pivots = state
+        here = jnp.arange(n) == j
+        row = jax.lax.dynamic_index_in_dim(a, j, -2, keepdims=False)
+        column = jax.lax.dynamic_index_in_dim(a, j, -1, keepdims=False)
+        pivot = jax.lax.dynamic_index_in_dim(row, j, -1)
+        rest = jnp.where(here | here[:, None], 0, a)
+        row, column = jnp.where(here, 1, row) / pivot, jnp.where(here, -1, column)
+        return rest - column[..., :, None] * row[..., None, :], jnp.where(here, pivot, pivots)
+
+    return jax.lax.fori_loop(0, n, eliminate, (a, jnp.ones(a.shape[:-1], a.dtype)))
 
 
 def _all_positive(pivots: jax.Array, a: jax.Array) -> jax.Array:

@@ -123,9 +123,10 @@ def _backward_step(
         + jnp.dot(k, q_u + 0.5 * Q_uu @ k)
         - _entropy_gain(weight, dU, log_det)
     )
-    finite = jnp.isfinite(jnp.sum(V_xx) + jnp.sum(v_x) + v + jnp.sum(K) + jnp.sum(k))
-    finite &= jnp.isfinite(jnp.sum(Q_uu) + jnp.sum(Q_ux) + jnp.sum(q_u))
-    code = jnp.where(finite, jnp.where(positive, OK, NOT_PD), NON_FINITE).astype(jnp.int32)
+    given = jnp.isfinite(jnp.sum(Q_uu) + jnp.sum(Q_ux) + jnp.sum(q_u))
+    result = jnp.isfinite(jnp.sum(V_xx) + jnp.sum(v_x) + v + jnp.sum(K) + jnp.sum(k))
+    code = jnp.where(positive, jnp.where(result, OK, NON_FINITE), NOT_PD)
+    code = jnp.where(given, code, NON_FINITE).astype(jnp.int32)
     ok = code == OK
     policy = Controller(
         K=jnp.where(ok, K, 0),

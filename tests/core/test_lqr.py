@@ -55,7 +55,10 @@ def test_stationary_gain_solves_the_riccati_equation():
         Q, R = np.eye(dX), 0.5 * np.eye(dU)
         P = scipy.linalg.solve_discrete_are(A, B, Q, R)
         K = -np.linalg.solve(R + B.T @ P @ B, B.T @ P @ A)
-        tile = lambda a, n: jnp.asarray(np.tile(a, (n,) + (1,) * a.ndim))  # noqa: E731
+
+        def tile(a, n):
+            return jnp.asarray(np.tile(a, (n, *(1,) * a.ndim)))
+
         dynamics = Dynamics(
             F=tile(np.hstack([A, B]), T - 1), f=jnp.zeros((T - 1, dX)), W=jnp.zeros((T - 1, dX, dX))
         )
