@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 KEEP = 3
 
@@ -130,11 +131,13 @@ def _checkpointer_save(path: Path, leaves: list[Any]) -> None:
 def _restore(path: Path, template: Any) -> Any:
     leaves, structure = jax.tree.flatten(template)
     stored = jax.eval_shape(_unwrap_keys, leaves)
-    host = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), stored)
+    # NumPy arrays: JAX arrays would come back committed to a device, for which every program
+    # compiles anew.
+    host = [np.zeros(leaf.shape, leaf.dtype) for leaf in stored]
     with _checkpointer() as checkpointer:
         arrays = checkpointer.restore(path.absolute(), host)
     restored = [
-        jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf))
+        jax.random.wrap_key_data(jax.numpy.asarray(array))
         if _is_key(leaf)
         else jax.numpy.asarray(array)
         for leaf, array in zip(leaves, arrays, strict=True)
