@@ -12,6 +12,7 @@ import mujoco
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from jgps.app.style import INK, style
 from jgps.rendering import Camera, RenderConfig, render, write_png, write_video
@@ -22,7 +23,7 @@ MAX_CONDITIONS = 6  # in one video
 _MAX_FPS = 30
 _HOLD = 1.0  # seconds that the last frame stays
 _GAP = 2  # pixels between tiles, on each side
-_VIDEO = RenderConfig(shadows=2, supersample=2)
+_VIDEO = RenderConfig(shadows=1, supersample=2)
 _STILL = RenderConfig(shadows=16, supersample=3)
 
 
@@ -204,11 +205,18 @@ def _labelled(
         figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi, facecolor="none")
         canvas = FigureCanvasAgg(figure)
         size = np.clip(tile[0] / 24, 7, 13) * 72 / dpi * 1.15
+        halo = [withStroke(linewidth=2.5, foreground="white")]  # legible on any background
         for m, (left, right) in enumerate(captions):
             top = 1 - (m // columns * tile[0] + 0.045 * tile[0]) / height
             start, end = (m % columns + 0.035) * tile[1], (m % columns + 0.965) * tile[1]
-            figure.text(start / width, top, left, size=size, color=INK, va="top", weight="bold")
-            figure.text(end / width, top, right, size=size, color=INK, va="top", ha="right")
+            for x, text, side, weight in (
+                (start, left, "left", "bold"),
+                (end, right, "right", None),
+            ):
+                figure.text(
+                    x / width, top, text, size=size, color=INK, va="top", ha=side, weight=weight,
+                    path_effects=halo,
+                )  # fmt: skip
         canvas.draw()
     overlay = np.asarray(canvas.buffer_rgba()).astype(np.float32) / 255
     alpha = overlay[..., 3:]

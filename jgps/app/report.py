@@ -239,11 +239,13 @@ def _numbers(run: Run) -> dict[str, Any]:
 
 
 def _rich_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(title="Runs, mean ± standard deviation", title_justify="left")
-    for i, name in enumerate(header):
-        table.add_column(name, justify="left" if i < 2 else "right")
+    """One column per group, because terminals are narrow."""
+    table = Table(title="Mean ± standard deviation over runs", title_justify="left")
+    table.add_column(header[0])
     for row in rows:
-        table.add_row(*row)
+        table.add_column(row[0], justify="right", overflow="fold")
+    for name, *cells in list(zip(header, *rows, strict=True))[1:]:
+        table.add_row(name, *cells)
     return table
 
 
