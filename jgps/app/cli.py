@@ -98,14 +98,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise UsageError(
                     f"unknown command {arguments[0]!r}; commands: {', '.join(COMMANDS)}"
                 )
-            COMMANDS[arguments[0]](arguments[1:])
+            return COMMANDS[arguments[0]](arguments[1:]) or 0
     except UsageError as error:
         return _say(error, 2)
     except (TrainingError, OSError) as error:
         return _say(error, 1)
     except KeyboardInterrupt:
         return _say("interrupted", 1)
-    return 0
 
 
 def _say(message: object, code: int) -> int:
@@ -255,7 +254,10 @@ def _train(arguments: list[str]) -> None:
     console = Console()
     progress = Progress(console, options.iterations)
 
+    started = []
+
     def announce(done: int) -> None:
+        started.append(done)
         again = f", going on after iteration {done}" if done else ""
         where = _where(options.backend)
         print(f"{options.task}, {algorithm}, seed {options.seed}, {where} -> {out}{again}")
@@ -276,6 +278,8 @@ def _train(arguments: list[str]) -> None:
                 on_iteration=progress,
             )
     except KeyboardInterrupt:
+        if not started:
+            raise
         raise TrainingError(
             f"interrupted; what is done is saved in {out}, and the same command with --resume "
             "(without --overwrite) goes on"
@@ -356,17 +360,17 @@ def _print_paths(paths: Sequence[Path]) -> None:
         print(path)
 
 
-def _bench(arguments: list[str]) -> None:
+def _bench(arguments: list[str]) -> int:
     options = _parse(BenchOptions, "bench", arguments)
     from jgps.app import bench
 
     try:
-        bench.main(options.suite, options.out)
+        return bench.main(options.suite, options.out)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {
+COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "list": _list,
     "train": _train,
     "evaluate": _evaluate,

@@ -13,6 +13,7 @@ import pytest
 
 import jgps
 from jgps.app import cli
+from jgps.training import checkpoint
 
 # Small and quick to compile; all tests use the same programs.
 QUICK = ["--config.num-samples", "2", "--config.prior.max-clusters", "2"]
@@ -174,8 +175,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(run: subprocess.CompletedProcess, tm
     assert "interrupted" in errors and "--resume" in errors
     assert "Traceback" not in errors
     done = len(metrics.read_text().splitlines())
-    assert jgps.training.checkpoint.iterations(out)[-1] == done
-    assert jgps.training.checkpoint.problem(out, done) is None
+    assert checkpoint.iterations(out)[-1] == done
+    assert checkpoint.problem(out, done) is None
 
 
 def test_version(capsys: pytest.CaptureFixture):
