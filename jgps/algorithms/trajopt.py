@@ -226,8 +226,7 @@ def _fit(
     initial = jax.vmap(lambda r: dynamics.fit_initial(r.x[:, 0], r.valid, config.initial_variance))(
         rollouts
     )
-    cost_rollouts = _after(fit_status, rollouts)
-    cost, info = jax.vmap(lambda r: costs.expand(task.cost, r, config.expand))(cost_rollouts)
+    cost, info = jax.vmap(lambda r: costs.expand(task.cost, r, config.expand))(rollouts)
     models = LocalModels(fitted, cost, initial, jax.vmap(worst)(fit_status, info.status))
     metrics = {
         **prior_metrics,
@@ -246,7 +245,7 @@ def _optimise(
         marginals = lqr.forward(controller, model.dynamics, model.initial)
         return jnp.sum(lqr.expected_cost(marginals, model.cost))
 
-    previous = _after(models.status, state.policy.controllers)
+    previous = state.policy.controllers
     actual = jax.vmap(expected_cost)(previous, models)
     known = state.stepped & (models.status.code == OK) & jnp.isfinite(actual)
     adapted = step_size.adapt(
@@ -293,17 +292,6 @@ def _optimise(
         "status_step": status.step,
     }
     return new_state, metrics
-
-
-def _after(status: Status, tree: Any) -> Any:
-    """The same `tree`, available only once `status` is.
-
-    Two batched LAPACK calls that run at once in XLA's CPU thread pool can block each other for
-    ever: each waits for tasks that only the waiting threads could run. Parts of an iteration that
-    call LAPACK are therefore chained by data (mere barriers are gone before XLA schedules).
-    """
-    never = jnp.any(status.code < 0)
-    return jax.tree.map(lambda a: jnp.where(never, jnp.zeros_like(a), a), tree)
 
 
 def _sample_metrics(task: Task, rollouts: Rollouts) -> Metrics:

@@ -10,8 +10,10 @@ from typing import ParamSpec, TypeVar
 import jax
 import jax.numpy as jnp
 
-# Up to this size an inverse is written in plain array operations, which XLA vectorises over the
-# batch; LAPACK would be called once for every tiny matrix.
+from jgps.core import lapack
+
+# Up to this size factorisations are written in plain array operations, which XLA vectorises over
+# the batch; LAPACK would be called once for every tiny matrix.
 MAX_SMALL_SIZE = 16
 
 _Args = ParamSpec("_Args")
@@ -49,22 +51,47 @@ def cholesky(a: jax.Array) -> tuple[jax.Array, jax.Array]:
       L [..., n, n], the identity where `a` is not positive definite or not finite; ok [...] bool.
     """
     n = a.shape[-1]
-    chol = jnp.linalg.cholesky(a, symmetrize_input=False)
-    ok = _all_positive(jnp.square(jnp.diagonal(chol, axis1=-2, axis2=-1)), a)
+    if n > MAX_SMALL_SIZE:
+        chol = lapack.cholesky(a)
+        pivots = jnp.square(jnp.diagonal(chol, axis1=-2, axis2=-1))
+    else:
+        chol, pivots = _cholesky_by_columns(a)
+    ok = _all_positive(pivots, a)
     return jnp.where(ok[..., None, None], chol, jnp.eye(n, dtype=a.dtype)), ok
+
+
+def _cholesky_by_columns(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Lower factor and pivots; each column is taken off what is left of `a`."""
+    n = a.shape[-1]
+    rows = jnp.arange(n)
+
+    def take_column(
+        j: jax.Array, state: tuple[jax.Array, jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        rest, chol, pivots = state
+        column = jax.lax.dynamic_index_in_dim(rest, j, -1, keepdims=False)
+        pivot = jax.lax.dynamic_index_in_dim(column, j, -1)
+        root = jnp.sqrt(jnp.where(pivot > 0, pivot, 1))
+        column = jnp.where(rows >= j, column / root, 0)
+        rest = rest - column[..., :, None] * column[..., None, :]
+        here = rows == j
+        return rest, jnp.where(here, column[..., None], chol), jnp.where(here, pivot, pivots)
+
+    start = (a, jnp.zeros_like(a), jnp.ones(a.shape[:-1], a.dtype))
+    _, chol, pivots = jax.lax.fori_loop(0, n, take_column, start)
+    return chol, pivots
 
 
 def inverse_triangular(chol: jax.Array) -> jax.Array:
     """Inverse of the lower-triangular `chol` [..., n, n]."""
     eye = jnp.broadcast_to(jnp.eye(chol.shape[-1], dtype=chol.dtype), chol.shape)
-    return jax.lax.linalg.triangular_solve(chol, eye, left_side=True, lower=True)
+    return lapack.solve_lower(chol, eye)
 
 
 @full_precision
 def solve_psd(chol: jax.Array, b: jax.Array) -> jax.Array:
     """Solves `chol chol' x = b` for b [..., n, m]."""
-    half = jax.lax.linalg.triangular_solve(chol, b, left_side=True, lower=True)
-    return jax.lax.linalg.triangular_solve(chol, half, left_side=True, lower=True, transpose_a=True)
+    return lapack.solve_lower_transposed(chol, lapack.solve_lower(chol, b))
 
 
 def inverse_psd(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -123,7 +150,7 @@ def psd_project(a: jax.Array, floor: float = 0.0) -> tuple[jax.Array, jax.Array]
     Returns:
       The projection [..., n, n] and the number of eigenvalues raised, [...] int32.
     """
-    eigenvalues, vectors = jnp.linalg.eigh(symmetrise(a))
+    eigenvalues, vectors = lapack.eigh(symmetrise(a))
     raised = jnp.maximum(eigenvalues, jnp.asarray(floor, a.dtype))
     projected = (vectors * raised[..., None, :]) @ transpose(vectors)
     return symmetrise(projected), jnp.sum(eigenvalues < floor, axis=-1, dtype=jnp.int32)

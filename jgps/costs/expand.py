@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jgps.core import linalg
+from jgps.core import lapack, linalg
 from jgps.core.types import (
     NON_FINITE,
     TOO_FEW_SAMPLES,
@@ -145,7 +145,7 @@ def expand(
     if config.projection == "psd":
         H, lowest, projected = _project(H)
     elif config.projection == "none":
-        lowest = jnp.linalg.eigvalsh(H)[..., 0]
+        lowest = lapack.eigh(H)[0][..., 0]
     quadratic = _absolute(H, slope, level, mean)
     info = ExpandInfo(
         num_projected=jnp.sum(projected & usable, dtype=jnp.int32),
@@ -201,7 +201,7 @@ def _project(H: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     Rounding leaves eigenvalues of a semi-definite matrix slightly below zero; such a matrix is
     left as it is, so that quadratic costs come out exactly.
     """
-    eigenvalues, vectors = jnp.linalg.eigh(H)
+    eigenvalues, vectors = lapack.eigh(H)
     largest = jnp.max(jnp.abs(eigenvalues), axis=-1)
     negative = eigenvalues[..., 0] < -H.shape[-1] * jnp.finfo(H.dtype).eps * largest
     raised = jnp.maximum(eigenvalues, 0)
