@@ -9,7 +9,7 @@ import scipy.sparse.linalg
 from jgps.core.types import Controller, Dynamics, Gaussian, QuadraticCost
 
 
-def problem(seed, T, dX, dU, *, indefinite=0.0, dtype=np.float64):
+def problem(seed, T, dX, dU, *, indefinite=0.0, dtype: type = np.float64):
     """Well-scaled, stable dynamics; H is convex where `indefinite` is 0."""
     rng = np.random.default_rng(seed)
     n = dX + dU
@@ -17,21 +17,25 @@ def problem(seed, T, dX, dU, *, indefinite=0.0, dtype=np.float64):
     F_u = rng.normal(size=(T - 1, dX, dU)) / np.sqrt(dX)
     root = rng.normal(size=(T, n, n)) / np.sqrt(n)
     spread = rng.normal(size=(T - 1, dX, dX)) / np.sqrt(dX)
+
+    def cast(a):
+        return jnp.asarray(a, dtype)
+
     dynamics = Dynamics(
-        F=np.concatenate([F_x, F_u], axis=-1),
-        f=0.3 * rng.normal(size=(T - 1, dX)),
-        W=0.02 * spread @ spread.transpose(0, 2, 1),
+        F=cast(np.concatenate([F_x, F_u], axis=-1)),
+        f=cast(0.3 * rng.normal(size=(T - 1, dX))),
+        W=cast(0.02 * spread @ spread.transpose(0, 2, 1)),
     )
     H = root @ root.transpose(0, 2, 1) + (0.2 - indefinite) * np.eye(n)
-    cost = QuadraticCost(H=H, g=rng.normal(size=(T, n)), h=rng.normal(size=T))
+    cost = QuadraticCost(H=cast(H), g=cast(rng.normal(size=(T, n))), h=cast(rng.normal(size=T)))
     noise = rng.normal(size=(T, dU, dU)) / np.sqrt(dU)
     previous = Controller(
-        K=0.1 * rng.normal(size=(T, dU, dX)),
-        k=0.3 * rng.normal(size=(T, dU)),
-        C=0.3 * noise @ noise.transpose(0, 2, 1) + 0.2 * np.eye(dU),
+        K=cast(0.1 * rng.normal(size=(T, dU, dX))),
+        k=cast(0.3 * rng.normal(size=(T, dU))),
+        C=cast(0.3 * noise @ noise.transpose(0, 2, 1) + 0.2 * np.eye(dU)),
     )
-    initial = Gaussian(mean=rng.normal(size=dX), cov=0.1 * np.eye(dX))
-    return jax.tree.map(lambda a: jnp.asarray(a.astype(dtype)), (dynamics, cost, previous, initial))
+    initial = Gaussian(mean=cast(rng.normal(size=dX)), cov=cast(0.1 * np.eye(dX)))
+    return dynamics, cost, previous, initial
 
 
 def stack(*problems):
@@ -58,7 +62,7 @@ def solve_kkt(dynamics, cost, start):
         constraint[row, (t + 1) * n : (t + 1) * n + dX] = np.eye(dX)
     hessian = scipy.sparse.block_diag(list(H))
     matrix = scipy.sparse.bmat([[hessian, constraint.T], [constraint, None]]).tocsc()
-    right = np.zeros((matrix.shape[0], dX + 1))
+    right = np.zeros((T * (n + dX), dX + 1))
     right[: T * n] = -g.reshape(-1, 1)
     right[T * n + dX :] = f.reshape(-1, 1)
     right[T * n : T * n + dX, 1:] = np.eye(dX)

@@ -4,11 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.stats
 from lq_problems import problem
 
 from jgps.core import gaussian, lqr
 from jgps.core.types import Gaussian
+
+
+def log_density(x, mean, cov):
+    """Log density of a normal, an independent form of it: via the eigenvalues of the covariance."""
+    values, vectors = np.linalg.eigh(cov)
+    whitened = (np.asarray(x) - mean) @ vectors / np.sqrt(values)
+    return -0.5 * (np.sum(whitened**2, axis=-1) + np.sum(np.log(2 * np.pi * values)))
 
 
 def covariance(rng, d):
@@ -22,13 +28,10 @@ def test_conditioning_agrees_with_the_joint_density():
         rng = np.random.default_rng(0)
         mean, cov = rng.normal(size=5), covariance(rng, 5)
         F, f, W = gaussian.condition(jnp.asarray(mean), jnp.asarray(cov), 3)
-        joint = scipy.stats.multivariate_normal(mean, cov)
-        given = scipy.stats.multivariate_normal(mean[:3], cov[:3, :3])
         for point in rng.normal(size=(10, 5)):
             z, y = point[:3], point[3:]
-            conditional = scipy.stats.multivariate_normal(F @ z + f, W)
-            expected = joint.logpdf(point) - given.logpdf(z)
-            np.testing.assert_allclose(conditional.logpdf(y), expected, rtol=1e-9)
+            expected = log_density(point, mean, cov) - log_density(z, mean[:3], cov[:3, :3])
+            np.testing.assert_allclose(log_density(y, F @ z + f, W), expected, rtol=1e-9)
 
 
 def test_entropy_and_kl_agree_with_monte_carlo():
@@ -37,8 +40,8 @@ def test_entropy_and_kl_agree_with_monte_carlo():
         p = Gaussian(mean=jnp.asarray(rng.normal(size=4)), cov=jnp.asarray(covariance(rng, 4)))
         q = Gaussian(mean=jnp.asarray(rng.normal(size=4)), cov=jnp.asarray(covariance(rng, 4)))
         x = rng.multivariate_normal(p.mean, p.cov, size=200_000)
-        log_p = scipy.stats.multivariate_normal(p.mean, p.cov).logpdf(x)
-        log_q = scipy.stats.multivariate_normal(q.mean, q.cov).logpdf(x)
+        log_p = log_density(x, p.mean, p.cov)
+        log_q = log_density(x, q.mean, q.cov)
         for found, sample in (
             (gaussian.entropy(p.cov), -log_p),
             (gaussian.kl(p, q), log_p - log_q),

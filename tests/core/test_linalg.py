@@ -18,7 +18,7 @@ def test_factors_solves_and_inverts(n):
     with jax.enable_x64(True):
         rng = np.random.default_rng(n)
         a = positive(rng, 5, n)
-        b = rng.normal(size=(5, n, 3))
+        b = jnp.asarray(rng.normal(size=(5, n, 3)))
         chol, ok = linalg.cholesky(jnp.asarray(a))
         assert np.all(ok)
         np.testing.assert_allclose(chol, np.linalg.cholesky(a), atol=1e-10)

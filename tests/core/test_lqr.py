@@ -73,7 +73,7 @@ def test_stationary_gain_solves_the_riccati_equation():
 def test_value_is_the_expected_objective():
     with jax.enable_x64(True):
         dynamics, cost, _, initial = problem(4, 10, 4, 2)
-        temperature = np.linspace(0.2, 2, 10)
+        temperature = jnp.linspace(0.2, 2, 10)
         _, value, status = backward(dynamics, cost, temperature)
         _, info = lqr.solve_maximum_entropy(dynamics, cost, initial, temperature)
         x, V = np.asarray(initial.mean), np.asarray(value.V_xx[0])

@@ -120,8 +120,9 @@ def test_vmap_equals_a_loop_and_jit_equals_eager():
         batch, bounds = problems(np.float64)
         new, info = solve(*batch, bounds)
         i = 9
+        dynamics, cost, previous, initial = jax.tree.map(lambda a: a[i], batch)
         alone, info_alone = trust_region.solve_kl_constrained(
-            *jax.tree.map(lambda a: a[i], batch), bounds[i]
+            dynamics, cost, previous, initial, bounds[i]
         )
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a[i], b, rtol=1e-6, atol=1e-8),
