@@ -34,6 +34,7 @@ def test_result_is_written_with_machine_and_rows(tmp_path, monkeypatch, capsys):
     assert result["environment"]["cores"] >= 1
     assert result["environment"]["versions"]["mujoco"]
     assert "a thing" in capsys.readouterr().out
+    assert "| a thing | 200 ms |" in (tmp_path / "result.md").read_text()
 
 
 def test_row_of_durations_and_of_rates():

@@ -35,7 +35,9 @@ def test_backward_equals_the_loop():
     with jax.enable_x64(True):
         motion, cost, _, _ = _problem()
         controller, _, _ = jax.jit(lqr.backward)(motion, cost, 0.7)
-        expected = reference.backward(*_numpy(motion)[:2], *_numpy(cost)[:2], 0.7)
+        F, f, _ = _numpy(motion)
+        H, g, _ = _numpy(cost)
+        expected = reference.backward(F, f, H, g, 0.7)
         for ours, loop in zip(controller, expected, strict=True):
             np.testing.assert_allclose(ours, loop, rtol=1e-9, atol=1e-10)
 
@@ -44,7 +46,8 @@ def test_forward_equals_the_loop():
     with jax.enable_x64(True):
         motion, _, old, initial = _problem()
         marginals = jax.jit(lqr.forward)(old, motion, initial)
-        mean, cov = reference.forward(_numpy(old), _numpy(motion), *_numpy(initial))
+        start, spread = _numpy(initial)
+        mean, cov = reference.forward(_numpy(old), _numpy(motion), start, spread)
         np.testing.assert_allclose(marginals.mean[:, :DX], mean, rtol=1e-9, atol=1e-10)
         np.testing.assert_allclose(marginals.cov[:, :DX, :DX], cov, rtol=1e-9, atol=1e-10)
 
@@ -55,14 +58,14 @@ def test_bounded_solve_is_the_loops_at_the_same_multiplier():
         controller, info = jax.jit(lqr.solve_kl_constrained)(motion, cost, old, initial, 2.0)
         assert int(info.status.code) == 0
         F, f, _ = _numpy(motion)
-        H, g = reference.augment(*_numpy(cost)[:2], _numpy(old), float(info.eta))
+        H, g, _ = _numpy(cost)
+        H, g = reference.augment(H, g, _numpy(old), float(info.eta))
         expected = reference.backward(F, f, H, g, float(info.eta))
         for ours, loop in zip(controller, expected, strict=True):
             np.testing.assert_allclose(ours, loop, rtol=1e-7, atol=1e-8)
-        state = reference.forward(expected, _numpy(motion), *_numpy(initial))
-        np.testing.assert_allclose(
-            info.kl, reference.controller_kl(expected, _numpy(old), *state), rtol=1e-7
-        )
+        mean, cov = reference.forward(expected, _numpy(motion), *_numpy(initial))
+        kl = reference.controller_kl(expected, _numpy(old), mean, cov)
+        np.testing.assert_allclose(info.kl, kl, rtol=1e-7)
 
 
 def test_loops_own_search_meets_the_bound():

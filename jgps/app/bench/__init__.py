@@ -10,17 +10,17 @@ from rich.table import Table
 from jgps.app.bench import suites
 from jgps.app.bench.measure import Row, environment
 
-__all__ = ["SUITES", "main", "run"]
+__all__ = ["SUITES", "main", "markdown", "run"]
 
 SUITES = tuple(suites.SUITES)
 
 
 def main(suite: str = "all", out: str | Path | None = None) -> int:
-    """Measures one suite or all of them, prints tables, and writes `out` as JSON.
+    """Measures one suite or all of them, prints tables, and writes `out`.
 
     Args:
       suite: one of `SUITES`, or "all".
-      out: file for the result, in a directory that exists.
+      out: file for the result as JSON, in a directory that exists; Markdown goes beside it.
 
     Raises:
       ValueError: before anything is measured, for an unknown suite or a file that cannot be
@@ -30,8 +30,10 @@ def main(suite: str = "all", out: str | Path | None = None) -> int:
     console = Console()
     result = run(suite, console)
     if out is not None:
-        Path(out).write_text(json.dumps(result, indent=1) + "\n")
-        console.print(f"written to {out}")
+        path = Path(out)
+        path.write_text(json.dumps(result, indent=1) + "\n")
+        path.with_suffix(".md").write_text(markdown(result))
+        console.print(f"written to {path} and {path.with_suffix('.md')}")
     return 0
 
 
@@ -51,6 +53,26 @@ def run(suite: str = "all", console: Console | None = None) -> dict[str, Any]:
         result["suites"][name] = rows
         console.print(_table(name, rows))
     return result
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The tables of a result as Markdown, under one line on the machine."""
+    machine = result["environment"]
+    lines = [
+        f"{machine['cpu']}, {machine['cores']} cores, "
+        f"accelerator {machine['accelerator'] or 'none'}, "
+        f"jax {machine['versions']['jax']}, mujoco {machine['versions']['mujoco']}, "
+        f"revision {machine['revision']}, load {machine['load_average']}, {machine['time']}",
+    ]
+    for name, rows in result["suites"].items():
+        lines += ["", f"### {name}", "", "| what | median | quartiles | ratio to the peer |"]
+        lines.append("| --- | --- | --- | --- |")
+        for line in rows:
+            low, high = (_number(value) for value in line["quartiles"])
+            ratios = ", ".join(f"{r:.2f}x {peer}" for peer, r in line.get("ratio", {}).items())
+            median = f"{_number(line['median'])} {line['unit']}"
+            lines.append(f"| {line['name']} | {median} | {low} to {high} | {ratios} |")
+    return "\n".join(lines) + "\n"
 
 
 def _check(suite: str, out: str | Path | None) -> None:
