@@ -28,7 +28,6 @@ from jgps.core.types import (
     Controller,
     Dynamics,
     Gaussian,
-    Marginals,
     QuadraticCost,
     Rollouts,
     Status,
@@ -123,34 +122,26 @@ def trajopt(
         model.
     """
     stages = make_stages(task, config, backend)
-    jittable = resolve_backend(backend) == "mjx"
-
-    def improve(state: TrajoptState, rollouts: Rollouts) -> tuple[TrajoptState, Metrics]:
-        prior, models, fit_metrics = stages.fit(state.prior, rollouts)
-        state, metrics = stages.optimise(state._replace(prior=prior), models)
-        return state, {**metrics, **fit_metrics, **_sample_metrics(task, rollouts)}
+    predict = jax.jit(jax.vmap(lqr.forward))
 
     def sample(state: TrajoptState) -> tuple[TrajoptState, SimulationRollouts]:
         key, noise_key = jax.random.split(state.key)
         return state._replace(key=key), stages.sample(state.policy, noise_key)
 
-    improve = jax.jit(improve)
-
     def step(state: TrajoptState) -> tuple[TrajoptState, Metrics]:
         state, sampled = sample(state)
-        return improve(state, sampled.rollouts)
+        prior, models, fit_metrics = stages.fit(state.prior, sampled.rollouts)
+        state, metrics = stages.optimise(state._replace(prior=prior), models)
+        return state, {**metrics, **fit_metrics}
 
-    if jittable:
-        step = jax.jit(step)
+    if resolve_backend(backend) == "mjx":
+        step = jax.jit(step)  # one program; on native only the sampling leaves JAX
 
     def inspect(state: TrajoptState) -> Inspection:
         state, sampled = sample(state)
-        return Inspection(sampled, describe(state, sampled.rollouts))
-
-    @jax.jit
-    def describe(state: TrajoptState, rollouts: Rollouts) -> Marginals:
-        _, models, _ = stages.fit(state.prior, rollouts)
-        return jax.vmap(lqr.forward)(state.policy.controllers, models.dynamics, models.initial)
+        _, models, _ = stages.fit(state.prior, sampled.rollouts)
+        marginals = predict(state.policy.controllers, models.dynamics, models.initial)
+        return Inspection(sampled, marginals)
 
     return Algorithm(
         init=jax.jit(functools.partial(_init, task, config, initial_states(task, task.train))),
@@ -161,8 +152,9 @@ def trajopt(
 
 
 def make_stages(task: Task, config: TrajoptConfig, backend: str) -> Stages:
-    """The three parts of an iteration; `fit` and `optimise` can be jitted, `sample` on mjx."""
+    """The three parts of an iteration, jitted as far as the backend allows."""
     sampler = make_sampler(task.system, task.train, NearestController.act, resolve_backend(backend))
+    roll_out = jax.jit(sampler.sample) if sampler.jittable else sampler.sample
     num, samples = task.train.num, config.num_samples
     factor = jax.jit(jax.vmap(linear_gaussian.factor))
 
@@ -177,13 +169,13 @@ def make_stages(task: Task, config: TrajoptConfig, backend: str) -> Stages:
 
     def sample(policy: NearestController, key: jax.Array) -> SimulationRollouts:
         params: FactoredController = factor(policy.controllers)[0]
-        return sampler.sample(params, draw(key))
+        return roll_out(params, draw(key))
 
     prior = _prior(task, config)
     return Stages(
         sample=sample,
-        fit=functools.partial(_fit, task, config, prior),
-        optimise=functools.partial(_optimise, task, config),
+        fit=jax.jit(functools.partial(_fit, task, config, prior)),
+        optimise=jax.jit(functools.partial(_optimise, task, config)),
     )
 
 
@@ -229,6 +221,7 @@ def _fit(
     cost, info = jax.vmap(lambda r: costs.expand(task.cost, r, config.expand))(rollouts)
     models = LocalModels(fitted, cost, initial, jax.vmap(worst)(fit_status, info.status))
     metrics = {
+        **_sample_metrics(task, rollouts),
         **prior_metrics,
         "hessians_projected": info.num_projected,
         "hessian_smallest_eigenvalue": info.smallest_eigenvalue,
