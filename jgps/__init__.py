@@ -3,7 +3,16 @@
 Importing this package changes no global configuration.
 """
 
-from jgps import algorithms, controllers, costs, dynamics, simulation, tasks, training
+from jgps import (
+    algorithms,
+    controllers,
+    costs,
+    dynamics,
+    rendering,
+    simulation,
+    tasks,
+    training,
+)
 from jgps.core import lqr
 from jgps.core.types import (
     Controller,
@@ -34,6 +43,7 @@ __all__ = [
     "dynamics",
     "evaluate",
     "lqr",
+    "rendering",
     "simulation",
     "tasks",
     "train",

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import os
+from types import ModuleType
 
-import imageio_ffmpeg
-import mediapy
 import numpy as np
+
+
+def _mediapy() -> ModuleType:
+    """Mediapy with the encoder that comes as a package; it takes long to import."""
+    import imageio_ffmpeg
+    import mediapy
+
+    mediapy.set_ffmpeg(imageio_ffmpeg.get_ffmpeg_exe())
+    return mediapy
 
 
 def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
@@ -14,7 +22,7 @@ def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(f"Expected a uint8 image [H, W, 3], got {image.dtype} {image.shape}.")
-    mediapy.write_image(path, image)
+    _mediapy().write_image(path, image)
 
 
 def write_video(path: str | os.PathLike[str], frames: np.ndarray, *, fps: float = 30.0) -> None:
@@ -32,5 +40,4 @@ def write_video(path: str | os.PathLike[str], frames: np.ndarray, *, fps: float 
         raise ValueError(f"Frame size {frames.shape[1:3]} is odd; mp4 needs even height and width.")
     if not fps > 0:
         raise ValueError(f"fps = {fps}: must be positive.")
-    mediapy.set_ffmpeg(imageio_ffmpeg.get_ffmpeg_exe())
-    mediapy.write_video(path, frames, fps=fps, crf=20)
+    _mediapy().write_video(path, frames, fps=fps, crf=20)

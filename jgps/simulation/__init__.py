@@ -2,17 +2,8 @@
 
 from jgps.simulation.conditions import Conditions, check_conditions, condition_models
 from jgps.simulation.layout import StateLayout, load_model
-from jgps.simulation.rollout import (
-    BACKENDS,
-    Backend,
-    Policy,
-    Sampler,
-    SimulationRollouts,
-    System,
-    make_sampler,
-    num_threads,
-    resolve_backend,
-)
+from jgps.simulation.rollout import BACKENDS, Backend, Sampler, make_sampler, resolve_backend
+from jgps.simulation.system import Policy, SimulationRollouts, System, num_threads
 
 __all__ = [
     "BACKENDS",

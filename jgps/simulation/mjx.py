@@ -10,13 +10,13 @@ import numpy as np
 from mujoco import mjx
 
 from jgps.simulation.conditions import Conditions, condition_models
-from jgps.simulation.rollout import Policy, SimulationRollouts, System, control_range
+from jgps.simulation.system import Policy, SimulationRollouts, System, control_range
 
 
 def make_mjx_sample(
     system: System, conditions: Conditions, policy: Policy
 ) -> Callable[[Any, jax.Array], SimulationRollouts]:
-    """`sample(params, noise)` as in `rollout.Sampler`.
+    """`sample(params, noise)` as in `jgps.simulation.Sampler`.
 
     Raises:
       ValueError: if MJX can't simulate the model.

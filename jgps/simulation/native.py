@@ -11,7 +11,7 @@ import numpy as np
 from mujoco import rollout as mujoco_rollout
 
 from jgps.simulation.conditions import Conditions, condition_models
-from jgps.simulation.rollout import (
+from jgps.simulation.system import (
     Policy,
     SimulationRollouts,
     System,
@@ -104,7 +104,7 @@ def _quiet_divergence() -> Iterator[None]:
 def make_native_sample(
     system: System, conditions: Conditions, policy: Policy
 ) -> Callable[[Any, jax.Array], SimulationRollouts]:
-    """`sample(params, noise)` as in `rollout.Sampler`; steppers are kept per number of samples."""
+    """`sample(params, noise)` as in `jgps.simulation.Sampler`."""
     models = condition_models(system.model, conditions)
     lower, upper = control_range(system.model)
     steppers: dict[int, Stepper] = {}
