@@ -37,6 +37,8 @@ class Stepper:
         threads = min(num_threads(), len(models))
         self._data = [mujoco.MjData(system.model) for _ in range(threads)]
         self._pool = mujoco_rollout.Rollout(nthread=threads if threads > 1 else 0)
+        # Few chunks: threads spend less on handing out work, and still even out what contacts cost.
+        self._chunk_size = max(1, len(models) // (2 * threads))
         self._extra = 1 if system.layout.uses_sensors else 0
         steps = system.substeps + self._extra
         batch = len(models)
@@ -79,6 +81,7 @@ class Stepper:
             sensordata=self._sensors,
             skip_checks=True,
             nstep=self._state.shape[1],
+            chunk_size=self._chunk_size,
         )
         after = self._state[:, self._system.substeps - 1].copy()
         return after, self._features(after, self._sensors[:, -1])
