@@ -93,34 +93,30 @@ def _backward_step(
 ) -> tuple[Controller, QuadraticValue, jax.Array]:
     """One step of the recursion: policy, value before the step, status code.
 
-    The returned v is only this step's share, without the noise's.
-    Written with products of untransposed left factors, which run 2 to 3 times faster on a CPU.
+    The returned v is only this step's share, without the noise's. The value is rebuilt as
+    V_xx = [I; K]'H [I; K] + A'V A with the closed loop A = F_x + F_u K (Joseph form): errors of K
+    enter squared, and nothing large cancels, as it does in Q_xx - Q_xu Q_uu^-1 Q_ux in float32.
+    Its rounding error of asymmetry shrinks with the closed loop, so no pass symmetrises V_xx.
     """
     dX = motion.f.shape[0]
     dU = cost.g.shape[0] - dX
     F_x, F_u = motion.F[:, :dX], motion.F[:, dX:]
-    F_xT, F_uT = jax.lax.optimization_barrier((F_x.T, F_u.T))
-    H_xx, H_xu, H_ux = cost.H[:dX, :dX], cost.H[:dX, dX:], cost.H[dX:, :dX]
-    H_uu = cost.H[dX:, dX:] + ridge * jnp.eye(dU, dtype=cost.H.dtype)
+    H_x, H_u = cost.H[:, :dX], cost.H[:, dX:].at[dX:].add(ridge * jnp.eye(dU, dtype=cost.H.dtype))
     V, f = value.V_xx, motion.f
 
     v_next = value.v_x + V @ f
-    q_x, q_u = cost.g[:dX] + F_xT @ v_next, cost.g[dX:] + F_uT @ v_next
-    F_uTV = F_uT @ V
-    Q_ux = H_ux + F_uTV @ F_x
-    Q_uu = linalg.symmetrise(H_uu + F_uTV @ F_u)
+    q = cost.g + v_next @ motion.F
+    q_x, q_u = q[:dX], q[dX:]
+    Q_u = H_u.T + (V @ F_u).T @ motion.F
+    Q_ux, Q_uu = Q_u[:, :dX], linalg.symmetrise(Q_u[:, dX:])
     Q_uu_inv, log_det, positive = linalg.inverse_psd(Q_uu)
     K = -Q_uu_inv @ Q_ux
     k = -Q_uu_inv @ q_u
-    KT = jax.lax.optimization_barrier(K.T)
 
-    # The value is rebuilt from the closed loop A = F_x + F_u K (Joseph form): errors of K enter
-    # squared, and nothing large cancels, as it does in Q_xx - Q_xu Q_uu^-1 Q_ux in float32.
-    ATV = F_xT @ V + KT @ F_uTV
-    R_x = H_xx + ATV @ F_x + KT @ H_ux
-    R_u = H_xu + ATV @ F_u + KT @ H_uu
-    V_xx = R_x + R_u @ K
-    v_x = q_x + KT @ q_u + R_u @ k
+    A = F_x + F_u @ K
+    HZ = H_x + H_u @ K  # Z = [I; K]
+    V_xx = HZ[:dX] + K.T @ HZ[dX:] + A.T @ (V @ A)
+    v_x = q_x + q_u @ K + k @ (Q_ux + Q_uu @ K)
     v = (
         cost.h
         + 0.5 * jnp.dot(f, value.v_x + v_next)
@@ -128,7 +124,7 @@ def _backward_step(
         - _entropy_gain(weight, dU, log_det)
     )
     # Not the sum of V_xx: one more pass over the largest array would cost a tenth of the step.
-    given = jnp.isfinite(jnp.sum(Q_uu) + jnp.sum(Q_ux) + jnp.sum(q_u) + jnp.sum(H_xx))
+    given = jnp.isfinite(jnp.sum(Q_u) + jnp.sum(q_u) + jnp.sum(cost.H @ jnp.ones_like(q)))
     result = jnp.isfinite(jnp.trace(V_xx) + jnp.sum(v_x) + v + jnp.sum(K) + jnp.sum(k))
     code = jnp.where(positive, jnp.where(result, OK, NON_FINITE), NOT_PD)
     code = jnp.where(given, code, NON_FINITE).astype(jnp.int32)
@@ -139,7 +135,7 @@ def _backward_step(
         C=weight * jnp.where(ok, Q_uu_inv, jnp.eye(dU, dtype=K.dtype)),
     )
     value = QuadraticValue(
-        V_xx=jnp.where(ok, linalg.symmetrise(V_xx), 0),
+        V_xx=jnp.where(ok, V_xx, 0),
         v_x=jnp.where(ok, v_x, 0),
         v=jnp.where(ok, v, 0),
     )
