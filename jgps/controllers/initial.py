@@ -1,4 +1,4 @@
-"""Controllers to start from: they hold the initial pose and explore around it."""
+"""Controllers to start from: they hold the initial pose, or only make noise."""
 
 import math
 from collections.abc import Sequence
@@ -68,6 +68,20 @@ class PdHoldConfig:
         for field in ("position_gain", "velocity_gain"):
             _check(f"{name}.{field}", getattr(self, field), ">= 0", lambda v: v >= 0)
         _check(f"{name}.variance", self.variance, "> 0", lambda v: v > 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseConfig:
+    """Settings of `pure_noise`.
+
+    Attributes:
+      variance: of the actions, in squared actuator units, > 0; one for all or one per actuator.
+    """
+
+    variance: Gains = 1.0
+
+    def __post_init__(self):
+        _check(f"{type(self).__name__}.variance", self.variance, "> 0", lambda v: v > 0)
 
 
 def lqr_hold(
@@ -142,8 +156,6 @@ def pd_hold(
 ) -> Controller:
     """Holds the pose of x0 by u = -position_gain (q - q(x0)) - velocity_gain qdot + noise.
 
-    With both gains 0 this is pure noise around zero action.
-
     Args:
       x0: initial state, [dX]; only its positions are read. May be traced.
       positions, velocities: entries of the state that hold the actuated joints' positions and
@@ -160,14 +172,31 @@ def pd_hold(
     x0 = jnp.asarray(x0)
     q, qdot = _joint_entries(x0, positions, velocities, dU)
     _check_horizon(T, 1.0)
-    stiffness = jnp.asarray(_per_joint("position_gain", config.position_gain, dU), x0.dtype)
-    damping = jnp.asarray(_per_joint("velocity_gain", config.velocity_gain, dU), x0.dtype)
-    variance = jnp.asarray(_per_joint("variance", config.variance, dU), x0.dtype)
+    stiffness = jnp.asarray(_per_joint(config, "position_gain", dU), x0.dtype)
+    damping = jnp.asarray(_per_joint(config, "velocity_gain", dU), x0.dtype)
+    variance = jnp.asarray(_per_joint(config, "variance", dU), x0.dtype)
     joints = np.arange(dU)
     K = jnp.zeros((dU, x0.shape[0]), x0.dtype)
     K = K.at[joints, q].set(-stiffness).at[joints, qdot].set(-damping)
     every_step = Controller(K=K, k=stiffness * x0[q], C=jnp.diag(variance))
     return jax.tree.map(lambda a: jnp.broadcast_to(a, (T, *a.shape)), every_step)
+
+
+def pure_noise(x0: jax.Array, dU: int, T: int, config: NoiseConfig = NoiseConfig()) -> Controller:
+    """Controller u ~ N(0, variance) at every step, whatever the state x0 [dX]: it knows no joints.
+
+    Raises:
+      ValueError: if `variance` has neither one entry nor dU, or dU or T is below 1.
+    """
+    x0 = jnp.asarray(x0)
+    _check_state(x0, dU)
+    _check_horizon(T, 1.0)
+    variance = jnp.asarray(_per_joint(config, "variance", dU), x0.dtype)
+    return Controller(
+        K=jnp.zeros((T, dU, x0.shape[0]), x0.dtype),
+        k=jnp.zeros((T, dU), x0.dtype),
+        C=jnp.broadcast_to(jnp.diag(variance), (T, dU, dU)),
+    )
 
 
 def _solve_joints(
@@ -178,10 +207,10 @@ def _solve_joints(
     In NumPy float64 and not by `core.lqr`: the problem is a constant of the host, two states wide,
     and compiling a scan for it would take far longer (seconds) than solving it.
     """
-    b = _per_joint("gains", config.gains, dU)
+    b = _per_joint(config, "gains", dU)
     push = np.array([dt**2, dt])
     F = np.stack([np.array([[1, dt, dt**2 * gain], [0, 1, dt * gain]]) for gain in b])
-    f = _per_joint("acceleration", config.acceleration, dU)[:, None] * push
+    f = _per_joint(config, "acceleration", dU)[:, None] * push
     state_weight = config.stiffness * np.array([1.0, config.velocity_stiffness])
     K, k, C = np.zeros((T, dU, 2)), np.zeros((T, dU)), np.zeros((T, dU))
     V_xx, v_x = np.zeros((dU, 2, 2)), np.zeros((dU, 2))
@@ -202,13 +231,7 @@ def _joint_entries(
     x0: jax.Array, positions: Entries, velocities: Entries, dU: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the joints' positions and velocities in the state, checked."""
-    if x0.ndim != 1 or not jnp.issubdtype(x0.dtype, jnp.floating):
-        raise ValueError(
-            f"x0 has shape {x0.shape} and type {x0.dtype}; it has to be one floating-point state "
-            "[dX]. Use jax.vmap over conditions."
-        )
-    if dU < 1:
-        raise ValueError(f"dU is {dU}; it has to be >= 1, the number of actuators.")
+    _check_state(x0, dU)
     dX = x0.shape[0]
     found = []
     for field, entries in (("positions", positions), ("velocities", velocities)):
@@ -233,6 +256,16 @@ def _joint_entries(
     return q, qdot
 
 
+def _check_state(x0: jax.Array, dU: int):
+    if x0.ndim != 1 or not jnp.issubdtype(x0.dtype, jnp.floating):
+        raise ValueError(
+            f"x0 has shape {x0.shape} and type {x0.dtype}; it has to be one floating-point state "
+            "[dX]. Use jax.vmap over conditions."
+        )
+    if dU < 1:
+        raise ValueError(f"dU is {dU}; it has to be >= 1, the number of actuators.")
+
+
 def _check_horizon(T: int, dt: float):
     if T < 1:
         raise ValueError(f"T is {T}; it has to be >= 1, the number of time steps.")
@@ -240,11 +273,13 @@ def _check_horizon(T: int, dt: float):
         raise ValueError(f"dt is {dt}; it has to be > 0, the control step in seconds.")
 
 
-def _per_joint(field: str, value: Gains, dU: int) -> np.ndarray:
-    values = np.asarray(value, float)
+def _per_joint(
+    config: LqrHoldConfig | PdHoldConfig | NoiseConfig, field: str, dU: int
+) -> np.ndarray:
+    values = np.asarray(getattr(config, field), float)
     if values.ndim and values.shape != (dU,):
         raise ValueError(
-            f"{field} has {values.size} numbers for {dU} actuators; pass one per actuator, or one "
+            f"{type(config).__name__}.{field} has {values.size} numbers for {dU} actuators; pass one per actuator, or one "
             "for all."
         )
     return np.broadcast_to(values, (dU,))

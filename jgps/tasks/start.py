@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from jgps.controllers import LqrHoldConfig, lqr_hold, pd_hold
-from jgps.controllers.pure_noise import NoiseConfig, pure_noise
+from jgps.controllers import LqrHoldConfig, NoiseConfig, lqr_hold, pd_hold, pure_noise
 from jgps.core.types import Controller
 from jgps.simulation import Conditions, condition_models
 from jgps.tasks.task import Task

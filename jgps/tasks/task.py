@@ -9,8 +9,7 @@ import jax
 import mujoco
 import numpy as np
 
-from jgps.controllers import LqrHoldConfig, PdHoldConfig
-from jgps.controllers.pure_noise import NoiseConfig
+from jgps.controllers import LqrHoldConfig, NoiseConfig, PdHoldConfig
 from jgps.simulation import Conditions, StateLayout, System, check_conditions, load_model
 
 Initial = LqrHoldConfig | PdHoldConfig | NoiseConfig

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jgps import costs, tasks
-from jgps.controllers.pure_noise import NoiseConfig
+from jgps.controllers import NoiseConfig
 from jgps.simulation import condition_models
 from jgps.tasks.start import hold_from_model, initial_controllers, initial_states
 
@@ -139,7 +139,7 @@ def test_actuators_without_a_joint_in_the_state_need_another_start():
     np.testing.assert_array_equal(controllers.C[0, 0], 0.25 * np.eye(3))
     with pytest.raises(ValueError, match=r"NoiseConfig\.variance is -1"):
         NoiseConfig(variance=-1)
-    with pytest.raises(ValueError, match="has 2 entries; it has to have 1 or one per actuator, 3"):
+    with pytest.raises(ValueError, match=r"NoiseConfig\.variance has 2 numbers for 3"):
         initial_controllers(
             tasks.from_mjcf(
                 ARM, cost=lambda s: lambda x, u, t: u @ u, initial=NoiseConfig(variance=(1.0, 2.0))
