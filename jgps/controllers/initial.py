@@ -279,7 +279,7 @@ def _per_joint(
     values = np.asarray(getattr(config, field), float)
     if values.ndim and values.shape != (dU,):
         raise ValueError(
-            f"{type(config).__name__}.{field} has {values.size} numbers for {dU} actuators; pass one per actuator, or one "
-            "for all."
+            f"{type(config).__name__}.{field} has {values.size} numbers for {dU} actuators; pass "
+            "one per actuator, or one for all."
         )
     return np.broadcast_to(values, (dU,))

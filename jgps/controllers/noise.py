@@ -24,16 +24,16 @@ def exploration_noise(
 
     White noise is convolved with exp(-j^2 / (2 smoothing^2)), scaled so that every value has
     variance 1 and two values j steps apart correlate as exp(-j^2 / (4 smoothing^2)), at the ends
-    of the horizon too. Every sample and actuator is then divided by its own standard deviation
-    over time, so that no sample explores less than another.
+    of the horizon too. Every sample and actuator is then divided by its own root mean square over
+    time, so that no sample explores less than another; no value then exceeds sqrt(T).
 
     Args:
       key: consumed once.
       num: number of samples, >= 1.
       T, dU: steps and actuators, >= 1.
       smoothing: standard deviation of the kernel in steps, >= 0; 0 is white noise as drawn.
-      renormalise: divide by the standard deviation over time; False leaves exactly Gaussian values.
-        Needs T >= 4 smoothing, below which a sample hardly varies.
+      renormalise: divide by the root mean square over time; False leaves exactly Gaussian values.
+        Needs smoothing <= T: beyond, every sample is hardly more than the constant 1 or -1.
       dtype: of the result.
 
     Returns:
@@ -54,10 +54,10 @@ def exploration_noise(
         )
     if smoothing == 0:
         return jax.random.normal(key, (num, T, dU), dtype)
-    if renormalise and T < 4 * smoothing:
+    if renormalise and smoothing > T:
         raise ValueError(
             f"exploration_noise smoothing is {smoothing} steps for a horizon of {T}; it has to be "
-            f"<= T / 4 = {T / 4}. Lower it, or pass renormalise=False."
+            "<= the horizon. Lower it (TrajoptConfig.noise_smoothing), or pass renormalise=False."
         )
     reach = math.ceil(KERNEL_REACH * smoothing)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / smoothing) ** 2)
@@ -66,7 +66,9 @@ def exploration_noise(
     white = jax.random.normal(key, (num, dU, T + 2 * reach), dtype)
     smooth = jnp.vectorize(_convolve, signature="(n),(k)->(m)")(white, kernel)
     if renormalise:
-        smooth = smooth / jnp.std(smooth, axis=-1, keepdims=True)
+        # About zero, not about the sample's mean: a short sample hardly leaves its own mean.
+        mean_square = jnp.mean(jnp.square(smooth), axis=-1, keepdims=True)
+        smooth = smooth / jnp.sqrt(mean_square)
     return jnp.swapaxes(smooth, 1, 2)
 
 

@@ -9,10 +9,19 @@ from jgps.controllers import exploration_noise
 KEY = jax.random.key(3)
 
 
-def test_every_sample_and_actuator_has_unit_variance_over_time():
+def test_every_sample_and_actuator_has_unit_mean_square_over_time():
     noise = exploration_noise(KEY, 20, 100, 7, 2.0)
     assert noise.shape == (20, 100, 7) and noise.dtype == jnp.float32
-    np.testing.assert_allclose(np.var(noise, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.mean(np.square(noise), axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("T", [2, 3, 5, 8])
+def test_short_horizons_stay_bounded(T):
+    noise = np.asarray(exploration_noise(KEY, 1000, T, 2, 2.0))
+    np.testing.assert_allclose(np.mean(np.square(noise), axis=1), 1, rtol=1e-5)
+    assert 1 < np.abs(noise).max() <= np.sqrt(T) * (1 + 1e-5)
+    # As likely up as down, and not the same in every sample.
+    assert abs(noise.mean()) < 0.1 and noise.mean(axis=1).std() > 0.5
 
 
 def test_without_renormalising_every_step_has_unit_variance_and_the_stated_correlation():
@@ -31,7 +40,7 @@ def test_it_is_scipys_gaussian_filter_up_to_scale():
     white = np.asarray(jax.random.normal(KEY, (1, 1, T + 2 * reach)))[0, 0]
     expected = scipy.ndimage.gaussian_filter(white.astype(float), sigma)[reach:-reach]
     got = np.asarray(exploration_noise(KEY, 1, T, 1, sigma))[0, :, 0]
-    expected = expected / expected.std()
+    expected = expected / np.sqrt(np.mean(np.square(expected)))
     np.testing.assert_allclose(got[reach:-reach], expected[reach:-reach], atol=2e-2)
 
 
@@ -62,7 +71,7 @@ def test_float64_where_asked_for():
     with jax.enable_x64(True):
         noise = exploration_noise(KEY, 2, 20, 3, dtype=jnp.float64)
         assert noise.dtype == jnp.float64
-        np.testing.assert_allclose(np.var(noise, axis=1), 1, rtol=1e-12)
+        np.testing.assert_allclose(np.mean(np.square(noise), axis=1), 1, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +80,7 @@ def test_float64_where_asked_for():
         ((0, 10, 2, 1.0), "num is 0; .*>= 1"),
         ((1, 10, 2, -1.0), "smoothing is -1.0; .*>= 0, in steps. Use 0 for white noise"),
         ((1, 10, 2, np.nan), "smoothing is nan"),
-        ((1, 10, 2, 4.0), r"smoothing is 4.0 steps for a horizon of 10; .*T / 4 = 2.5"),
+        ((1, 2, 2, 4.0), r"smoothing is 4.0 steps for a horizon of 2; .*TrajoptConfig.noise_smo"),
     ],
 )
 def test_invalid_settings_are_refused(arguments, message):
