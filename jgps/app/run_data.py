@@ -78,8 +78,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _stack_records(path: Path, records: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    if not all(isinstance(record, dict) and "iteration" in record for record in records):
-        raise ValueError(f"{path} has lines that are no records of iterations")
     keys = dict.fromkeys(key for record in records for key in record)
     if "cost" not in keys:
         raise ValueError(f"{path} records no cost")

@@ -19,7 +19,7 @@ KEEP = 3
 
 
 def save(directory: Path, iteration: int, state: Any, keep: int = KEEP) -> Path:
-    """Saves the state after `iteration` iterations; keeps only the `keep` newest checkpoints."""
+    """Saves the state after `iteration` iterations; keeps it and the `keep - 1` newest others."""
     folder = directory / "checkpoints"
     folder.mkdir(exist_ok=True)
     path = _path(folder, iteration)
@@ -28,9 +28,18 @@ def save(directory: Path, iteration: int, state: Any, keep: int = KEEP) -> Path:
     temporary = path.with_suffix(".json.tmp")
     temporary.write_text(json.dumps({"iteration": iteration, "files": _fingerprints(path)}))
     temporary.replace(_manifest(path))
-    for old in iterations(directory)[:-keep]:
+    others = [each for each in iterations(directory) if each != iteration]
+    for old in others[: max(0, len(others) - keep + 1)]:
         _delete(_path(folder, old))
     return path
+
+
+def discard_after(directory: Path, iteration: int) -> list[int]:
+    """Deletes checkpoints of more than `iteration` iterations, and returns which."""
+    discarded = [each for each in iterations(directory) if each > iteration]
+    for each in discarded:
+        _delete(_path(directory / "checkpoints", each))
+    return discarded
 
 
 def iterations(directory: Path) -> list[int]:
@@ -61,19 +70,24 @@ def problem(directory: Path, iteration: int) -> str | None:
     return None
 
 
-def restore_newest(directory: Path, template: Any) -> tuple[int, Any] | None:
+def restore_newest(
+    directory: Path, template: Any, *, at_most: int | None = None
+) -> tuple[int, Any] | None:
     """The newest whole checkpoint as (iterations done, state), or None; warns of broken ones.
 
     Args:
       directory: of the run.
       template: the state's structure, arrays or `jax.ShapeDtypeStruct`.
+      at_most: iterations; checkpoints of more are left out. None takes all.
     """
-    found = iterations(directory)
+    found = [each for each in iterations(directory) if at_most is None or each <= at_most]
     for index, iteration in reversed(list(enumerate(found))):
         wrong = problem(directory, iteration)
         if wrong is None:
             return iteration, _restore(_path(directory / "checkpoints", iteration), template)
-        then = f"the one of iteration {found[index - 1]} is tried" if index else "it was the last"
+        then = (
+            f"the one after {found[index - 1]} iterations is tried" if index else "it was the last"
+        )
         warnings.warn(
             f"checkpoint {_path(directory / 'checkpoints', iteration)} {wrong}; {then}",
             stacklevel=2,

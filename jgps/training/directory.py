@@ -28,6 +28,10 @@ _OURS = (
     "figures",
     "videos",
     "tensorboard",
+    "config.json.tmp",  # of a process that was killed
+    "metrics.jsonl.tmp",
+    "summary.json.tmp",
+    "trajectories.tmp.npz",
     "config.json",  # last: a directory is recognised by it
 )
 _FREE = ("iterations", "versions")  # what a resumed run may have otherwise

@@ -58,5 +58,8 @@ def load(path: str | Path, task: Task | None = None) -> Run:
         )
     restored = checkpoint.restore_newest(path, jax.eval_shape(algorithm.init, jax.random.key(0)))
     if restored is None:
-        raise UsageError(f"{path} has no whole checkpoint; train it with `jgps train --resume`")
+        raise UsageError(
+            f"{path} has no whole checkpoint; put a copy of its checkpoints back, or train in "
+            "another directory (--resume would begin anew and drop its metrics)"
+        )
     return Run(task, restored[1], restored[0], saved)

@@ -103,5 +103,7 @@ def read_metrics(directory: Path) -> list[Record]:
             record = json.loads(line)
         except json.JSONDecodeError:
             break  # the process died while it wrote this one
+        if not isinstance(record, dict) or record.get("iteration") != len(records):
+            break  # something else wrote it
         records.append(record)
     return records

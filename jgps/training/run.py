@@ -83,7 +83,9 @@ def train(
         if out is None and (resume or overwrite):
             raise UsageError("resume and overwrite need a run directory; pass out")
         if setup.out is not None:
-            done = max(checkpoint.iterations(setup.out), default=0)
+            done = min(
+                max(checkpoint.iterations(setup.out), default=0), len(read_metrics(setup.out))
+            )
             if resume and done > iterations:
                 raise UsageError(
                     f"{setup.out} already has {done} iterations; ask for at least as many"
@@ -140,19 +142,27 @@ def _set_up(
 
 def _start(setup: _Setup, template: Any, resume: bool) -> tuple[Any, list[Record]]:
     """The state to begin with, and the records of the iterations before it."""
-    if setup.out is not None and resume:
-        restored = checkpoint.restore_newest(setup.out, template)
-        if restored is not None:
-            done, state = restored
-            records = read_metrics(setup.out)[:done]
-            if len(records) == done:
-                return state, records
+    if setup.out is None or not resume:
+        return setup.algorithm.init(jax.random.key(setup.seed)), []
+    records = read_metrics(setup.out)
+    restored = checkpoint.restore_newest(setup.out, template, at_most=len(records))
+    # What is newer is no part of the run from here on; a broken one would outlive what follows.
+    discarded = checkpoint.discard_after(setup.out, -1 if restored is None else restored[0])
+    if restored is None:
+        if records or discarded:
             warnings.warn(
-                f"{setup.out / 'metrics.jsonl'} ends before the newest checkpoint; "
-                "the run starts from its beginning",
+                f"{setup.out} has no whole checkpoint that its {len(records)} whole lines of "
+                "metrics lead to; the run starts from its beginning",
                 stacklevel=3,
             )
-    return setup.algorithm.init(jax.random.key(setup.seed)), []
+        return setup.algorithm.init(jax.random.key(setup.seed)), []
+    if discarded and discarded[-1] > len(records):
+        warnings.warn(
+            f"{setup.out / 'metrics.jsonl'} has {len(records)} whole lines; the checkpoint after "
+            f"{discarded[-1]} iterations is discarded",
+            stacklevel=3,
+        )
+    return restored[1], records[: restored[0]]
 
 
 def _loop(
@@ -164,19 +174,20 @@ def _loop(
     on_iteration: Callable[[Record], None] | None,
 ) -> Any:
     """Iterates until there are enough records; appends to them and returns the state."""
+    latest = len(records), state  # in one assignment: Ctrl-C may come between any two
     saved = len(records) if records else -1
     log = None if setup.out is None else MetricsLog(setup.out, records)
 
     def save() -> None:
         nonlocal saved
-        if setup.out is not None and saved != len(records):
-            checkpoint.save(setup.out, len(records), state)
-            saved = len(records)
+        if setup.out is not None and saved != latest[0]:
+            checkpoint.save(setup.out, *latest)
+            saved = latest[0]
 
     try:
         while len(records) < setup.iterations:
             started = time.perf_counter()
-            new_state, metrics = jax.block_until_ready(setup.algorithm.step(state))
+            new_state, metrics = jax.block_until_ready(setup.algorithm.step(latest[1]))
             now = time.perf_counter()
             record = {
                 "iteration": len(records),
@@ -188,10 +199,10 @@ def _loop(
             reason = explain_failure(record)
             if reason is not None:
                 raise TrainingError(f"iteration {len(records)}: {reason}")
-            state = new_state
-            records.append(record)
             if log is not None:
-                log.append(record)
+                log.append(record)  # before the checkpoint, which is of no use without it
+            records.append(record)
+            latest = len(records), new_state
             save()
             if on_iteration is not None:
                 on_iteration(record)
@@ -201,7 +212,7 @@ def _loop(
     finally:
         if log is not None:
             log.close()
-    return state
+    return latest[1]
 
 
 def _finish(

@@ -184,7 +184,7 @@ def test_diverged_rollouts_are_left_out_and_named(task, tmp_path):
     [
         (lambda d: (d / "config.json").unlink(), "config.json"),
         (lambda d: (d / "metrics.jsonl").write_text(""), "no whole iteration"),
-        (lambda d: (d / "metrics.jsonl").write_text("[1]\n"), "no records of iterations"),
+        (lambda d: (d / "metrics.jsonl").write_text("[1]\n"), "no whole iteration"),
         (lambda d: (d / "metrics.jsonl").write_text('{"iteration": 0}\n'), "records no cost"),
         (lambda d: (d / "summary.json").write_text("{"), "summary.json is not JSON"),
         (lambda d: (d / "trajectories.npz").write_bytes(b"PK\x03\x04"), "cannot be read"),

@@ -203,7 +203,7 @@ def test_a_damaged_checkpoint_is_named_and_the_previous_one_used(
         biggest.unlink()
     else:
         newest.with_suffix(".json").unlink()
-    with pytest.warns(UserWarning, match=r"000004 .*the one of iteration 3 is tried"):
+    with pytest.warns(UserWarning, match=r"000004 .*the one after 3 iterations is tried"):
         again = jgps.train(task, config=CONFIG, iterations=4, seed=1, out=out, resume=True)
     assert without_seconds(again.metrics) == without_seconds(result.metrics)
     assert without_seconds(read_lines(out)) == without_seconds(result.metrics)
@@ -216,6 +216,104 @@ def test_a_half_written_metrics_line_is_dropped(
     out = copy_run(interrupted, tmp_path / "run")
     with (out / "metrics.jsonl").open("a") as file:
         file.write('{"iteration": 2, "cost": [1.0, ')
+    jgps.train(task, config=CONFIG, iterations=4, seed=1, out=out, resume=True)
+    assert without_seconds(read_lines(out)) == without_seconds(result.metrics)
+
+
+def cut_metrics(out: Path, lines: int) -> None:
+    path = out / "metrics.jsonl"
+    path.write_text("".join(line + "\n" for line in path.read_text().splitlines()[:lines]))
+
+
+def test_a_missing_metrics_line_costs_one_iteration(
+    task: Task, result: TrainingResult, tmp_path: Path
+):
+    """As a crash leaves it between the metrics and the checkpoint."""
+    assert result.directory is not None
+    out, started = copy_run(result.directory, tmp_path / "run"), []
+    cut_metrics(out, 3)
+    with pytest.warns(UserWarning, match=r"has 3 whole lines; .*after 4 .*discarded"):
+        again = jgps.train(
+            task, config=CONFIG, iterations=4, seed=1, out=out, resume=True, on_start=started.append
+        )
+    assert started == [3]
+    assert without_seconds(again.metrics) == without_seconds(result.metrics)
+    assert without_seconds(read_lines(out)) == without_seconds(result.metrics)
+    assert checkpoint.iterations(out) == [2, 3, 4]
+    assert checkpoint.problem(out, 4) is None
+
+
+def test_no_metrics_start_anew_and_every_new_checkpoint_stays(
+    task: Task, result: TrainingResult, tmp_path: Path
+):
+    assert result.directory is not None
+    out, seen = copy_run(result.directory, tmp_path / "run"), []
+    cut_metrics(out, 0)
+
+    def look(record: dict) -> None:
+        seen.append(checkpoint.iterations(out))
+        assert checkpoint.problem(out, record["iteration"] + 1) is None
+        if record["iteration"] == 1:
+            raise KeyboardInterrupt
+
+    with (
+        pytest.warns(UserWarning, match="starts from its beginning"),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        jgps.train(
+            task, config=CONFIG, iterations=4, seed=1, out=out, resume=True, on_iteration=look
+        )
+    assert seen == [[1], [1, 2]]
+    again = jgps.train(task, config=CONFIG, iterations=4, seed=1, out=out, resume=True)
+    assert without_seconds(again.metrics) == without_seconds(result.metrics)
+
+
+def test_without_a_whole_checkpoint_a_run_starts_anew(
+    task: Task, result: TrainingResult, tmp_path: Path
+):
+    assert result.directory is not None
+    out, seen = copy_run(result.directory, tmp_path / "run"), []
+    for iteration in checkpoint.iterations(out):
+        for file in (out / "checkpoints" / f"{iteration:06d}").rglob("*"):
+            if file.is_file():
+                file.write_bytes(file.read_bytes()[:-1])
+    with pytest.warns(UserWarning), pytest.raises(UsageError, match="put a copy .* back"):
+        jgps.training.load(out, task)
+    assert len(read_lines(out)) == 4
+    with pytest.warns(UserWarning) as warned:
+        again = jgps.train(
+            task, config=CONFIG, iterations=4, seed=1, out=out, resume=True,
+            on_iteration=lambda record: seen.append(checkpoint.iterations(out)),
+        )  # fmt: skip
+    assert "starts from its beginning" in str(warned[-1].message)
+    assert seen == [[1], [1, 2], [1, 2, 3], [2, 3, 4]]
+    assert without_seconds(again.metrics) == without_seconds(result.metrics)
+
+
+def test_pruning_spares_what_was_just_saved(tmp_path: Path):
+    for iteration in (6, 7, 8, 1):
+        checkpoint.save(tmp_path, iteration, [np.zeros(2)])
+    assert checkpoint.iterations(tmp_path) == [1, 7, 8]
+    assert checkpoint.problem(tmp_path, 1) is None
+    checkpoint.save(tmp_path, 2, [np.zeros(2)], keep=1)
+    assert checkpoint.iterations(tmp_path) == [2]
+
+
+def test_ctrl_c_between_metrics_and_checkpoint(
+    task: Task, result: TrainingResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    append = jgps.training.metrics.MetricsLog.append
+
+    def stop(self, record: dict) -> None:
+        if record["iteration"] == 2:
+            raise KeyboardInterrupt
+        append(self, record)
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(jgps.training.metrics.MetricsLog, "append", stop)
+        jgps.train(task, config=CONFIG, iterations=4, seed=1, out=out)
+    assert len(read_lines(out)) == checkpoint.iterations(out)[-1] == 2
     jgps.train(task, config=CONFIG, iterations=4, seed=1, out=out, resume=True)
     assert without_seconds(read_lines(out)) == without_seconds(result.metrics)
 
