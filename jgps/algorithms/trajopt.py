@@ -9,6 +9,7 @@ unknown dynamics", sections 3 and 4.
 
 import dataclasses
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +23,7 @@ from jgps.controllers import exploration_noise, linear_gaussian
 from jgps.controllers.linear_gaussian import FactoredController
 from jgps.controllers.nearest import NearestController
 from jgps.core import lqr
-from jgps.core.trust_region import TrustRegionConfig, TrustRegionInfo
+from jgps.core.trust_region import TrustRegionConfig
 from jgps.core.types import (
     OK,
     Controller,
@@ -63,16 +64,16 @@ class TrajoptConfig:
     trust_region: TrustRegionConfig = TrustRegionConfig()
 
     def __post_init__(self) -> None:
-        if self.num_samples < 2:
+        if not isinstance(self.num_samples, int) or self.num_samples < 2:
             raise ValueError(
                 f"TrajoptConfig.num_samples is {self.num_samples}; fitting dynamics "
                 "takes at least 2 rollouts per condition, usually 5 with the mixture prior"
             )
-        if not self.noise_smoothing >= 0:
+        if not 0 <= self.noise_smoothing < math.inf:
             raise ValueError(
                 f"TrajoptConfig.noise_smoothing is {self.noise_smoothing}; it has to be >= 0 steps"
             )
-        if not self.initial_variance > 0:
+        if not 0 < self.initial_variance < math.inf:
             raise ValueError(
                 f"TrajoptConfig.initial_variance is {self.initial_variance}; it has to be > 0, "
                 "usually 1e-6"
@@ -97,10 +98,8 @@ class TrajoptState(NamedTuple):
     prior: Any
     eta: jax.Array  # [C], warm start of the search
     multiplier: jax.Array  # [C], of the KL bound
-    cost_before: (
-        jax.Array
-    )  # [C], expected cost before the last step, on the models it was made with
-    cost_predicted: jax.Array  # [C], expected cost after it, on the same models
+    cost_before: jax.Array  # [C], expected before the last step, on the models it was made with
+    cost_predicted: jax.Array  # [C], expected after it, on the same models
     stepped: jax.Array  # [C] bool: the last step was taken
 
 
@@ -211,10 +210,10 @@ def _fit(
 ) -> tuple[Any, LocalModels, Metrics]:
     """Local models of every condition from rollouts [C, N, T, ...]."""
     prior_state, prior_metrics = prior.update(prior_state, rollouts)
-    strength = prior.evaluate(prior_state, rollouts)
+    niw = prior.evaluate(prior_state, rollouts)
     fitted, fit_status = jax.vmap(
-        lambda r, p: dynamics.fit(r, p, config.fit), in_axes=(0, None if strength is None else 0)
-    )(rollouts, strength)
+        lambda r, p: dynamics.fit(r, p, config.fit), in_axes=(0, None if niw is None else 0)
+    )(rollouts, niw)
     initial = jax.vmap(lambda r: dynamics.fit_initial(r.x[:, 0], r.valid, config.initial_variance))(
         rollouts
     )
@@ -257,7 +256,6 @@ def _optimise(
         )  # fmt: skip
 
     controllers, info = jax.vmap(solve)(models, previous, epsilon, state.eta)
-    info: TrustRegionInfo
     status = jax.vmap(worst)(models.status, info.status)
     stepped = status.code == OK
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import mujoco
 import numpy as np
 
+from jgps.simulation.layout import quaternion_addresses
+
 _OBJECT_OF_PREFIX = {
     "body": mujoco.mjtObj.mjOBJ_BODY,
     "geom": mujoco.mjtObj.mjOBJ_GEOM,
@@ -55,6 +57,7 @@ def check_conditions(model: mujoco.MjModel, conditions: Conditions) -> Condition
         )
         for key, value in conditions.changes.items()
     }
+    qpos = _unit_quaternions(model, qpos)
     for name, value, shape in [
         ("qpos", qpos, (num, model.nq)),
         ("qvel", qvel, (num, model.nv)),
@@ -84,9 +87,28 @@ def _row(model: mujoco.MjModel, key: str) -> np.ndarray:
     number = mujoco.mj_name2id(model, _OBJECT_OF_PREFIX[prefix], name)
     if number < 0:
         raise ValueError(f"conditions: the model has no object {name!r} (key {key!r})")
-    if prefix == "dof":
-        number = int(model.jnt_dofadr[number])
+    if prefix == "dof":  # one row per degree of freedom of the joint
+        free, ball = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)
+        rows = {free: 6, ball: 3}.get(int(model.jnt_type[number]), 1)
+        start = int(model.jnt_dofadr[number])
+        return array[start : start + rows]
     return array[number : number + 1].reshape(array.shape[1:] or (1,))
+
+
+def _unit_quaternions(model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
+    """The same qpos [C, nq] with quaternions of free and ball joints at unit length."""
+    qpos = qpos.copy()
+    if qpos.shape[-1] != model.nq:
+        return qpos  # refused by the check of shapes
+    for address in quaternion_addresses(model):
+        norm = np.linalg.norm(qpos[:, address : address + 4], axis=1, keepdims=True)
+        if np.any(norm < 1e-6):
+            raise ValueError(
+                f"conditions: qpos has a quaternion of zeros at {address}; "
+                "no rotation is (1, 0, 0, 0)"
+            )
+        qpos[:, address : address + 4] /= norm
+    return qpos
 
 
 def condition_models(model: mujoco.MjModel, conditions: Conditions) -> list[mujoco.MjModel]:

@@ -5,6 +5,7 @@ Entries are strings, `"kind"` or `"kind:name"`:
 | entry | numbers | unit |
 | --- | --- | --- |
 | `qpos`, `qpos:joint` | hinge and slide: 1; ball: 6; free: 3 + 6 | rad, m |
+| `act` | one per activation state of the actuators | - |
 | `qvel`, `qvel:joint` | hinge and slide: 1; ball: 3; free: 3 + 3 | rad/s, m/s |
 | `site_pos:site`, `site_vel:site` | 3, world frame | m, m/s |
 | `body_pos:body` | 3, world frame | m |
@@ -35,7 +36,7 @@ _SENSORS = {
     "body_rot": ("body", ("FRAMEXAXIS", "FRAMEYAXIS")),
     "body_vel": ("body", ("FRAMELINVEL", "FRAMEANGVEL")),
 }
-_KINDS = ("qpos", "qvel", *_SENSORS, "sensor")
+_KINDS = ("qpos", "qvel", "act", *_SENSORS, "sensor")
 _OBJECT = {"site": mujoco.mjtObj.mjOBJ_SITE, "body": mujoco.mjtObj.mjOBJ_XBODY}
 
 
@@ -45,7 +46,7 @@ class StateLayout:
 
     slices: Mapping[str, slice]  # entry -> its place in x
     size: int  # dX
-    index: np.ndarray  # [dX] into [qpos, qvel, sensordata, rotations of the quaternions]
+    index: np.ndarray  # [dX] into [qpos, qvel, act, sensordata, rotations of the quaternions]
     quaternions: np.ndarray  # [Q] qpos addresses of quaternions
     positions: np.ndarray  # [dU] places in x of the position of every actuator's joint, or [0]
     velocities: np.ndarray  # [dU] the same of its velocity; empty if some actuator has none in x
@@ -58,9 +59,11 @@ class StateLayout:
             )
         return self.slices[entry]
 
-    def state(self, qpos: Any, qvel: Any, sensordata: Any, xp: types.ModuleType = np) -> Any:
+    def state(
+        self, qpos: Any, qvel: Any, act: Any, sensordata: Any, xp: types.ModuleType = np
+    ) -> Any:
         """Puts x [..., dX] together; `xp` is numpy or jax.numpy."""
-        parts = [qpos, qvel, sensordata]
+        parts = [qpos, qvel, act, sensordata]
         for address in self.quaternions:
             parts.append(_first_two_columns(qpos[..., address : address + 4], xp))
         return xp.concatenate(parts, axis=-1)[..., self.index]
@@ -121,8 +124,8 @@ def _parse(source: str | os.PathLike | mujoco.MjSpec) -> mujoco.MjSpec:
     try:
         if text.lstrip().startswith("<"):
             return mujoco.MjSpec.from_string(text)
-        if not Path(text).is_file():
-            raise ValueError(f"model file {text!r} does not exist")
+        if not _is_file(text):
+            raise ValueError(f"model file {text[:200]!r} does not exist")
         return mujoco.MjSpec.from_file(text)
     except (ValueError, mujoco.FatalError) as error:
         message = _one_line(error)
@@ -131,10 +134,21 @@ def _parse(source: str | os.PathLike | mujoco.MjSpec) -> mujoco.MjSpec:
         raise ValueError(f"the MJCF does not parse: {message}") from None
 
 
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name, or has a zero byte
+        return False
+
+
 def _split(spec: mujoco.MjSpec, entry: str) -> tuple[str, str]:
     kind, _, name = entry.partition(":")
     if kind not in _KINDS:
         raise ValueError(f"unknown state entry {entry!r}; kinds: {', '.join(_KINDS)}")
+    if kind == "act" and not name:
+        return kind, name
+    if kind == "act":
+        raise ValueError(f"state entry {entry!r}: activations come together; write 'act'")
     if kind in ("qpos", "qvel"):
         kind_of_object, available = "joint", [joint.name for joint in spec.joints]
         if not name:
@@ -171,16 +185,23 @@ def _add_sensors(spec: mujoco.MjSpec, kind: str, name: str) -> None:
             )
 
 
+def quaternion_addresses(model: mujoco.MjModel) -> list[int]:
+    """Where in qpos the quaternions of free and ball joints begin."""
+    free, ball = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)
+    return [
+        int(model.jnt_qposadr[j]) + (3 if int(model.jnt_type[j]) == free else 0)
+        for j in range(model.njnt)
+        if int(model.jnt_type[j]) in (free, ball)
+    ]
+
+
 def _layout(
     model: mujoco.MjModel, entries: Sequence[str], kinds: Sequence[tuple[str, str]]
 ) -> StateLayout:
     free, ball = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)
-    quaternions = [
-        int(model.jnt_qposadr[j]) + (3 if model.jnt_type[j] == free else 0)
-        for j in range(model.njnt)
-        if model.jnt_type[j] in (free, ball)
-    ]
-    offset_sensors = model.nq + model.nv
+    quaternions = quaternion_addresses(model)
+    offset_activations = model.nq + model.nv
+    offset_sensors = offset_activations + model.na
     offset_rotations = offset_sensors + model.nsensordata
 
     def joint_index(kind: str, joint: int) -> list[int]:
@@ -209,6 +230,10 @@ def _layout(
             joints = [model.joint(name).id] if name else range(model.njnt)
             for joint in joints:
                 index += joint_index(kind, joint)
+        elif kind == "act":
+            if model.na == 0:
+                raise ValueError("state entry 'act': no actuator of the model has an activation")
+            index += range(offset_activations, offset_sensors)
         elif kind == "sensor":
             index += sensor_index(name)
         else:
@@ -224,7 +249,7 @@ def _layout(
         quaternions=np.asarray(quaternions, np.int32),
         positions=np.asarray([p for p, _ in actuated], np.int32),
         velocities=np.asarray([v for _, v in actuated], np.int32),
-        uses_sensors=any(kind not in ("qpos", "qvel") for kind, _ in kinds),
+        uses_sensors=any(kind not in ("qpos", "qvel", "act") for kind, _ in kinds),
     )
 
 
@@ -248,4 +273,4 @@ def _actuated_joints(model: mujoco.MjModel, index: list[int]) -> list[tuple[int,
         if position not in index or velocity not in index:
             return []
         pairs.append((index.index(position), index.index(velocity)))
-    return pairs
+    return pairs if len(set(pairs)) == len(pairs) else []

@@ -1,5 +1,7 @@
 """Closed-loop rollouts in MJX: one traceable function, batched over conditions and samples."""
 
+import contextlib
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -7,10 +9,14 @@ import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
-from mujoco import mjx
 
 from jgps.simulation.conditions import Conditions, condition_models
 from jgps.simulation.system import Policy, SimulationRollouts, System, control_range
+
+with contextlib.redirect_stdout(io.StringIO()):  # it prints which optional parts it lacks
+    from mujoco import mjx
+
+_CANNOT = "MJX can't simulate this model ({}); use the native backend"
 
 
 def make_mjx_sample(
@@ -22,30 +28,36 @@ def make_mjx_sample(
       ValueError: if MJX can't simulate the model.
     """
     try:
-        model, model_axes = _stack([_put(m) for m in condition_models(system.model, conditions)])
+        models = condition_models(system.model, conditions)
+        model, model_axes = _stack([mjx.put_model(m) for m in models])
         data = mjx.make_data(system.model)
     except NotImplementedError as error:
-        raise ValueError(
-            f"MJX can't simulate this model ({error}); use the native backend"
-        ) from None
+        raise ValueError(_CANNOT.format(error)) from None
     lower, upper = control_range(system.model)
     qpos0, qvel0 = jnp.asarray(conditions.qpos), jnp.asarray(conditions.qvel)
+    mocap = _mocap_poses(models)
 
     def sample(params: Any, noise: jax.Array) -> SimulationRollouts:
         dtype = noise.dtype
 
-        def rollout(model, qpos, qvel, params, noise):
+        def rollout(model, qpos, qvel, mocap, params, noise):
             start = data.replace(
-                qpos=qpos.astype(data.qpos.dtype), qvel=qvel.astype(data.qvel.dtype)
+                qpos=qpos.astype(data.qpos.dtype),
+                qvel=qvel.astype(data.qvel.dtype),
+                mocap_pos=mocap[0].astype(data.mocap_pos.dtype),
+                mocap_quat=mocap[1].astype(data.mocap_quat.dtype),
             )
             return _closed_loop(
                 system, model, start, policy, params, noise,
                 lower.astype(dtype), upper.astype(dtype),
             )  # fmt: skip
 
-        over_samples = jax.vmap(rollout, in_axes=(None, None, None, None, 0))
-        over_conditions = jax.vmap(over_samples, in_axes=(model_axes, 0, 0, 0, 0))
-        x, u, qpos = over_conditions(model, qpos0, qvel0, params, noise)
+        over_samples = jax.vmap(rollout, in_axes=(None, None, None, None, None, 0))
+        over_conditions = jax.vmap(over_samples, in_axes=(model_axes, 0, 0, 0, 0, 0))
+        try:
+            x, u, qpos = over_conditions(model, qpos0, qvel0, mocap, params, noise)
+        except NotImplementedError as error:
+            raise ValueError(_CANNOT.format(error)) from None
         finite = [jnp.isfinite(a).all(axis=(-2, -1)) for a in (x, u, qpos)]
         valid = finite[0] & finite[1] & finite[2]
         x, u, qpos = (jnp.where(valid[..., None, None], a, jnp.nan) for a in (x, u, qpos))
@@ -54,8 +66,12 @@ def make_mjx_sample(
     return sample
 
 
-def _put(model: mujoco.MjModel) -> mjx.Model:
-    return mjx.put_model(model)
+def _mocap_poses(models: list[mujoco.MjModel]) -> tuple[jax.Array, jax.Array]:
+    """Positions [C, M, 3] and quaternions [C, M, 4] of the mocap bodies, which follow the model."""
+    bodies = np.flatnonzero(models[0].body_mocapid >= 0)
+    bodies = bodies[np.argsort(models[0].body_mocapid[bodies])]
+    positions = np.stack([model.body_pos[bodies] for model in models])
+    return jnp.asarray(positions), jnp.asarray(np.stack([m.body_quat[bodies] for m in models]))
 
 
 def _stack(models: list[mjx.Model]) -> tuple[mjx.Model, Any]:
@@ -77,7 +93,9 @@ def _closed_loop(system, model, start, policy, params, noise, lower, upper):
     def observe(data):
         if layout.uses_sensors:
             data = mjx.forward(model, data)
-        return layout.state(data.qpos, data.qvel, data.sensordata, jnp).astype(noise.dtype)
+        return layout.state(data.qpos, data.qvel, data.act, data.sensordata, jnp).astype(
+            noise.dtype
+        )
 
     def control_step(data, inputs):
         t, noise_t = inputs

@@ -1,6 +1,7 @@
 """Closed-loop rollouts in C MuJoCo's thread pool."""
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -87,10 +88,11 @@ class Stepper:
         return after, self._features(after, self._sensors[:, -1])
 
     def _features(self, state: np.ndarray, sensors: np.ndarray) -> np.ndarray:
-        nq, nv = self._system.model.nq, self._system.model.nv
-        return self._system.layout.state(
-            state[:, 1 : 1 + nq], state[:, 1 + nq : 1 + nq + nv], sensors
-        )
+        # The state is [time, qpos, qvel, act, ...].
+        model = self._system.model
+        ends = np.cumsum([1, model.nq, model.nv, model.na])
+        qpos, qvel, act = (state[:, a:b] for a, b in itertools.pairwise(ends))
+        return self._system.layout.state(qpos, qvel, act, sensors)
 
 
 @contextlib.contextmanager

@@ -19,19 +19,35 @@ def initial_states(task: Task, conditions: Conditions) -> jax.Array:
         data = mujoco.MjData(model)
         data.qpos[:], data.qvel[:] = qpos, qvel
         mujoco.mj_forward(model, data)
-        states.append(task.layout.state(data.qpos, data.qvel, data.sensordata, np))
+        states.append(task.layout.state(data.qpos, data.qvel, data.act, data.sensordata, np))
     return jnp.asarray(np.stack(states), jnp.zeros(()).dtype)
 
 
 def hold_from_model(model: mujoco.MjModel, conditions: Conditions) -> LqrHoldConfig:
     """An LQR hold whose gains and noise fit the model.
 
-    The gains are the accelerations that one unit of control gives each actuator's own joint in the
-    first condition's pose, by the mass matrix. The noise's standard deviation is a fifth of the
-    (geometric mean of the) control ranges' half-widths; 1 where an actuator has no range.
+    In the first condition's pose: the gains are the accelerations that one unit of control gives
+    each actuator's own joint, by the mass matrix; gravity and springs are held against. The
+    noise's standard deviation is a fifth of the (geometric mean of the) control ranges'
+    half-widths; 1 where an actuator has no range.
+
+    Raises:
+      ValueError: if an actuator is not a plain motor, whose force is its control times a gain.
     """
+    plain = (
+        (model.actuator_gaintype == int(mujoco.mjtGain.mjGAIN_FIXED))
+        & (model.actuator_biastype == int(mujoco.mjtBias.mjBIAS_NONE))
+        & (model.actuator_dyntype == int(mujoco.mjtDyn.mjDYN_NONE))
+    )
+    if not plain.all():
+        name = model.actuator(int(np.argmin(plain))).name
+        raise ValueError(
+            f"actuator {name!r} is a servo, a muscle or has an activation, with which the default "
+            "initial controller can't hold a pose; pass initial=jgps.controllers.NoiseConfig() or "
+            "jgps.controllers.PdHoldConfig()"
+        )
     data = mujoco.MjData(model)
-    data.qpos[:] = conditions.qpos[0]
+    data.qpos[:], data.qvel[:] = conditions.qpos[0], 0
     mujoco.mj_forward(model, data)
     forces = np.zeros((model.nu, model.nv))
     dofs = model.jnt_dofadr[model.actuator_trnid[:, 0]]
@@ -43,7 +59,10 @@ def hold_from_model(model: mujoco.MjModel, conditions: Conditions) -> LqrHoldCon
     if np.all(model.actuator_ctrllimited):
         widths = np.diff(model.actuator_ctrlrange, axis=1) / 2
         deviation = 0.2 * float(np.exp(np.mean(np.log(widths))))
-    return LqrHoldConfig(gains=gains, variance=deviation**2)
+    # What holds each actuated joint still, as if its gain alone produced the acceleration.
+    holding = (data.qfrc_bias - data.qfrc_passive)[dofs] / forces[np.arange(model.nu), dofs]
+    drift = tuple(float(-gain * control) for gain, control in zip(gains, holding, strict=True))
+    return LqrHoldConfig(gains=gains, acceleration=drift, variance=deviation**2)
 
 
 def initial_controllers(task: Task, x0: jax.Array) -> Controller:

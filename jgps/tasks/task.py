@@ -1,11 +1,14 @@
 """What a task is, and how to make one of any MuJoCo model."""
 
 import dataclasses
+import inspect
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import mujoco
 import numpy as np
 
@@ -113,12 +116,22 @@ def from_mjcf(
     Raises:
       ValueError: says what is wrong with the model, a name, a shape or a number.
     """
+    if isinstance(state, str):
+        raise ValueError(f"state is the string {state!r}; pass a sequence of entries: ({state!r},)")
+    if not callable(cost):
+        raise ValueError("cost has to be a function of the layout that returns the cost function")
     model, layout = load_model(source, tuple(state))
     _check_times(model, horizon, control_dt)
     if camera is not None and mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera) < 0:
         names = [model.camera(i).name for i in range(model.ncam)]
         raise ValueError(
             f"the model has no camera {camera!r}; it has: {', '.join(names) or 'none'}"
+        )
+    if model.na and "act" not in state:
+        warnings.warn(
+            f"the model has {model.na} activation states that are not in the state; add 'act', or "
+            "the fitted dynamics cannot know them",
+            stacklevel=2,
         )
     train = _conditions(model, qpos, qvel, changes or {})
     task = Task(
@@ -127,11 +140,11 @@ def from_mjcf(
         layout=layout,
         horizon=horizon,
         control_dt=control_dt,
-        cost=cost(layout),
+        cost=_from_layout("cost", cost, layout),
         train=train,
         test=train if test is None else check_conditions(model, test),
-        success=None if success is None else success(layout),
-        distance=None if distance is None else distance(layout),
+        success=None if success is None else _from_layout("success", success, layout),
+        distance=None if distance is None else _from_layout("distance", distance, layout),
         initial=initial,
         points=tuple(entry for entry in state if entry.startswith(("site_pos:", "body_pos:"))),
         camera=camera,
@@ -141,8 +154,10 @@ def from_mjcf(
 
 
 def _check_times(model: mujoco.MjModel, horizon: int, control_dt: float) -> None:
-    if horizon < 2:
-        raise ValueError(f"horizon is {horizon}; it has to be at least 2 control steps")
+    if not isinstance(horizon, int | np.integer) or horizon < 2:
+        raise ValueError(
+            f"horizon is {horizon!r}; it has to be at least 2 control steps, an integer"
+        )
     ratio = control_dt / model.opt.timestep
     if not np.isfinite(ratio) or ratio < 0.5 or abs(ratio - round(ratio)) > 1e-6 * ratio:
         raise ValueError(
@@ -170,9 +185,7 @@ def _check_cost(task: Task) -> None:
     x = jax.ShapeDtypeStruct((task.state_dim,), np.float32)
     u = jax.ShapeDtypeStruct((task.action_dim,), np.float32)
     t = jax.ShapeDtypeStruct((), np.int32)
-    shape = getattr(jax.eval_shape(task.cost, x, u, t), "shape", None)
-    if shape != ():
-        raise ValueError(f"the cost has to return a scalar; it returns shape {shape}")
+    _check_scalar("cost", task.cost, (x, u, t), jnp.floating)
     xs = jax.ShapeDtypeStruct((task.horizon, task.state_dim), np.float32)
     us = jax.ShapeDtypeStruct((task.horizon, task.action_dim), np.float32)
     for what, function, arguments in [
@@ -180,6 +193,32 @@ def _check_cost(task: Task) -> None:
         ("distance", task.distance, (xs,)),
     ]:
         if function is not None:
-            shape = getattr(jax.eval_shape(function, *arguments), "shape", None)
-            if shape != ():
-                raise ValueError(f"{what} has to return a scalar; it returns shape {shape}")
+            _check_scalar(what, function, arguments, None)
+
+
+def _check_scalar(what: str, function: Callable[..., Any], arguments: Any, kind: Any) -> None:
+    try:
+        result = jax.eval_shape(function, *arguments)
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"JAX has to be able to trace {what}; it cannot: {reason}") from None
+    shape = getattr(result, "shape", None)
+    if shape != ():
+        raise ValueError(f"{what} has to return a scalar; it returns shape {shape}")
+    if kind is not None and not jnp.issubdtype(result.dtype, kind):
+        raise ValueError(f"{what} has to return a floating-point number; it returns {result.dtype}")
+
+
+def _from_layout(what: str, make: Callable[[StateLayout], Any], layout: StateLayout) -> Any:
+    """The user's function, made from the layout."""
+    try:
+        inspect.signature(make).bind(layout)
+    except TypeError:
+        raise ValueError(
+            f"{what} has to be a function of the layout that returns the function, as in "
+            f"{what}=lambda s: lambda x, ...: ..."
+        ) from None
+    function = make(layout)
+    if not callable(function):
+        raise ValueError(f"{what}(layout) has to return a function; it returns {function!r}")
+    return function

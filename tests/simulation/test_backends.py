@@ -18,6 +18,7 @@ ROLLING = """
       <geom name="ball" type="sphere" size="0.1" mass="1" friction="0.01 0.005 0.0001"/>
       <site name="mark" pos="0.1 0 0"/>
     </body>
+    <body name="marker" mocap="true" pos="0 0 1"/>
     <body name="weight" pos="1 0 0.5">
       <joint name="lift" type="slide" axis="0 0 1" damping="1"/>
       <geom size="0.05" contype="0" conaffinity="0"/>
@@ -42,18 +43,24 @@ def _both(system, conditions, controls):
 
 def test_a_ball_that_drops_and_rolls_is_the_same_on_both():
     """Contact, friction that differs between conditions, a free joint, a site off its centre."""
-    entries = ("qpos", "qvel", "site_pos:mark", "site_vel:mark", "body_rot:ball")
+    entries = (
+        "qpos", "qvel", "site_pos:mark", "site_vel:mark", "body_rot:ball", "body_pos:marker",
+    )  # fmt: skip
     model, layout = load_model(ROLLING, entries)
     system = System(model, layout, horizon=21, substeps=4)
     qpos = np.tile([0, 0, 0.12, 1, 0, 0, 0, 0.0], (2, 1))
     qvel = np.tile([0.5, 0, 0, 0, 0, 0, 0.0], (2, 1))
-    frictions = {"geom_friction:floor": np.array([[0.02, 0.005, 1e-4], [1.0, 0.005, 1e-4]])}
-    conditions = check_conditions(model, Conditions(qpos, qvel, frictions))
+    changes = {
+        "body_pos:marker": np.array([[0.1, 0, 1], [0.2, 0.3, 1]]),
+        "geom_friction:floor": np.array([[0.02, 0.005, 1e-4], [1.0, 0.005, 1e-4]]),
+    }
+    conditions = check_conditions(model, Conditions(qpos, qvel, changes))
     controls = jax.random.normal(jax.random.key(0), (2, 1, 21, 1))
     native, mjx = _both(system, conditions, controls)
     assert bool(native.valid.all()) and bool(mjx.valid.all())
     np.testing.assert_allclose(mjx.x, native.x, atol=1e-3)
     np.testing.assert_allclose(mjx.qpos, native.qpos, atol=1e-3)
+    np.testing.assert_allclose(mjx.x[:, 0, 3, -3:], changes["body_pos:marker"], atol=1e-6)
     spin = np.asarray(native.x)[:, 0, -1, layout["qvel"]]
     assert abs(spin[0, 4] - spin[1, 4]) > 0.1  # the conditions do differ
     assert native.x[0, 0, -1, 2] < 0.11  # and the ball did land

@@ -48,7 +48,7 @@ def test_entries_hold_what_they_name():
     )  # fmt: skip
     model, layout = load_model(MODEL, entries)
     data = _random_data(model, seed=0)
-    x = layout.state(data.qpos, data.qvel, data.sensordata)
+    x = layout.state(data.qpos, data.qvel, data.act, data.sensordata)
     assert x.shape == (layout.size,) == (1 + 3 + 3 + 3 + 6 + 6 + 11 + 1,)
 
     rotation = data.body("block").xmat.reshape(3, 3)
@@ -78,8 +78,8 @@ def test_opposite_quaternions_are_one_state():
     data = _random_data(model, seed=1)
     flipped = data.qpos.copy()
     flipped[5:9] *= -1
-    one = layout.state(data.qpos, data.qvel, data.sensordata)
-    other = layout.state(flipped, data.qvel, data.sensordata)
+    one = layout.state(data.qpos, data.qvel, data.act, data.sensordata)
+    other = layout.state(flipped, data.qvel, data.act, data.sensordata)
     np.testing.assert_allclose(one, other, atol=1e-14)
 
 
@@ -106,6 +106,8 @@ def test_actuated_joints_come_in_actuator_order():
         (MODEL, ("sensor:force",), "no sensor 'force'; it has: angle"),
         (MODEL, ("speed",), "unknown state entry 'speed'; kinds: qpos"),
         (MODEL, ("site_pos",), "no site ''"),
+        (MODEL, ("act",), "no actuator of the model has an activation"),
+        ("mujoco " * 80, ("qpos",), "does not exist"),
         (MODEL, ("qpos", "qpos"), "distinct"),
         (MODEL, (), "at least one"),
     ],

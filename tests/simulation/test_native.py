@@ -53,7 +53,7 @@ def _by_hand(system, model, qpos, qvel, params, noise):
     xs, us = [], []
     for t in range(HORIZON):
         mujoco.mj_forward(model, data)
-        x = system.layout.state(data.qpos, data.qvel, data.sensordata)
+        x = system.layout.state(data.qpos, data.qvel, data.act, data.sensordata)
         u = params[0] + params[1] * x[:2] + noise[t] * (1 + t)
         data.ctrl[:] = [np.clip(u[0], -1, 1), u[1]]
         xs.append(x)
@@ -148,6 +148,37 @@ def test_the_same_seed_gives_the_same_rollouts():
 def test_conditions_that_do_not_fit_are_refused(conditions, message):
     with pytest.raises(ValueError, match=message):
         check_conditions(_system().model, conditions)
+
+
+def test_quaternions_are_made_unit_and_zeros_refused():
+    free = """<mujoco><worldbody><body><freejoint/><geom size="1"/></body>
+      <body><joint name="j"/><geom size="1"/></body></worldbody>
+      <actuator><motor joint="j"/></actuator></mujoco>"""
+    model, _ = load_model(free, ("qpos",))
+    qpos = np.array([[0, 0, 0, 0, 2.0, 0, 0, 0.5]])
+    checked = check_conditions(model, Conditions(qpos, np.zeros((1, 7))))
+    np.testing.assert_array_equal(checked.qpos, [[0, 0, 0, 0, 1, 0, 0, 0.5]])
+    with pytest.raises(ValueError, match="quaternion of zeros at 3"):
+        check_conditions(model, Conditions(np.zeros((1, 8)), np.zeros((1, 7))))
+
+
+def test_activations_are_part_of_the_state_where_asked():
+    filtered = MODEL.replace(
+        '<motor joint="elbow"/>', '<general joint="elbow" dyntype="filter" dynprm="0.1"/>'
+    )
+    model, layout = load_model(filtered, ("qvel", "act", "qpos"))
+    conditions = check_conditions(model, Conditions(np.zeros((1, 2)), np.zeros((1, 2))))
+    sampler = make_sampler(
+        System(model, layout, HORIZON, SUBSTEPS), conditions, lambda p, x, t, e: e, "native"
+    )
+    result = sampler.sample(jnp.zeros((1, 1)), jnp.ones((1, 1, HORIZON, 2)))
+    data = mujoco.MjData(model)
+    data.ctrl[:] = 1
+    for t in range(HORIZON):
+        expected = np.r_[data.qvel, data.act, data.qpos]
+        np.testing.assert_allclose(result.x[0, 0, t], expected, atol=1e-5)
+        mujoco.mj_step(model, data, nstep=SUBSTEPS)
+    assert float(result.x[0, 0, -1, 2]) > 0.5
 
 
 def test_unknown_backend_lists_the_known():

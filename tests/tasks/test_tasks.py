@@ -7,7 +7,8 @@ import pytest
 
 from jgps import costs, tasks
 from jgps.controllers import NoiseConfig
-from jgps.simulation import condition_models
+from jgps.controllers.nearest import NearestController
+from jgps.simulation import condition_models, make_sampler
 from jgps.tasks.start import hold_from_model, initial_controllers, initial_states
 
 ARM = """
@@ -97,6 +98,13 @@ def test_conditions_of_a_custom_task():
     ("changes", "message"),
     [
         ({"horizon": 1}, "horizon is 1; it has to be at least 2"),
+        ({"horizon": 20.0}, "horizon is 20.0; it has to be at least 2 control steps, an integer"),
+        ({"state": "qpos"}, "state is the string 'qpos'; pass a sequence"),
+        ({"cost": lambda x, u, t: 0.0}, "cost has to be a function of the layout that returns"),
+        ({"cost": 3}, "cost has to be a function of the layout"),
+        ({"cost": lambda s: None}, r"cost\(layout\) has to return a function; it returns None"),
+        ({"cost": lambda s: lambda x, u, t: float(x[0])}, "JAX has to be able to trace cost"),
+        ({"cost": lambda s: lambda x, u, t: jnp.int32(1)}, "floating-point number; it returns int"),
         ({"control_dt": 0.015}, "control_dt is 0.015 s, which is not a multiple of the model's"),
         ({"control_dt": 0.0}, "control_dt is 0.0"),
         ({"qpos": [[0, 0]]}, r"qpos has shape \(1, 2\), expected \(1, 3\)"),
@@ -146,3 +154,34 @@ def test_actuators_without_a_joint_in_the_state_need_another_start():
             ),
             x0[:, :6],
         )
+
+
+SERVO = ARM.replace('<motor joint="a"/>', '<position name="servo" joint="a" kp="50"/>')
+
+
+def test_the_default_hold_refuses_what_it_cannot_hold():
+    task = tasks.from_mjcf(SERVO, state=("qpos", "qvel", "site_pos:tip"), cost=_reach)
+    with pytest.raises(ValueError, match=r"'servo' is a servo, .*jgps.controllers.NoiseConfig\(\)"):
+        initial_controllers(task, initial_states(task, task.train))
+
+
+def test_the_default_hold_holds_against_gravity():
+    hanging = ARM.replace('gravity="0 0 0"', 'gravity="0 -9.81 0"')
+    task = tasks.from_mjcf(
+        hanging, state=("qpos", "qvel", "site_pos:tip"), cost=_reach, qpos=[0.3, 0.2, 0.1]
+    )
+    x0 = initial_states(task, task.train)
+    controllers = initial_controllers(task, x0)
+    sampler = make_sampler(task.system, task.train, NearestController.act, "native")
+    policy = NearestController(controllers=controllers, x0=x0)
+    noise = jnp.zeros((1, 1, task.horizon, 3))
+    x = sampler.sample(policy.params_for(x0), noise).x[0, 0, :, :3]
+    assert float(jnp.abs(x[20] - x[0]).max()) < 0.15  # it would swing by a radian and more
+
+
+def test_hidden_activations_are_warned_of():
+    filtered = ARM.replace(
+        '<motor joint="a"/>', '<general joint="a" dyntype="filter" dynprm="0.1"/>'
+    )
+    with pytest.warns(UserWarning, match="1 activation states that are not in the state"):
+        tasks.from_mjcf(filtered, state=("qpos", "qvel", "site_pos:tip"), cost=_reach)
