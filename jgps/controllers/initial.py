@@ -8,16 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jgps.core.checks import check_field
 from jgps.core.types import Controller
 
 Entries = slice | Sequence[int]
 Gains = float | tuple[float, ...]
-
-
-def _check(field: str, value: Gains, text: str, in_range):
-    values = value if isinstance(value, tuple) else (value,)
-    if not all(math.isfinite(v) and in_range(v) for v in values):
-        raise ValueError(f"{field} is {value}; it has to be finite and {text}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +36,11 @@ class LqrHoldConfig:
     acceleration: Gains = 0.0
 
     def __post_init__(self):
-        name = type(self).__name__
-        _check(f"{name}.variance", self.variance, "> 0", lambda v: v > 0)
+        check_field(self, "variance", lambda v: v > 0, "> 0")
         for field in ("stiffness", "velocity_stiffness", "final_weight"):
-            _check(f"{name}.{field}", getattr(self, field), ">= 0", lambda v: v >= 0)
-        _check(f"{name}.gains", self.gains, "not 0", lambda v: v != 0)
-        _check(f"{name}.acceleration", self.acceleration, "finite", lambda v: True)
+            check_field(self, field, lambda v: v >= 0, ">= 0")
+        check_field(self, "gains", lambda v: v != 0, "not 0")
+        check_field(self, "acceleration")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +58,9 @@ class PdHoldConfig:
     variance: Gains = 1.0
 
     def __post_init__(self):
-        name = type(self).__name__
         for field in ("position_gain", "velocity_gain"):
-            _check(f"{name}.{field}", getattr(self, field), ">= 0", lambda v: v >= 0)
-        _check(f"{name}.variance", self.variance, "> 0", lambda v: v > 0)
+            check_field(self, field, lambda v: v >= 0, ">= 0")
+        check_field(self, "variance", lambda v: v > 0, "> 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +74,7 @@ class NoiseConfig:
     variance: Gains = 1.0
 
     def __post_init__(self):
-        _check(f"{type(self).__name__}.variance", self.variance, "> 0", lambda v: v > 0)
+        check_field(self, "variance", lambda v: v > 0, "> 0")
 
 
 def lqr_hold(

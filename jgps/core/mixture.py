@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from jgps.core import linalg
-from jgps.core.regression import NormalInverseWishart, spread
+from jgps.core.checks import check_field
+from jgps.core.regression import NormalInverseWishart, divisor, spread
 from jgps.core.types import NON_FINITE, NOT_PD, Status, first_failure, worst
 
 # Draws for each seed, of which the one that leaves the least squared distance is kept.
@@ -29,7 +30,7 @@ class MixtureConfig:
         1 + its magnitude.
       ridge: added to every cluster's variance, in units of the data's squared spread.
       starved_fraction: a cluster with at most this fraction of an equal share of the points is
-        moved to a badly explained point.
+        moved to a badly explained point, once in a fit and not in its last iteration.
     """
 
     max_iterations: int = 50
@@ -38,24 +39,17 @@ class MixtureConfig:
     starved_fraction: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.max_iterations < 1:
-            raise ValueError(
-                f"max_iterations is {self.max_iterations}, must be at least 1: EM needs a step"
-            )
-        if not self.tolerance >= 0:
-            raise ValueError(
-                f"tolerance is {self.tolerance}, must be at least 0: 0 runs all max_iterations"
-            )
-        if not self.ridge > 0:
-            raise ValueError(
-                f"ridge is {self.ridge}, must be above 0 so that a cluster of few points has a "
-                "density: 1e-4 suits float32"
-            )
-        if not 0 <= self.starved_fraction < 1:
-            raise ValueError(
-                f"starved_fraction is {self.starved_fraction}, must be in [0, 1): 0 moves only "
-                "empty clusters"
-            )
+        check_field(self, "max_iterations", lambda v: v >= 1, ">= 1: EM needs a step", integer=True)
+        check_field(self, "tolerance", lambda v: v >= 0, ">= 0: 0 runs all max_iterations")
+        check_field(
+            self,
+            "ridge",
+            lambda v: v > 0,
+            "> 0, so that a cluster of few points has a density: 1e-4 suits float32",
+        )
+        check_field(
+            self, "starved_fraction", lambda v: 0 <= v < 1, "in [0, 1): 0 moves only empty clusters"
+        )
 
 
 class Mixture(NamedTuple):
@@ -74,7 +68,7 @@ class MixtureInfo(NamedTuple):
     log_likelihood: jax.Array  # [], per point, of the standardised data
     iterations: jax.Array  # [] int32
     converged: jax.Array  # [] bool
-    reseeded: jax.Array  # [] int32, starved clusters moved, over all iterations
+    reseeded: jax.Array  # [] int32, starved clusters moved
     status: Status  # NON_FINITE data, or NOT_PD: a cluster's covariance (raise the ridge)
 
 
@@ -106,8 +100,12 @@ def initialise(
       num_active: clusters in use, between 1 and max_clusters = K; may be traced.
       ridge: as in `MixtureConfig`.
 
+    Raises:
+      ValueError: if num_active is out of range and known while tracing.
+
     Source: Arthur & Vassilvitskii (2007).
     """
+    _check_num_active(num_active, max_clusters)
     points, weights, mean, scale, _ = _standardise(data, weights)
     num_points = points.shape[0]
 
@@ -156,36 +154,41 @@ def fit(
       the log-likelihood may fall by about the ridge's size, and by a re-seeding.
 
     Raises:
-      ValueError: while tracing, if the shapes disagree.
+      ValueError: while tracing, if the shapes disagree or num_active is known and out of range.
     """
     _check_shapes(data, weights, init)
+    _check_num_active(num_active, init.active.shape[0])
     points, weights, mean, scale, finite = _standardise(data, weights)
     active = jnp.arange(init.active.shape[0]) < num_active
     start = _enter(init, mean, scale, active)
     used = weights > 0
-    num_points = _positive(jnp.sum(weights))
+    num_points = divisor(jnp.sum(weights))
 
     def is_running(carry):
         _, _, iteration, converged, _, _ = carry
         return (iteration < config.max_iterations) & ~converged
 
     def step(carry):
-        mixture, previous, iteration, _, reseeded, had_chol = carry
+        mixture, previous, iteration, _, was_moved, had_chol = carry
         joint, ok = _log_joint(mixture, points)
         log_density = jnp.where(used, jax.nn.logsumexp(joint, axis=0), 0.0)
         log_likelihood = weights @ log_density / num_points
         share = jnp.where(used, weights * jnp.exp(joint - log_density), 0.0)
-        mixture, moved = _maximise(points, weights, share, log_density, active, config)
+        # A cluster that starves where it was moved to, at an outlier, would be moved there for
+        # ever; one moved in the last iteration would never be seen by an E-step.
+        movable = active & ~was_moved & (iteration + 1 < config.max_iterations)
+        mixture, moved = _maximise(points, weights, share, log_density, active, movable, config)
         change = jnp.abs(log_likelihood - previous)
         # Relative to 1 + |value|: the log-likelihood may have either sign, or be 0.
         settled = change <= config.tolerance * (1 + jnp.abs(log_likelihood))
-        converged = (settled & (moved == 0) & (iteration > 0)) | ~jnp.any(used)
-        return mixture, log_likelihood, iteration + 1, converged, reseeded + moved, had_chol & ok
+        converged = (settled & ~jnp.any(moved) & (iteration > 0)) | ~jnp.any(used)
+        return mixture, log_likelihood, iteration + 1, converged, was_moved | moved, had_chol & ok
 
     zero = jnp.zeros((), jnp.int32)
     first = jnp.zeros((), points.dtype)
-    carry = start, first, zero, jnp.zeros((), bool), zero, jnp.ones((), bool)
-    mixture, log_likelihood, iterations, converged, reseeded, had_chol = jax.lax.while_loop(
+    no = jnp.zeros((), bool)
+    carry = start, first, zero, no, jnp.zeros_like(active), ~no
+    mixture, log_likelihood, iterations, converged, was_moved, had_chol = jax.lax.while_loop(
         is_running, step, carry
     )
     status = worst(
@@ -196,7 +199,7 @@ def fit(
         log_likelihood=log_likelihood,
         iterations=iterations,
         converged=converged,
-        reseeded=reseeded,
+        reseeded=jnp.sum(was_moved, dtype=jnp.int32),
         status=status,
     )
     return _restore(mixture, mean, scale), info
@@ -232,12 +235,12 @@ def to_prior(
     responsibility = jax.nn.softmax(jnp.where(mixture.active[:, None], joint, -jnp.inf), axis=0)
     known = (mixture.count > 0) & jnp.any(used)
     responsibility = jnp.where(used & known, responsibility, 0.0)
-    w = responsibility @ weights / _positive(jnp.sum(weights))
+    w = responsibility @ weights / divisor(jnp.sum(weights))
     mean = w @ mixture.mean
     offset = mixture.mean - mean
     cov = jnp.tensordot(w, mixture.cov, 1) + (w[:, None] * offset).T @ offset
     strength = jnp.where(known, jnp.asarray(strength, mean.dtype), 0.0)
-    share = (mixture.count - 2 - mean.shape[0]) / _positive(mixture.count)
+    share = (mixture.count - 2 - mean.shape[0]) / divisor(mixture.count)
     return NormalInverseWishart(
         mean=mean,
         scatter=strength * linalg.symmetrise(cov),
@@ -295,18 +298,18 @@ def _log_joint(mixture: Mixture, points):
 
 def _moments(points, share, count, ridge, active) -> Mixture:
     """Weights, means and centred covariances of the points shared out as `share` [K, M]."""
-    mean = share @ points / _positive(count)[:, None]
+    mean = share @ points / divisor(count)[:, None]
     eye = jnp.eye(points.shape[1], dtype=points.dtype)
 
     def covariance(cluster):
         share, count, mean = cluster
         offset = points - mean
-        return (offset * share[:, None]).T @ offset / _positive(count) + ridge * eye
+        return (offset * share[:, None]).T @ offset / divisor(count) + ridge * eye
 
     cov = jax.lax.map(covariance, (share, count, mean))
     total = jnp.sum(count)
     return Mixture(
-        weights=count / _positive(total),
+        weights=count / divisor(total),
         mean=mean,
         cov=jnp.where(active[:, None, None], linalg.symmetrise(cov), eye),
         active=active,
@@ -314,12 +317,12 @@ def _moments(points, share, count, ridge, active) -> Mixture:
     )
 
 
-def _maximise(points, weights, share, log_density, active, config):
-    """The M-step, with starved clusters moved to the points explained worst."""
+def _maximise(points, weights, share, log_density, active, movable, config):
+    """The M-step, with starved clusters that may move put at the points explained worst."""
     count = jnp.sum(share, axis=1)
     clusters = _moments(points, share, count, config.ridge, active)
     fair_share = jnp.sum(weights) / jnp.sum(active)
-    starved = active & (count <= config.starved_fraction * fair_share)
+    starved = movable & (count <= config.starved_fraction * fair_share)
     num_candidates = min(active.shape[0], points.shape[0])
     badness = jnp.where(weights > 0, -log_density, -jnp.inf)
     _, worst_points = jax.lax.top_k(badness, num_candidates)
@@ -328,20 +331,15 @@ def _maximise(points, weights, share, log_density, active, config):
     # The shape of a typical cluster: the data's own would cover its neighbours.
     fed = jnp.where(starved, 0.0, clusters.weights)
     eye = jnp.eye(points.shape[1], dtype=points.dtype)
-    typical = jnp.tensordot(fed, clusters.cov, 1) / _positive(jnp.sum(fed))
+    typical = jnp.tensordot(fed, clusters.cov, 1) / divisor(jnp.sum(fed))
     typical = jnp.where(jnp.any(fed > 0), typical, eye)
     new_weights = jnp.where(starved, 1 / jnp.sum(active).astype(fed.dtype), fed)
     moved = clusters._replace(
-        weights=new_weights / _positive(jnp.sum(new_weights)),
+        weights=new_weights / divisor(jnp.sum(new_weights)),
         mean=jnp.where(starved[:, None], seed, clusters.mean),
         cov=jnp.where(starved[:, None, None], typical, clusters.cov),
     )
-    return moved, jnp.sum(starved, dtype=jnp.int32)
-
-
-def _positive(total: jax.Array) -> jax.Array:
-    """`total`, or 1 where it is not positive: a divisor for sums that are then zero."""
-    return jnp.where(total > 0, total, jnp.ones_like(total))
+    return moved, starved
 
 
 def _check_shapes(data, weights, init) -> None:
@@ -352,3 +350,10 @@ def _check_shapes(data, weights, init) -> None:
         raise ValueError(f"weights must be [{data.shape[0]}] as data, got {weights.shape}")
     if init.cov.shape != (num_clusters, dim, dim):
         raise ValueError(f"init.cov must be [{num_clusters}, {dim}, {dim}], got {init.cov.shape}")
+
+
+def _check_num_active(num_active, max_clusters: int) -> None:
+    if not isinstance(num_active, jax.core.Tracer) and not 1 <= int(num_active) <= max_clusters:
+        raise ValueError(
+            f"num_active is {num_active}; it has to be in 1..{max_clusters}, the number of clusters"
+        )

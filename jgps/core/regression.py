@@ -39,7 +39,7 @@ def spread(points: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]
       mean [D] and scale [D]. A dimension that does not vary beyond rounding has scale 1, and so
       does every dimension where all weights are zero.
     """
-    total = _positive(jnp.sum(weights))
+    total = divisor(jnp.sum(weights))
     mean = weights @ points / total
     centred = points - mean
     # A second pass takes out the rounding error of a mean that is large against the spread.
@@ -47,6 +47,11 @@ def spread(points: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]
     scale = jnp.sqrt(weights @ jnp.square(centred - shift) / total)
     rounding = 8.0 * jnp.finfo(points.dtype).eps * jnp.abs(mean)
     return mean + shift, jnp.where(scale > rounding, scale, jnp.ones_like(scale))
+
+
+def divisor(total: jax.Array) -> jax.Array:
+    """`total`, or 1 where it is not positive: a divisor for sums that are then zero."""
+    return jnp.where(total > 0, total, jnp.ones_like(total))
 
 
 @linalg.full_precision
@@ -97,11 +102,11 @@ def fit_linear_gaussian(
     rows = jnp.sqrt(w)[:, None] * (y - mean) / scale
     total = count
     if prior is not None:
-        shrink = jnp.sqrt(count * prior.strength / _positive(count + prior.strength))
+        shrink = jnp.sqrt(count * prior.strength / divisor(count + prior.strength))
         gap = shrink * (mean - prior.mean) / scale
         rows = jnp.concatenate([rows, gap[None]])
         total = count + prior.dof
-    total = _positive(total)
+    total = divisor(total)
     cov = rows.T @ rows / total
     if prior is not None:
         prior_cov = linalg.symmetrise(prior.scatter) / (scale[:, None] * scale * total)
@@ -127,11 +132,6 @@ def fit_linear_gaussian(
         _fails(~positive_definite, NOT_PD),
     )
     return F, f, W, status
-
-
-def _positive(total: jax.Array) -> jax.Array:
-    """`total`, or 1 where it is not positive: a divisor for sums that are then zero."""
-    return jnp.where(total > 0, total, jnp.ones_like(total))
 
 
 def _fails(failed: jax.Array, code: int) -> Status:

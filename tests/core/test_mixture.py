@@ -164,6 +164,33 @@ def test_starved_cluster_is_moved_to_the_unexplained_points():
     assert mixture.weights[2] == pytest.approx((label == 2).mean(), abs=1e-2)
 
 
+def test_an_outlier_keeps_its_cluster_and_em_converges():
+    """A cluster at a lone point is starved for good: it is moved there once, not for ever."""
+    data, _, _ = _clusters(9, num_clusters=2)
+    data[0] = 1e3
+    data, ones = jnp.asarray(data, jnp.float32), jnp.ones(300)
+    warm, _ = fit(
+        data[1:], ones[1:], initialise(jax.random.key(0), data[1:], ones[1:], 2, max_clusters=3), 2
+    )
+    mixture, info = fit(data, ones, warm, 3)
+    assert info.converged and info.reseeded == 1 and info.status.code == types.OK
+    np.testing.assert_allclose(mixture.mean[2], data[0], rtol=1e-3)
+    assert mixture.weights[2] == pytest.approx(1 / 300, rel=1e-2)
+
+
+def test_every_returned_cluster_is_an_m_step_on_the_points():
+    """In the last iteration nothing is moved: all weights are shares of the points."""
+    data, _, _ = _clusters(6)
+    data, ones = jnp.asarray(data, jnp.float32), jnp.ones(300)
+    two, _ = fit(data, ones, initialise(jax.random.key(1), data, ones, 2, max_clusters=4), 2)
+    once, info = fit(data, ones, two, 3, gmm.MixtureConfig(max_iterations=1))
+    assert info.reseeded == 0 and once.weights[2] == 0
+    chex.assert_tree_all_finite(once)
+    twice, info = fit(data, ones, once, 3, gmm.MixtureConfig(max_iterations=2))
+    assert info.reseeded == 1 and twice.weights[2] > 0.05
+    np.testing.assert_allclose(twice.weights @ twice.mean, data.mean(axis=0), atol=1e-4)
+
+
 def test_a_newly_active_cluster_joins_a_warm_start():
     data, label, _ = _clusters(6)
     data, ones = jnp.asarray(data, jnp.float32), jnp.ones(300)
@@ -274,11 +301,26 @@ def test_wrong_shapes_and_config():
         gmm.fit(jnp.ones((5, 2)), jnp.ones(4), init, 2)
     with pytest.raises(ValueError, match=r"init.cov must be \[3, 2, 2\]"):
         gmm.fit(jnp.ones((5, 2)), jnp.ones(5), init._replace(cov=init.cov[:2]), 2)
-    for field, value in {
-        "max_iterations": 0,
-        "tolerance": -1.0,
-        "ridge": 0.0,
-        "starved_fraction": 1.0,
-    }.items():
-        with pytest.raises(ValueError, match=rf"{field} is {value}, must be"):
-            gmm.MixtureConfig(**{field: value})
+    for num_active in (0, 4):
+        with pytest.raises(ValueError, match=rf"num_active is {num_active}; .*in 1\.\.3"):
+            gmm.fit(jnp.ones((5, 2)), jnp.ones(5), init, num_active)
+        with pytest.raises(ValueError, match=rf"num_active is {num_active}; .*in 1\.\.3"):
+            gmm.initialise(jax.random.key(0), jnp.ones((5, 2)), jnp.ones(5), num_active, 3)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("max_iterations", 0),
+        ("max_iterations", 2.5),
+        ("tolerance", -1.0),
+        ("tolerance", np.inf),
+        ("ridge", 0.0),
+        ("ridge", np.inf),
+        ("starved_fraction", 1.0),
+        ("starved_fraction", np.nan),
+    ],
+)
+def test_invalid_settings_name_class_field_and_value(field, value):
+    with pytest.raises(ValueError, match=rf"^MixtureConfig\.{field} is {value}; it has to be"):
+        gmm.MixtureConfig(**{field: value})

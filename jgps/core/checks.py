@@ -1,0 +1,37 @@
+"""Range checks of configuration values."""
+
+import math
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+
+def check_field(
+    config: Any,
+    field: str,
+    in_range: Callable[[Any], bool] = lambda value: True,
+    text: str = "",
+    *,
+    integer: bool = False,
+) -> None:
+    """Refuses a field, a number or a tuple of them, that is not finite or out of range.
+
+    Args:
+      config: names the class in the message.
+      in_range: of one number; text: the same in words, and the remedy.
+      integer: refuse fractions too.
+
+    Raises:
+      ValueError: "Class.field is value; it has to be finite and <text>."
+    """
+    value = getattr(config, field)
+    values = value if isinstance(value, tuple) else (value,)
+    kind = numbers.Integral if integer else numbers.Real
+    if not all(
+        isinstance(v, kind) and not isinstance(v, bool) and math.isfinite(v) and in_range(v)
+        for v in values
+    ):
+        raise ValueError(
+            f"{type(config).__name__}.{field} is {value}; it has to be "
+            f"{'an integer' if integer else 'finite'}{' and ' if text else ''}{text}."
+        )
