@@ -307,6 +307,11 @@ def _evaluate(arguments: list[str]) -> None:
     _enable_compilation_cache()
     from jgps.app.progress import evaluation_table
 
+    if options.samples is not None and options.samples < 1:
+        raise UsageError(
+            f"--samples is {options.samples}; it has to be at least 1; leave the option out for "
+            "one rollout without noise"
+        )
     run = training.load(options.directory)
     try:
         result = training.evaluate(

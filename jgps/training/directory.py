@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import re
 import shutil
 import types
 import typing
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import mujoco
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jgps.simulation import Conditions
 from jgps.tasks import Task
@@ -60,6 +63,7 @@ def describe(
             "initial": encode(task.initial),
             "hash": _hash(task),
         },
+        "functions": _function_hashes(task),
         "versions": versions(),
     }
 
@@ -86,6 +90,45 @@ def _hash(task: Task) -> str:
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
+
+
+def _function_hashes(task: Task) -> dict[str, str | None]:
+    """Of what JAX traces in the task's functions, their constants included; None without one."""
+
+    def zeros(*shape: int) -> jax.Array:
+        return jnp.zeros(shape)
+
+    x, u = zeros(task.state_dim), zeros(task.action_dim)
+    xs, us = zeros(task.horizon, task.state_dim), zeros(task.horizon, task.action_dim)
+    functions = {
+        "cost": (task.cost, (x, u, jnp.zeros((), jnp.int32))),
+        "success": (task.success, (xs, us)),
+        "distance": (task.distance, (xs,)),
+    }
+    return {
+        name: None if function is None else _hash_trace(jax.make_jaxpr(function)(*arguments))
+        for name, (function, arguments) in functions.items()
+    }
+
+
+def _hash_trace(trace: ClosedJaxpr) -> str:
+    # Functions show as addresses, which differ between processes.
+    digest = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", str(trace)).encode())
+
+    def add_constants(trace: Any) -> None:
+        for constant in getattr(trace, "consts", ()):
+            digest.update(np.ascontiguousarray(constant).tobytes())
+        for equation in getattr(trace, "jaxpr", trace).eqns:
+            for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_trace):
+                if _is_trace(inner):
+                    add_constants(inner)
+
+    add_constants(trace)
+    return digest.hexdigest()[:16]
+
+
+def _is_trace(value: Any) -> bool:
+    return isinstance(value, ClosedJaxpr | Jaxpr)
 
 
 def encode(value: Any) -> Any:
@@ -177,12 +220,16 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def _check_same(directory: Path, description: dict[str, Any]) -> None:
+    if not directory.is_dir():
+        raise UsageError(f"{directory} is no directory; leave out --resume to start a run in it")
     saved = _flat(read_config(directory))
     given = _flat(json.loads(json.dumps(description)))
+    other_jax = saved.get("versions.jax") != given.get("versions.jax")
+    free = (*_FREE, "functions") if other_jax else _FREE  # each version traces in its own way
     differences = [
         f"{key}: saved {_show(saved, key)}, given {_show(given, key)}"
         for key in {**saved, **given}
-        if key.split(".")[0] not in _FREE and saved.get(key, _MISSING) != given.get(key, _MISSING)
+        if key.split(".")[0] not in free and saved.get(key, _MISSING) != given.get(key, _MISSING)
     ]
     if differences:
         raise UsageError(
@@ -210,7 +257,11 @@ def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _delete_run(directory: Path) -> None:
     """Deletes what a run wrote, and nothing else."""
-    read_config(directory)
+    try:
+        read_config(directory)
+    except UsageError as error:
+        reason = str(error).partition("; ")[0]
+        raise UsageError(f"{reason}, so it is not overwritten; choose another --out") from None
     for name in _OURS:
         path = directory / name
         if path.is_dir() and not path.is_symlink():

@@ -78,7 +78,8 @@ def evaluate(
     """
     if num_samples is not None and num_samples < 1:
         raise ValueError(
-            f"num_samples is {num_samples}; it has to be at least 1, or None for one without noise"
+            f"num_samples is {num_samples}; it has to be at least 1; leave it out for one rollout "
+            "without noise"
         )
     name = resolve_backend(backend)
     num = task.train.num

@@ -1,5 +1,7 @@
 """What a failed iteration means and which setting to turn."""
 
+from collections.abc import Sequence
+
 from jgps.core.types import (
     NON_FINITE,
     NOT_CONVERGED,
@@ -41,15 +43,35 @@ def describe_failures(record: Record) -> str:
     return "; ".join(parts)
 
 
-def explain_failure(record: Record) -> str | None:
-    """Why training cannot go on after this iteration, with the knob to turn; None where it can."""
+PATIENCE = 3  # iterations in a row in which no condition took a step
+
+
+def explain_failure(records: Sequence[Record]) -> str | None:
+    """Why training cannot go on after the last of these iterations; None where it can.
+
+    At once where no rollout is valid or nothing is finite: more of the same samples won't help.
+    Otherwise after `PATIENCE` iterations in a row in which every condition failed, because the
+    next iteration has other samples. Names the setting to turn.
+    """
+    record = records[-1]
     valid = record.get("samples_valid")
     if valid and not any(valid):
         return (
             "every rollout of every condition was not finite: the simulation diverges; explore "
             "less (the variance of the task's initial controller), or lower the model's timestep"
         )
-    codes = record.get("status", [])
-    if not codes or len(failed_conditions(record)) < len(codes):
+    if not _all_failed(record):
         return None
-    return f"every condition failed ({describe_failures(record)}); {_REMEDY[codes[0]]}"
+    codes = record["status"]
+    text = f"every condition failed ({describe_failures(record)}); {_REMEDY[codes[0]]}"
+    if all(code == NON_FINITE for code in codes):
+        return text
+    last = records[-PATIENCE:]
+    if len(last) < PATIENCE or not all(_all_failed(each) for each in last):
+        return None
+    return f"for {PATIENCE} iterations in a row {text}"
+
+
+def _all_failed(record: Record) -> bool:
+    codes = record.get("status", [])
+    return bool(codes) and len(failed_conditions(record)) == len(codes)

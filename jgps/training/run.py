@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from jgps import tasks
 from jgps.algorithms import ALGORITHMS, Algorithm
@@ -68,13 +69,16 @@ def train(
       backend: "native", "mjx" or "auto".
       out: run directory for metrics, checkpoints and results; None writes nothing.
       resume: goes on from the newest whole checkpoint in `out`, exactly as if never interrupted.
+        Everything but `iterations` has to be as before; the task's functions are compared as JAX
+        traces them, unless JAX has another version.
       overwrite: replaces the run in `out`.
       on_start: called before the first iteration, with the number of those done earlier.
       on_iteration: called with the metrics of every iteration.
 
     Raises:
       UsageError: (a ValueError) if the arguments don't fit together or `out` cannot be used.
-      TrainingError: if no condition can go on; the last good state is saved.
+      TrainingError: if the simulation diverges in all conditions, or none took a step in several
+        iterations; the last good state is saved.
       KeyboardInterrupt: on Ctrl-C, after saving.
     """
     began = time.perf_counter()
@@ -119,6 +123,10 @@ def _set_up(
     task = tasks.make(task) if isinstance(task, str) else task
     if algorithm not in ALGORITHMS:
         raise UsageError(f"unknown algorithm {algorithm!r}; algorithms: {', '.join(ALGORITHMS)}")
+    for name, value in (("iterations", iterations), ("seed", seed)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise UsageError(f"{name} is {value!r}; it has to be an integer")
+    iterations, seed = int(iterations), int(seed)
     if iterations < 1:
         raise UsageError(f"iterations is {iterations}; it has to be at least 1")
     if not 0 <= seed < 2**32:
@@ -196,7 +204,7 @@ def _loop(
                 "compile_seconds": clock.take(),
                 "wall_seconds": now - began,
             }
-            reason = explain_failure(record)
+            reason = explain_failure([*records, record])
             if reason is not None:
                 raise TrainingError(f"iteration {len(records)}: {reason}")
             if log is not None:

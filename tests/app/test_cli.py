@@ -120,6 +120,7 @@ def test_list(capsys: pytest.CaptureFixture):
         (["train", "point_mass", "--out", "/dev/null/run"], ["cannot write", "--out"]),
         (["evaluate", "/nowhere"], ["/nowhere is no directory"]),
         (["evaluate"], ["DIR"]),
+        (["evaluate", "/nowhere", "--samples", "0"], ["--samples is 0", "leave the option out"]),
         (["report"], ["at least one run directory"]),
         (["report", "/nowhere"], ["/nowhere is no directory"]),
     ],

@@ -1,9 +1,13 @@
 """Runs of the smallest task: what they leave, how they stop, and that they continue exactly."""
 
+import ast
 import copy
 import dataclasses
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -13,6 +17,7 @@ import pytest
 
 import jgps
 from jgps.algorithms import TrajoptConfig
+from jgps.core.types import NOT_CONVERGED
 from jgps.dynamics import NoPriorConfig
 from jgps.tasks import Task
 from jgps.training import TrainingError, TrainingResult, UsageError, checkpoint
@@ -277,7 +282,7 @@ def test_without_a_whole_checkpoint_a_run_starts_anew(
         for file in (out / "checkpoints" / f"{iteration:06d}").rglob("*"):
             if file.is_file():
                 file.write_bytes(file.read_bytes()[:-1])
-    with pytest.warns(UserWarning), pytest.raises(UsageError, match="put a copy .* back"):
+    with pytest.warns(UserWarning), pytest.raises(UsageError, match=r"put a copy .* back"):
         jgps.training.load(out, task)
     assert len(read_lines(out)) == 4
     with pytest.warns(UserWarning) as warned:
@@ -327,6 +332,7 @@ def test_ctrl_c_between_metrics_and_checkpoint(
         ({"horizon": 11}, "model.horizon: saved 10, given 11"),
         ({"task": "reacher"}, 'task: saved "point_mass", given "reacher"'),
         ({"mass": 2.0}, "model.hash: saved"),
+        ({"cost": 0.5}, "functions.cost: saved"),
     ],
 )
 def test_resume_of_another_run_is_refused(
@@ -339,6 +345,9 @@ def test_resume_of_another_run_is_refused(
         model = copy.copy(task.model)
         model.body_mass[-1] = arguments.pop("mass")
         task = dataclasses.replace(task, model=model)
+    if "cost" in changes:
+        factor, cost = arguments.pop("cost"), task.cost
+        task = dataclasses.replace(task, cost=lambda x, u, t: factor * cost(x, u, t))
     before = (interrupted / "config.json").read_text()
     with pytest.raises(UsageError) as error:
         jgps.train(arguments.pop("task", task), out=interrupted, resume=True, **arguments)
@@ -358,16 +367,19 @@ def test_overwrite_replaces_a_run_and_spares_other_files(
 ):
     out = copy_run(interrupted, tmp_path / "run")
     (out / "notes.txt").write_text("mine")
+    for name in ("config.json.tmp", "metrics.jsonl.tmp", "trajectories.tmp.npz"):
+        (out / name).write_text("of a process that was killed")
     result = jgps.train(task, config=CONFIG, iterations=1, seed=5, out=out, overwrite=True)
     assert read_lines(out) == result.metrics
     assert checkpoint.iterations(out) == [1]
     assert (out / "notes.txt").read_text() == "mine"
+    assert not [path for path in out.iterdir() if ".tmp" in path.name]
 
 
 def test_overwrite_never_touches_what_no_run_wrote(task: Task, tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("years of work")
     (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(UsageError, match="holds no run"):
+    with pytest.raises(UsageError, match=r"holds no run .*choose another --out"):
         jgps.train(task, config=CONFIG, out=tmp_path, overwrite=True)
     (tmp_path / "config.json").write_text('{"model": "of something else"}')
     with pytest.raises(UsageError, match="was not written by jgps"):
@@ -383,7 +395,7 @@ def test_a_directory_that_cannot_be_written(task: Task, tmp_path: Path):
 
 
 def test_resume_without_a_run(task: Task, tmp_path: Path):
-    with pytest.raises(UsageError, match="is no directory"):
+    with pytest.raises(UsageError, match="is no directory; leave out --resume"):
         jgps.train(task, config=CONFIG, out=tmp_path / "none", resume=True)
 
 
@@ -394,7 +406,10 @@ def test_resume_without_a_run(task: Task, tmp_path: Path):
         ({"algorithm": "sac"}, "unknown algorithm 'sac'; algorithms: trajopt"),
         ({"backend": "bullet"}, "unknown backend 'bullet'; backends: auto, native, mjx"),
         ({"iterations": 0}, "iterations is 0; it has to be at least 1"),
+        ({"iterations": 2.5}, "iterations is 2.5; it has to be an integer"),
+        ({"iterations": True}, "iterations is True; it has to be an integer"),
         ({"seed": -1}, "seed is -1; it has to be from 0"),
+        ({"seed": 1.5}, "seed is 1.5; it has to be an integer"),
         ({"config": {"num_samples": 3}}, "config is a dict; trajopt takes a TrajoptConfig"),
         ({"resume": True}, "need a run directory"),
     ],
@@ -445,6 +460,72 @@ def test_a_cost_that_is_not_finite_anywhere_names_it(task: Task):
     broken = dataclasses.replace(task, cost=lambda x, u, t: jnp.log(-1 - x[0] ** 2) + u @ u)
     with pytest.raises(TrainingError, match=r"every condition failed .*not finite.*task's cost"):
         jgps.train(broken, config=CONFIG, iterations=1)
+
+
+def test_every_condition_failing_once_is_no_end_but_three_times_in_a_row(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def make(task, config, backend):
+        algorithm = jgps.algorithms.trajopt(task, config, backend)
+
+        def step(state):
+            new, metrics = algorithm.step(state)
+            if int(state.iteration) in (0, 1, 3, 4, 5):
+                metrics = {**metrics, "status": jnp.full(4, NOT_CONVERGED)}
+            return new, metrics
+
+        return algorithm._replace(step=step)
+
+    monkeypatch.setitem(jgps.algorithms.ALGORITHMS, "trajopt", (make, TrajoptConfig))
+    out = tmp_path / "run"
+    jgps.train(task, config=CONFIG, iterations=5, seed=1, out=out)
+    for resume in (True, True):  # the failures of before count, and the error is the same again
+        with pytest.raises(TrainingError) as error:
+            jgps.train(task, config=CONFIG, iterations=9, seed=1, out=out, resume=resume)
+        message = str(error.value)
+        assert "iteration 5: for 3 iterations in a row every condition failed" in message
+        assert "did not converge" in message and "config.step_size.kl_step" in message
+        assert checkpoint.iterations(out)[-1] == len(read_lines(out)) == 5
+
+
+TRACE = """
+import jax, jax.numpy as jnp, numpy as np, dataclasses, jgps
+from jgps.training.directory import _function_hashes
+table = np.arange(4.0)
+@jax.jit
+def inner(x):
+    return jnp.sum(table * x)
+@jax.custom_jvp
+def square(x):
+    return x * x
+square.defjvp(lambda p, t: (square(p[0]), 2 * p[0] * t[0]))
+def cost(x, u, t):
+    return inner(x) + jnp.sum(square(u))
+task = dataclasses.replace(jgps.tasks.make("point_mass"), cost=cost)
+print(_function_hashes(task))
+table = table + 1e-3
+jax.clear_caches()
+print(_function_hashes(task))
+"""
+
+
+def test_hashes_of_functions_are_the_same_in_another_process_and_see_constants():
+    root = str(Path(jgps.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": root}
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", TRACE],
+            env={**environment, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert outputs[0] == outputs[1]
+    first, second = map(ast.literal_eval, outputs[0].splitlines())
+    assert first["cost"] != second["cost"]
+    assert (first["success"], first["distance"]) == (second["success"], second["distance"])
 
 
 def test_evaluation_with_noise(task: Task, result: TrainingResult):
