@@ -9,7 +9,9 @@ import scipy.linalg
 from jgps import costs, tasks
 from jgps.algorithms import StepSizeConfig, TrajoptConfig, trajopt
 from jgps.algorithms.step_size import adapt
-from jgps.core.types import OK
+from jgps.algorithms.trajopt import make_stages
+from jgps.core import lqr
+from jgps.core.types import OK, TOO_FEW_SAMPLES
 from jgps.dynamics import MixturePriorConfig, NoPriorConfig
 from jgps.simulation import make_sampler
 
@@ -66,7 +68,11 @@ def test_the_point_mass_reaches_the_optimum_of_the_known_model(point_mass_run):
 def test_every_step_keeps_to_its_bound(point_mass_run):
     _, _, history = point_mass_run
     for metrics in history:
-        assert bool((metrics["kl"] <= 1.1 * metrics["kl_bound"]).all())
+        kl, bound = metrics["kl"], metrics["kl_bound"]
+        assert bool((metrics["status"] == OK).all())
+        assert bool((kl <= 1.1 * bound).all())
+        at_floor = metrics["eta"] < 1.01e-8
+        assert bool(((kl >= 0.9 * bound) | at_floor).all())  # and uses all of it
 
 
 def test_it_works_without_a_prior_given_enough_samples():
@@ -77,20 +83,80 @@ def test_it_works_without_a_prior_given_enough_samples():
     assert bool((history[-1]["cost"] < 0.3 * history[0]["cost"]).all())
 
 
-def test_a_bad_sample_is_left_out_and_training_goes_on():
-    """A policy that blows up now and then: clipped noise is not there to help."""
+def _one_step(num_bad):
+    """An iteration on the point mass; the first `num_bad` samples of condition 2 are NaN."""
     task = tasks.make("point_mass")
-    algorithm = trajopt(task, TrajoptConfig(), backend="native")
-    state, _ = algorithm.step(algorithm.init(jax.random.key(0)))
-    K = state.policy.controllers.K
-    poisoned = state.policy.controllers._replace(K=K.at[2].set(jnp.nan))
-    bad = state._replace(policy=state.policy._replace(controllers=poisoned))
-    after, metrics = algorithm.step(bad)
-    assert metrics["samples_valid"].tolist() == [5, 5, 0, 5]
-    assert metrics["status"].tolist()[2] != OK
-    assert [metrics["status"].tolist()[c] for c in (0, 1, 3)] == [OK] * 3
-    for leaf in jax.tree.leaves(after.policy.controllers):
-        assert bool(jnp.isfinite(leaf[jnp.array([0, 1, 3])]).all())
+    config = TrajoptConfig(prior=MixturePriorConfig(shared=False))
+    stages = make_stages(task, config, "native")
+    state = trajopt(task, config, backend="native").init(jax.random.key(0))
+    sampled = stages.sample(state.policy, jax.random.key(1)).rollouts
+    bad = sampled._replace(
+        x=sampled.x.at[2, :num_bad].set(jnp.nan),
+        u=sampled.u.at[2, :num_bad].set(jnp.nan),
+        valid=sampled.valid.at[2, :num_bad].set(False),
+    )
+    prior, models, metrics = stages.fit(state.prior, bad)
+    state, more = stages.optimise(state._replace(prior=prior), models)
+    return state, {**metrics, **more}
+
+
+def test_a_bad_sample_is_left_out_and_training_goes_on():
+    clean, _ = _one_step(0)
+    after, metrics = _one_step(1)
+    assert metrics["samples_valid"].tolist() == [5, 5, 4, 5]
+    assert bool((metrics["status"] == OK).all())
+    for one, other in zip(
+        jax.tree.leaves(clean.policy), jax.tree.leaves(after.policy), strict=True
+    ):
+        np.testing.assert_array_equal(one[jnp.array([0, 1, 3])], other[jnp.array([0, 1, 3])])
+        assert bool(jnp.isfinite(other).all())
+    assert not np.array_equal(clean.policy.controllers.K[2], after.policy.controllers.K[2])
+
+
+def test_a_condition_with_one_sample_left_keeps_its_controller_and_says_why():
+    before, _ = _one_step(0)
+    after, metrics = _one_step(4)
+    assert metrics["samples_valid"].tolist() == [5, 5, 1, 5]
+    assert metrics["status"].tolist() == [OK, OK, TOO_FEW_SAMPLES, OK]
+    start = trajopt(tasks.make("point_mass"), backend="native").init(jax.random.key(0))
+    np.testing.assert_array_equal(after.policy.controllers.K[2], start.policy.controllers.K[2])
+    assert not np.array_equal(before.policy.controllers.K[2], after.policy.controllers.K[2])
+
+
+def test_the_bound_follows_how_well_the_last_step_was_predicted():
+    """The next multiplier from expected costs computed here, on both iterations' models."""
+    task = tasks.make("point_mass")
+    config = TrajoptConfig()
+    stages = make_stages(task, config, "native")
+    first = trajopt(task, config, backend="native").init(jax.random.key(0))
+    models, states = [], [first]
+    for key in jax.random.split(jax.random.key(5)):
+        state = states[-1]
+        sampled = stages.sample(state.policy, key).rollouts
+        prior, fitted, _ = stages.fit(state.prior, sampled)
+        models.append(fitted)
+        states.append(stages.optimise(state._replace(prior=prior), fitted)[0])
+
+    def expected(state, model):
+        def one(controller, m):
+            marginals = lqr.forward(controller, m.dynamics, m.initial)
+            return lqr.expected_cost(marginals, m.cost).sum()
+
+        return jax.vmap(one)(state.policy.controllers, model)
+
+    old = expected(states[0], models[0])
+    predicted = old - expected(states[1], models[0])
+    actual = old - expected(states[1], models[1])
+    wanted = np.clip(
+        np.clip(predicted / (2 * np.maximum(1e-4, predicted - actual)), 0.1, 5), 0.01, 10
+    )
+    np.testing.assert_allclose(states[1].multiplier, 1)  # nothing to compare with yet
+    np.testing.assert_allclose(states[2].multiplier, wanted, rtol=2e-2)
+    # A condition whose last step was not taken has nothing to compare with either.
+    skipped = states[1]._replace(stepped=jnp.array([True, True, False, True]))
+    again = stages.optimise(skipped._replace(prior=states[2].prior), models[1])[0]
+    np.testing.assert_allclose(again.multiplier[2], 1)
+    np.testing.assert_array_equal(again.multiplier[:2], states[2].multiplier[:2])
 
 
 def test_step_size_rule():
