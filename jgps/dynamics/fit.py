@@ -5,8 +5,10 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jgps.core.regression import NormalInverseWishart, fit_linear_gaussian, spread
+from jgps.core.checks import check_field
+from jgps.core.regression import NormalInverseWishart, divisor, fit_linear_gaussian, spread
 from jgps.core.types import (
     NON_FINITE,
     NOT_PD,
@@ -33,11 +35,13 @@ class FitConfig:
     ridge: float = 1e-5
 
     def __post_init__(self) -> None:
-        if not self.ridge >= 0:
-            raise ValueError(
-                f"ridge is {self.ridge}, must be at least 0: 1e-5 suits float32, 0 needs more "
-                "samples than state and action entries or a prior"
-            )
+        check_field(
+            self,
+            "ridge",
+            lambda v: v >= 0,
+            ">= 0: 1e-5 suits float32, 0 needs more samples than state and action entries or a "
+            "prior",
+        )
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -50,7 +54,7 @@ def fit(
 
     Args:
       rollouts: of one condition: x [N, T, dX], u [N, T, dU], valid [N]. A trajectory that is not
-        valid is left out, whatever it holds.
+        valid is left out, whatever it holds. Different dtypes of x and u are promoted to one.
       prior: over [x; u; x'] in task units, one per step (leaves [T-1, ...]) or one for all.
 
     Returns:
@@ -59,15 +63,17 @@ def fit(
       NOT_PD where the ridge is too small.
 
     Raises:
-      ValueError: while tracing, if the shapes disagree.
+      ValueError: while tracing, if the shapes or the prior's number of steps disagree.
 
     Source: Levine & Abbeel (2014), section 3.
     """
-    x, u = rollouts.x, rollouts.u
     _check_shapes(rollouts)
+    _check_prior_steps(prior, rollouts.x.shape[1])
+    dtype = jnp.promote_types(rollouts.x.dtype, rollouts.u.dtype)
+    x, u = rollouts.x.astype(dtype), rollouts.u.astype(dtype)
     num_samples, horizon, dX = x.shape
-    weights = rollouts.valid.astype(x.dtype)
-    inputs = jnp.concatenate([x, u.astype(x.dtype)], axis=-1)
+    weights = rollouts.valid.astype(bool).astype(dtype)
+    inputs = jnp.concatenate([x, u], axis=-1)
     used = weights[:, None, None] > 0
     flat = jnp.where(used & jnp.isfinite(inputs), inputs, 0.0).reshape(num_samples * horizon, -1)
     _, scale = spread(flat, jnp.repeat(weights, horizon))
@@ -91,14 +97,19 @@ def fit_initial(x0: jax.Array, weights: jax.Array, minimum_variance: float | jax
     Args:
       x0: [N, dX]; rows of weight zero may hold anything.
       weights: [N], not negative, such as the validity of the samples.
-      minimum_variance: [] or [dX], the least variance of an entry, squared task units.
+      minimum_variance: [] or [dX], the least variance of an entry, squared task units, >= 0.
+
+    Raises:
+      ValueError: if shapes disagree, or minimum_variance is known while tracing and negative.
     """
     if x0.ndim != 2 or weights.shape != x0.shape[:1]:
         raise ValueError(f"x0 must be [N, dX] and weights [N], got {x0.shape}, {weights.shape}")
+    known = not isinstance(minimum_variance, jax.core.Tracer)
+    if known and not np.all(np.asarray(minimum_variance) >= 0):
+        raise ValueError(f"minimum_variance is {minimum_variance}; it has to be >= 0, usually 1e-6")
     weights = weights.astype(x0.dtype)
     x0 = jnp.where(weights[:, None] > 0, x0, 0.0)
-    total = jnp.sum(weights)
-    total = jnp.where(total > 0, total, 1.0)
+    total = divisor(jnp.sum(weights))
     # Around the first sample: all samples often start in the same state.
     origin = x0[jnp.argmax(weights > 0)]
     offset = weights @ jnp.where(weights[:, None] > 0, x0 - origin, 0.0) / total
@@ -116,3 +127,11 @@ def _check_shapes(rollouts: Rollouts) -> None:
         )
     if x.shape[1] < 2:
         raise ValueError(f"rollouts must have at least 2 steps to fit dynamics, got {x.shape[1]}")
+
+
+def _check_prior_steps(prior: NormalInverseWishart | None, horizon: int) -> None:
+    if prior is not None and prior.mean.ndim == 2 and prior.mean.shape[0] != horizon - 1:
+        raise ValueError(
+            f"the prior has {prior.mean.shape[0]} steps but rollouts of {horizon} steps have "
+            f"{horizon - 1} transitions; evaluate it on these rollouts"
+        )

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jgps.core import mixture as gmm
+from jgps.core.checks import check_field
 from jgps.core.regression import NormalInverseWishart
 from jgps.core.types import OK, Rollouts
 
@@ -32,10 +33,9 @@ class ConstantPriorConfig:
     strength: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_strength(self.strength)
-        variances = self.variance if isinstance(self.variance, tuple) else (self.variance,)
-        if not all(variance > 0 for variance in variances):
-            raise ValueError(f"variance is {self.variance}, must be above 0 everywhere")
+        _check_strength(self)
+        check_field(self, "mean")
+        check_field(self, "variance", lambda v: v > 0, "> 0 everywhere")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,21 +63,25 @@ class MixturePriorConfig:
     )
 
     def __post_init__(self) -> None:
-        _check_strength(self.strength)
-        if not 1 <= self.min_clusters <= self.max_clusters:
-            raise ValueError(
-                f"min_clusters is {self.min_clusters}, must be between 1 and max_clusters = "
-                f"{self.max_clusters}"
-            )
-        if self.points_per_cluster < 1:
-            raise ValueError(
-                f"points_per_cluster is {self.points_per_cluster}, must be at least 1: more "
-                "points make fewer clusters"
-            )
-        if self.window < 1:
-            raise ValueError(
-                f"window is {self.window}, must be at least 1: the current iteration counts"
-            )
+        _check_strength(self)
+        check_field(self, "max_clusters", lambda v: v >= 1, ">= 1", integer=True)
+        check_field(
+            self,
+            "min_clusters",
+            lambda v: 1 <= v <= self.max_clusters,
+            f"between 1 and max_clusters = {self.max_clusters}",
+            integer=True,
+        )
+        check_field(
+            self,
+            "points_per_cluster",
+            lambda v: v >= 1,
+            ">= 1: more points make fewer clusters",
+            integer=True,
+        )
+        check_field(
+            self, "window", lambda v: v >= 1, ">= 1: the current iteration counts", integer=True
+        )
 
 
 PriorConfig = NoPriorConfig | ConstantPriorConfig | MixturePriorConfig
@@ -87,7 +91,8 @@ class Prior(NamedTuple):
     """Pure functions of a prior.
 
     init(key) -> state
-    update(state, rollouts [C, N, T, ...]) -> (state, metrics), a dict of arrays
+    update(state, rollouts [C, N, T, ...]) -> (state, metrics), a dict of arrays; trajectories that
+      are not valid or not finite are left out
     evaluate(state, rollouts [C, N, T, ...]) -> NormalInverseWishart with leaves [C, T-1, ...], or
       None where there is no prior
     """
@@ -116,13 +121,22 @@ def make_prior(
     horizon: int,
     dtype: Any = jnp.float32,
 ) -> Prior:
-    """The functions of the prior that `config` describes, for rollouts [C, N, T, ...]."""
+    """The functions of the prior that `config` describes, for rollouts [C, N, T, ...].
+
+    Raises:
+      ValueError: on anything but one of the three configs, or entries that do not fit dX and dU.
+    """
     shape = (num_conditions, num_samples, horizon, dX, dU)
     if isinstance(config, NoPriorConfig):
         return _no_prior()
     if isinstance(config, ConstantPriorConfig):
         return _constant_prior(config, shape, dtype)
-    return _mixture_prior(config, shape, dtype)
+    if isinstance(config, MixturePriorConfig):
+        return _mixture_prior(config, shape, dtype)
+    raise ValueError(
+        f"the prior's config is {config!r}; it has to be a NoPriorConfig, ConstantPriorConfig or "
+        "MixturePriorConfig"
+    )
 
 
 def _no_prior() -> Prior:
@@ -140,7 +154,8 @@ def _constant_prior(config: ConstantPriorConfig, shape: tuple[int, ...], dtype) 
     for name, value in entries.items():
         if isinstance(value, tuple) and len(value) != dim:
             raise ValueError(
-                f"{name} has {len(value)} entries, must be one number or 2 dX + dU = {dim}"
+                f"ConstantPriorConfig.{name} has {len(value)} entries; it has to be one number "
+                f"or 2 dX + dU = {dim} of them"
             )
 
     def evaluate(state, rollouts):
@@ -177,8 +192,10 @@ def _mixture_prior(config: MixturePriorConfig, shape: tuple[int, ...], dtype) ->
     def update(state, rollouts):
         _check_rollouts(rollouts, shape)
         slot = state.num_updates % config.window
-        valid = rollouts.valid
-        points = jnp.where(valid[..., None, None], _points(rollouts, dtype), 0.0)
+        points = _points(rollouts, dtype)
+        # Kept in the ring, one bad point would stop every update of the window.
+        valid = rollouts.valid.astype(bool) & jnp.all(jnp.isfinite(points), axis=(-2, -1))
+        points = jnp.where(valid[..., None, None], points, 0.0)
         state = state._replace(
             points=state.points.at[slot].set(points),
             valid=state.valid.at[slot].set(valid),
@@ -191,7 +208,7 @@ def _mixture_prior(config: MixturePriorConfig, shape: tuple[int, ...], dtype) ->
     def evaluate(state, rollouts):
         _check_rollouts(rollouts, shape)
         points = jnp.moveaxis(_points(rollouts, dtype), 2, 1)  # [C, T-1, N, D]
-        weights = rollouts.valid.astype(dtype)
+        weights = rollouts.valid.astype(bool).astype(dtype)
         at_steps = jax.vmap(gmm.to_prior, in_axes=(None, 0, None, None))
         if config.shared:
             mixture = jax.tree.map(lambda leaf: leaf[0], state.mixture)
@@ -265,11 +282,10 @@ def _select(flags: jax.Array, new, old):
     return jax.tree.map(select, new, old)
 
 
-def _check_strength(strength: float) -> None:
-    if not strength >= 0:
-        raise ValueError(
-            f"strength is {strength}, must be at least 0: it counts samples, 0 ignores the prior"
-        )
+def _check_strength(config: ConstantPriorConfig | MixturePriorConfig) -> None:
+    check_field(
+        config, "strength", lambda v: v >= 0, ">= 0: it counts samples, 0 ignores the prior"
+    )
 
 
 def _check_rollouts(rollouts: Rollouts, shape: tuple[int, ...]) -> None:

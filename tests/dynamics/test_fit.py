@@ -177,5 +177,30 @@ def test_wrong_shapes_and_config():
         dynamics.fit(_rollouts(x[:, :1], u[:, :1]))
     with pytest.raises(ValueError, match=r"x0 must be \[N, dX\]"):
         dynamics.fit_initial(jnp.ones(3), jnp.ones(3), 1.0)
-    with pytest.raises(ValueError, match=r"ridge is .*, must be at least 0"):
-        dynamics.FitConfig(ridge=-1.0)
+    for minimum in (-1e-6, np.nan, jnp.asarray([1.0, -1.0, 1.0])):
+        with pytest.raises(ValueError, match=r"minimum_variance is .*; it has to be >= 0"):
+            dynamics.fit_initial(jnp.ones((2, 3)), jnp.ones(2), minimum)
+    for ridge in (-1.0, np.inf, np.nan):
+        with pytest.raises(ValueError, match=rf"^FitConfig\.ridge is {ridge}; .*finite and >= 0"):
+            dynamics.FitConfig(ridge=ridge)
+    prior = dynamics.NormalInverseWishart(
+        *(jnp.ones((T, *shape)) for shape in ((10,), (10, 10), (), ()))
+    )
+    with pytest.raises(ValueError, match=f"has {T} steps but rollouts of {T} .* {T - 1} trans"):
+        dynamics.fit(_rollouts(x, u), prior)
+
+
+def test_mixed_dtypes_are_promoted_and_valid_may_be_numbers():
+    x, u, _, _ = _linear_rollouts(8, num_samples=9)
+    expected, _ = dynamics.fit(_rollouts(x, u, np.arange(9) > 0))
+    rollouts = _rollouts(x, u, 0.5 * (np.arange(9) > 0))
+    got, status = dynamics.fit(rollouts)
+    assert status.code == types.OK
+    chex.assert_trees_all_equal(got, expected)
+    with jax.enable_x64(True):
+        for mixed in (
+            rollouts._replace(u=jnp.asarray(u, jnp.float64)),
+            rollouts._replace(x=jnp.asarray(x, jnp.float64)),
+        ):
+            fitted, _ = dynamics.fit(mixed)
+            assert {leaf.dtype for leaf in fitted} == {jnp.dtype("float64")}

@@ -1,5 +1,7 @@
 """Priors over iterations: what they give a fit, the window, failures and recompilation."""
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -151,12 +153,24 @@ def test_a_broken_sample_is_contained(shared):
     assert _prediction_error(fitted, _double_pendulum(1000, 20)) < 0.05
 
 
-def test_a_declared_valid_nan_keeps_the_last_mixture(shared):
+def test_a_declared_valid_nan_is_left_out_of_the_window(shared):
     state, _ = shared.update(shared.init(jax.random.key(0)), _double_pendulum(3, N))
     rollouts = _double_pendulum(4, N)
-    rollouts = rollouts._replace(x=rollouts.x.at[0, 1, 2, 3].set(jnp.nan))
-    after, metrics = shared.update(state, rollouts)
-    assert metrics["mixture_status"] == types.NON_FINITE
+    broken = rollouts._replace(x=rollouts.x.at[0, 1, 2, 3].set(jnp.nan))
+    after, metrics = shared.update(state, broken)
+    assert metrics["mixture_status"] == types.OK
+    assert after.mixture.count == (2 * C * N - 1) * (T - 1)
+    declared = rollouts._replace(valid=rollouts.valid.at[0, 1].set(False))
+    chex.assert_trees_all_equal(after, shared.update(state, declared)[0])
+
+
+def test_a_fit_that_fails_keeps_the_last_mixture(shared):
+    state, _ = shared.update(shared.init(jax.random.key(0)), _double_pendulum(3, N))
+    rollouts = _double_pendulum(4, N)
+    # Finite, but its square is not.
+    huge = rollouts._replace(x=rollouts.x.at[0, 1, 2, 3].set(1e30))
+    after, metrics = shared.update(state, huge)
+    assert metrics["mixture_status"] != types.OK
     chex.assert_trees_all_equal(after.mixture, state.mixture)
 
 
@@ -223,18 +237,34 @@ def test_wrong_shapes_and_configs():
     prior = dynamics.make_prior(CONFIG, DX, DU, C, N + 1, T)
     with pytest.raises(ValueError, match="this prior was made for x"):
         prior.update(prior.init(jax.random.key(0)), rollouts)
-    with pytest.raises(ValueError, match="mean has 2 entries, must be one number or"):
+    with pytest.raises(
+        ValueError, match=r"^ConstantPriorConfig\.mean has 2 entries; it has to be one"
+    ):
         dynamics.make_prior(dynamics.ConstantPriorConfig(mean=(0.0, 1.0)), DX, DU, C, N, T)
-    for field, value in {
-        "strength": -1.0,
-        "min_clusters": 0,
-        "max_clusters": 1,
-        "points_per_cluster": 0,
-        "window": 0,
-    }.items():
-        with pytest.raises(ValueError, match=field):
-            dynamics.MixturePriorConfig(**{field: value})
-    with pytest.raises(ValueError, match="variance is 0"):
-        dynamics.ConstantPriorConfig(variance=0.0)
-    with pytest.raises(ValueError, match="strength is nan"):
-        dynamics.ConstantPriorConfig(strength=float("nan"))
+    no_config: Any = "mixture"
+    with pytest.raises(ValueError, match="NoPriorConfig, ConstantPriorConfig or MixturePriorCon"):
+        dynamics.make_prior(no_config, DX, DU, C, N, T)
+    with pytest.raises(ValueError, match=r"MixturePriorConfig\.min_clusters is 2; .*= 1"):
+        dynamics.MixturePriorConfig(max_clusters=1)
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "value"),
+    [
+        (dynamics.MixturePriorConfig, "strength", -1.0),
+        (dynamics.MixturePriorConfig, "strength", np.inf),
+        (dynamics.MixturePriorConfig, "min_clusters", 0),
+        (dynamics.MixturePriorConfig, "max_clusters", 0),
+        (dynamics.MixturePriorConfig, "max_clusters", 8.5),
+        (dynamics.MixturePriorConfig, "points_per_cluster", 0),
+        (dynamics.MixturePriorConfig, "window", 0),
+        (dynamics.MixturePriorConfig, "window", 2.5),
+        (dynamics.ConstantPriorConfig, "strength", np.nan),
+        (dynamics.ConstantPriorConfig, "mean", np.nan),
+        (dynamics.ConstantPriorConfig, "variance", 0.0),
+        (dynamics.ConstantPriorConfig, "variance", np.inf),
+    ],
+)
+def test_invalid_settings_name_class_field_and_value(config, field, value):
+    with pytest.raises(ValueError, match=rf"^{config.__name__}\.{field} is {value}; it has to be"):
+        config(**{field: value})
