@@ -6,14 +6,24 @@ import jax
 import jax.numpy as jnp
 
 from jgps.core import gaussian
-from jgps.core.riccati import backward, expected_cost, forward
+from jgps.core.riccati import backward, expected_cost, forward, per_step
 from jgps.core.trust_region import (
     TrustRegionConfig,
     TrustRegionInfo,
     solve_kl_constrained,
     solve_kl_constrained_per_step,
 )
-from jgps.core.types import Controller, Dynamics, Gaussian, QuadraticCost, Status
+from jgps.core.types import (
+    NON_FINITE,
+    Controller,
+    Dynamics,
+    Gaussian,
+    QuadraticCost,
+    Status,
+    first_failure,
+    promote,
+    worst,
+)
 
 __all__ = [
     "MaximumEntropyInfo",
@@ -37,6 +47,7 @@ class MaximumEntropyInfo(NamedTuple):
     status: Status
 
 
+@jax.jit
 def solve_maximum_entropy(
     dynamics: Dynamics,
     cost: QuadraticCost,
@@ -52,19 +63,27 @@ def solve_maximum_entropy(
       temperature: > 0, a scalar or [T], in units of the cost per nat.
 
     Returns:
-      The controller and what it achieves; the status is `backward`'s.
+      The controller and what it achieves. The status is `backward`'s; NON_FINITE also where a
+      temperature is not > 0 or `initial` is not finite.
 
     Raises:
-      ValueError: while tracing, if shapes disagree.
+      ValueError: shapes disagree.
 
     Source: Levine & Koltun (2013), "Guided policy search", section 3; the lecture's trajectory
     optimisation without guided policy search.
     """
+    dynamics, cost, initial = promote(dynamics, cost, initial)
     controller, _, status = backward(dynamics, cost, temperature)
     marginals = forward(controller, dynamics, initial)
     total = jnp.sum(expected_cost(marginals, cost))
     entropies = gaussian.entropy(controller.C)
-    temperature = jnp.asarray(temperature, entropies.dtype)
+    temperature = per_step(temperature, entropies.shape[0], entropies.dtype, "temperature")
+    start_finite = jnp.all(jnp.isfinite(initial.mean)) & jnp.all(jnp.isfinite(initial.cov))
+    status = worst(
+        first_failure(~((temperature > 0) & (temperature < jnp.inf)), NON_FINITE),
+        status,
+        first_failure(~start_finite[None], NON_FINITE),
+    )
     info = MaximumEntropyInfo(
         objective=total - jnp.sum(temperature * entropies),
         cost=total,

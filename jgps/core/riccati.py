@@ -24,9 +24,11 @@ from jgps.core.types import (
     QuadraticCost,
     QuadraticValue,
     Status,
+    promote,
 )
 
 
+@jax.jit
 @linalg.full_precision
 def backward(
     dynamics: Dynamics, cost: QuadraticCost, entropy_weight: float | jax.Array = 1.0
@@ -38,19 +40,22 @@ def backward(
 
     Args:
       dynamics: F [T-1, dX, dX+dU], f [T-1, dX], W [T-1, dX, dX]; of length 0 where T is 1.
-      cost: H [T, dX+dU, dX+dU] symmetric, g [T, dX+dU], h [T].
+      cost: H [T, dX+dU, dX+dU], of which the symmetric part counts, g [T, dX+dU], h [T].
       entropy_weight: w >= 0, a scalar or [T]. With 0 the controller is deterministic (C = 0).
 
     Returns:
       The controller, the value at every step, and a status: NOT_PD where some Q_uu is not positive
-      definite, NON_FINITE where an input or a result is not finite. Its step is the one the
-      recursion met first, which is the last in time. At a failing step the controller is zero
-      with C = w I and the value restarts at zero, so that outputs stay finite.
+      definite, NON_FINITE where an input or a result is not finite or w is not >= 0. Its step is
+      the one the recursion met first, which is the last in time. At a failing step the controller
+      is zero with C = w I (0 where w is unusable) and the value restarts at zero, so that outputs
+      stay finite.
 
     Raises:
-      ValueError: while tracing, if shapes disagree.
+      ValueError: shapes disagree.
     """
+    dynamics, cost = promote(dynamics, cost)
     T, _, _ = check_problem(dynamics, cost)
+    cost = cost._replace(H=linalg.symmetrise(cost.H))
     weights = per_step(entropy_weight, T, cost.H.dtype, "entropy_weight")
     return recursion(dynamics, cost, weights, jnp.zeros_like(weights))
 
@@ -58,7 +63,10 @@ def backward(
 def recursion(
     dynamics: Dynamics, cost: QuadraticCost, weights: jax.Array, ridge: jax.Array
 ) -> tuple[Controller, QuadraticValue, Status]:
-    """`backward` for the cost plus `ridge` [T] / 2 u'u, with `weights` [T] and checked shapes."""
+    """`backward` for the cost plus `ridge` [T] / 2 u'u, with `weights` [T] and symmetric H.
+
+    Shapes and dtypes agree already.
+    """
     T, n, _ = cost.H.shape
     dX, dtype = dynamics.F.shape[1], cost.H.dtype
     dynamics = at_least_one_step(dynamics, dX, n - dX, dtype)
@@ -67,7 +75,9 @@ def recursion(
     # put time before the batch.
     def step(state, t: jax.Array):
         value, results = state
+        # After the last step nothing moves; a NaN of the last transition is not this step's.
         motion = at(dynamics, jnp.minimum(t, dynamics.f.shape[0] - 1))
+        motion = jax.tree.map(lambda a: jnp.where(t < T - 1, a, 0), motion)
         result = _backward_step(motion, at(cost, t), value, weights[t], ridge[t])
         results = jax.tree.map(
             lambda all_steps, one: jax.lax.dynamic_update_index_in_dim(all_steps, one, t, 0),
@@ -137,7 +147,8 @@ def _backward_step(
     # The diagonal as a strided slice: more passes over the largest array would cost a tenth each.
     diagonal = V_xx.reshape(-1)[:: dX + 1]
     H_sum = jnp.sum(cost.H @ jnp.ones_like(q))
-    given = jnp.isfinite(jnp.sum(Q_uu) + jnp.sum(Q_ux) + jnp.sum(q_u) + H_sum)
+    in_range = (weight >= 0) & (weight < jnp.inf)
+    given = in_range & jnp.isfinite(jnp.sum(Q_uu) + jnp.sum(Q_ux) + jnp.sum(q_u) + H_sum)
     result = jnp.isfinite(jnp.sum(diagonal) + jnp.sum(v_x) + v + jnp.sum(K) + jnp.sum(k))
     code = jnp.where(positive, jnp.where(result, OK, NON_FINITE), NOT_PD)
     code = jnp.where(given, code, NON_FINITE).astype(jnp.int32)
@@ -145,7 +156,7 @@ def _backward_step(
     policy = Controller(
         K=jnp.where(ok, K, 0),
         k=jnp.where(ok, k, 0),
-        C=weight * jnp.where(ok, Q_uu_inv, jnp.eye(dU, dtype=K.dtype)),
+        C=jnp.where(in_range, weight, 0) * jnp.where(ok, Q_uu_inv, jnp.eye(dU, dtype=K.dtype)),
     )
     value = QuadraticValue(
         V_xx=jnp.where(ok, V_xx, 0),
@@ -167,6 +178,7 @@ def _entropy_gain(weight: jax.Array, dU: int, log_det_precision: jax.Array) -> j
     return jnp.where(weight > 0, gain, 0)
 
 
+@jax.jit
 @linalg.full_precision
 def forward(controller: Controller, dynamics: Dynamics, initial: Gaussian) -> Marginals:
     """Distribution of z = [x; u] at every step under a controller.
@@ -177,9 +189,15 @@ def forward(controller: Controller, dynamics: Dynamics, initial: Gaussian) -> Ma
       initial: of the first state, [dX].
 
     Raises:
-      ValueError: while tracing, if shapes disagree.
+      ValueError: shapes disagree.
     """
+    controller, dynamics, initial = promote(controller, dynamics, initial)
+    if controller.K.ndim != 3:
+        raise ValueError(
+            f"controller.K must be [T, dU, dX], got {controller.K.shape}; use jax.vmap for batches"
+        )
     T, dU, dX = controller.K.shape
+    check_controller("controller", controller, T, dX, dU)
     check_dynamics(dynamics, T, dX, dU)
     _check_shape("initial.mean", initial.mean, (dX,))
     _check_shape("initial.cov", initial.cov, (dX, dX))
@@ -223,15 +241,29 @@ def propagate(loop: ClosedLoop, initial: Gaussian) -> Gaussian:
         cov = linalg.symmetrise(motion.A @ state.cov @ motion.A.T) + motion.N
         return (following := Gaussian(mean=mean, cov=cov)), following
 
-    dtype = loop.A.dtype
-    initial = Gaussian(mean=initial.mean.astype(dtype), cov=initial.cov.astype(dtype))
+    if loop.a.shape[0] == 0:
+        return jax.tree.map(lambda first: first[None], initial)
     _, rest = jax.lax.scan(step, initial, jnp.arange(loop.a.shape[0]))
     return jax.tree.map(lambda first, tail: jnp.concatenate([first[None], tail]), initial, rest)
 
 
+@jax.jit
 @linalg.full_precision
 def expected_cost(marginals: Marginals, cost: QuadraticCost) -> jax.Array:
-    """Expected cost at every step, [T]: 1/2 tr(H (cov + mean mean')) + g'mean + h."""
+    """Expected cost at every step, [T]: 1/2 tr(H (cov + mean mean')) + g'mean + h.
+
+    Raises:
+      ValueError: shapes disagree.
+    """
+    marginals, cost = promote(marginals, cost)
+    if marginals.mean.ndim != 2:
+        raise ValueError(
+            f"marginals.mean must be [T, dX+dU], got {marginals.mean.shape}; use jax.vmap for"
+            " batches"
+        )
+    T, n = marginals.mean.shape
+    _check_shape("marginals.cov", marginals.cov, (T, n, n))
+    _check_cost(cost, T, n)
     mean, cov = marginals.mean, marginals.cov
     Hm = jnp.einsum("tij,tj->ti", cost.H, mean)
     spread = jnp.sum(cost.H * cov, axis=(-2, -1))
@@ -277,11 +309,15 @@ def check_problem(dynamics: Dynamics, cost: QuadraticCost) -> tuple[int, int, in
     dX = dynamics.F.shape[1]
     if not 0 < dX < n:
         raise ValueError(f"dynamics.F {dynamics.F.shape} leaves no action in cost.H {cost.H.shape}")
+    _check_cost(cost, T, n)
+    check_dynamics(dynamics, T, dX, n - dX)
+    return T, dX, n - dX
+
+
+def _check_cost(cost: QuadraticCost, T: int, n: int) -> None:
     _check_shape("cost.H", cost.H, (T, n, n))
     _check_shape("cost.g", cost.g, (T, n))
     _check_shape("cost.h", cost.h, (T,))
-    check_dynamics(dynamics, T, dX, n - dX)
-    return T, dX, n - dX
 
 
 def check_dynamics(dynamics: Dynamics, T: int, dX: int, dU: int) -> None:

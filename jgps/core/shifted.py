@@ -6,6 +6,7 @@ the Hessian in v: nothing large has to cancel in float32 when eta is large, and 
 do not subtract nearly equal gains.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -64,16 +65,23 @@ class Candidate(NamedTuple):
 def shift_problem(
     dynamics: Dynamics, cost: QuadraticCost, previous: Controller, initial: Gaussian
 ) -> Shifted:
-    """Writes the problem around the previous controller's mean trajectory."""
+    """Writes the problem around the previous controller's mean trajectory.
+
+    Its status is NON_FINITE with the first step at which an input or the way to it is not finite,
+    or NOT_PD where `previous.C` is not positive definite.
+    """
     T, dX, dU = riccati.check_problem(dynamics, cost)
     riccati.check_controller("previous", previous, T, dX, dU)
+    cost = cost._replace(H=linalg.symmetrise(cost.H))
     marginals = riccati.forward(previous, dynamics, initial)
     mean = marginals.mean
     chol, ok = linalg.cholesky(previous.C)
     eye = jnp.broadcast_to(jnp.eye(dX, dtype=chol.dtype), (T, dX, dX))
     basis = jnp.block([[eye, jnp.zeros((T, dX, dU), chol.dtype)], [previous.K, chol]])
     gradient = jnp.einsum("tij,tj->ti", cost.H, mean) + cost.g
-    finite = jnp.isfinite(jnp.sum(mean, -1) + jnp.sum(chol, (-2, -1)) + jnp.sum(gradient, -1))
+    finite = _finite_steps((cost, previous, mean, gradient))
+    finite = finite.at[:-1].set(finite[:-1] & _finite_steps(dynamics))
+    finite = finite.at[0].set(finite[0] & jnp.all(_finite_steps(initial)))
     return Shifted(
         dynamics=Dynamics(F=dynamics.F @ basis[:-1], f=jnp.zeros_like(dynamics.f), W=dynamics.W),
         cost=QuadraticCost(
@@ -88,6 +96,12 @@ def shift_problem(
         cost_previous=jnp.sum(riccati.expected_cost(marginals, cost)),
         status=worst(first_failure(~finite, NON_FINITE), first_failure(~ok, NOT_PD)),
     )
+
+
+def _finite_steps(bundle) -> jax.Array:
+    """Whether everything at one index of the leading axis is finite, [T]."""
+    checks = [jnp.all(jnp.isfinite(a), tuple(range(1, a.ndim))) for a in jax.tree.leaves(bundle)]
+    return functools.reduce(jnp.logical_and, checks)
 
 
 def evaluate(shifted: Shifted, log_eta: jax.Array, weights: jax.Array) -> Candidate:

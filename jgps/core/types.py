@@ -4,7 +4,7 @@ One trajectory has no batch axes; callers `vmap`. Where a bundle is batched the 
 condition `C`, sample `N`, time `T`, features. `z = [x; u]` stacks state (dX) and action (dU).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -86,6 +86,12 @@ STATUS_TEXT = {
 }
 
 
+def describe(status: Status) -> str:
+    """One line on a status of one problem, e.g. "not positive definite at step 6"."""
+    text, step = STATUS_TEXT[int(status.code)], int(status.step)
+    return f"{text} at step {step}" if step >= 0 else text
+
+
 def ok_status() -> Status:
     """A status that reports success."""
     return Status(code=jnp.asarray(OK, jnp.int32), step=jnp.asarray(-1, jnp.int32))
@@ -110,3 +116,12 @@ def worst(*statuses: Status) -> Status:
             step=jnp.where(failed, status.step, result.step),
         )
     return result
+
+
+def promote(*bundles: Any) -> Any:
+    """The bundles with every array in one floating dtype, by JAX's promotion rules.
+
+    float32 with float64 gives float64 (where enabled), integers alone the default float.
+    """
+    dtype = jnp.result_type(*jax.tree.leaves(bundles), float)
+    return jax.tree.map(lambda a: jnp.asarray(a, dtype), bundles)

@@ -8,28 +8,30 @@ import scipy.linalg
 from lq_problems import problem, solve_kkt, stack
 
 from jgps.core import lqr
-from jgps.core.types import NON_FINITE, NOT_PD, OK, Controller, Dynamics, QuadraticCost
+from jgps.core.types import NON_FINITE, NOT_PD, OK, Controller, Dynamics, QuadraticCost, describe
 
 backward = jax.jit(lqr.backward)
-SHAPES = [(1, 5, 2), (2, 5, 2), (10, 40, 8), (100, 26, 7), (500, 6, 2)]
+SHAPES = [(1, 5, 2), (2, 5, 2), (10, 40, 8), (100, 26, 7), (500, 6, 2), (500, 40, 8)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-8), (np.float32, 1e-3)])
-def test_equals_the_sparse_kkt_solve(shape, dtype, tolerance):
+def test_equals_the_sparse_kkt_solve(shape):
+    T, dX, _ = shape
     with jax.enable_x64(True):
         dynamics, cost, _, _ = problem(1, *shape)
         quiet = dynamics._replace(W=jnp.zeros_like(dynamics.W))
-        cast = jax.tree.map(lambda a: a.astype(dtype), (quiet, cost))
-        controller, value, status = backward(*cast, dtype(0))
-        assert int(status.code) == OK
-        assert controller.K.dtype == dtype
-        for t in sorted({0, shape[0] // 2, shape[0] - 1}):
-            expected = solve_kkt(quiet, cost, t)
+        middle = {T // 2} if dX * T < 10_000 else set()  # a sparse solve of seconds
+        expected = {t: solve_kkt(quiet, cost, t) for t in sorted({0, T - 1} | middle)}
+        for dtype, tolerance in ((np.float64, 1e-8), (np.float32, 1e-3)):
+            cast = jax.tree.map(lambda a, dtype=dtype: a.astype(dtype), (quiet, cost))
+            controller, value, status = backward(*cast, dtype(0))
+            assert int(status.code) == OK
+            assert controller.K.dtype == dtype
             found = controller._asdict() | value._asdict()
-            for name, reference in expected.items():
-                error = np.max(np.abs(found[name][t] - reference))
-                assert error <= tolerance * max(1, np.max(np.abs(reference))), (name, t)
+            for t, references in expected.items():
+                for name, reference in references.items():
+                    error = np.max(np.abs(found[name][t] - reference))
+                    assert error <= tolerance * max(1, np.max(np.abs(reference))), (name, t)
 
 
 def test_action_covariance_is_the_weighted_inverse_of_q_uu():
@@ -147,24 +149,130 @@ def test_not_convex_is_reported_with_its_step():
     bad = cost._replace(H=cost.H.at[6, 4:, 4:].add(-1000 * jnp.eye(2)))
     controller, value, status = backward(dynamics, bad)
     assert (int(status.code), int(status.step)) == (NOT_PD, 6)
+    assert describe(status) == "not positive definite at step 6"
     assert all(np.all(np.isfinite(leaf)) for leaf in (*controller, *value))
     assert np.all(controller.K[6] == 0)
-    good, _, _ = backward(dynamics, cost)
+    good, _, fine = backward(dynamics, cost)
     np.testing.assert_array_equal(controller.K[7:], good.K[7:])
+    assert describe(fine) == "ok"
 
 
 @pytest.mark.parametrize("name", ["F", "f", "W", "H", "g", "h"])
-def test_nan_input_is_reported_and_does_not_spread(name):
+def test_nan_input_is_reported_at_its_step_and_does_not_spread(name):
     dynamics, cost, _, _ = problem(8, 10, 4, 2, dtype=np.float32)
-    if name in dynamics._fields:
-        leaf = getattr(dynamics, name)
-        dynamics = dynamics._replace(**{name: leaf.at[(5,) + (0,) * (leaf.ndim - 1)].set(np.nan)})
-    else:
-        leaf = getattr(cost, name)
-        cost = cost._replace(**{name: leaf.at[(5,) + (0,) * (leaf.ndim - 1)].set(np.nan)})
-    controller, value, status = backward(dynamics, cost)
-    assert (int(status.code), int(status.step)) == (NON_FINITE, 5)
+    good, _, _ = backward(dynamics, cost)
+    for step in (0, 4, 8) if name in dynamics._fields else (0, 4, 9):
+        if name in dynamics._fields:
+            broken = (with_nan(dynamics, name, step), cost)
+        else:
+            broken = (dynamics, with_nan(cost, name, step))
+        controller, value, status = backward(*broken)
+        assert (int(status.code), int(status.step)) == (NON_FINITE, step)
+        assert all(np.all(np.isfinite(leaf)) for leaf in (*controller, *value))
+        np.testing.assert_array_equal(controller.K[step + 1 :], good.K[step + 1 :])
+        assert np.all(controller.K[step] == 0)
+
+
+def with_nan(bundle, name, step):
+    leaf = getattr(bundle, name)
+    return bundle._replace(**{name: leaf.at[(step,) + (0,) * (leaf.ndim - 1)].set(np.nan)})
+
+
+@pytest.mark.parametrize("weight", [np.nan, -1.0, np.inf])
+def test_an_unusable_weight_is_reported(weight):
+    dynamics, cost, _, initial = problem(8, 10, 4, 2, dtype=np.float32)
+    weights = np.ones(10, np.float32)
+    weights[3] = weight
+    controller, value, status = backward(dynamics, cost, weights)
+    assert (int(status.code), int(status.step)) == (NON_FINITE, 3)
     assert all(np.all(np.isfinite(leaf)) for leaf in (*controller, *value))
+    _, info = lqr.solve_maximum_entropy(dynamics, cost, initial, weights)
+    assert (int(info.status.code), int(info.status.step)) == (NON_FINITE, 3)
+
+
+def test_maximum_entropy_reports_a_zero_temperature_and_a_nan_start():
+    dynamics, cost, _, initial = problem(8, 10, 4, 2, dtype=np.float32)
+    _, info = lqr.solve_maximum_entropy(dynamics, cost, initial, np.zeros(10, np.float32))
+    assert int(info.status.code) == NON_FINITE
+    for name in initial._fields:
+        _, info = lqr.solve_maximum_entropy(
+            dynamics, cost, with_nan(initial, name, 0), np.ones(10, np.float32)
+        )
+        assert int(info.status.code) == NON_FINITE
+
+
+def test_only_the_symmetric_part_of_h_counts():
+    dynamics, cost, _, _ = problem(8, 10, 4, 2, dtype=np.float32)
+    skew = 3 * jnp.triu(jnp.ones((6, 6)), 1)
+    expected = backward(dynamics, cost)
+    found = backward(dynamics, cost._replace(H=cost.H + skew - skew.T))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected
+    )
+
+
+def test_mixed_dtypes_are_promoted():
+    with jax.enable_x64(True):
+        exact = problem(8, 3, 2, 1)
+        dynamics, cost, controller, initial = exact
+        rough = jax.tree.map(lambda a: a.astype(np.float32), cost)
+        assert backward(dynamics, rough)[0].K.dtype == np.float64
+        whole = jax.tree.map(lambda a: jnp.round(a).astype(int), (controller, initial))
+        marginals = lqr.forward(whole[0], dynamics, whole[1])
+        assert marginals.mean.dtype == np.float64
+        assert lqr.expected_cost(marginals, rough).dtype == np.float64
+
+
+def test_one_step_has_the_optimum_by_hand():
+    with jax.enable_x64(True):
+        dynamics, cost, _, initial = problem(3, 1, 1, 1)
+        controller, info = lqr.solve_maximum_entropy(dynamics, cost, initial, 0.5)
+        H, g = np.asarray(cost.H[0]), np.asarray(cost.g[0])
+        np.testing.assert_allclose(controller.K[0, 0, 0], -H[1, 0] / H[1, 1])
+        np.testing.assert_allclose(controller.k[0, 0], -g[1] / H[1, 1])
+        np.testing.assert_allclose(controller.C[0, 0, 0], 0.5 / H[1, 1])
+        marginals = lqr.forward(controller, dynamics, initial)
+        np.testing.assert_allclose(marginals.mean[0, 0], initial.mean[0])
+        np.testing.assert_allclose(lqr.expected_cost(marginals, cost)[0], info.cost)
+
+
+def test_calls_without_jit_compile_once():
+    dynamics, cost, controller, initial = problem(9, 3, 1, 1, dtype=np.float32)
+    calls = {
+        "backward": lambda scale: lqr.backward(*scaled(scale, (dynamics, cost)), scale),
+        "forward": lambda scale: lqr.forward(*scaled(scale, (controller, dynamics, initial))),
+        "maximum entropy": lambda scale: lqr.solve_maximum_entropy(
+            *scaled(scale, (dynamics, cost, initial)), scale
+        ),
+        "bounded": lambda scale: lqr.solve_kl_constrained(
+            *scaled(scale, (dynamics, cost, controller, initial)), scale, eta=scale
+        ),
+        "bounded per step": lambda scale: lqr.solve_kl_constrained_per_step(
+            *scaled(scale, (dynamics, cost, controller, initial)), scale, eta=scale
+        ),
+    }
+    for name, call in calls.items():
+        assert count_compilations(lambda call=call: call(1.0)) > 0, name
+        assert count_compilations(lambda call=call: call(0.9)) == 0, name
+
+
+def scaled(scale, bundles):
+    return jax.tree.map(lambda a: np.float32(scale) * np.asarray(a), bundles)
+
+
+def count_compilations(function):
+    events = []
+
+    def listen(name, duration, **kwargs):
+        if name == "/jax/core/compile/backend_compile_duration":
+            events.append(name)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        jax.block_until_ready(function())
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    return len(events)
 
 
 def test_wrong_shapes_name_the_argument():
@@ -179,6 +287,19 @@ def test_wrong_shapes_name_the_argument():
         lqr.forward(controller, dynamics, initial._replace(mean=jnp.ones(3)))
     with pytest.raises(ValueError, match=r"use jax\.vmap"):
         lqr.backward(dynamics, cost._replace(H=cost.H[None]))
+    with pytest.raises(ValueError, match=r"controller\.k must have shape \(10, 2\), got \(10, 1\)"):
+        lqr.forward(controller._replace(k=controller.k[:, :1]), dynamics, initial)
+    with pytest.raises(ValueError, match=r"controller\.C must have shape \(10, 2, 2\)"):
+        lqr.forward(controller._replace(C=controller.C[:, :1]), dynamics, initial)
+    with pytest.raises(ValueError, match=r"controller\.K must be \[T, dU, dX\]"):
+        lqr.forward(controller._replace(K=controller.K[0]), dynamics, initial)
+    marginals = lqr.forward(controller, dynamics, initial)
+    with pytest.raises(ValueError, match=r"cost\.h must have shape \(10,\), got \(1,\)"):
+        lqr.expected_cost(marginals, cost._replace(h=cost.h[:1]))
+    with pytest.raises(ValueError, match=r"cost\.g must have shape"):
+        lqr.expected_cost(marginals, cost._replace(g=cost.g[:, :1]))
+    with pytest.raises(ValueError, match=r"cost\.H must have shape"):
+        lqr.expected_cost(marginals, cost._replace(H=cost.H[:, :5, :5]))
 
 
 def test_float32_keeps_a_stiff_problem_usable():
