@@ -65,7 +65,7 @@ def evaluate(cost: Cost, x: jax.Array, u: jax.Array) -> jax.Array:
     Args:
       cost: any traceable function of (x [dX], u [dU], t int32) that returns a scalar.
       x: states, [..., T, dX].
-      u: actions, [..., T, dU].
+      u: actions, [..., T, dU]. Different dtypes of x and u are promoted to one.
 
     Returns:
       [..., T].
@@ -74,6 +74,7 @@ def evaluate(cost: Cost, x: jax.Array, u: jax.Array) -> jax.Array:
       ValueError: while tracing, if shapes disagree or the cost does not return a scalar.
     """
     _check_shapes(cost, x, u)
+    x, u = _one_dtype(x, u)
     scalar = _scalar(cost)
     times = jnp.arange(x.shape[-2], dtype=jnp.int32)
     over_time = jax.vmap(scalar)
@@ -95,7 +96,8 @@ def expand(
 
     Args:
       cost: any twice differentiable function of (x [dX], u [dU], t int32) that returns a scalar.
-      rollouts: x [N, T, dX], u [N, T, dU], valid [N].
+      rollouts: x [N, T, dX], u [N, T, dU], valid [N]. Different dtypes of x and u are promoted
+        to one.
       config: how an indefinite Hessian is treated.
 
     Returns:
@@ -113,8 +115,8 @@ def expand(
             f"expand takes the rollouts of one condition, x [N, T, dX] and valid [N]; x has shape "
             f"{x.shape} and valid {valid.shape}. Use jax.vmap over conditions."
         )
-    if x.dtype != u.dtype:
-        raise ValueError(f"x is {x.dtype} but u is {u.dtype}; convert them to one dtype.")
+    x, u = _one_dtype(x, u)
+    valid = valid.astype(bool)
     z = jnp.concatenate([x, u], axis=-1)
     count = jnp.sum(valid).astype(z.dtype)
     mean = _mean(z, valid, count)
@@ -247,6 +249,11 @@ def _scalar(cost: Cost) -> Cost:
         return jnp.asarray(value).astype(x.dtype)
 
     return checked
+
+
+def _one_dtype(x: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array]:
+    dtype = jnp.promote_types(x.dtype, u.dtype)
+    return x.astype(dtype), u.astype(dtype)
 
 
 def _check_shapes(cost: Cost, x: jax.Array, u: jax.Array):

@@ -238,13 +238,27 @@ def test_a_cost_that_cannot_be_used_is_refused_while_tracing(cost, message):
         costs.evaluate(cost, data.x, data.u)
 
 
+def test_mixed_dtypes_are_promoted_and_valid_may_be_numbers():
+    data = rollouts(valid=(True, True, False, True))
+    expected, _ = costs.expand(curved, data)
+    got, info = costs.expand(curved, data._replace(valid=0.5 * data.valid))
+    assert int(info.status.code) == OK
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+    half = data._replace(u=data.u.astype(jnp.float16))
+    quadratic, _ = costs.expand(curved, half)
+    rounded, _ = costs.expand(curved, half._replace(u=half.u.astype(jnp.float32)))
+    for a, b in zip(quadratic, rounded, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert a.dtype == jnp.float32
+    assert costs.evaluate(curved, half.x.astype(jnp.float16), data.u).dtype == jnp.float32
+
+
 def test_wrong_shapes_are_refused():
     data = rollouts()
     with pytest.raises(ValueError, match=r"x has shape \(4, 3, 5\) and u \(4, 2, 2\)"):
         costs.expand(curved, data._replace(u=data.u[:, :2]))
     with pytest.raises(ValueError, match=r"one condition.*valid \(3,\).*vmap"):
         costs.expand(curved, data._replace(valid=data.valid[:3]))
-    with pytest.raises(ValueError, match="x is float32 but u is float16"):
-        costs.expand(curved, data._replace(u=data.u.astype(jnp.float16)))
     with pytest.raises(ValueError, match=r"projection is 'abs'; .*psd, psd_per_sample, none"):
         ExpandConfig(projection="abs")
