@@ -13,7 +13,6 @@ from jgps.controllers.linear_gaussian import (
     FactoredController,
     act,
     factor,
-    fold_noise,
     mean_controller,
 )
 from jgps.controllers.nearest import NearestController
@@ -28,7 +27,6 @@ __all__ = [
     "act",
     "exploration_noise",
     "factor",
-    "fold_noise",
     "linear_gaussian",
     "lqr_hold",
     "mean_controller",

@@ -50,24 +50,6 @@ def factor(controller: Controller) -> tuple[FactoredController, Status]:
     return FactoredController(K=controller.K, k=controller.k, L=L), first_failure(~ok, NOT_PD)
 
 
-def fold_noise(controller: Controller, noise: jax.Array) -> tuple[Controller, Status]:
-    """A deterministic controller that acts as `controller` does under one draw of noise.
-
-    k_t becomes k_t + L_t noise_t and C becomes zero: a rollout then needs no noise at all.
-
-    Args:
-      controller: the one to fold into.
-      noise: [T, dU], standard normal (for example one sample of `exploration_noise`).
-
-    Returns:
-      The folded controller and the status of `factor`.
-    """
-    factored, status = factor(controller)
-    with jax.default_matmul_precision("highest"):
-        offset = jnp.einsum("tij,tj->ti", factored.L, noise)
-    return mean_controller(controller._replace(k=controller.k + offset)), status
-
-
 def mean_controller(controller: Controller) -> Controller:
     """The same controller without noise, C = 0."""
     return controller._replace(C=jnp.zeros_like(controller.C))

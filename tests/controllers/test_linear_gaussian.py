@@ -63,18 +63,6 @@ def test_standard_normal_noise_gives_actions_of_the_controllers_covariance():
     np.testing.assert_allclose(np.cov(u, rowvar=False), p.C[2], atol=0.02 * float(p.C[2].max()))
 
 
-def test_folded_noise_acts_as_the_noise_would():
-    p, (x, noise) = controller(), drawn()
-    folded, status = controllers.fold_noise(p, noise)
-    assert int(status.code) == OK
-    np.testing.assert_array_equal(folded.C, 0)
-    for t in range(T):
-        expected = controllers.act(p, x[t], t, noise[t])
-        # Whatever noise is passed to the folded controller, it has none of its own left.
-        got = controllers.act(folded, x[t], t, noise[0] + 7)
-        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
-
-
 def test_mean_controller_has_no_noise_and_the_same_mean():
     p, (x, noise) = controller(), drawn()
     got = controllers.act(controllers.mean_controller(p), x[0], 0, noise[0])
