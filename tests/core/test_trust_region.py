@@ -1,5 +1,7 @@
 """The KL-constrained solves: bounds, optimality within them, failures as data, float32."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,12 +9,15 @@ import pytest
 from lq_problems import problem, stack
 
 from jgps.core import gaussian, lqr, trust_region
+from jgps.core.eta_search import Limits, Search
+from jgps.core.shifted import Candidate
 from jgps.core.trust_region import TrustRegionConfig
-from jgps.core.types import NON_FINITE, NOT_CONVERGED, NOT_PD, OK, Controller
+from jgps.core.types import NON_FINITE, NOT_CONVERGED, NOT_PD, OK, Controller, ok_status
 
 T, dX, dU = 10, 6, 3
 BOUNDS = [0.1, 1.0, 10.0, 100.0]
 INDEFINITE = [0.0, 0.5, 1.5, 3.0]
+SOLVE = trust_region.solve_kl_constrained
 solve = jax.jit(jax.vmap(trust_region.solve_kl_constrained))
 solve_per_step = jax.jit(jax.vmap(trust_region.solve_kl_constrained_per_step))
 
@@ -58,35 +63,36 @@ def test_meets_the_bound_on_convex_and_nonconvex_problems(dtype):
 
 def test_no_perturbation_improves_within_the_bound():
     """Perturbations, pulled back inside the achieved KL, do not lower the expected cost."""
+    seeds, num = 8, 60
+    # Along straight lines back to the previous controller until the bound holds again.
+    pull = np.linspace(0, 0.5, 26)
+
+    def best_within(new, bound, dynamics, cost, previous, initial, size, noise):
+        root = jnp.eye(dU) + size * noise.C
+        moved = Controller(
+            K=new.K + size * noise.K,
+            k=new.k + size * noise.k,
+            C=root @ new.C @ jnp.swapaxes(root, -1, -2),
+        )
+
+        def at(pull):
+            mixed = jax.tree.map(lambda a, b: (1 - pull) * a + pull * b, moved, previous)
+            kl = jnp.sum(divergence(mixed, previous, dynamics, initial))
+            return jnp.where(kl <= bound, objective(mixed, dynamics, cost, initial), jnp.inf)
+
+        return jnp.min(jax.vmap(at)(pull))
+
     with jax.enable_x64(True):
-        dynamics, cost, previous, initial = problem(21, T, dX, dU, indefinite=0.5)
-        one = jax.tree.map(lambda a: a[None], (dynamics, cost, previous, initial))
-        new, info = jax.tree.map(lambda a: a[0], solve(*one, jnp.full(1, 3.0)))
+        batch = stack(*(problem(21 + i, T, dX, dU, indefinite=0.2 * i) for i in range(seeds)))
+        new, info = solve(*batch, jnp.full(seeds, 3.0))
         rng = np.random.default_rng(21)
-        size = 10.0 ** rng.uniform(-3, -0.5, size=400)
-        noise = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=(400, *a.shape))), new)
-        # Along straight lines back to the previous controller until the bound holds again.
-        pull = np.linspace(0, 0.5, 26)
-
-        def best_within(size, noise):
-            root = jnp.eye(dU) + size * noise.C
-            moved = Controller(
-                K=new.K + size * noise.K,
-                k=new.k + size * noise.k,
-                C=root @ new.C @ jnp.swapaxes(root, -1, -2),
-            )
-
-            def at(pull):
-                mixed = jax.tree.map(lambda a, b: (1 - pull) * a + pull * b, moved, previous)
-                kl = jnp.sum(divergence(mixed, previous, dynamics, initial))
-                value = objective(mixed, dynamics, cost, initial)
-                return jnp.where(kl <= info.kl, value, jnp.inf)
-
-            return jnp.min(jax.vmap(at)(pull))
-
-        values = jax.jit(jax.vmap(best_within))(size, noise)
-        assert np.sum(np.isfinite(values)) > 200
-        assert np.min(values) > info.cost
+        size = 10.0 ** rng.uniform(-3, -0.5, size=(seeds, num))
+        shape = (seeds, num)
+        noise = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=shape + a.shape[1:])), new)
+        some = jax.vmap(best_within, in_axes=(None,) * 6 + (0, 0))
+        values = jax.jit(jax.vmap(some))(new, info.kl, *batch, size, noise)
+        assert np.all(np.sum(np.isfinite(values), axis=1) > 20)
+        assert np.all(np.min(values, axis=1) > info.cost)
 
 
 def test_a_loose_bound_gives_the_maximum_entropy_solution():
@@ -151,35 +157,131 @@ def test_every_step_meets_its_own_bound():
         assert np.any(comparable)
 
 
+FIELDS = [
+    ("dynamics", "F", 8),
+    ("dynamics", "f", 4),
+    ("dynamics", "W", 0),
+    ("cost", "H", 9),
+    ("cost", "g", 2),
+    ("cost", "h", 5),
+    ("previous", "K", 0),
+    ("previous", "k", 9),
+    ("previous", "C", 3),
+    ("initial", "mean", 0),
+    ("initial", "cov", 0),
+    ("epsilon", np.nan, 6),
+    ("epsilon", np.inf, 6),
+    ("epsilon", 0.0, 6),
+    ("epsilon", -1.0, 6),
+    ("entropy_weight", np.nan, 7),
+    ("entropy_weight", -1.0, 7),
+    ("entropy_weight", np.inf, 7),
+    ("not convex", None, 4),
+    ("singular", None, 3),
+    ("fine", None, -1),
+]
+
+
 def failing_problems():
-    """In order: hopelessly non-convex, singular previous covariance, NaN cost, fine."""
-    cases = [problem(seed, T, dX, dU, dtype=np.float32) for seed in range(4)]
-    dynamics, cost, previous, initial = cases[0]
-    H = cost.H.at[4, dX:, dX:].add(-1e18 * jnp.eye(dU))
-    cases[0] = (dynamics, cost._replace(H=H), previous, initial)
-    dynamics, cost, previous, initial = cases[1]
-    cases[1] = (dynamics, cost, previous._replace(C=previous.C.at[3, 0].set(0)), initial)
-    dynamics, cost, previous, initial = cases[2]
-    cases[2] = (dynamics, cost._replace(H=cost.H.at[2, 0, 0].set(np.nan)), previous, initial)
+    """One problem for each of FIELDS, with its entropy weights and bounds for each step."""
+    arguments = ("dynamics", "cost", "previous", "initial", "entropy_weight", "epsilon")
+    cases = []
+    for seed, (argument, field, step) in enumerate(FIELDS):
+        bundles = dict(zip(arguments[:4], problem(seed, T, dX, dU, dtype=np.float32), strict=True))
+        steps = {name: jnp.full(T, 0.1, np.float32) for name in arguments[4:]}
+        if argument in bundles:
+            leaf = getattr(bundles[argument], field)
+            index = (step,) + (0,) * (leaf.ndim - 1)
+            leaf = leaf.at[index].set(np.nan)
+            bundles[argument] = bundles[argument]._replace(**{field: leaf})
+        elif argument in steps:
+            steps[argument] = steps[argument].at[step].set(field)
+        elif argument == "not convex":
+            cost = bundles["cost"]
+            H = cost.H.at[step, dX:, dX:].add(-1e18 * jnp.eye(dU))
+            bundles["cost"] = cost._replace(H=H)
+        elif argument == "singular":
+            previous = bundles["previous"]
+            bundles["previous"] = previous._replace(C=previous.C.at[step, 0].set(0))
+        cases.append((*bundles.values(), *steps.values()))
     return stack(*cases)
 
 
 @pytest.mark.parametrize("per_step", [False, True])
 def test_failures_keep_the_previous_controller(per_step):
-    batch = failing_problems()
-    bounds = np.full(4, 1.0, np.float32)
-    if per_step:
-        new, info = solve_per_step(*batch, np.full((4, T), 0.1, np.float32))
-    else:
-        new, info = solve(*batch, bounds)
-    codes = [NOT_PD, NOT_PD, NON_FINITE, OK]
-    np.testing.assert_array_equal(info.status.code, codes)
-    np.testing.assert_array_equal(info.status.step, [4, 3, 2, -1])
+    *batch, weights, bounds = failing_problems()
+    if not per_step:
+        bounds = jnp.sum(bounds, axis=1)  # a NaN, infinity or -0.1, and once just 0.9
+        bounds = bounds.at[FIELDS.index(("epsilon", 0.0, 6))].set(0)
+    solver = trust_region.solve_kl_constrained_per_step if per_step else SOLVE
+    new, info = jax.jit(jax.vmap(lambda *a: solver(*a[:-1], entropy_weight=a[-1])))(
+        *batch, bounds, weights
+    )
     previous = batch[2]
-    for i in range(3):
-        jax.tree.map(lambda a, b, i=i: np.testing.assert_array_equal(a[i], b[i]), new, previous)
-    assert np.all(info.kl[:3] == 0)
-    assert np.isclose(info.kl[3], 1, rtol=0.1)
+    for i, (argument, field, step) in enumerate(FIELDS):
+        code = {"fine": OK, "not convex": NOT_PD, "singular": NOT_PD}.get(argument, NON_FINITE)
+        step = -1 if argument == "epsilon" and not per_step else step
+        found = (int(info.status.code[i]), int(info.status.step[i]))
+        assert found == (code, step), (argument, field)
+        if argument != "fine":
+            jax.tree.map(lambda a, b, i=i: np.testing.assert_array_equal(a[i], b[i]), new, previous)
+            assert info.kl[i] == 0
+    assert np.isclose(info.kl[-1], 1, rtol=0.1)
+
+
+def test_an_overflow_of_the_divergence_raises_every_multiplier():
+    """The recursion passes and the divergence is infinite until all log eta are above 3."""
+    limits = Limits(low=jnp.float32(-18), high=jnp.float32(30))
+    bounds = jnp.ones(T, np.float32)
+
+    def evaluate(log_eta, ceiling):
+        usable = jnp.all(log_eta > ceiling)
+        kl = jnp.exp(-(log_eta - 6))
+        return blank._replace(
+            log_eta=log_eta, kl_per_step=kl, kl=jnp.where(usable, jnp.sum(kl), jnp.inf)
+        )
+
+    policy = problem(0, T, dX, dU, dtype=np.float32)[2]
+    zeros = jnp.zeros(T, np.float32)
+    blank = Candidate(
+        log_eta=zeros, policy=policy, kl_per_step=zeros, kl=jnp.float32(0), status=ok_status()
+    )
+    search = Search(*[jnp.float32(0)] * 6, best=blank, status=ok_status(), rounds=jnp.int32(0))
+    descend = functools.partial(
+        trust_region._descend, search=search, bounds=bounds, limits=limits,
+        config=TrustRegionConfig(),
+    )  # fmt: skip
+    found = descend(lambda log_eta: evaluate(log_eta, 3.0))
+    assert int(found.status.code) == OK
+    np.testing.assert_allclose(found.best.kl_per_step, 1, rtol=0.1)
+    never = descend(lambda log_eta: evaluate(log_eta, np.inf))
+    assert (int(never.status.code), int(never.status.step)) == (NON_FINITE, -1)
+    assert int(never.rounds) < 30
+
+
+def test_one_step_meets_its_bound():
+    """T = 1, dX = 1, dU = 1."""
+    one = problem(3, 1, 1, 1, dtype=np.float32)
+    for solver in (SOLVE, trust_region.solve_kl_constrained_per_step):
+        new, info = solver(*one, 0.01)
+        assert int(info.status.code) == OK
+        kl = divergence(new, one[2], one[0], one[3])
+        np.testing.assert_allclose(kl, 0.01, rtol=0.1)
+        assert info.cost < info.cost_previous
+
+
+def test_mixed_dtypes_are_promoted_and_only_the_symmetric_part_of_h_counts():
+    with jax.enable_x64(True):
+        dynamics, cost, previous, initial = problem(3, 3, 2, 1)
+        expected, _ = SOLVE(dynamics, cost, previous, initial, 1.0)
+        rough = jax.tree.map(lambda a: a.astype(np.float32), (cost, previous))
+        found, _ = SOLVE(dynamics, *rough, initial, 1.0)
+        assert found.K.dtype == np.float64
+        np.testing.assert_allclose(found.K, expected.K, rtol=1e-3, atol=1e-4)
+        skew = 3 * jnp.triu(jnp.ones((3, 3)), 1)
+        tilted = cost._replace(H=cost.H + skew - skew.T)
+        found, _ = SOLVE(dynamics, tilted, previous, initial, 1.0)
+        np.testing.assert_allclose(found.K, expected.K, rtol=1e-6)
 
 
 def test_an_unreachable_bound_is_not_converged():
@@ -210,8 +312,16 @@ def test_config_out_of_range_is_refused(field, value):
         TrustRegionConfig(**{field: value})
 
 
-def test_wrong_shape_of_the_previous_controller_is_named():
+def test_wrong_shapes_are_named():
     dynamics, cost, previous, initial = problem(25, T, dX, dU, dtype=np.float32)
+    one = (dynamics, cost, previous, initial)
+    with pytest.raises(ValueError, match=r"epsilon must be a scalar, got shape \(10,\)"):
+        SOLVE(*one, jnp.ones(T))
+    with pytest.raises(ValueError, match=r"eta must be a scalar, got shape \(10,\)"):
+        SOLVE(*one, 1.0, eta=jnp.ones(T))
+    for name in ("epsilon", "eta"):
+        with pytest.raises(ValueError, match=rf"{name} must be a scalar or have shape \(10,\)"):
+            trust_region.solve_kl_constrained_per_step(*one, **{"epsilon": 1.0, name: jnp.ones(3)})
     with pytest.raises(ValueError, match=r"previous\.K must have shape \(10, 3, 6\)"):
         trust_region.solve_kl_constrained(
             dynamics, cost, previous._replace(K=previous.K[1:]), initial, 1.0
