@@ -12,7 +12,8 @@ class StepSizeConfig:
 
     Attributes:
       kl_step: KL divergence per time step, nats, > 0.
-      min_multiplier, max_multiplier: bounds of the adapted multiplier, > 0.
+      min_multiplier: lower bound of the adapted multiplier, > 0 and at most 1.
+      max_multiplier: upper bound of the adapted multiplier, at least 1.
     """
 
     kl_step: float = 1.0

@@ -5,13 +5,15 @@ Exit codes: 0 done; 2 a usage mistake, said in one line with the remedy; 1 anyth
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import importlib.util
 import io
 import os
 import sys
+import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -21,6 +23,7 @@ from rich.console import Console
 
 from jgps import tasks, training
 from jgps.algorithms import ALGORITHMS
+from jgps.dynamics import ConstantPriorConfig, MixturePriorConfig, NoPriorConfig
 from jgps.simulation import num_threads, resolve_backend
 from jgps.training import TrainingError, UsageError
 from jgps.training.directory import read_config
@@ -65,7 +68,10 @@ class ReportOptions:
       out: where a comparison of several runs goes.
     """
 
-    directories: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="DIR")]
+    directories: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="DIR", help_behavior_hint="(one or more)"),
+    ]
     out: Path = Path("runs/comparison")
 
 
@@ -205,6 +211,7 @@ class _TrainOptions:
       out: run directory; runs/TASK-ALGORITHM-seedS if not given.
       resume: go on with the run in the directory.
       overwrite: replace the run in the directory.
+      prior: of the fitted dynamics: mixture, constant or none.
       config: settings of the algorithm.
     """
 
@@ -216,11 +223,16 @@ class _TrainOptions:
     out: Path | None = None
     resume: bool = False
     overwrite: bool = False
+    prior: str = "mixture"
 
 
-def _train_options(config_type: type) -> type:
+PRIORS = {"mixture": MixturePriorConfig, "constant": ConstantPriorConfig, "none": NoPriorConfig}
+
+
+def _train_options(config_type: type, prior: str) -> type:
     """The options of `jgps train` for an algorithm with settings of this type."""
-    config = ("config", config_type, dataclasses.field(default_factory=config_type))
+    default = functools.partial(config_type, prior=PRIORS[prior]())
+    config = ("config", config_type, dataclasses.field(default_factory=default))
     options = dataclasses.make_dataclass(
         "TrainOptions", [config], bases=(_TrainOptions,), frozen=True, kw_only=True
     )
@@ -228,22 +240,23 @@ def _train_options(config_type: type) -> type:
     return options
 
 
-def _algorithm_of(arguments: list[str]) -> str:
-    """The algorithm decides which settings there are, so it is read before the rest."""
-    name = "trajopt"
+def _choice(option: str, default: str, choices: Iterable[str], arguments: list[str]) -> str:
+    """An option that decides which settings there are, and so is read before the rest."""
+    value = default
     for index, argument in enumerate(arguments):
-        if argument == "--algorithm" and index + 1 < len(arguments):
-            name = arguments[index + 1]
-        elif argument.startswith("--algorithm="):
-            name = argument.partition("=")[2]
-    if name not in ALGORITHMS:
-        raise UsageError(f"unknown algorithm {name!r}; algorithms: {', '.join(ALGORITHMS)}")
-    return name
+        if argument == f"--{option}" and index + 1 < len(arguments):
+            value = arguments[index + 1]
+        elif argument.startswith(f"--{option}="):
+            value = argument.partition("=")[2]
+    if value not in choices:
+        raise UsageError(f"unknown {option} {value!r}; {option}s: {', '.join(choices)}")
+    return value
 
 
 def _train(arguments: list[str]) -> None:
-    algorithm = _algorithm_of(arguments)
-    options: Any = _parse(_train_options(ALGORITHMS[algorithm][1]), "train", arguments)
+    algorithm = _choice("algorithm", "trajopt", ALGORITHMS, arguments)
+    prior = _choice("prior", "mixture", PRIORS, arguments)
+    options: Any = _parse(_train_options(ALGORITHMS[algorithm][1], prior), "train", arguments)
     if options.task not in tasks.names():
         raise UsageError(f"unknown task {options.task!r}; tasks: {', '.join(tasks.names())}")
     _check_backend(options.backend)
@@ -258,7 +271,7 @@ def _train(arguments: list[str]) -> None:
 
     def announce(done: int) -> None:
         started.append(done)
-        again = f", going on after iteration {done}" if done else ""
+        again = f", going on with iteration {done}" if done else ""
         where = _where(options.backend)
         print(f"{options.task}, {algorithm}, seed {options.seed}, {where} -> {out}{again}")
 
@@ -289,10 +302,14 @@ def _train(arguments: list[str]) -> None:
     console.print(evaluation_table(result.evaluation))
     summary = result.summary
     print(
-        f"{summary['wall_seconds']:.1f} s in all; {summary['compile_seconds']:.1f} s to compile "
-        f"training, then {summary['seconds_per_iteration']:.3f} s per iteration"
+        f"{summary['wall_seconds']:.1f} s for training and evaluation: "
+        f"{summary['compile_seconds']:.1f} s to compile training, then "
+        f"{summary['seconds_per_iteration']:.3f} s per iteration"
     )
+    began = time.perf_counter()
     _report_one(out)
+    seconds = time.perf_counter() - began
+    print(f"{summary['wall_seconds'] + seconds:.1f} s in all, {seconds:.1f} s of it for the report")
 
 
 def _where(backend: str) -> str:

@@ -80,7 +80,7 @@ def _spread(ax: Axes, x: np.ndarray, values: np.ndarray, *, legend: bool = False
         low, high = _over_conditions(np.nanmin, finite), _over_conditions(np.nanmax, finite)
         ax.fill_between(x, low, high, color=GREY, alpha=0.13, linewidth=0)
         for c in range(num):
-            label = f"condition {c + 1}" if num <= len(COLOURS) else None
+            label = f"condition {c}" if num <= len(COLOURS) else None
             colour = condition_colour(c, num)
             ax.plot(x, values[:, c], color=colour, linewidth=1.0, alpha=0.9, label=label)
     mean = _over_conditions(np.nanmean, values)

@@ -139,7 +139,7 @@ def film_strip(
     )  # fmt: skip
     labels = [f"{step * task.control_dt:.1f} s" for step in steps]
     captions = [
-        (f"condition {c + 1}" if k == 0 else "", label)
+        (f"condition {c}" if k == 0 else "", label)
         for c in conditions
         for k, label in enumerate(labels)
     ]
@@ -180,7 +180,7 @@ def _caption(
     right = f"{time:.1f} s"
     if distances is not None:
         right = f"{100 * distances[row, column]:.1f} cm  ·  {right}"
-    return f"condition {c + 1}", right
+    return f"condition {c}", right
 
 
 def _grid(tiles: np.ndarray, columns: int) -> np.ndarray:

@@ -62,7 +62,7 @@ def paths(run: Run, path: Path, task: Task | None = None) -> Path:
                 ax.set_aspect("equal", adjustable="box")
                 ax.set_xlabel(points[0].axes[plane[0]])
         for c, ax in enumerate(grid[0]):
-            ax.set_title(f"Condition {c + 1}")
+            ax.set_title(f"Condition {c}")
         if len(points) > 1:
             grid[0, -1].legend(loc="best")
         return save(figure, path)
@@ -222,7 +222,7 @@ def actions(run: Run, path: Path, task: Task | None = None) -> Path:
                 _actuator(task, i), rotation=0, ha="right", va="center", labelpad=8
             )
         for c in range(columns):
-            grid[0, c].set_title(f"Condition {c + 1}")
+            grid[0, c].set_title(f"Condition {c}")
             grid[-1, c].set_xlabel("control step" if task is None else "time (s)")
         figure.align_ylabels(grid[:, 0])
         return save(figure, path)

@@ -53,7 +53,7 @@ class Progress:
             self._print(f"{'iteration':>9}{headings}")
         self.seen += 1
         cells = "".join(f"{_cell(record, *column[1:]):>{_WIDTH}}" for column in _COLUMNS)
-        self._print(f"{record['iteration'] + 1:>9}{cells}")
+        self._print(f"{record['iteration']:>9}{cells}")
         if record["compile_seconds"] > 0.5:
             self._print(f"{'':>9}  of which compiling: {record['compile_seconds']:.1f} s")
         for problem in _problems(record):
@@ -61,7 +61,7 @@ class Progress:
         if self._status is not None:
             done = record["iteration"] + 1
             self._status.update(
-                f"iteration {done + 1} of {self._iterations}"
+                f"{done} of {self._iterations} iterations done"
                 if done < self._iterations
                 else "evaluating"
             )

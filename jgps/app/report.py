@@ -84,7 +84,7 @@ def _film(run: Run, task: Task, say: Callable[[str], None]) -> list[Path]:
     qpos, x = run.trajectories["qpos"], run.trajectories["x"]
     finite = np.isfinite(qpos).all(axis=(1, 2)) & np.isfinite(x).all(axis=(1, 2))
     if not finite.all():
-        diverged = ", ".join(str(c + 1) for c in np.flatnonzero(~finite))
+        diverged = ", ".join(str(c) for c in np.flatnonzero(~finite))
         say(f"The final controllers diverge in condition {diverged}: left out of the video.")
     if not finite.any():
         return []

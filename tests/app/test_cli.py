@@ -64,7 +64,10 @@ def test_train_says_what_it_does(run: subprocess.CompletedProcess):
     assert lines[1].split() == (
         ["iteration", "cost", "distance", "m", "KL", "eta", "step", "size", "seconds"]
     )
-    assert [line.split()[0] for line in lines if line.strip()[:1] in ("1", "2")][:2] == ["1", "2"]
+    rows = [line.split()[0] for line in lines[2:] if len(line.split()) == len(lines[1].split()) - 2]
+    assert rows[:2] == ["0", "1"]  # counted as in metrics.jsonl
+    assert "s for training and evaluation" in run.stdout
+    assert "s in all" in lines[-1]
     assert "unseen" in run.stdout
     assert "figures" in run.stdout and ".mp4" in run.stdout
     assert "warp" not in run.stdout + run.stderr
@@ -104,6 +107,8 @@ def test_list(capsys: pytest.CaptureFixture):
         (["train"], ["TASK", "jgps list", "jgps train --help"]),
         (["train", "peg"], ["unknown task 'peg'", *jgps.tasks.names()]),
         (["train", "point_mass", "--algorithm", "ppo"], ["unknown algorithm 'ppo'", "trajopt"]),
+        (["train", "point_mass", "--prior", "flat"], ["unknown prior 'flat'", "mixture, constant"]),
+        (["train", "point_mass", "--prior", "none", *QUICK], ["max-clusters"]),
         (["train", "point_mass", "--backend", "gpu"], ["unknown backend 'gpu'", "native, mjx"]),
         (["train", "point_mass", "--frobnicate"], ["--frobnicate", "jgps train --help"]),
         (["train", "point_mass", "--iterations", "many"], ["--iterations", "many"]),
@@ -152,6 +157,11 @@ def test_help_of_a_command_lists_the_settings(capsys: pytest.CaptureFixture):
     assert stop.value.code == 0
     out = capsys.readouterr().out
     assert "--config.num-samples" in out and "--resume" in out
+    assert "--config.prior.max-clusters" in out
+    with pytest.raises(SystemExit):
+        cli.main(["train", "point_mass", "--prior", "none", "--help"])
+    out = capsys.readouterr().out
+    assert "--config.num-samples" in out and "--config.prior.max-clusters" not in out
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(run: subprocess.CompletedProcess, tmp_path: Path):

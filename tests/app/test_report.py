@@ -171,7 +171,7 @@ def test_diverged_rollouts_are_left_out_and_named(task, tmp_path):
     read = read_run(directory).trajectories
     assert read is not None and np.nanmax(np.abs(read["sample_x"])) < 100
     written = write_report(directory, task, say=said.append)
-    assert len(said) == 1 and "condition 1" in said[0]
+    assert len(said) == 1 and "condition 0" in said[0]
     for path in written:
         if path.name in ("paths.png", "actions.png"):
             check_picture(path)
