@@ -33,6 +33,8 @@ class NearestController(NamedTuple):
         return factored
 
     @staticmethod
-    def act(params: FactoredController, x: jax.Array, t: jax.Array, noise: jax.Array) -> jax.Array:
+    def act(
+        params: FactoredController, x: jax.Array, t: jax.Array | int, noise: jax.Array
+    ) -> jax.Array:
         """Action of one condition's controller, see `linear_gaussian.act`."""
         return linear_gaussian.act(params, x, t, noise)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jgps.core import linalg
 from jgps.core.checks import check_field
@@ -353,7 +354,7 @@ def _check_shapes(data, weights, init) -> None:
 
 
 def _check_num_active(num_active, max_clusters: int) -> None:
-    if not isinstance(num_active, jax.core.Tracer) and not 1 <= int(num_active) <= max_clusters:
+    if not isinstance(num_active, Tracer) and not 1 <= int(num_active) <= max_clusters:
         raise ValueError(
             f"num_active is {num_active}; it has to be in 1..{max_clusters}, the number of clusters"
         )

@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jgps.core.checks import check_field
 from jgps.core.regression import NormalInverseWishart, divisor, fit_linear_gaussian, spread
@@ -104,7 +105,7 @@ def fit_initial(x0: jax.Array, weights: jax.Array, minimum_variance: float | jax
     """
     if x0.ndim != 2 or weights.shape != x0.shape[:1]:
         raise ValueError(f"x0 must be [N, dX] and weights [N], got {x0.shape}, {weights.shape}")
-    known = not isinstance(minimum_variance, jax.core.Tracer)
+    known = not isinstance(minimum_variance, Tracer)
     if known and not np.all(np.asarray(minimum_variance) >= 0):
         raise ValueError(f"minimum_variance is {minimum_variance}; it has to be >= 0, usually 1e-6")
     weights = weights.astype(x0.dtype)
