@@ -3,6 +3,9 @@
     repeat: roll out p(u|x) in every condition; fit linear-Gaussian dynamics to the samples;
             p <- argmin E[cost]  s.t.  KL(new || p) <= epsilon;  adapt epsilon
 
+The result in every condition is the controller whose rollouts were cheapest: the one that the last
+iteration made has not been tried yet, and a step that contact spoils is not worth keeping.
+
 Source: Levine & Abbeel (2014), "Learning neural network policies with guided policy search under
 unknown dynamics", sections 3 and 4.
 """
@@ -86,6 +89,7 @@ class LocalModels(NamedTuple):
     dynamics: Dynamics
     cost: QuadraticCost
     initial: Gaussian
+    sampled_cost: jax.Array  # mean over the rollouts, infinite unless all are valid
     status: Status
 
 
@@ -94,7 +98,9 @@ class TrajoptState(NamedTuple):
 
     key: jax.Array
     iteration: jax.Array  # [] int32
-    policy: NearestController
+    controllers: Controller  # [C, ...], to be rolled out next
+    policy: NearestController  # the best ones that were rolled out so far
+    policy_cost: jax.Array  # [C], mean cost of their rollouts
     prior: Any
     eta: jax.Array  # [C], warm start of the search
     multiplier: jax.Array  # [C], of the KL bound
@@ -106,7 +112,7 @@ class TrajoptState(NamedTuple):
 class Stages(NamedTuple):
     """The parts of one iteration, for timing and for algorithms that build on this one."""
 
-    sample: Any  # (policy, key) -> SimulationRollouts
+    sample: Any  # (controllers, key) -> SimulationRollouts
     fit: Any  # (prior state, rollouts) -> (prior state, LocalModels, metrics)
     optimise: Any  # (state, models) -> (state, metrics)
 
@@ -123,12 +129,10 @@ def trajopt(
     stages = make_stages(task, config, backend)
     predict = jax.jit(jax.vmap(lqr.forward))
 
-    def sample(state: TrajoptState) -> tuple[TrajoptState, SimulationRollouts]:
-        key, noise_key = jax.random.split(state.key)
-        return state._replace(key=key), stages.sample(state.policy, noise_key)
-
     def step(state: TrajoptState) -> tuple[TrajoptState, Metrics]:
-        state, sampled = sample(state)
+        key, noise_key = jax.random.split(state.key)
+        state = state._replace(key=key)
+        sampled = stages.sample(state.controllers, noise_key)
         prior, models, fit_metrics = stages.fit(state.prior, sampled.rollouts)
         state, metrics = stages.optimise(state._replace(prior=prior), models)
         return state, {**metrics, **fit_metrics}
@@ -137,7 +141,7 @@ def trajopt(
         step = jax.jit(step)  # one program; on native only the sampling leaves JAX
 
     def inspect(state: TrajoptState) -> Inspection:
-        state, sampled = sample(state)
+        sampled = stages.sample(state.policy.controllers, state.key)
         _, models, _ = stages.fit(state.prior, sampled.rollouts)
         marginals = predict(state.policy.controllers, models.dynamics, models.initial)
         return Inspection(sampled, marginals)
@@ -166,8 +170,8 @@ def make_stages(task: Task, config: TrajoptConfig, backend: str) -> Stages:
 
     draw = jax.jit(draw)
 
-    def sample(policy: NearestController, key: jax.Array) -> SimulationRollouts:
-        params: FactoredController = factor(policy.controllers)[0]
+    def sample(controllers: Controller, key: jax.Array) -> SimulationRollouts:
+        params: FactoredController = factor(controllers)[0]
         return roll_out(params, draw(key))
 
     prior = _prior(task, config)
@@ -192,10 +196,13 @@ def _prior(task: Task, config: TrajoptConfig) -> dynamics.Prior:
 def _init(task: Task, config: TrajoptConfig, x0: jax.Array, key: jax.Array) -> TrajoptState:
     key, prior_key = jax.random.split(key)
     num, dtype = task.train.num, _dtype()
+    controllers = initial_controllers(task, x0)
     return TrajoptState(
         key=key,
         iteration=jnp.zeros((), jnp.int32),
-        policy=NearestController(controllers=initial_controllers(task, x0), x0=x0),
+        controllers=controllers,
+        policy=NearestController(controllers=controllers, x0=x0),
+        policy_cost=jnp.full(num, jnp.inf, dtype),
         prior=_prior(task, config).init(prior_key),
         eta=jnp.ones(num, dtype),
         multiplier=jnp.ones(num, dtype),
@@ -218,9 +225,16 @@ def _fit(
         rollouts
     )
     cost, info = jax.vmap(lambda r: costs.expand(task.cost, r, config.expand))(rollouts)
-    models = LocalModels(fitted, cost, initial, jax.vmap(worst)(fit_status, info.status))
+    sampled = _sample_metrics(task, rollouts)
+    models = LocalModels(
+        dynamics=fitted,
+        cost=cost,
+        initial=initial,
+        sampled_cost=jnp.where(rollouts.valid.all(axis=1), sampled["cost"], jnp.inf),
+        status=jax.vmap(worst)(fit_status, info.status),
+    )
     metrics = {
-        **_sample_metrics(task, rollouts),
+        **sampled,
         **prior_metrics,
         "hessians_projected": info.num_projected,
         "hessian_smallest_eigenvalue": info.smallest_eigenvalue,
@@ -237,7 +251,7 @@ def _optimise(
         marginals = lqr.forward(controller, model.dynamics, model.initial)
         return jnp.sum(lqr.expected_cost(marginals, model.cost))
 
-    previous = state.policy.controllers
+    previous = state.controllers
     actual = jax.vmap(expected_cost)(previous, models)
     known = state.stepped & (models.status.code == OK) & jnp.isfinite(actual)
     adapted = step_size.adapt(
@@ -260,11 +274,15 @@ def _optimise(
     stepped = status.code == OK
 
     def keep(new, old):
-        return jnp.where(stepped.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+        return _choose(stepped, new, old)
 
+    better = models.sampled_cost < state.policy_cost
+    best = jax.tree.map(functools.partial(_choose, better), previous, state.policy.controllers)
     new_state = state._replace(
         iteration=state.iteration + 1,
-        policy=state.policy._replace(controllers=jax.tree.map(keep, controllers, previous)),
+        controllers=jax.tree.map(keep, controllers, previous),
+        policy=state.policy._replace(controllers=best),
+        policy_cost=jnp.where(better, models.sampled_cost, state.policy_cost),
         eta=keep(info.eta, state.eta),
         multiplier=multiplier,
         cost_before=keep(info.cost_previous, state.cost_before),
@@ -283,6 +301,11 @@ def _optimise(
         "status_step": status.step,
     }
     return new_state, metrics
+
+
+def _choose(flags: jax.Array, yes: jax.Array, no: jax.Array) -> jax.Array:
+    """`yes` in conditions where flags [C] hold, `no` elsewhere."""
+    return jnp.where(flags.reshape(-1, *[1] * (yes.ndim - 1)), yes, no)
 
 
 def _sample_metrics(task: Task, rollouts: Rollouts) -> Metrics:

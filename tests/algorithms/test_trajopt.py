@@ -75,6 +75,19 @@ def test_every_step_keeps_to_its_bound(point_mass_run):
         assert bool(((kl >= 0.9 * bound) | at_floor).all())  # and uses all of it
 
 
+def test_the_policy_is_the_best_that_was_tried(point_mass_run):
+    task, _, history = point_mass_run
+    algorithm = trajopt(task, TrajoptConfig(), backend="native")
+    state, tried = algorithm.init(jax.random.key(0)), []
+    for _ in range(6):
+        tried.append(state.controllers)
+        state, _ = algorithm.step(state)
+    costs_seen = np.stack([metrics["cost"] for metrics in history])
+    for c, best in enumerate(costs_seen.argmin(axis=0)):
+        np.testing.assert_array_equal(state.policy.controllers.K[c], tried[best].K[c])
+        np.testing.assert_array_equal(state.policy_cost[c], costs_seen[best, c])
+
+
 def test_it_works_without_a_prior_given_enough_samples():
     task = tasks.make("point_mass")
     config = TrajoptConfig(num_samples=12, prior=NoPriorConfig())
@@ -89,7 +102,7 @@ def _one_step(num_bad):
     config = TrajoptConfig(prior=MixturePriorConfig(shared=False))
     stages = make_stages(task, config, "native")
     state = trajopt(task, config, backend="native").init(jax.random.key(0))
-    sampled = stages.sample(state.policy, jax.random.key(1)).rollouts
+    sampled = stages.sample(state.controllers, jax.random.key(1)).rollouts
     bad = sampled._replace(
         x=sampled.x.at[2, :num_bad].set(jnp.nan),
         u=sampled.u.at[2, :num_bad].set(jnp.nan),
@@ -106,11 +119,11 @@ def test_a_bad_sample_is_left_out_and_training_goes_on():
     assert metrics["samples_valid"].tolist() == [5, 5, 4, 5]
     assert bool((metrics["status"] == OK).all())
     for one, other in zip(
-        jax.tree.leaves(clean.policy), jax.tree.leaves(after.policy), strict=True
+        jax.tree.leaves(clean.controllers), jax.tree.leaves(after.controllers), strict=True
     ):
         np.testing.assert_array_equal(one[jnp.array([0, 1, 3])], other[jnp.array([0, 1, 3])])
         assert bool(jnp.isfinite(other).all())
-    assert not np.array_equal(clean.policy.controllers.K[2], after.policy.controllers.K[2])
+    assert not np.array_equal(clean.controllers.K[2], after.controllers.K[2])
 
 
 def test_a_condition_with_one_sample_left_keeps_its_controller_and_says_why():
@@ -119,8 +132,8 @@ def test_a_condition_with_one_sample_left_keeps_its_controller_and_says_why():
     assert metrics["samples_valid"].tolist() == [5, 5, 1, 5]
     assert metrics["status"].tolist() == [OK, OK, TOO_FEW_SAMPLES, OK]
     start = trajopt(tasks.make("point_mass"), backend="native").init(jax.random.key(0))
-    np.testing.assert_array_equal(after.policy.controllers.K[2], start.policy.controllers.K[2])
-    assert not np.array_equal(before.policy.controllers.K[2], after.policy.controllers.K[2])
+    np.testing.assert_array_equal(after.controllers.K[2], start.controllers.K[2])
+    assert not np.array_equal(before.controllers.K[2], after.controllers.K[2])
 
 
 def test_the_bound_follows_how_well_the_last_step_was_predicted():
@@ -132,7 +145,7 @@ def test_the_bound_follows_how_well_the_last_step_was_predicted():
     models, states = [], [first]
     for key in jax.random.split(jax.random.key(5)):
         state = states[-1]
-        sampled = stages.sample(state.policy, key).rollouts
+        sampled = stages.sample(state.controllers, key).rollouts
         prior, fitted, _ = stages.fit(state.prior, sampled)
         models.append(fitted)
         states.append(stages.optimise(state._replace(prior=prior), fitted)[0])
@@ -142,7 +155,7 @@ def test_the_bound_follows_how_well_the_last_step_was_predicted():
             marginals = lqr.forward(controller, m.dynamics, m.initial)
             return lqr.expected_cost(marginals, m.cost).sum()
 
-        return jax.vmap(one)(state.policy.controllers, model)
+        return jax.vmap(one)(state.controllers, model)
 
     old = expected(states[0], models[0])
     predicted = old - expected(states[1], models[0])

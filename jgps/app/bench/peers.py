@@ -173,7 +173,7 @@ def _sampling(p: dict[str, Any]) -> Callable[[], Any]:
                 data.qpos[:], data.qvel[:] = task.train.qpos[c], task.train.qvel[c]
                 for t in range(horizon):
                     mujoco.mj_forward(models[c], data)
-                    x[c, n, t] = task.layout.state(data.qpos, data.qvel, data.act, data.sensordata, np)
+                    x[c, n, t] = task.layout.state(data.qpos, data.qvel, data.act, data.sensordata)
                     u = p["K"][c, t] @ x[c, n, t] + p["k"][c, t] + chol[t] @ noise[c, n, t]
                     data.ctrl[:] = u
                     for _ in range(task.substeps):
