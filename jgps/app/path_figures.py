@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse
@@ -39,7 +41,10 @@ def paths(run: Run, path: Path, task: Task | None = None) -> Path:
     limits = [[_limits(data, num, points, axis) for axis in plane] for plane in planes]
     width = min(WIDTH / num - 55, 480)
     heights = [float(np.clip(width * np.ptp(y) / np.ptp(x), 150, 520)) for x, y in limits]
-    caption = f"Thin: samples.  Ellipses: {_SIGMAS}σ of the fitted model.  Circles: start."
+    caption = "Thin: samples.  Thick: mean of the fitted model.  "
+    if _ellipses_show(data, num, points, planes, limits, width):
+        caption += f"Ellipses: {_SIGMAS}σ of it.  "
+    caption += "Circles: start."
     if target is not None:
         caption += "  Cross: target."
     with style():
@@ -145,6 +150,17 @@ def _limits(data, num: int, points: list[Point], axis: int) -> np.ndarray:
     return ends + 0.06 * extent * np.array([-1, 1])
 
 
+def _ellipses_show(data, num: int, points, planes, limits, width: float) -> bool:
+    """Whether any ellipse is wider than a pixel."""
+    variance = np.diagonal(data["cov"][:num], axis1=-2, axis2=-1)
+    for plane, (x_limits, _) in zip(planes, limits, strict=True):
+        entries = [point.entries[list(plane)] for point in points]
+        diameter = 2 * _SIGMAS * np.sqrt(np.maximum(variance[..., np.concatenate(entries)], 0))
+        if np.any(diameter[np.isfinite(diameter)] * width / np.ptp(x_limits) > 1):
+            return True
+    return False
+
+
 def _pick(x: np.ndarray, point: Point, plane: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     return x[..., point.entries[plane[0]]], x[..., point.entries[plane[1]]]
 
@@ -185,39 +201,36 @@ def _some(shown: int, total: int, what: str) -> str:
 
 
 def actions(run: Run, path: Path, task: Task | None = None) -> Path:
-    """Mean action with two standard deviations of the model, and the samples, over time."""
+    """Mean action with two standard deviations of the model, the samples, and limits, over time."""
     data = _trajectories(run)
     dX, horizon = data["x"].shape[-1], data["u"].shape[1]
     rows, columns = min(data["u"].shape[-1], MAX_ACTUATORS), min(len(data["u"]), MAX_CONDITIONS)
     mean = data["mean"][..., dX:]
     deviation = np.sqrt(np.maximum(np.diagonal(data["cov"], axis1=-2, axis2=-1)[..., dX:], 0))
+    low, high = (mean + s * _SIGMAS * deviation for s in (-1, 1))
     time = np.arange(horizon) * (1 if task is None else task.control_dt)
+    limits = [_limits_of(task, i) for i in range(rows)]
+    caption = f"Line and band: mean and ±{_SIGMAS}σ of the model, before clipping.  Thin: samples."
+    if any(limits):
+        caption += "  Dashed: limits of the actuator, where they are in view."
     with style():
         figure = new_figure(
             170 + 105 * rows if rows > 2 else 200 + 180 * rows,
             f"{run.title}  ·  actions"
             + _some(columns, len(data["u"]), "conditions")
             + _some(rows, data["u"].shape[-1], "actuators"),
-            f"Line and band: mean and ±{_SIGMAS}σ under the fitted model.  Thin: samples.",
+            caption,
         )
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey="row")
         for i in range(rows):
-            for c in range(columns):
-                ax, colour = grid[i, c], COLOURS[0]
+            for c, ax in enumerate(grid[i]):
                 ax.plot(time, data["sample_u"][c, :, :, i].T, color=GREY, linewidth=0.6, alpha=0.6)
-                low, high = (mean + s * _SIGMAS * deviation for s in (-1, 1))
-                ax.fill_between(
-                    time,
-                    low[c, :, i],
-                    high[c, :, i],
-                    color=colour,
-                    alpha=0.22,
-                    linewidth=0,
-                    zorder=3,
-                )
-                ax.plot(time, mean[c, :, i], color=colour, linewidth=1.7, zorder=4)
+                band = {"color": COLOURS[0], "alpha": 0.22, "linewidth": 0, "zorder": 3}
+                ax.fill_between(time, low[c, :, i], high[c, :, i], **band)
+                ax.plot(time, mean[c, :, i], color=COLOURS[0], linewidth=1.7, zorder=4)
                 ax.margins(x=0)
                 ax.locator_params(axis="y", nbins=4)
+            _draw_limits(grid[i], limits[i])
             grid[i, 0].set_ylabel(
                 _actuator(task, i), rotation=0, ha="right", va="center", labelpad=8
             )
@@ -228,6 +241,27 @@ def actions(run: Run, path: Path, task: Task | None = None) -> Path:
         return save(figure, path)
 
 
+def _limits_of(task: Task | None, index: int) -> tuple[float, ...]:
+    """Least and greatest control of an actuator; empty where it has no limits."""
+    if task is None or not task.model.actuator_ctrllimited[index]:
+        return ()
+    return tuple(task.model.actuator_ctrlrange[index].tolist())
+
+
+def _draw_limits(row: Sequence[Axes], limits: tuple[float, ...]) -> None:
+    view = row[0].get_ylim()  # limits far away would flatten what there is to see
+    for ax in row:
+        for limit in limits:
+            ax.axhline(limit, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=2)
+    row[0].set_ylim(view)
+
+
 def _actuator(task: Task | None, index: int) -> str:
-    name = "" if task is None else task.model.actuator(index).name
+    """Its name, or that of the joint that it moves."""
+    name = ""
+    if task is not None:
+        name = task.model.actuator(index).name
+        kind = mujoco.mjtTrn(int(task.model.actuator_trntype[index]))
+        if not name and kind in (mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT):
+            name = task.model.joint(task.model.actuator_trnid[index, 0]).name
     return name.replace("_", " ").replace(" ", "\n", 1) or f"action {index}"

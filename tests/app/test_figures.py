@@ -7,7 +7,15 @@ from matplotlib.figure import Figure
 
 from jgps import costs, tasks
 from jgps.app.figures import _over_conditions
-from jgps.app.path_figures import _ellipse, find_points, find_target
+from jgps.app.path_figures import (
+    Point,
+    _actuator,
+    _ellipse,
+    _ellipses_show,
+    _limits_of,
+    find_points,
+    find_target,
+)
 from jgps.app.style import scale_y
 
 MODEL = """
@@ -58,6 +66,30 @@ def test_points_come_from_the_task_or_are_the_first_entries():
     (state,) = find_points(make_task(None, state=("qvel",)), 6)
     assert state.axes == ("qvel[0]", "qvel[1]")
     np.testing.assert_array_equal(find_points(None, 1)[0].entries, [0])
+
+
+LIMITED = """
+<mujoco><worldbody><body><joint name="slide_x" type="slide"/><joint name="turn"/><geom size="0.1"/>
+</body></worldbody><actuator>
+<motor name="push" joint="slide_x" ctrlrange="-2 3" ctrllimited="true"/><motor joint="turn"/>
+</actuator></mujoco>
+"""
+
+
+def test_actuators_have_names_and_limits():
+    task = tasks.from_mjcf(LIMITED, cost=lambda s: costs.action(1.0), horizon=3, control_dt=0.1)
+    assert [_actuator(task, i) for i in (0, 1)] == ["push", "turn"]
+    assert _actuator(None, 1) == "action 1"
+    assert _limits_of(task, 0) == (-2, 3)
+    assert _limits_of(task, 1) == _limits_of(None, 0) == ()
+
+
+@pytest.mark.parametrize(("variance", "shown"), [(1e-8, False), (1e-4, True), (np.nan, False)])
+def test_ellipses_below_a_pixel_are_not_spoken_of(variance, shown):
+    data = {"cov": np.broadcast_to(variance * np.eye(3), (1, 4, 3, 3))}
+    point = Point("state", np.array([0, 1]), ("x", "y"))
+    limits = [[np.array([0, 1]), np.array([0, 1])]]  # 1e-8 is 0.16 pixels wide
+    assert _ellipses_show(data, 1, [point], [(0, 1)], limits, 400.0) is shown
 
 
 def test_ellipse_is_where_the_mahalanobis_distance_is_two():

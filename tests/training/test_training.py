@@ -22,6 +22,7 @@ from jgps.dynamics import NoPriorConfig
 from jgps.tasks import Task
 from jgps.training import TrainingError, TrainingResult, UsageError, checkpoint
 from jgps.training.directory import decode, encode
+from jgps.training.metrics import MetricsLog
 
 # Without the mixture a program compiles in a fraction of the time.
 CONFIG = TrajoptConfig(num_samples=3, prior=NoPriorConfig())
@@ -307,7 +308,7 @@ def test_pruning_spares_what_was_just_saved(tmp_path: Path):
 def test_ctrl_c_between_metrics_and_checkpoint(
     task: Task, result: TrainingResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    append = jgps.training.metrics.MetricsLog.append
+    append = MetricsLog.append
 
     def stop(self, record: dict) -> None:
         if record["iteration"] == 2:
@@ -316,7 +317,7 @@ def test_ctrl_c_between_metrics_and_checkpoint(
 
     out = tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(jgps.training.metrics.MetricsLog, "append", stop)
+        patch.setattr(MetricsLog, "append", stop)
         jgps.train(task, config=CONFIG, iterations=4, seed=1, out=out)
     assert len(read_lines(out)) == checkpoint.iterations(out)[-1] == 2
     jgps.train(task, config=CONFIG, iterations=4, seed=1, out=out, resume=True)
