@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jgps.core import gaussian
-from jgps.core.riccati import backward, expected_cost, forward, per_step
+from jgps.core.riccati import backward, check_problem, expected_cost, forward, per_step
 from jgps.core.trust_region import (
     TrustRegionConfig,
     TrustRegionInfo,
@@ -73,11 +73,12 @@ def solve_maximum_entropy(
     optimisation without guided policy search.
     """
     dynamics, cost, initial = promote(dynamics, cost, initial)
+    T, _, _ = check_problem(dynamics, cost)
+    temperature = per_step(temperature, T, cost.h.dtype, "temperature")
     controller, _, status = backward(dynamics, cost, temperature)
     marginals = forward(controller, dynamics, initial)
     total = jnp.sum(expected_cost(marginals, cost))
     entropies = gaussian.entropy(controller.C)
-    temperature = per_step(temperature, entropies.shape[0], entropies.dtype, "temperature")
     start_finite = jnp.all(jnp.isfinite(initial.mean)) & jnp.all(jnp.isfinite(initial.cov))
     status = worst(
         first_failure(~((temperature > 0) & (temperature < jnp.inf)), NON_FINITE),

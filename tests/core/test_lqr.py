@@ -283,6 +283,8 @@ def test_wrong_shapes_name_the_argument():
         lqr.backward(dynamics._replace(f=dynamics.f[1:]), cost)
     with pytest.raises(ValueError, match=r"entropy_weight must be a scalar or have shape \(10,\)"):
         lqr.backward(dynamics, cost, jnp.ones(3))
+    with pytest.raises(ValueError, match=r"temperature must be a scalar or have shape \(10,\)"):
+        lqr.solve_maximum_entropy(dynamics, cost, initial, jnp.ones(3))
     with pytest.raises(ValueError, match=r"initial\.mean must have shape \(4,\), got \(3,\)"):
         lqr.forward(controller, dynamics, initial._replace(mean=jnp.ones(3)))
     with pytest.raises(ValueError, match=r"use jax\.vmap"):
