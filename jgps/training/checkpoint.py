@@ -104,11 +104,11 @@ def _manifest(path: Path) -> Path:
 
 
 def _delete(path: Path) -> None:
-    _manifest(path).unlink(
-        missing_ok=True
-    )  # first, so that half a checkpoint is never taken for one
+    _manifest(path).unlink(missing_ok=True)  # first: half a checkpoint is never taken for one
     if path.exists():
         shutil.rmtree(path)
+    for left in path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*"):  # of an interrupted save
+        shutil.rmtree(left)
 
 
 def _fingerprints(path: Path) -> dict[str, dict[str, Any]]:

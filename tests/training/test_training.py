@@ -305,6 +305,15 @@ def test_pruning_spares_what_was_just_saved(tmp_path: Path):
     assert checkpoint.iterations(tmp_path) == [2]
 
 
+def test_what_an_interrupted_save_left_is_replaced(tmp_path: Path):
+    left = tmp_path / "checkpoints" / "000002.orbax-checkpoint-tmp"
+    left.mkdir(parents=True)
+    (left / "half").write_text("")
+    checkpoint.save(tmp_path, 2, [np.zeros(2)])
+    assert checkpoint.problem(tmp_path, 2) is None
+    assert not left.exists()
+
+
 def test_ctrl_c_between_metrics_and_checkpoint(
     task: Task, result: TrainingResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
