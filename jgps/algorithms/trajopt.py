@@ -3,8 +3,9 @@
     repeat: roll out p(u|x) in every condition; fit linear-Gaussian dynamics to the samples;
             p <- argmin E[cost]  s.t.  KL(new || p) <= epsilon;  adapt epsilon
 
-The result in every condition is the controller whose rollouts were cheapest: the one that the last
-iteration made has not been tried yet, and a step that contact spoils is not worth keeping.
+Every iteration also tries the controllers without noise, one rollout per condition that no model is
+fitted to. The result is the best that was tried: what the last iteration made has not been, and
+contact now and then spoils a step.
 
 Source: Levine & Abbeel (2014), "Learning neural network policies with guided policy search under
 unknown dynamics", sections 3 and 4.
@@ -89,7 +90,6 @@ class LocalModels(NamedTuple):
     dynamics: Dynamics
     cost: QuadraticCost
     initial: Gaussian
-    sampled_cost: jax.Array  # mean over the rollouts, infinite unless all are valid
     status: Status
 
 
@@ -99,8 +99,8 @@ class TrajoptState(NamedTuple):
     key: jax.Array
     iteration: jax.Array  # [] int32
     controllers: Controller  # [C, ...], to be rolled out next
-    policy: NearestController  # the best ones that were rolled out so far
-    policy_cost: jax.Array  # [C], mean cost of their rollouts
+    policy: NearestController  # the best ones that were tried without noise so far
+    policy_cost: jax.Array  # [C], what they cost then
     prior: Any
     eta: jax.Array  # [C], warm start of the search
     multiplier: jax.Array  # [C], of the KL bound
@@ -109,10 +109,18 @@ class TrajoptState(NamedTuple):
     stepped: jax.Array  # [C] bool: the last step was taken
 
 
+class Samples(NamedTuple):
+    """One iteration's rollouts."""
+
+    noisy: SimulationRollouts  # [C, N, ...], to fit models to
+    trial: SimulationRollouts  # [C, 1, ...], without noise
+
+
 class Stages(NamedTuple):
     """The parts of one iteration, for timing and for algorithms that build on this one."""
 
-    sample: Any  # (controllers, key) -> SimulationRollouts
+    sample: Any  # (controllers, key) -> Samples
+    judge: Any  # (state, trial rollouts) -> (state, metrics)
     fit: Any  # (prior state, rollouts) -> (prior state, LocalModels, metrics)
     optimise: Any  # (state, models) -> (state, metrics)
 
@@ -132,16 +140,17 @@ def trajopt(
     def step(state: TrajoptState) -> tuple[TrajoptState, Metrics]:
         key, noise_key = jax.random.split(state.key)
         state = state._replace(key=key)
-        sampled = stages.sample(state.controllers, noise_key)
-        prior, models, fit_metrics = stages.fit(state.prior, sampled.rollouts)
+        samples = stages.sample(state.controllers, noise_key)
+        state, trial_metrics = stages.judge(state, samples.trial.rollouts)
+        prior, models, fit_metrics = stages.fit(state.prior, samples.noisy.rollouts)
         state, metrics = stages.optimise(state._replace(prior=prior), models)
-        return state, {**metrics, **fit_metrics}
+        return state, {**metrics, **fit_metrics, **trial_metrics}
 
     if resolve_backend(backend) == "mjx":
         step = jax.jit(step)  # one program; on native only the sampling leaves JAX
 
     def inspect(state: TrajoptState) -> Inspection:
-        sampled = stages.sample(state.policy.controllers, state.key)
+        sampled = stages.sample(state.policy.controllers, state.key).noisy
         _, models, _ = stages.fit(state.prior, sampled.rollouts)
         marginals = predict(state.policy.controllers, models.dynamics, models.initial)
         return Inspection(sampled, marginals)
@@ -150,7 +159,7 @@ def trajopt(
         init=jax.jit(functools.partial(_init, task, config, initial_states(task, task.train))),
         step=step,
         inspect=inspect,
-        rollouts_per_step=task.train.num * config.num_samples,
+        rollouts_per_step=task.train.num * (config.num_samples + 1),
     )
 
 
@@ -166,17 +175,23 @@ def make_stages(task: Task, config: TrajoptConfig, backend: str) -> Stages:
             key, num * samples, task.horizon, task.action_dim, config.noise_smoothing,
             dtype=_dtype(),
         )  # fmt: skip
-        return noise.reshape(num, samples, task.horizon, task.action_dim)
+        noise = noise.reshape(num, samples, task.horizon, task.action_dim)
+        return jnp.concatenate([noise, jnp.zeros_like(noise[:, :1])], axis=1)
 
     draw = jax.jit(draw)
 
-    def sample(controllers: Controller, key: jax.Array) -> SimulationRollouts:
+    def sample(controllers: Controller, key: jax.Array) -> Samples:
         params: FactoredController = factor(controllers)[0]
-        return roll_out(params, draw(key))
+        together = roll_out(params, draw(key))
+        return Samples(
+            noisy=jax.tree.map(lambda leaf: leaf[:, :samples], together),
+            trial=jax.tree.map(lambda leaf: leaf[:, samples:], together),
+        )
 
     prior = _prior(task, config)
     return Stages(
         sample=sample,
+        judge=jax.jit(functools.partial(_judge, task)),
         fit=jax.jit(functools.partial(_fit, task, config, prior)),
         optimise=jax.jit(functools.partial(_optimise, task, config)),
     )
@@ -225,16 +240,14 @@ def _fit(
         rollouts
     )
     cost, info = jax.vmap(lambda r: costs.expand(task.cost, r, config.expand))(rollouts)
-    sampled = _sample_metrics(task, rollouts)
     models = LocalModels(
         dynamics=fitted,
         cost=cost,
         initial=initial,
-        sampled_cost=jnp.where(rollouts.valid.all(axis=1), sampled["cost"], jnp.inf),
         status=jax.vmap(worst)(fit_status, info.status),
     )
     metrics = {
-        **sampled,
+        **_sample_metrics(task, rollouts),
         **prior_metrics,
         "hessians_projected": info.num_projected,
         "hessian_smallest_eigenvalue": info.smallest_eigenvalue,
@@ -276,13 +289,9 @@ def _optimise(
     def keep(new, old):
         return _choose(stepped, new, old)
 
-    better = models.sampled_cost < state.policy_cost
-    best = jax.tree.map(functools.partial(_choose, better), previous, state.policy.controllers)
     new_state = state._replace(
         iteration=state.iteration + 1,
         controllers=jax.tree.map(keep, controllers, previous),
-        policy=state.policy._replace(controllers=best),
-        policy_cost=jnp.where(better, models.sampled_cost, state.policy_cost),
         eta=keep(info.eta, state.eta),
         multiplier=multiplier,
         cost_before=keep(info.cost_previous, state.cost_before),
@@ -301,6 +310,21 @@ def _optimise(
         "status_step": status.step,
     }
     return new_state, metrics
+
+
+def _judge(task: Task, state: TrajoptState, trial: Rollouts) -> tuple[TrajoptState, Metrics]:
+    """Keeps the controllers that the trial [C, 1, ...] shows to be better than the best so far."""
+    metrics = _sample_metrics(task, trial)
+    better = trial.valid[:, 0] & (metrics["cost"] < state.policy_cost)
+    best = jax.tree.map(
+        functools.partial(_choose, better), state.controllers, state.policy.controllers
+    )
+    state = state._replace(
+        policy=state.policy._replace(controllers=best),
+        policy_cost=jnp.where(better, metrics["cost"], state.policy_cost),
+    )
+    kept = ("cost", "distance", "success")
+    return state, {f"trial_{name}": metrics[name] for name in kept if name in metrics}
 
 
 def _choose(flags: jax.Array, yes: jax.Array, no: jax.Array) -> jax.Array:

@@ -43,7 +43,8 @@ def test_contract(algorithm, task_name):
         assert value.shape in ((), (1,), (task.train.num,)), name
         assert np.isfinite(value).all(), name
     assert (metrics["status"] == OK).all()
-    assert metrics["samples_valid"].sum() == algorithm.rollouts_per_step
+    # One rollout per condition is the trial without noise.
+    assert metrics["samples_valid"].sum() + task.train.num == algorithm.rollouts_per_step
 
     # The same seed gives the same run, another seed another one.
     again, metrics_again = algorithm.step(algorithm.init(jax.random.key(3)))

@@ -82,7 +82,7 @@ def test_the_policy_is_the_best_that_was_tried(point_mass_run):
     for _ in range(6):
         tried.append(state.controllers)
         state, _ = algorithm.step(state)
-    costs_seen = np.stack([metrics["cost"] for metrics in history])
+    costs_seen = np.stack([metrics["trial_cost"] for metrics in history])
     for c, best in enumerate(costs_seen.argmin(axis=0)):
         np.testing.assert_array_equal(state.policy.controllers.K[c], tried[best].K[c])
         np.testing.assert_array_equal(state.policy_cost[c], costs_seen[best, c])
@@ -102,7 +102,7 @@ def _one_step(num_bad):
     config = TrajoptConfig(prior=MixturePriorConfig(shared=False))
     stages = make_stages(task, config, "native")
     state = trajopt(task, config, backend="native").init(jax.random.key(0))
-    sampled = stages.sample(state.controllers, jax.random.key(1)).rollouts
+    sampled = stages.sample(state.controllers, jax.random.key(1)).noisy.rollouts
     bad = sampled._replace(
         x=sampled.x.at[2, :num_bad].set(jnp.nan),
         u=sampled.u.at[2, :num_bad].set(jnp.nan),
@@ -145,7 +145,7 @@ def test_the_bound_follows_how_well_the_last_step_was_predicted():
     models, states = [], [first]
     for key in jax.random.split(jax.random.key(5)):
         state = states[-1]
-        sampled = stages.sample(state.controllers, key).rollouts
+        sampled = stages.sample(state.controllers, key).noisy.rollouts
         prior, fitted, _ = stages.fit(state.prior, sampled)
         models.append(fitted)
         states.append(stages.optimise(state._replace(prior=prior), fitted)[0])

@@ -57,14 +57,14 @@ def _problem() -> _Problem:
     state = trajopt(task, config).init(jax.random.key(SEED))
     keys = jax.random.split(jax.random.key(SEED + 1), WINDOW + 1)
     start = time.perf_counter()
-    rollouts = stages.sample(state.controllers, keys[0]).rollouts
+    rollouts = stages.sample(state.controllers, keys[0]).noisy.rollouts
     seconds = {"sampling": time.perf_counter() - start}
     fit, seconds["fitting"] = compiled(stages.fit, state.prior, rollouts)
     prior, models, metrics = fit(state.prior, rollouts)
     optimise, seconds["LQR"] = compiled(stages.optimise, state, models)
     for key in keys[1:]:
         state, _ = optimise(state._replace(prior=prior), models)
-        rollouts = stages.sample(state.controllers, key).rollouts
+        rollouts = stages.sample(state.controllers, key).noisy.rollouts
         prior, models, metrics = jax.block_until_ready(fit(state.prior, rollouts))
     return _Problem(
         task, config, stages, fit, optimise, seconds, state, keys[-1], rollouts, models, metrics
@@ -228,7 +228,7 @@ def iteration() -> list[Row]:
     step = trajopt(p.task, p.config).step
     crocoddyl = peers.crocoddyl_backward(DX, DU, HORIZON)
     functions: dict[str, Callable[[], Any]] = {
-        "sampling": lambda: p.stages.sample(p.state.controllers, p.key).rollouts,
+        "sampling": lambda: p.stages.sample(p.state.controllers, p.key).noisy.rollouts,
         "fitting": lambda: p.fit(p.state.prior, p.rollouts),
         "LQR": lambda: p.optimise(p.state, p.models),
         "iteration": lambda: step(p.state)[1],
