@@ -270,7 +270,7 @@ def expected_cost(marginals: Marginals, cost: QuadraticCost) -> jax.Array:
     return 0.5 * spread + jnp.sum((0.5 * Hm + cost.g) * mean, axis=-1) + cost.h
 
 
-def at(bundle, t: jax.Array):
+def at(bundle, t: int | jax.Array):
     """Step `t` of a bundle whose leaves have leading axis time."""
     return jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, t, 0, keepdims=False), bundle)
 

@@ -263,9 +263,9 @@ def scaled(scale, bundles):
 def count_compilations(function):
     events = []
 
-    def listen(name, duration, **kwargs):
-        if name == "/jax/core/compile/backend_compile_duration":
-            events.append(name)
+    def listen(event, duration_secs, **kwargs):
+        if event == "/jax/core/compile/backend_compile_duration":
+            events.append(event)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:

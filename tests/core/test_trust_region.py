@@ -1,6 +1,7 @@
 """The KL-constrained solves: bounds, optimality within them, failures as data, float32."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -187,7 +188,8 @@ def failing_problems():
     arguments = ("dynamics", "cost", "previous", "initial", "entropy_weight", "epsilon")
     cases = []
     for seed, (argument, field, step) in enumerate(FIELDS):
-        bundles = dict(zip(arguments[:4], problem(seed, T, dX, dU, dtype=np.float32), strict=True))
+        values = problem(seed, T, dX, dU, dtype=np.float32)
+        bundles: dict[str, Any] = dict(zip(arguments[:4], values, strict=True))
         steps = {name: jnp.full(T, 0.1, np.float32) for name in arguments[4:]}
         if argument in bundles:
             leaf = getattr(bundles[argument], field)
