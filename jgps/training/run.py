@@ -1,8 +1,11 @@
 """The outer loop: initialise, step, record, save, judge."""
 
+import contextlib
+import signal
+import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -189,8 +192,9 @@ def _loop(
     def save() -> None:
         nonlocal saved
         if setup.out is not None and saved != latest[0]:
-            checkpoint.save(setup.out, *latest)
-            saved = latest[0]
+            with _interrupts_held():
+                checkpoint.save(setup.out, *latest)
+                saved = latest[0]
 
     try:
         while len(records) < setup.iterations:
@@ -221,6 +225,23 @@ def _loop(
         if log is not None:
             log.close()
     return latest[1]
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until the block is done: orbax writes from threads that it would cut off."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    caught = []
+    signal.signal(signal.SIGINT, lambda *arguments: caught.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if caught:
+        handler(*caught[0])
 
 
 def _finish(
