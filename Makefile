@@ -8,7 +8,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # Extras to install: `make demo EXTRAS=dev,cuda13` on a machine with an NVIDIA GPU.
 EXTRAS ?= dev
 DEMO := runs/demo
-PYTEST_ARGS ?=
+# Two processes, a file at a time: compiling leaves half of two cores idle.
+PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .PHONY: help demo test lint bench format setup clean
 
