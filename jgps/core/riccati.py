@@ -132,7 +132,7 @@ def _backward_step(
     Q_uu_inv, log_det, positive = linalg.inverse_psd(Q_uu)
     K = -Q_uu_inv @ Q_ux
     k = -Q_uu_inv @ q_u
-    # One refinement: the explicit inverse alone costs a hundred times the rounding error (see above).
+    # One refinement: with the explicit inverse alone the error is a hundred times larger.
     K = K - Q_uu_inv @ (Q_ux + Q_uu @ K)
     k = k - Q_uu_inv @ (q_u + Q_uu @ k)
 
