@@ -141,16 +141,3 @@ def _all_positive(pivots: jax.Array, a: jax.Array) -> jax.Array:
 def log_det(chol: jax.Array) -> jax.Array:
     """Log-determinant of `chol chol'`, [...]."""
     return 2 * jnp.sum(jnp.log(jnp.diagonal(chol, axis1=-2, axis2=-1)), axis=-1)
-
-
-@full_precision
-def psd_project(a: jax.Array, floor: float = 0.0) -> tuple[jax.Array, jax.Array]:
-    """Nearest symmetric matrix (Frobenius norm) to `a` with eigenvalues of at least `floor`.
-
-    Returns:
-      The projection [..., n, n] and the number of eigenvalues raised, [...] int32.
-    """
-    eigenvalues, vectors = lapack.eigh(symmetrise(a))
-    raised = jnp.maximum(eigenvalues, jnp.asarray(floor, a.dtype))
-    projected = (vectors * raised[..., None, :]) @ transpose(vectors)
-    return symmetrise(projected), jnp.sum(eigenvalues < floor, axis=-1, dtype=jnp.int32)

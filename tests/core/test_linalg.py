@@ -59,18 +59,6 @@ def test_scale_does_not_decide_what_is_positive():
     assert linalg.inverse_psd(a)[2]
 
 
-def test_projection_raises_only_what_is_below_the_floor():
-    with jax.enable_x64(True):
-        vectors = np.linalg.qr(np.random.default_rng(2).normal(size=(4, 4)))[0]
-        a = vectors @ np.diag([-3.0, 0.01, 1.0, 5.0]) @ vectors.T
-        for floor, expected, count in [(0.0, [0, 0.01, 1, 5], 1), (0.1, [0.1, 0.1, 1, 5], 2)]:
-            projected, raised = linalg.psd_project(jnp.asarray(a), floor)
-            assert int(raised) == count
-            np.testing.assert_allclose(
-                projected, vectors @ np.diag(expected) @ vectors.T, atol=1e-12
-            )
-
-
 def test_products_inside_full_precision_ask_for_it():
     text = str(jax.make_jaxpr(linalg.full_precision(jnp.matmul))(jnp.eye(2), jnp.eye(2)))
     assert "HIGHEST" in text
