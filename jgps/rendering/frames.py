@@ -65,7 +65,7 @@ def render(
         index = np.minimum(np.arange(start, start + group), len(frames) - 1)
         part = _draw(
             scene,
-            *jax.tree.map(lambda a: jnp.asarray(a[index], jnp.float32), (xpos, xmat, pose)),  # noqa: B023
+            *jax.tree.map(partial(_group, index), (xpos, xmat, pose)),
             width=width,
             height=height,
             config=config,
@@ -111,3 +111,8 @@ def scene_poses(
 def _draw(scene, xpos, xmat, camera, *, width, height, config):
     rgb = raycast_rgb(scene, xpos, xmat, camera, width=width, height=height, config=config)
     return jnp.round(rgb * 255).astype(jnp.uint8)
+
+
+def _group(index: np.ndarray, values: np.ndarray | jax.Array) -> jax.Array:
+    """Those of `values` [M, ...] that are drawn together, in the ray caster's precision."""
+    return jnp.asarray(values[index], jnp.float32)
