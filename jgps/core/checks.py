@@ -35,3 +35,17 @@ def check_field(
             f"{type(config).__name__}.{field} is {value}; it has to be "
             f"{'an integer' if integer else 'finite'}{' and ' if text else ''}{text}."
         )
+
+
+def check_choice(config: Any, field: str, choices: tuple[str, ...]) -> None:
+    """Refuses a field that is none of `choices`.
+
+    Raises:
+      ValueError: "Class.field is value; it has to be one of <choices>".
+    """
+    value = getattr(config, field)
+    if value not in choices:
+        raise ValueError(
+            f"{type(config).__name__}.{field} is {value!r}; it has to be one of "
+            f"{', '.join(choices)}"
+        )

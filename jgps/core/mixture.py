@@ -12,13 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from jgps.core import linalg
+from jgps.core import kmeans, linalg
 from jgps.core.checks import check_field
-from jgps.core.regression import NormalInverseWishart, divisor, spread
+from jgps.core.regression import NormalInverseWishart, divisor, standardise
 from jgps.core.types import NON_FINITE, NOT_PD, Status, first_failure, worst
-
-# Draws for each seed, of which the one that leaves the least squared distance is kept.
-SEED_CANDIDATES = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,29 +100,10 @@ def initialise(
 
     Raises:
       ValueError: if num_active is out of range and known while tracing.
-
-    Source: Arthur & Vassilvitskii (2007).
     """
     _check_num_active(num_active, max_clusters)
-    points, weights, mean, scale, _ = _standardise(data, weights)
-    num_points = points.shape[0]
-
-    size = jnp.sum(jnp.square(points), axis=-1)
-
-    def place(k, carry):
-        nearest, distance = carry
-        # The first seed is drawn by weight alone: every distance starts equal.
-        logits = jnp.log(weights * distance)
-        drawn = jax.random.categorical(jax.random.fold_in(key, k), logits, shape=(SEED_CANDIDATES,))
-        to_drawn = size[drawn, None] - 2 * points[drawn] @ points.T + size
-        to_drawn = jnp.maximum(to_drawn, 0.0)
-        left = jnp.where(k == 0, to_drawn, jnp.minimum(to_drawn, distance)) @ weights
-        to_seed = to_drawn[jnp.argmin(left)]
-        closer = (k == 0) | ((to_seed < distance) & (k < num_active))
-        return jnp.where(closer, k, nearest), jnp.where(closer, to_seed, distance)
-
-    start = jnp.zeros(num_points, jnp.int32), jnp.ones(num_points, points.dtype)
-    nearest, _ = jax.lax.fori_loop(0, max_clusters, place, start)
+    points, weights, mean, scale, _ = standardise(data, weights)
+    nearest, _ = kmeans.seed(key, points, weights, num_active, max_clusters)
     share = weights * (nearest == jnp.arange(max_clusters)[:, None])
     active = jnp.arange(max_clusters) < num_active
     count = jnp.sum(share, axis=1)
@@ -159,7 +137,7 @@ def fit(
     """
     _check_shapes(data, weights, init)
     _check_num_active(num_active, init.active.shape[0])
-    points, weights, mean, scale, finite = _standardise(data, weights)
+    points, weights, mean, scale, finite = standardise(data, weights)
     active = jnp.arange(init.active.shape[0]) < num_active
     start = _enter(init, mean, scale, active)
     used = weights > 0
@@ -248,16 +226,6 @@ def to_prior(
         dof=strength * jnp.maximum(share, 0.0),
         strength=strength,
     )
-
-
-def _standardise(data, weights):
-    """Points of zero mean and unit spread, weights, the mean, the scale, and finiteness."""
-    used = weights > 0
-    finite = jnp.all(jnp.isfinite(data) | ~used[:, None]) & jnp.all(jnp.isfinite(weights))
-    weights = jnp.where(used & jnp.isfinite(weights), weights, 0).astype(data.dtype)
-    data = jnp.where(used[:, None] & jnp.isfinite(data), data, 0.0)
-    mean, scale = spread(data, weights)
-    return (data - mean) / scale, weights, mean, scale, finite
 
 
 def _enter(init: Mixture, mean, scale, active) -> Mixture:

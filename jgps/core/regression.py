@@ -49,6 +49,27 @@ def spread(points: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]
     return mean + shift, jnp.where(scale > rounding, scale, jnp.ones_like(scale))
 
 
+def standardise(
+    data: jax.Array, weights: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Data of zero mean and unit spread.
+
+    Args:
+      data: [M, D]; rows of weight zero may hold anything.
+      weights: [M], not negative.
+
+    Returns:
+      Points [M, D] and weights [M], finite everywhere and zero where they do not count, the mean
+      and scale [D] that were taken out, and whether all data that count were finite [].
+    """
+    used = weights > 0
+    finite = jnp.all(jnp.isfinite(data) | ~used[:, None]) & jnp.all(jnp.isfinite(weights))
+    weights = jnp.where(used & jnp.isfinite(weights), weights, 0).astype(data.dtype)
+    data = jnp.where(used[:, None] & jnp.isfinite(data), data, 0.0)
+    mean, scale = spread(data, weights)
+    return (data - mean) / scale, weights, mean, scale, finite
+
+
 def divisor(total: jax.Array) -> jax.Array:
     """`total`, or 1 where it is not positive: a divisor for sums that are then zero."""
     return jnp.where(total > 0, total, jnp.ones_like(total))

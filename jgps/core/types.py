@@ -64,6 +64,12 @@ class Rollouts(NamedTuple):
     valid: jax.Array  # [...] bool: false where the simulator or the data were not finite
 
 
+class Shared(NamedTuple):
+    """Parameters that are the same in every condition, and so have no axis `C`."""
+
+    value: Any
+
+
 class Status(NamedTuple):
     """What went wrong inside a jitted computation, as data."""
 
