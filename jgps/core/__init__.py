@@ -1,6 +1,6 @@
 """Pure maths of one trajectory; callers `vmap`. Knows no simulator and no network."""
 
-from jgps.core import gaussian, linalg, lqr, mixture, regression, trust_region, types
+from jgps.core import gaussian, kmeans, linalg, lqr, mixture, regression, trust_region, types
 from jgps.core.lqr import MaximumEntropyInfo
 from jgps.core.trust_region import TrustRegionConfig, TrustRegionInfo
 from jgps.core.types import (
@@ -27,6 +27,7 @@ __all__ = [
     "TrustRegionConfig",
     "TrustRegionInfo",
     "gaussian",
+    "kmeans",
     "linalg",
     "lqr",
     "mixture",
