@@ -8,8 +8,10 @@ from jgps.dynamics.prior import (
     MixturePriorConfig,
     MixturePriorState,
     NoPriorConfig,
+    PointsPrior,
     Prior,
     PriorConfig,
+    make_points_prior,
     make_prior,
 )
 
@@ -21,9 +23,11 @@ __all__ = [
     "MixturePriorState",
     "NoPriorConfig",
     "NormalInverseWishart",
+    "PointsPrior",
     "Prior",
     "PriorConfig",
     "fit",
     "fit_initial",
+    "make_points_prior",
     "make_prior",
 ]

@@ -88,7 +88,7 @@ PriorConfig = NoPriorConfig | ConstantPriorConfig | MixturePriorConfig
 
 
 class Prior(NamedTuple):
-    """Pure functions of a prior.
+    """Pure functions of a prior over [x; u; x'].
 
     init(key) -> state
     update(state, rollouts [C, N, T, ...]) -> (state, metrics), a dict of arrays; trajectories that
@@ -102,10 +102,18 @@ class Prior(NamedTuple):
     evaluate: Callable[[Any, Rollouts], NormalInverseWishart | None]
 
 
+class PointsPrior(NamedTuple):
+    """The same over any points, [C, N, S, D] of S steps; valid is [C, N]."""
+
+    init: Callable[[jax.Array], Any]
+    update: Callable[[Any, jax.Array, jax.Array], tuple[Any, dict[str, jax.Array]]]
+    evaluate: Callable[[Any, jax.Array, jax.Array], NormalInverseWishart | None]
+
+
 class MixturePriorState(NamedTuple):
     """G mixtures: one, or one per condition. `points` is a ring of the last iterations."""
 
-    points: jax.Array  # [window, C, N, T-1, D], zero where there is none
+    points: jax.Array  # [window, C, N, S, D], zero where there is none
     valid: jax.Array  # [window, C, N] bool
     num_updates: jax.Array  # [] int32; the next goes to slot num_updates % window
     mixture: gmm.Mixture  # leaves [G, ...]
@@ -126,7 +134,47 @@ def make_prior(
     Raises:
       ValueError: on anything but one of the three configs, or entries that do not fit dX and dU.
     """
-    shape = (num_conditions, num_samples, horizon, dX, dU)
+    of_points = make_points_prior(
+        config, 2 * dX + dU, num_conditions, num_samples, horizon - 1, dtype
+    )
+
+    def checked(rollouts: Rollouts, leading: tuple[int, int] | None) -> tuple[jax.Array, jax.Array]:
+        x, u, valid = rollouts
+        lead = x.shape[:2] if leading is None else leading
+        if x.shape != (*lead, horizon, dX) or u.shape != (*lead, horizon, dU):
+            raise ValueError(
+                f"this prior was made for x {(*lead, horizon, dX)} and u {(*lead, horizon, dU)}, "
+                f"got {x.shape} and {u.shape}"
+            )
+        if valid.shape != lead:
+            raise ValueError(f"rollouts.valid must be {lead}, got {valid.shape}")
+        return _points(rollouts, dtype), valid
+
+    return Prior(
+        init=of_points.init,
+        update=lambda state, rollouts: of_points.update(
+            state, *checked(rollouts, (num_conditions, num_samples))
+        ),
+        evaluate=lambda state, rollouts: of_points.evaluate(state, *checked(rollouts, None)),
+    )
+
+
+def make_points_prior(
+    config: PriorConfig,
+    dim: int,
+    num_conditions: int,
+    num_samples: int,
+    num_steps: int,
+    dtype: Any = jnp.float32,
+) -> PointsPrior:
+    """The functions of the prior that `config` describes, updated with points [C, N, S, D].
+
+    It can be evaluated at any numbers of conditions (unless each has its own mixture) and samples.
+
+    Raises:
+      ValueError: on anything but one of the three configs, or entries that do not fit `dim`.
+    """
+    shape = (num_conditions, num_samples, num_steps, dim)
     if isinstance(config, NoPriorConfig):
         return _no_prior()
     if isinstance(config, ConstantPriorConfig):
@@ -139,17 +187,16 @@ def make_prior(
     )
 
 
-def _no_prior() -> Prior:
-    return Prior(
+def _no_prior() -> PointsPrior:
+    return PointsPrior(
         init=lambda key: (),
-        update=lambda state, rollouts: (state, {}),
-        evaluate=lambda state, rollouts: None,
+        update=lambda state, points, valid: (state, {}),
+        evaluate=lambda state, points, valid: None,
     )
 
 
-def _constant_prior(config: ConstantPriorConfig, shape: tuple[int, ...], dtype) -> Prior:
-    num_conditions, _, horizon, dX, dU = shape
-    dim = 2 * dX + dU
+def _constant_prior(config: ConstantPriorConfig, shape: tuple[int, ...], dtype) -> PointsPrior:
+    _, _, num_steps, dim = shape
     entries = {"mean": config.mean, "variance": config.variance}
     for name, value in entries.items():
         if isinstance(value, tuple) and len(value) != dim:
@@ -158,9 +205,8 @@ def _constant_prior(config: ConstantPriorConfig, shape: tuple[int, ...], dtype) 
                 f"or 2 dX + dU = {dim} of them"
             )
 
-    def evaluate(state, rollouts):
-        _check_rollouts(rollouts, shape)
-        steps = (num_conditions, horizon - 1)
+    def evaluate(state, points, valid):
+        steps = (points.shape[0], num_steps)
         strength = jnp.full(steps, config.strength, dtype)
         variance = jnp.broadcast_to(jnp.asarray(config.variance, dtype), (dim,))
         return NormalInverseWishart(
@@ -170,31 +216,32 @@ def _constant_prior(config: ConstantPriorConfig, shape: tuple[int, ...], dtype) 
             strength=strength,
         )
 
-    return Prior(init=lambda key: (), update=lambda state, rollouts: (state, {}), evaluate=evaluate)
+    return PointsPrior(
+        init=lambda key: (),
+        update=lambda state, points, valid: (state, {}),
+        evaluate=evaluate,
+    )
 
 
-def _mixture_prior(config: MixturePriorConfig, shape: tuple[int, ...], dtype) -> Prior:
-    num_conditions, num_samples, horizon, dX, dU = shape
-    dim = 2 * dX + dU
+def _mixture_prior(config: MixturePriorConfig, shape: tuple[int, ...], dtype) -> PointsPrior:
+    num_conditions, num_samples, num_steps, dim = shape
     groups = 1 if config.shared else num_conditions
     ring = (config.window, num_conditions, num_samples)
 
     def init(key):
         blank = gmm.empty(config.max_clusters, dim, dtype)
         return MixturePriorState(
-            points=jnp.zeros((*ring, horizon - 1, dim), dtype),
+            points=jnp.zeros((*ring, num_steps, dim), dtype),
             valid=jnp.zeros(ring, bool),
             num_updates=jnp.zeros((), jnp.int32),
             mixture=jax.tree.map(lambda leaf: jnp.stack([leaf] * groups), blank),
             key=key,
         )
 
-    def update(state, rollouts):
-        _check_rollouts(rollouts, shape)
+    def update(state, points, valid):
         slot = state.num_updates % config.window
-        points = _points(rollouts, dtype)
         # Kept in the ring, one bad point would stop every update of the window.
-        valid = rollouts.valid.astype(bool) & jnp.all(jnp.isfinite(points), axis=(-2, -1))
+        valid = valid.astype(bool) & jnp.all(jnp.isfinite(points), axis=(-2, -1))
         points = jnp.where(valid[..., None, None], points, 0.0)
         state = state._replace(
             points=state.points.at[slot].set(points),
@@ -205,10 +252,9 @@ def _mixture_prior(config: MixturePriorConfig, shape: tuple[int, ...], dtype) ->
         mixture = _select(info.status.code == OK, fitted, state.mixture)
         return state._replace(mixture=mixture), _metrics(info, num_active)
 
-    def evaluate(state, rollouts):
-        _check_rollouts(rollouts, shape)
-        points = jnp.moveaxis(_points(rollouts, dtype), 2, 1)  # [C, T-1, N, D]
-        weights = rollouts.valid.astype(bool).astype(dtype)
+    def evaluate(state, points, valid):
+        points = jnp.moveaxis(points, 2, 1)  # [C, S, N, D]
+        weights = valid.astype(bool).astype(dtype)
         at_steps = jax.vmap(gmm.to_prior, in_axes=(None, 0, None, None))
         if config.shared:
             mixture = jax.tree.map(lambda leaf: leaf[0], state.mixture)
@@ -218,7 +264,7 @@ def _mixture_prior(config: MixturePriorConfig, shape: tuple[int, ...], dtype) ->
             at_conditions = jax.vmap(at_steps, in_axes=(0, 0, 0, None))
         return at_conditions(mixture, points, weights, config.strength)
 
-    return Prior(init=init, update=update, evaluate=evaluate)
+    return PointsPrior(init=init, update=update, evaluate=evaluate)
 
 
 def _fit_groups(config: MixturePriorConfig, state: MixturePriorState):
@@ -286,15 +332,3 @@ def _check_strength(config: ConstantPriorConfig | MixturePriorConfig) -> None:
     check_field(
         config, "strength", lambda v: v >= 0, ">= 0: it counts samples, 0 ignores the prior"
     )
-
-
-def _check_rollouts(rollouts: Rollouts, shape: tuple[int, ...]) -> None:
-    num_conditions, num_samples, horizon, dX, dU = shape
-    lead = (num_conditions, num_samples)
-    if rollouts.x.shape != (*lead, horizon, dX) or rollouts.u.shape != (*lead, horizon, dU):
-        raise ValueError(
-            f"this prior was made for x {(*lead, horizon, dX)} and u {(*lead, horizon, dU)}, "
-            f"got {rollouts.x.shape} and {rollouts.u.shape}"
-        )
-    if rollouts.valid.shape != lead:
-        raise ValueError(f"rollouts.valid must be {lead}, got {rollouts.valid.shape}")
