@@ -34,7 +34,12 @@ class NearestController(NamedTuple):
 
     @staticmethod
     def act(
-        params: FactoredController, x: jax.Array, t: jax.Array | int, noise: jax.Array
+        params: FactoredController,
+        x: jax.Array,
+        o: jax.Array,
+        t: jax.Array | int,
+        noise: jax.Array,
     ) -> jax.Array:
-        """Action of one condition's controller, see `linear_gaussian.act`."""
+        """Action of one condition's controller, see `linear_gaussian.act`; it reads x, not o."""
+        del o
         return linear_gaussian.act(params, x, t, noise)

@@ -1,17 +1,20 @@
 """Simulation of one task on two backends: C MuJoCo's threads and MJX."""
 
-from jgps.simulation.conditions import Conditions, check_conditions, condition_models
+from jgps.simulation.conditions import Conditions, Starts, check_conditions, condition_models
 from jgps.simulation.layout import StateLayout, load_model
 from jgps.simulation.rollout import BACKENDS, Backend, Sampler, make_sampler, resolve_backend
-from jgps.simulation.system import Policy, SimulationRollouts, System, num_threads
+from jgps.simulation.system import Policy, Sample, Shared, SimulationRollouts, System, num_threads
 
 __all__ = [
     "BACKENDS",
     "Backend",
     "Conditions",
     "Policy",
+    "Sample",
     "Sampler",
+    "Shared",
     "SimulationRollouts",
+    "Starts",
     "StateLayout",
     "System",
     "check_conditions",

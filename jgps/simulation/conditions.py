@@ -2,12 +2,12 @@
 
 import copy
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
 
-from jgps.simulation.layout import quaternion_addresses
+from jgps.simulation.layout import quaternion_addresses, unit_quaternions
 
 _OBJECT_OF_PREFIX = {
     "body": mujoco.mjtObj.mjOBJ_BODY,
@@ -35,6 +35,29 @@ class Conditions(NamedTuple):
     def num(self) -> int:
         """Number of conditions C."""
         return self.qpos.shape[0]
+
+
+class Starts(NamedTuple):
+    """Where every single rollout starts, in place of its condition's pose.
+
+    Quaternions are made unit; a rollout whose start is not finite is not valid.
+    """
+
+    qpos: Any  # [C, N, nq]
+    qvel: Any  # [C, N, nv]
+
+
+def check_starts(
+    model: mujoco.MjModel, starts: Starts, num_conditions: int, num_samples: int
+) -> None:
+    """Raises a ValueError if the shapes do not fit; they may be those of traced arrays."""
+    for name, size in (("qpos", model.nq), ("qvel", model.nv)):
+        shape, expected = np.shape(getattr(starts, name)), (num_conditions, num_samples, size)
+        if shape != expected:
+            raise ValueError(
+                f"starts: {name} has shape {shape}, expected {expected} for {num_conditions} "
+                f"conditions and noise for {num_samples} samples"
+            )
 
 
 def check_conditions(model: mujoco.MjModel, conditions: Conditions) -> Conditions:
@@ -97,18 +120,15 @@ def _row(model: mujoco.MjModel, key: str) -> np.ndarray:
 
 def _unit_quaternions(model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
     """The same qpos [C, nq] with quaternions of free and ball joints at unit length."""
-    qpos = qpos.copy()
     if qpos.shape[-1] != model.nq:
         return qpos  # refused by the check of shapes
     for address in quaternion_addresses(model):
-        norm = np.linalg.norm(qpos[:, address : address + 4], axis=1, keepdims=True)
-        if np.any(norm < 1e-6):
+        if np.any(np.linalg.norm(qpos[:, address : address + 4], axis=1) < 1e-6):
             raise ValueError(
                 f"conditions: qpos has a quaternion of zeros at {address}; "
                 "no rotation is (1, 0, 0, 0)"
             )
-        qpos[:, address : address + 4] /= norm
-    return qpos
+    return unit_quaternions(model, qpos)
 
 
 def condition_models(model: mujoco.MjModel, conditions: Conditions) -> list[mujoco.MjModel]:

@@ -1,4 +1,4 @@
-"""Which quantities of a MuJoCo model make up the state vector x.
+"""Which quantities of a MuJoCo model make up the state vector x, or the observation vector o.
 
 Entries are strings, `"kind"` or `"kind:name"`:
 
@@ -42,31 +42,45 @@ _OBJECT = {"site": mujoco.mjtObj.mjOBJ_SITE, "body": mujoco.mjtObj.mjOBJ_XBODY}
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StateLayout:
-    """Where every entry lies in x, and how x is put together from simulator arrays."""
+    """Where every entry lies in x, and how x is put together from simulator arrays.
+
+    The layout of an observation is the same with o in place of x.
+    """
 
     slices: Mapping[str, slice]  # entry -> its place in x
     size: int  # dX
-    index: np.ndarray  # [dX] into [qpos, qvel, act, sensordata, rotations of the quaternions]
+    index: np.ndarray  # [dX] into what `features` gives
     quaternions: np.ndarray  # [Q] qpos addresses of quaternions
     positions: np.ndarray  # [dU] places in x of the position of every actuator's joint, or [0]
     velocities: np.ndarray  # [dU] the same of its velocity; empty if some actuator has none in x
     uses_sensors: bool
+    what: str = "state"  # or "observation"
 
     def __getitem__(self, entry: str) -> slice:
         if entry not in self.slices:
             raise ValueError(
-                f"state entry {entry!r} is not in the state; entries: {', '.join(self.slices)}"
+                f"{self.what} entry {entry!r} is not in the {self.what}; "
+                f"entries: {', '.join(self.slices)}"
             )
         return self.slices[entry]
+
+    def features(
+        self, qpos: Any, qvel: Any, act: Any, sensordata: Any, xp: types.ModuleType = np
+    ) -> Any:
+        """All that entries may name, [qpos, qvel, act, sensordata, rotations of the quaternions].
+
+        It is the same for every layout of one model; `xp` is numpy or jax.numpy.
+        """
+        parts = [qpos, qvel, act, sensordata]
+        for address in self.quaternions:
+            parts.append(_first_two_columns(qpos[..., address : address + 4], xp))
+        return xp.concatenate(parts, axis=-1)
 
     def state(
         self, qpos: Any, qvel: Any, act: Any, sensordata: Any, xp: types.ModuleType = np
     ) -> Any:
         """Puts x [..., dX] together; `xp` is numpy or jax.numpy."""
-        parts = [qpos, qvel, act, sensordata]
-        for address in self.quaternions:
-            parts.append(_first_two_columns(qpos[..., address : address + 4], xp))
-        return xp.concatenate(parts, axis=-1)[..., self.index]
+        return self.features(qpos, qvel, act, sensordata, xp)[..., self.index]
 
 
 def _first_two_columns(quat: Any, xp: types.ModuleType) -> Any:
@@ -84,22 +98,27 @@ def _first_two_columns(quat: Any, xp: types.ModuleType) -> Any:
 
 
 def load_model(
-    source: str | os.PathLike | mujoco.MjSpec, entries: Sequence[str]
-) -> tuple[mujoco.MjModel, StateLayout]:
-    """Compiles a model together with the sensors that the state needs.
+    source: str | os.PathLike | mujoco.MjSpec,
+    entries: Sequence[str],
+    observation: Sequence[str] | None = None,
+) -> tuple[mujoco.MjModel, StateLayout, StateLayout | None]:
+    """Compiles a model together with the sensors that the state and the observation need.
 
     Args:
       source: path of an MJCF file, MJCF text, or a MuJoCo spec (which gains sensors).
       entries: state entries, see above, in the order in which they make up x.
+      observation: entries of the observation in the order of o; None where it is the state.
+
+    Returns:
+      The model, the layout of the state, and that of the observation (None where it is the state).
 
     Raises:
       ValueError: if the model does not parse, has no actuator, or lacks a named object.
     """
     spec = _parse(source)
-    kinds = [_split(spec, entry) for entry in entries]
-    if len(set(entries)) != len(entries) or not entries:
-        raise ValueError(f"state entries have to be distinct and at least one; got {list(entries)}")
-    for kind, name in kinds:
+    kinds = _split_all(spec, entries, "state")
+    observed = None if observation is None else _split_all(spec, observation, "observation")
+    for kind, name in (*kinds, *(observed or ())):
         if kind in _SENSORS:
             _add_sensors(spec, kind, name)
     try:
@@ -110,7 +129,10 @@ def load_model(
         raise ValueError("the model has no actuator; add an <actuator> for every controlled joint")
     # A diverging simulation has to be seen, not silently put back to its start.
     model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
-    return model, _layout(model, entries, kinds)
+    layout = _layout(model, entries, kinds, "state")
+    if observation is None or observed is None:
+        return model, layout, None
+    return model, layout, _layout(model, observation, observed, "observation")
 
 
 def _one_line(error: BaseException) -> str:
@@ -141,14 +163,23 @@ def _is_file(text: str) -> bool:
         return False
 
 
-def _split(spec: mujoco.MjSpec, entry: str) -> tuple[str, str]:
+def _split_all(spec: mujoco.MjSpec, entries: Sequence[str], what: str) -> list[tuple[str, str]]:
+    kinds = [_split(spec, entry, what) for entry in entries]
+    if len(set(entries)) != len(entries) or not entries:
+        raise ValueError(
+            f"{what} entries have to be distinct and at least one; got {list(entries)}"
+        )
+    return kinds
+
+
+def _split(spec: mujoco.MjSpec, entry: str, what: str) -> tuple[str, str]:
     kind, _, name = entry.partition(":")
     if kind not in _KINDS:
-        raise ValueError(f"unknown state entry {entry!r}; kinds: {', '.join(_KINDS)}")
+        raise ValueError(f"unknown {what} entry {entry!r}; kinds: {', '.join(_KINDS)}")
     if kind == "act" and not name:
         return kind, name
     if kind == "act":
-        raise ValueError(f"state entry {entry!r}: activations come together; write 'act'")
+        raise ValueError(f"{what} entry {entry!r}: activations come together; write 'act'")
     if kind in ("qpos", "qvel"):
         kind_of_object, available = "joint", [joint.name for joint in spec.joints]
         if not name:
@@ -162,7 +193,7 @@ def _split(spec: mujoco.MjSpec, entry: str) -> tuple[str, str]:
     if not name or name not in available:
         listed = ", ".join(each for each in available if each) or "none with a name"
         raise ValueError(
-            f"state entry {entry!r}: the model has no {kind_of_object} {name!r}; it has: {listed}"
+            f"{what} entry {entry!r}: the model has no {kind_of_object} {name!r}; it has: {listed}"
         )
     return kind, name
 
@@ -195,8 +226,18 @@ def quaternion_addresses(model: mujoco.MjModel) -> list[int]:
     ]
 
 
+def unit_quaternions(model: mujoco.MjModel, qpos: Any, xp: types.ModuleType = np) -> Any:
+    """The same qpos [..., nq] with quaternions of free and ball joints at unit length."""
+    for address in quaternion_addresses(model):
+        end = address + 4
+        quat = qpos[..., address:end]
+        quat = quat / xp.sqrt(xp.sum(quat * quat, axis=-1, keepdims=True))
+        qpos = xp.concatenate([qpos[..., :address], quat, qpos[..., end:]], axis=-1)
+    return qpos
+
+
 def _layout(
-    model: mujoco.MjModel, entries: Sequence[str], kinds: Sequence[tuple[str, str]]
+    model: mujoco.MjModel, entries: Sequence[str], kinds: Sequence[tuple[str, str]], what: str
 ) -> StateLayout:
     free, ball = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)
     quaternions = quaternion_addresses(model)
@@ -232,7 +273,7 @@ def _layout(
                 index += joint_index(kind, joint)
         elif kind == "act":
             if model.na == 0:
-                raise ValueError("state entry 'act': no actuator of the model has an activation")
+                raise ValueError(f"{what} entry 'act': no actuator of the model has an activation")
             index += range(offset_activations, offset_sensors)
         elif kind == "sensor":
             index += sensor_index(name)
@@ -250,6 +291,7 @@ def _layout(
         positions=np.asarray([p for p, _ in actuated], np.int32),
         velocities=np.asarray([v for _, v in actuated], np.int32),
         uses_sensors=any(kind not in ("qpos", "qvel", "act") for kind, _ in kinds),
+        what=what,
     )
 
 

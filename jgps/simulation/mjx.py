@@ -1,8 +1,8 @@
 """Closed-loop rollouts in MJX: one traceable function, batched over conditions and samples."""
 
 import contextlib
+import functools
 import io
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,8 +10,16 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from jgps.simulation.conditions import Conditions, condition_models
-from jgps.simulation.system import Policy, SimulationRollouts, System, control_range
+from jgps.simulation.conditions import Conditions, Starts, check_starts, condition_models
+from jgps.simulation.layout import unit_quaternions
+from jgps.simulation.system import (
+    Policy,
+    Sample,
+    SimulationRollouts,
+    System,
+    control_range,
+    split_shared,
+)
 
 with contextlib.redirect_stdout(io.StringIO()):  # it prints which optional parts it lacks
     from mujoco import mjx
@@ -19,10 +27,8 @@ with contextlib.redirect_stdout(io.StringIO()):  # it prints which optional part
 _CANNOT = "MJX can't simulate this model ({}); use the native backend"
 
 
-def make_mjx_sample(
-    system: System, conditions: Conditions, policy: Policy
-) -> Callable[[Any, jax.Array], SimulationRollouts]:
-    """`sample(params, noise)` as in `jgps.simulation.Sampler`.
+def make_mjx_sample(system: System, conditions: Conditions, policy: Policy) -> Sample:
+    """`sample(params, noise, starts)` as in `jgps.simulation.Sampler`.
 
     Raises:
       ValueError: if MJX can't simulate the model.
@@ -37,8 +43,13 @@ def make_mjx_sample(
     qpos0, qvel0 = jnp.asarray(conditions.qpos), jnp.asarray(conditions.qvel)
     mocap = _mocap_poses(models)
 
-    def sample(params: Any, noise: jax.Array) -> SimulationRollouts:
+    def sample(params: Any, noise: jax.Array, starts: Starts | None = None) -> SimulationRollouts:
         dtype = noise.dtype
+        qpos, qvel, own = qpos0, qvel0, None
+        if starts is not None:
+            check_starts(system.model, starts, *noise.shape[:2])
+            qpos = unit_quaternions(system.model, jnp.asarray(starts.qpos), jnp)
+            qvel, own = jnp.asarray(starts.qvel), 0
 
         def rollout(model, qpos, qvel, mocap, params, noise):
             start = data.replace(
@@ -52,16 +63,19 @@ def make_mjx_sample(
                 lower.astype(dtype), upper.astype(dtype),
             )  # fmt: skip
 
-        over_samples = jax.vmap(rollout, in_axes=(None, None, None, None, None, 0))
-        over_conditions = jax.vmap(over_samples, in_axes=(model_axes, 0, 0, 0, 0, 0))
+        over_samples = jax.vmap(rollout, in_axes=(None, own, own, None, None, 0))
+        values, axes = split_shared(params)
+        over_conditions = jax.vmap(over_samples, in_axes=(model_axes, 0, 0, 0, axes, 0))
         try:
-            x, u, qpos = over_conditions(model, qpos0, qvel0, mocap, params, noise)
+            x, u, qpos, o = over_conditions(model, qpos, qvel, mocap, values, noise)
         except NotImplementedError as error:
             raise ValueError(_CANNOT.format(error)) from None
-        finite = [jnp.isfinite(a).all(axis=(-2, -1)) for a in (x, u, qpos)]
-        valid = finite[0] & finite[1] & finite[2]
-        x, u, qpos = (jnp.where(valid[..., None, None], a, jnp.nan) for a in (x, u, qpos))
-        return SimulationRollouts(x=x, u=u, valid=valid, qpos=qpos)
+        finite = [jnp.isfinite(a).all(axis=(-2, -1)) for a in (x, u, qpos, o)]
+        valid = functools.reduce(jnp.logical_and, finite)
+        x, u, qpos, o = (jnp.where(valid[..., None, None], a, jnp.nan) for a in (x, u, qpos, o))
+        if system.observation is None:
+            o = x
+        return SimulationRollouts(x=x, u=u, valid=valid, qpos=qpos, o=o)
 
     return sample
 
@@ -88,22 +102,19 @@ def _stack(models: list[mjx.Model]) -> tuple[mjx.Model, Any]:
 
 
 def _closed_loop(system, model, start, policy, params, noise, lower, upper):
-    layout = system.layout
-
     def observe(data):
-        if layout.uses_sensors:
+        if system.uses_sensors:
             data = mjx.forward(model, data)
-        return layout.state(data.qpos, data.qvel, data.act, data.sensordata, jnp).astype(
-            noise.dtype
-        )
+        seen = system.observe(data.qpos, data.qvel, data.act, data.sensordata, jnp)
+        return (each.astype(noise.dtype) for each in seen)
 
     def control_step(data, inputs):
         t, noise_t = inputs
-        x = observe(data)
-        u = jnp.clip(policy(params, x, t, noise_t).astype(noise.dtype), lower, upper)
+        x, o = observe(data)
+        u = jnp.clip(policy(params, x, o, t, noise_t).astype(noise.dtype), lower, upper)
         driven = data.replace(ctrl=u.astype(data.ctrl.dtype))
         after = jax.lax.fori_loop(0, system.substeps, lambda _, d: mjx.step(model, d), driven)
-        return after, (x, u, data.qpos)
+        return after, (x, u, data.qpos, o)
 
     steps = jnp.arange(system.horizon, dtype=jnp.int32)
     return jax.lax.scan(control_step, start, (steps, noise))[1]

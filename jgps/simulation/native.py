@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,13 +11,16 @@ import mujoco
 import numpy as np
 from mujoco import rollout as mujoco_rollout
 
-from jgps.simulation.conditions import Conditions, condition_models
+from jgps.simulation.conditions import Conditions, Starts, check_starts, condition_models
+from jgps.simulation.layout import unit_quaternions
 from jgps.simulation.system import (
     Policy,
+    Sample,
     SimulationRollouts,
     System,
     control_range,
     num_threads,
+    split_shared,
 )
 
 _FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
@@ -26,9 +29,8 @@ _FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
 class Stepper:
     """Advances a batch of simulations by one control step, in threads.
 
-    Sensors in MuJoCo belong to the state *before* a physics step, so where the layout needs
-    sensors one more
-    step is taken and only its sensors are kept: features are exact at the state they describe.
+    Sensors in MuJoCo belong to the state *before* a physics step, so where x or o need sensors one
+    more step is taken and only its sensors are kept: features are exact at the state they describe.
     """
 
     def __init__(self, system: System, models: list[mujoco.MjModel]):
@@ -40,7 +42,7 @@ class Stepper:
         self._pool = mujoco_rollout.Rollout(nthread=threads if threads > 1 else 0)
         # Few chunks: threads spend less on handing out work, and still even out what contacts cost.
         self._chunk_size = max(1, len(models) // (2 * threads))
-        self._extra = 1 if system.layout.uses_sensors else 0
+        self._extra = 1 if system.uses_sensors else 0
         steps = system.substeps + self._extra
         batch = len(models)
         self._state = np.empty((batch, steps, mujoco.mj_stateSize(system.model, _FULL)))
@@ -49,8 +51,10 @@ class Stepper:
         self._first_sensors = np.empty((batch, 1, system.model.nsensordata))
         self._first_state = np.empty((batch, 1, self._state.shape[-1]))
 
-    def initial(self, qpos: np.ndarray, qvel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Physics state [B, nstate] and x [B, dX] at the start, from qpos [B, nq], qvel [B, nv]."""
+    def initial(
+        self, qpos: np.ndarray, qvel: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Physics state [B, nstate], x [B, dX] and o [B, dO] at qpos [B, nq] and qvel [B, nv]."""
         model = self._system.model
         data = self._data[0]
         state = np.empty((len(self._models), self._state.shape[-1]))
@@ -68,10 +72,12 @@ class Stepper:
             skip_checks=True,
             nstep=1,
         )
-        return state, self._features(state, self._first_sensors[:, 0])
+        return state, *self._observe(state, self._first_sensors[:, 0])
 
-    def step(self, state: np.ndarray, control: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Next physics state and x under control [B, nu], which has to be finite."""
+    def step(
+        self, state: np.ndarray, control: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Next physics state, x and o under control [B, nu], which has to be finite."""
         self._control[:] = control[:, None, :]
         self._pool.rollout(
             self._models,
@@ -85,14 +91,14 @@ class Stepper:
             chunk_size=self._chunk_size,
         )
         after = self._state[:, self._system.substeps - 1].copy()
-        return after, self._features(after, self._sensors[:, -1])
+        return after, *self._observe(after, self._sensors[:, -1])
 
-    def _features(self, state: np.ndarray, sensors: np.ndarray) -> np.ndarray:
+    def _observe(self, state: np.ndarray, sensors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # The state is [time, qpos, qvel, act, ...].
         model = self._system.model
         ends = np.cumsum([1, model.nq, model.nv, model.na])
         qpos, qvel, act = (state[:, a:b] for a, b in itertools.pairwise(ends))
-        return self._system.layout.state(qpos, qvel, act, sensors)
+        return self._system.observe(qpos, qvel, act, sensors)
 
 
 @contextlib.contextmanager
@@ -106,50 +112,73 @@ def _quiet_divergence() -> Iterator[None]:
         mujoco.set_mju_user_warning(previous)
 
 
-def make_native_sample(
-    system: System, conditions: Conditions, policy: Policy
-) -> Callable[[Any, jax.Array], SimulationRollouts]:
-    """`sample(params, noise)` as in `jgps.simulation.Sampler`."""
+def make_native_sample(system: System, conditions: Conditions, policy: Policy) -> Sample:
+    """`sample(params, noise, starts)` as in `jgps.simulation.Sampler`."""
     models = condition_models(system.model, conditions)
     lower, upper = control_range(system.model)
     steppers: dict[int, Stepper] = {}
 
     @jax.jit
-    def act(params, x, t, noise):
-        over_samples = jax.vmap(policy, in_axes=(None, 0, None, 0))
-        return jax.vmap(over_samples, in_axes=(0, 0, None, 0))(params, x, t, noise[:, :, t])
+    def act(params, x, o, t, noise):
+        o = x if o is None else o  # handed over once where it is x
+        over_samples = jax.vmap(policy, in_axes=(None, 0, 0, None, 0))
+        values, axes = split_shared(params)
+        over_conditions = jax.vmap(over_samples, in_axes=(axes, 0, 0, None, 0))
+        return over_conditions(values, x, o, t, noise[:, :, t])
 
-    def sample(params: Any, noise: jax.Array) -> SimulationRollouts:
+    def sample(params: Any, noise: jax.Array, starts: Starts | None = None) -> SimulationRollouts:
         num_samples = noise.shape[1]
+        poses = _initial_poses(system, conditions, num_samples, starts)
         if num_samples not in steppers:
             repeated = [model for model in models for _ in range(num_samples)]
             steppers[num_samples] = Stepper(system, repeated)
         with _quiet_divergence():
             return _closed_loop(
-                system, conditions, steppers[num_samples], act, params, noise, lower, upper
+                system, poses, steppers[num_samples], act, params, noise, lower, upper
             )
 
     return sample
 
 
-def _closed_loop(system, conditions, stepper, act, params, noise, lower, upper):
+def _initial_poses(system, conditions, num_samples, starts):
+    """Finite qpos [B, nq] and qvel [B, nv] of every simulation, and which were so [B]."""
+    num = conditions.num
+    poses = [np.repeat(a, num_samples, axis=0) for a in (conditions.qpos, conditions.qvel)]
+    if starts is None:
+        return *poses, np.ones(num * num_samples, bool)
+    check_starts(system.model, starts, num, num_samples)
+    own = [np.asarray(a, np.float64).reshape(num * num_samples, -1) for a in starts]
+    with np.errstate(invalid="ignore"):  # a quaternion of zeros or infinities
+        own[0] = unit_quaternions(system.model, own[0])
+    finite = np.isfinite(own[0]).all(axis=-1) & np.isfinite(own[1]).all(axis=-1)
+    qpos, qvel = (np.where(finite[:, None], a, b) for a, b in zip(own, poses, strict=True))
+    return qpos, qvel, finite
+
+
+def _closed_loop(system, poses, stepper, act, params, noise, lower, upper):
     num_conditions, num_samples, horizon, num_controls = noise.shape
     batch = num_conditions * num_samples
     dtype = np.dtype(noise.dtype)
     shape = (num_conditions, num_samples)
     x_all = np.empty((horizon, batch, system.layout.size), dtype)
+    # Without an observation layout o is x, here and in the result.
+    observation = system.observation
+    o_all = x_all if observation is None else np.empty((horizon, batch, observation.size), dtype)
     u_all = np.empty((horizon, batch, num_controls), dtype)
     qpos_all = np.empty((horizon, batch, system.model.nq))
-    qpos = np.repeat(conditions.qpos, num_samples, axis=0)
-    qvel = np.repeat(conditions.qvel, num_samples, axis=0)
 
-    start, x = stepper.initial(qpos, qvel)
+    qpos, qvel, valid = poses
+    start, x, o = stepper.initial(qpos, qvel)
     state = start
-    valid = np.ones(batch, bool)
     for t in range(horizon):
         x_all[t] = x
         qpos_all[t] = state[:, 1 : 1 + system.model.nq]
-        control = act(params, x_all[t].reshape(*shape, -1), np.int32(t), noise)
+        seen = None
+        if observation is not None:
+            o_all[t] = o
+            seen = o_all[t].reshape(*shape, -1)
+            valid &= np.isfinite(o_all[t]).all(axis=-1)
+        control = act(params, x_all[t].reshape(*shape, -1), seen, np.int32(t), noise)
         control = np.asarray(control, np.float64).reshape(batch, num_controls)
         valid &= np.isfinite(control).all(axis=-1) & np.isfinite(x_all[t]).all(axis=-1)
         # A simulation that diverged goes on from its start, so that the others are not held up.
@@ -157,7 +186,7 @@ def _closed_loop(system, conditions, stepper, act, params, noise, lower, upper):
         u_all[t] = control
         if t + 1 < horizon:
             expected_time = state[:, 0] + system.substeps * system.model.opt.timestep
-            state, x = stepper.step(np.where(valid[:, None], state, start), control)
+            state, x, o = stepper.step(np.where(valid[:, None], state, start), control)
             # MuJoCo stops a rollout at a warning, which shows in its clock.
             valid &= np.abs(state[:, 0] - expected_time) < 0.5 * system.model.opt.timestep
             valid &= np.isfinite(state).all(axis=-1)
@@ -166,9 +195,11 @@ def _closed_loop(system, conditions, stepper, act, params, noise, lower, upper):
         array = np.where(valid[None, :, None], array, np.nan)
         return np.moveaxis(array, 0, 1).reshape(*shape, horizon, -1)
 
+    x = jnp.asarray(split(x_all))
     return SimulationRollouts(
-        x=jnp.asarray(split(x_all)),
+        x=x,
         u=jnp.asarray(split(u_all)),
         valid=jnp.asarray(valid.reshape(shape)),
         qpos=split(qpos_all),
+        o=x if observation is None else jnp.asarray(split(o_all)),
     )

@@ -1,13 +1,12 @@
 """Closed-loop sampling of one task on either backend."""
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import jax
 
 from jgps.simulation.conditions import Conditions
 from jgps.simulation.native import make_native_sample
-from jgps.simulation.system import Policy, SimulationRollouts, System
+from jgps.simulation.system import Policy, Sample, System
 
 Backend = Literal["native", "mjx"]
 BACKENDS: tuple[Backend, ...] = ("native", "mjx")
@@ -17,10 +16,11 @@ class Sampler(NamedTuple):
     """Rolls a policy out in every condition.
 
     `sample(params, noise)` takes params with leading axes [C, ...] (every sample of a condition
-    has the same) and noise [C, N, T, dU] in units of the policy's standard deviation.
+    has the same), or `Shared` by all conditions, and noise [C, N, T, dU] in units of the policy's
+    standard deviation. `sample(params, noise, starts)` begins each rollout at a pose of its own.
     """
 
-    sample: Callable[[Any, jax.Array], SimulationRollouts]
+    sample: Sample
     jittable: bool  # whether `sample` can be traced (mjx) or leaves JAX (native)
 
 

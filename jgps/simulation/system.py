@@ -1,18 +1,21 @@
 """What a backend is given and what it returns."""
 
 import os
+import types
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import mujoco
 import numpy as np
 
-from jgps.core.types import Rollouts
+from jgps.core.types import Rollouts, Shared
+from jgps.simulation.conditions import Starts
 from jgps.simulation.layout import StateLayout
 
-# policy(params, x [dX], t [] int32, noise [dU]) -> u [dU]
-Policy = Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array]
+# policy(params, x [dX], o [dO], t [] int32, noise [dU]) -> u [dU]: local controllers read the state
+# x, networks only the observation o, which is x itself where the system names no observation.
+Policy = Callable[[Any, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 class System(NamedTuple):
@@ -22,6 +25,32 @@ class System(NamedTuple):
     layout: StateLayout
     horizon: int  # T, control steps
     substeps: int  # physics steps per control step
+    observation: StateLayout | None = None  # of the same model; None where it is the state
+
+    @property
+    def uses_sensors(self) -> bool:
+        """Whether x or o need the model's sensors."""
+        observes = self.observation is not None and self.observation.uses_sensors
+        return self.layout.uses_sensors or observes
+
+    def observe(
+        self, qpos: Any, qvel: Any, act: Any, sensordata: Any, xp: types.ModuleType = np
+    ) -> tuple[Any, Any]:
+        """The state x [..., dX] and observation o [..., dO]; one object where no layout tells o."""
+        features = self.layout.features(qpos, qvel, act, sensordata, xp)
+        x = features[..., self.layout.index]
+        return x, x if self.observation is None else features[..., self.observation.index]
+
+
+def split_shared(params: Any) -> tuple[Any, Any]:
+    """Params with the values of what is `Shared`, and their `in_axes` over conditions."""
+
+    def is_shared(node: Any) -> bool:
+        return isinstance(node, Shared)
+
+    values = jax.tree.map(lambda n: n.value if is_shared(n) else n, params, is_leaf=is_shared)
+    axes = jax.tree.map(lambda n: None if is_shared(n) else 0, params, is_leaf=is_shared)
+    return values, axes
 
 
 class SimulationRollouts(NamedTuple):
@@ -31,11 +60,22 @@ class SimulationRollouts(NamedTuple):
     u: Any  # [C, N, T, dU], after clipping to the actuators' ranges
     valid: Any  # [C, N] bool
     qpos: Any  # [C, N, T, nq]
+    o: Any  # [C, N, T, dO], x itself where the task names no observation
 
     @property
     def rollouts(self) -> Rollouts:
         """States, actions and validity alone."""
         return Rollouts(x=self.x, u=self.u, valid=self.valid)
+
+
+class Sample(Protocol):
+    """The function of a `Sampler`."""
+
+    def __call__(
+        self, params: Any, noise: jax.Array, starts: Starts | None = None
+    ) -> SimulationRollouts:
+        """Rollouts under noise [C, N, T, dU]; ValueError where the shapes of `starts` don't fit."""
+        ...
 
 
 def num_threads() -> int:

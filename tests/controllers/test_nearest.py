@@ -78,7 +78,7 @@ def test_it_acts_as_the_chosen_controller():
     x = jnp.asarray(rng.normal(size=(3, DX)), jnp.float32)
     noise = jnp.asarray(rng.normal(size=(3, DU)), jnp.float32)
     for t in range(T):
-        got = jax.vmap(NearestController.act, in_axes=(0, 0, None, 0))(params, x, t, noise)
+        got = jax.vmap(NearestController.act, in_axes=(0, 0, 0, None, 0))(params, x, x, t, noise)
         for i in range(3):
             own = jax.tree.map(lambda leaf, i=i: leaf[i], policy.controllers)
             expected = controllers.act(own, x[i], t, noise[i])

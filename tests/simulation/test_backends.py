@@ -29,8 +29,8 @@ ROLLING = """
 """
 
 
-def _open_loop(params, x, t, noise):
-    del params, x, t
+def _open_loop(params, x, o, t, noise):
+    del params, x, o, t
     return noise
 
 
@@ -42,12 +42,14 @@ def _both(system, conditions, controls):
 
 
 def test_a_ball_that_drops_and_rolls_is_the_same_on_both():
-    """Contact, friction that differs between conditions, a free joint, a site off its centre."""
-    entries = (
-        "qpos", "qvel", "site_pos:mark", "site_vel:mark", "body_rot:ball", "body_pos:marker",
-    )  # fmt: skip
-    model, layout = load_model(ROLLING, entries)
-    system = System(model, layout, horizon=21, substeps=4)
+    """Contact, friction that differs between conditions, a free joint, a site off its centre.
+
+    Only the observation needs sensors; what it names is not in the state.
+    """
+    seen = ("qvel:lift", "site_pos:mark", "site_vel:mark", "body_rot:ball", "body_pos:marker")
+    model, layout, observation = load_model(ROLLING, ("qpos", "qvel"), seen)
+    assert observation is not None
+    system = System(model, layout, 21, 4, observation)
     qpos = np.tile([0, 0, 0.12, 1, 0, 0, 0, 0.0], (2, 1))
     qvel = np.tile([0.5, 0, 0, 0, 0, 0, 0.0], (2, 1))
     changes = {
@@ -60,7 +62,13 @@ def test_a_ball_that_drops_and_rolls_is_the_same_on_both():
     assert bool(native.valid.all()) and bool(mjx.valid.all())
     np.testing.assert_allclose(mjx.x, native.x, atol=1e-3)
     np.testing.assert_allclose(mjx.qpos, native.qpos, atol=1e-3)
-    np.testing.assert_allclose(mjx.x[:, 0, 3, -3:], changes["body_pos:marker"], atol=1e-6)
+    assert native.o.shape == (2, 1, 21, 1 + 3 + 3 + 6 + 3)
+    np.testing.assert_allclose(mjx.o, native.o, atol=1e-3)
+    np.testing.assert_allclose(mjx.o[:, 0, 3, -3:], changes["body_pos:marker"], atol=1e-6)
+    ball = layout["qpos"].start + 3
+    np.testing.assert_allclose(  # both orientations are that of the ball
+        mjx.o[..., observation["body_rot:ball"]], mjx.x[..., ball : ball + 6], atol=1e-5
+    )
     spin = np.asarray(native.x)[:, 0, -1, layout["qvel"]]
     assert abs(spin[0, 4] - spin[1, 4]) > 0.1  # the conditions do differ
     assert native.x[0, 0, -1, 2] < 0.11  # and the ball did land
@@ -95,7 +103,7 @@ def test_a_bad_sample_on_mjx_is_marked_and_leaves_the_others_alone():
 
 
 def test_a_model_that_mjx_cannot_simulate_names_the_remedy():
-    model, layout = load_model(
+    model, layout, _ = load_model(
         """<mujoco><option integrator="implicit"/><worldbody><body><joint name="j"/><geom size="1"/>
         </body></worldbody><actuator><motor joint="j"/></actuator></mujoco>""",
         ("qpos", "qvel"),

@@ -46,7 +46,7 @@ def test_entries_hold_what_they_name():
         "sensor:angle", "site_pos:end", "site_vel:end", "body_pos:block", "body_rot:block",
         "body_vel:block", "qpos", "qvel:hinge",
     )  # fmt: skip
-    model, layout = load_model(MODEL, entries)
+    model, layout, _ = load_model(MODEL, entries)
     data = _random_data(model, seed=0)
     x = layout.state(data.qpos, data.qvel, data.act, data.sensordata)
     assert x.shape == (layout.size,) == (1 + 3 + 3 + 3 + 6 + 6 + 11 + 1,)
@@ -74,7 +74,7 @@ def test_entries_hold_what_they_name():
 
 
 def test_opposite_quaternions_are_one_state():
-    model, layout = load_model(MODEL, ("qpos:free",))
+    model, layout, _ = load_model(MODEL, ("qpos:free",))
     data = _random_data(model, seed=1)
     flipped = data.qpos.copy()
     flipped[5:9] *= -1
@@ -88,10 +88,10 @@ def test_actuated_joints_come_in_actuator_order():
         '<motor name="push" joint="slide"/><motor name="turn" joint="hinge"/>',
         '<motor name="turn" joint="hinge"/><motor name="push" joint="slide"/>',
     )
-    _, layout = load_model(swapped, ("qpos", "qvel"))
+    _, layout, _ = load_model(swapped, ("qpos", "qvel"))
     np.testing.assert_array_equal(layout.positions, [1, 0])
     np.testing.assert_array_equal(layout.velocities, [12, 11])
-    _, without_velocity = load_model(MODEL, ("qpos", "qvel:hinge"))
+    _, without_velocity, _ = load_model(MODEL, ("qpos", "qvel:hinge"))
     assert without_velocity.positions.size == 0
 
 
@@ -118,7 +118,41 @@ def test_mistakes_get_one_clear_sentence(source, entries, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (("site_pos:tip",), "^observation entry 'site_pos:tip': the model has no site 'tip'; it"),
+        (("qpos:elbow",), "^observation entry 'qpos:elbow': the model has no joint 'elbow'"),
+        (("camera",), "^unknown observation entry 'camera'; kinds: qpos"),
+        (("act",), "^observation entry 'act': no actuator of the model has an activation"),
+        (("qpos", "qpos"), "^observation entries have to be distinct"),
+        ((), "^observation entries have to be distinct and at least one"),
+    ],
+)
+def test_mistakes_in_an_observation_get_one_clear_sentence(entries, message):
+    with pytest.raises(ValueError, match=message) as error:
+        load_model(MODEL, ("qpos",), entries)
+    assert "\n" not in str(error.value)
+
+
+def test_state_and_observation_come_of_the_same_sensors():
+    model, layout, observation = load_model(
+        MODEL, ("qvel", "site_pos:end"), ("body_rot:block", "site_pos:end", "qpos:hinge")
+    )
+    data = _random_data(model, seed=2)
+    assert observation is not None
+    assert model.nsensor == 1 + 1 + 2  # the model's own, the site's once, the body's axes
+    o = observation.state(data.qpos, data.qvel, data.act, data.sensordata)
+    rotation = data.body("block").xmat.reshape(3, 3)
+    expected = np.r_[rotation[:, 0], rotation[:, 1], data.site("end").xpos, data.qpos[1]]
+    np.testing.assert_allclose(o, expected, atol=1e-12)
+    x = layout.state(data.qpos, data.qvel, data.act, data.sensordata)
+    np.testing.assert_array_equal(x, np.r_[data.qvel, data.site("end").xpos])
+    with pytest.raises(ValueError, match=r"'qvel' is not in the observation; entries: body_rot"):
+        observation["qvel"]
+
+
 def test_unknown_entry_of_a_layout_lists_the_known():
-    _, layout = load_model(MODEL, ("qpos",))
+    _, layout, _ = load_model(MODEL, ("qpos",))
     with pytest.raises(ValueError, match="'qvel' is not in the state; entries: qpos"):
         layout["qvel"]

@@ -33,12 +33,13 @@ ENTRIES = ("qpos", "qvel", "site_pos:tip", "site_vel:tip")
 HORIZON, SUBSTEPS = 12, 3
 
 
-def policy(params, x, t, noise):
+def policy(params, x, o, t, noise):
+    del o
     return params[0] + params[1] * x[:2] + noise * (1 + t)
 
 
 def _system():
-    model, layout = load_model(MODEL, ENTRIES)
+    model, layout, _ = load_model(MODEL, ENTRIES)
     return System(model, layout, HORIZON, SUBSTEPS)
 
 
@@ -76,7 +77,7 @@ def test_closed_loop_equals_stepping_by_hand_with_changed_models():
     assert result.qpos.shape == (2, 3, HORIZON, 2)
     assert bool(result.valid.all())
     for c in range(2):
-        model, _ = load_model(MODEL, ENTRIES)
+        model, _, _ = load_model(MODEL, ENTRIES)
         model.body("fore").mass[:] = masses[c]
         model.geom("floor").friction[:] = frictions[c]
         mujoco.mj_setConst(model, mujoco.MjData(model))
@@ -87,6 +88,49 @@ def test_closed_loop_equals_stepping_by_hand_with_changed_models():
             )  # fmt: skip
             np.testing.assert_allclose(result.x[c, n], x, atol=2e-4)
             np.testing.assert_allclose(result.u[c, n], u, atol=2e-4)
+
+
+def test_the_policy_reads_the_observation_at_the_state_before_its_action():
+    entries = ("sensor:force", "site_vel:tip", "qpos:elbow")
+    sensing = MODEL.replace(
+        "</mujoco>", '<sensor><jointvel name="force" joint="elbow"/></sensor></mujoco>'
+    )
+    model, layout, observation = load_model(sensing, ("qpos", "qvel"), entries)
+    system = System(model, layout, HORIZON, SUBSTEPS, observation)
+    conditions = _conditions(model)
+
+    def read(params, x, o, t, noise):
+        return params * jnp.stack([o[1] + x[0], o[0] - o[4]]) + noise
+
+    noise = jax.random.normal(jax.random.key(3), (2, 2, HORIZON, 2))
+    params = np.array([0.1, -0.2])
+    result = make_sampler(system, conditions, read, "native").sample(jnp.asarray(params), noise)
+    assert result.o.shape == (2, 2, HORIZON, 5) and bool(result.valid.all())
+    data = mujoco.MjData(model)
+    data.qpos[:], data.qvel[:] = conditions.qpos[1], conditions.qvel[1]
+    for t in range(HORIZON):
+        mujoco.mj_forward(model, data)
+        jacobian = np.zeros((3, model.nv))
+        mujoco.mj_jacSite(model, data, jacobian, None, model.site("tip").id)
+        o = np.r_[data.qvel[1], jacobian @ data.qvel, data.qpos[1]]
+        u = params[1] * np.array([o[1] + data.qpos[0], o[0] - o[4]]) + np.asarray(noise[1, 0, t])
+        np.testing.assert_allclose(result.o[1, 0, t], o, atol=2e-4)
+        data.ctrl[:] = [np.clip(u[0], -1, 1), u[1]]
+        np.testing.assert_allclose(result.u[1, 0, t], data.ctrl, atol=2e-4)
+        mujoco.mj_step(model, data, nstep=SUBSTEPS)
+
+
+def test_without_an_observation_layout_it_is_the_state():
+    system = _system()
+
+    def read(params, x, o, t, noise):
+        return params + o[:2] - x[:2] + noise
+
+    sampler = make_sampler(system, _conditions(system.model), read, "native")
+    noise = jax.random.uniform(jax.random.key(4), (2, 1, HORIZON, 2))
+    result = sampler.sample(jnp.zeros((2, 2)), noise)
+    np.testing.assert_array_equal(result.o, result.x)
+    np.testing.assert_array_equal(result.u, noise)
 
 
 def test_changed_model_leaves_the_base_model_alone():
@@ -154,7 +198,7 @@ def test_quaternions_are_made_unit_and_zeros_refused():
     free = """<mujoco><worldbody><body><freejoint/><geom size="1"/></body>
       <body><joint name="j"/><geom size="1"/></body></worldbody>
       <actuator><motor joint="j"/></actuator></mujoco>"""
-    model, _ = load_model(free, ("qpos",))
+    model, _, _ = load_model(free, ("qpos",))
     qpos = np.array([[0, 0, 0, 0, 2.0, 0, 0, 0.5]])
     checked = check_conditions(model, Conditions(qpos, np.zeros((1, 7))))
     np.testing.assert_array_equal(checked.qpos, [[0, 0, 0, 0, 1, 0, 0, 0.5]])
@@ -166,10 +210,10 @@ def test_activations_are_part_of_the_state_where_asked():
     filtered = MODEL.replace(
         '<motor joint="elbow"/>', '<general joint="elbow" dyntype="filter" dynprm="0.1"/>'
     )
-    model, layout = load_model(filtered, ("qvel", "act", "qpos"))
+    model, layout, _ = load_model(filtered, ("qvel", "act", "qpos"))
     conditions = check_conditions(model, Conditions(np.zeros((1, 2)), np.zeros((1, 2))))
     sampler = make_sampler(
-        System(model, layout, HORIZON, SUBSTEPS), conditions, lambda p, x, t, e: e, "native"
+        System(model, layout, HORIZON, SUBSTEPS), conditions, lambda p, x, o, t, e: e, "native"
     )
     result = sampler.sample(jnp.zeros((1, 1)), jnp.ones((1, 1, HORIZON, 2)))
     data = mujoco.MjData(model)
