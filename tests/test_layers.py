@@ -10,6 +10,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = [
     ("core",),
     ("dynamics", "costs", "controllers"),
+    ("policies",),
     ("simulation", "rendering"),
     ("tasks",),
     ("algorithms",),
