@@ -1,8 +1,10 @@
 """Peg insertion with a 7-DoF arm, with the settings of the 2016 reference experiments."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 
 from jgps import costs
@@ -23,14 +25,40 @@ TEST_OFFSETS = tuple(np.linspace(-0.19, 0.19, 20).round(3))  # none of them a tr
 def peg_insertion() -> Task:
     """A 7-DoF arm puts a peg into a slot with 4 mm of clearance, from different places."""
 
+    def conditions(offsets: Sequence[float]) -> Conditions:
+        bases = np.asarray(BASE) + np.outer(offsets, (0.0, 1.0, 0.0))
+        num = len(offsets)
+        return Conditions(
+            np.tile(START, (num, 1)), np.zeros((num, 7)), changes={"body_pos:arm": bases}
+        )
+
+    return _task("peg_insertion", conditions(TRAIN_OFFSETS), conditions(TEST_OFFSETS))
+
+
+def blind_peg_insertion() -> Task:
+    """The same arm, from different poses, by a policy that sees joint angles but not the peg.
+
+    The arm stands still and its joints start such that the peg is shifted by the same offsets: of
+    a shift of the arm itself, the joints would tell nothing.
+    """
+
+    def conditions(offsets: Sequence[float]) -> Conditions:
+        poses = _shifted_starts(offsets)
+        return Conditions(poses, np.zeros_like(poses))
+
+    train, test = conditions(TRAIN_OFFSETS), conditions(TEST_OFFSETS)
+    return _task("blind_peg_insertion", train, test, observation=("qpos", "qvel"))
+
+
+def _task(
+    name: str, train: Conditions, test: Conditions, observation: tuple[str, ...] | None = None
+) -> Task:
     def cost(s):
         points = np.r_[s["site_pos:tip"], s["site_pos:top"]]
+        penalty = costs.Penalty(l2=5.0, log=0.05, alpha=1e-5)
         return costs.weighted_sum(
             (1.0, costs.action(5e-5 / np.asarray(GAINS))),
-            (
-                1.0,
-                costs.distance(points, TARGET, penalty=costs.Penalty(l2=5.0, log=0.05, alpha=1e-5)),
-            ),
+            (1.0, costs.distance(points, TARGET, penalty=penalty)),
         )
 
     def distance(s):
@@ -42,24 +70,39 @@ def peg_insertion() -> Task:
 
     return from_mjcf(
         MODEL,
-        name="peg_insertion",
+        name=name,
         state=("qpos", "qvel", "site_pos:tip", "site_pos:top", "site_vel:tip", "site_vel:top"),
+        observation=observation,
         cost=cost,
         distance=distance,
         success=success,
         horizon=100,
         control_dt=0.05,
-        qpos=START,
-        changes={"body_pos:arm": _base(TRAIN_OFFSETS)},
-        test=Conditions(
-            qpos=np.tile(START, (len(TEST_OFFSETS), 1)),
-            qvel=np.zeros((len(TEST_OFFSETS), 7)),
-            changes={"body_pos:arm": _base(TEST_OFFSETS)},
-        ),
+        qpos=train.qpos,
+        changes=train.changes,
+        test=test,
         initial=LqrHoldConfig(gains=tuple(1 / gain for gain in GAINS)),
         camera="side",
     )
 
 
-def _base(offsets: tuple[float, ...]) -> np.ndarray:
-    return np.asarray(BASE) + np.outer(offsets, (0.0, 1.0, 0.0))
+def _shifted_starts(offsets: Sequence[float]) -> np.ndarray:
+    """Joint angles [C, 7] near START with the peg, upright as there, shifted along y."""
+    model = mujoco.MjModel.from_xml_path(str(MODEL))
+    data = mujoco.MjData(model)
+    sites = [model.site("tip").id, model.site("top").id]
+    data.qpos[:] = START
+    mujoco.mj_kinematics(model, data)
+    points = data.site_xpos[sites]
+    jacobian = np.empty((2, 3, model.nv))
+    poses = np.tile(START, (len(offsets), 1))
+    for pose, offset in zip(poses, offsets, strict=True):
+        for _ in range(20):  # Gauss-Newton, every step with the least change of the joints
+            data.qpos[:] = pose
+            mujoco.mj_kinematics(model, data)
+            mujoco.mj_comPos(model, data)
+            for each, site in zip(jacobian, sites, strict=True):
+                mujoco.mj_jacSite(model, data, each, None, site)
+            gap = points + (0.0, offset, 0.0) - data.site_xpos[sites]
+            pose += np.linalg.lstsq(jacobian.reshape(6, -1), gap.ravel(), rcond=1e-6)[0]
+    return poses

@@ -1,5 +1,6 @@
 """A point mass in the plane: the smallest task that exercises everything."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -40,6 +41,9 @@ def point_mass() -> Task:
     def distance(s):
         return lambda x: jnp.linalg.norm(x[-1, s["qpos"]])
 
+    def random_start(key):
+        return jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0), jnp.zeros(2)
+
     return from_mjcf(
         MODEL,
         name="point_mass",
@@ -54,5 +58,6 @@ def point_mass() -> Task:
         control_dt=0.1,
         qpos=TRAIN_STARTS,
         test=Conditions(np.asarray(TEST_STARTS), np.zeros((len(TEST_STARTS), 2))),
+        random_start=random_start,
         camera="top",
     )

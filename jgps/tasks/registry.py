@@ -2,8 +2,11 @@
 
 from collections.abc import Callable
 
-from jgps.tasks.peg_insertion import peg_insertion
+from jgps.tasks.disc_point_mass import disc_point_mass
+from jgps.tasks.door_opening import door_opening
+from jgps.tasks.peg_insertion import blind_peg_insertion, peg_insertion
 from jgps.tasks.point_mass import point_mass
+from jgps.tasks.pusher import pusher
 from jgps.tasks.reacher import reacher
 from jgps.tasks.task import Task
 
@@ -11,6 +14,10 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "point_mass": point_mass,
     "reacher": reacher,
     "peg_insertion": peg_insertion,
+    "blind_peg_insertion": blind_peg_insertion,
+    "disc_point_mass": disc_point_mass,
+    "pusher": pusher,
+    "door_opening": door_opening,
 }
 
 

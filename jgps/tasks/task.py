@@ -19,6 +19,7 @@ Initial = LqrHoldConfig | PdHoldConfig | NoiseConfig
 Cost = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 Success = Callable[[jax.Array, jax.Array], jax.Array]
 Distance = Callable[[jax.Array], jax.Array]
+RandomStart = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,7 +28,7 @@ class Task:
 
     Attributes:
       name: how the command line calls it.
-      model: compiled MuJoCo model, with the sensors that the state needs.
+      model: compiled MuJoCo model, with the sensors that the state and the observation need.
       layout: which of its quantities make up the state x [dX].
       horizon: number T of control steps.
       control_dt: duration of a control step, seconds.
@@ -39,6 +40,9 @@ class Task:
         `jgps.tasks.start.hold_from_model`.
       points: state entries that are positions of points worth drawing, such as `"site_pos:tip"`.
       camera: name of the model's camera for videos; None frames the whole model.
+      observation: which quantities make up o [dO], all that a network sees; None where it is x.
+      random_start: `random_start(key) -> (qpos [nq], qvel [nv])` draws one initial pose, with unit
+        quaternions; None where the task defines none.
     """
 
     name: str
@@ -54,11 +58,18 @@ class Task:
     initial: Initial | None = None
     points: tuple[str, ...] = ()
     camera: str | None = None
+    observation: StateLayout | None = None
+    random_start: RandomStart | None = None
 
     @property
     def state_dim(self) -> int:
         """The dX of this task."""
         return self.layout.size
+
+    @property
+    def observation_dim(self) -> int:
+        """The dO of this task, which is dX where the observation is the state."""
+        return (self.observation or self.layout).size
 
     @property
     def action_dim(self) -> int:
@@ -73,7 +84,7 @@ class Task:
     @property
     def system(self) -> System:
         """The part of the task that the simulators need."""
-        return System(self.model, self.layout, self.horizon, self.substeps)
+        return System(self.model, self.layout, self.horizon, self.substeps, self.observation)
 
 
 def from_mjcf(
@@ -92,6 +103,8 @@ def from_mjcf(
     initial: Initial | None = None,
     camera: str | None = None,
     name: str = "custom",
+    observation: Sequence[str] | None = None,
+    random_start: RandomStart | None = None,
 ) -> Task:
     """A task of any MuJoCo model.
 
@@ -112,15 +125,23 @@ def from_mjcf(
         `jgps.tasks.start.hold_from_model`.
       camera: name of a camera of the model for videos.
       name: what to call the task.
+      observation: entries of all that a network sees, of the same kinds as those of the state; None
+        is the state.
+      random_start: draws an initial pose, see `Task`.
 
     Raises:
       ValueError: says what is wrong with the model, a name, a shape or a number.
     """
-    if isinstance(state, str):
-        raise ValueError(f"state is the string {state!r}; pass a sequence of entries: ({state!r},)")
+    for what, entries in (("state", state), ("observation", observation)):
+        if isinstance(entries, str):
+            raise ValueError(
+                f"{what} is the string {entries!r}; pass a sequence of entries: ({entries!r},)"
+            )
     if not callable(cost):
         raise ValueError("cost has to be a function of the layout that returns the cost function")
-    model, layout = load_model(source, tuple(state))
+    model, layout, observed = load_model(
+        source, tuple(state), None if observation is None else tuple(observation)
+    )
     _check_times(model, horizon, control_dt)
     if camera is not None and mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera) < 0:
         names = [model.camera(i).name for i in range(model.ncam)]
@@ -148,8 +169,10 @@ def from_mjcf(
         initial=initial,
         points=tuple(entry for entry in state if entry.startswith(("site_pos:", "body_pos:"))),
         camera=camera,
+        observation=observed,
+        random_start=random_start,
     )
-    _check_cost(task)
+    _check_functions(task)
     return task
 
 
@@ -180,7 +203,7 @@ def _conditions(
     return check_conditions(model, Conditions(spread(qpos), spread(qvel), changes))
 
 
-def _check_cost(task: Task) -> None:
+def _check_functions(task: Task) -> None:
     """Traces the task's functions once, so that mistakes show at once and in one sentence."""
     x = jax.ShapeDtypeStruct((task.state_dim,), np.float32)
     u = jax.ShapeDtypeStruct((task.action_dim,), np.float32)
@@ -194,14 +217,42 @@ def _check_cost(task: Task) -> None:
     ]:
         if function is not None:
             _check_scalar(what, function, arguments, None)
+    if task.random_start is not None:
+        _check_random_start(task.random_start, task.model)
 
 
-def _check_scalar(what: str, function: Callable[..., Any], arguments: Any, kind: Any) -> None:
+def _trace(what: str, function: Callable[..., Any], arguments: Any) -> Any:
+    """What the function returns, as shapes and dtypes."""
     try:
-        result = jax.eval_shape(function, *arguments)
+        return jax.eval_shape(function, *arguments)
     except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"JAX has to be able to trace {what}; it cannot: {reason}") from None
+
+
+def _check_random_start(function: RandomStart, model: mujoco.MjModel) -> None:
+    what = f"random_start has to be a function of a key that returns (qpos [{model.nq}], qvel "
+    what += f"[{model.nv}])"
+    if not callable(function):
+        raise ValueError(f"{what}; it is {function!r}")
+    key = jax.random.key(0)
+    try:
+        inspect.signature(function).bind(key)
+    except TypeError as error:
+        raise ValueError(f"{what}; called with a key it says: {error}") from None
+    pose = _trace("random_start", function, (key,))
+    if not isinstance(pose, tuple) or len(pose) != 2:
+        raise ValueError(f"{what}; it returns {type(pose).__name__}")
+    for name, array, size in zip(("qpos", "qvel"), pose, (model.nq, model.nv), strict=True):
+        shape = getattr(array, "shape", None)
+        if shape != (size,):
+            raise ValueError(f"{what}; its {name} has shape {shape}")
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise ValueError(f"{what} in floating-point numbers; its {name} is of {array.dtype}")
+
+
+def _check_scalar(what: str, function: Callable[..., Any], arguments: Any, kind: Any) -> None:
+    result = _trace(what, function, arguments)
     shape = getattr(result, "shape", None)
     if shape != ():
         raise ValueError(f"{what} has to return a scalar; it returns shape {shape}")

@@ -1,5 +1,6 @@
 """Every shipped task keeps the contract; a user's own model becomes a task."""
 
+import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from jgps import costs, tasks
 from jgps.controllers import NoiseConfig
 from jgps.controllers.nearest import NearestController
-from jgps.simulation import condition_models, make_sampler
+from jgps.simulation import Starts, condition_models, make_sampler
 from jgps.tasks.start import hold_from_model, initial_controllers, initial_states
 
 ARM = """
@@ -115,12 +116,56 @@ def test_conditions_of_a_custom_task():
         ({"cost": lambda s: s["site_pos:hand"]}, "'site_pos:hand' is not"),
         ({"success": lambda s: lambda x, u: x[:, 0] > 0}, "success has to return a scalar"),
         ({"distance": lambda s: lambda x: x[0]}, "distance has to return a scalar"),
+        ({"observation": ("qpos", "site_pos:eye")}, "^observation entry 'site_pos:eye': .* it has"),
+        ({"observation": ("camera:front",)}, "^unknown observation entry 'camera:front'; kinds: q"),
+        ({"observation": "qpos"}, "observation is the string 'qpos'; pass a sequence"),
+        ({"observation": ()}, "observation entries have to be distinct and at least one"),
+        ({"random_start": 3}, r"random_start has to be a function of a key .* it is 3"),
+        ({"random_start": lambda: 0}, r"called with a key it says: too many positional"),
+        ({"random_start": lambda key: jnp.zeros(3)}, r"returns \(qpos \[3\], qvel \[3\]\); it"),
+        ({"random_start": lambda key: (jnp.zeros(3), jnp.zeros(2))}, r"its qvel has shape \(2,\)"),
+        ({"random_start": lambda key: (0.0, jnp.zeros(3))}, r"its qpos has shape"),
+        ({"random_start": lambda key: (jnp.zeros(3, int), jnp.zeros(3))}, "its qpos is of int32"),
+        ({"random_start": lambda key: (np.random.normal(size=3) * float(jax.random.normal(key)),
+                                       jnp.zeros(3))}, "has to be able to trace random_start"),
     ],
 )  # fmt: skip
 def test_mistakes_in_a_custom_task(changes, message):
     settings = {"state": ("qpos", "qvel", "site_pos:tip"), "cost": _reach, **changes}
     with pytest.raises(ValueError, match=message):
         tasks.from_mjcf(ARM, **settings)
+
+
+def test_a_task_may_show_networks_less_than_the_state():
+    task = tasks.from_mjcf(
+        ARM, state=("qpos", "qvel", "site_pos:tip"), cost=_reach, observation=("qvel:b", "qpos")
+    )
+    assert (task.state_dim, task.observation_dim) == (9, 4)
+    assert task.observation is not None and task.observation["qpos"] == slice(1, 4)
+    sampler = make_sampler(task.system, task.train, lambda p, x, o, t, e: e, "native")
+    noise = jax.random.normal(jax.random.key(0), (1, 2, task.horizon, 3))
+    sampled = sampler.sample(jnp.zeros(1), noise)
+    x = np.asarray(sampled.x)
+    expected = np.concatenate([x[..., 4:5], x[..., :3]], axis=-1)
+    np.testing.assert_array_equal(sampled.o, expected)
+    everything = tasks.from_mjcf(ARM, state=("qpos", "site_pos:tip"), cost=_reach)
+    assert everything.observation is None and everything.observation_dim == 6
+
+
+def test_a_task_may_start_anywhere():
+    def draw(key):
+        return jax.random.uniform(key, (3,), minval=-1, maxval=1), jnp.zeros(3)
+
+    settings = {"state": ("qpos", "qvel", "site_pos:tip"), "cost": _reach}
+    task = tasks.from_mjcf(ARM, **settings, random_start=draw)
+    assert task.random_start is draw
+    assert tasks.from_mjcf(ARM, **settings).random_start is None
+    keys = jax.random.split(jax.random.key(1), (1, 4))
+    starts = Starts(*jax.vmap(jax.vmap(draw))(keys))
+    sampler = make_sampler(task.system, task.train, lambda p, x, o, t, e: e, "native")
+    sampled = sampler.sample(jnp.zeros(1), jnp.zeros((1, 4, task.horizon, 3)), starts)
+    np.testing.assert_allclose(sampled.x[:, :, 0, :3], starts.qpos, atol=1e-7)
+    assert len(np.unique(sampled.x[0, :, 0, 0])) == 4
 
 
 def test_the_default_hold_knows_the_inertia():
