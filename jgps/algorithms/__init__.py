@@ -1,18 +1,51 @@
 """Published algorithms, one file each, on shared parts."""
 
 from jgps.algorithms.algorithm import Algorithm, Inspection, Metrics
+from jgps.algorithms.badmm import BadmmConfig, badmm
+from jgps.algorithms.dagger import DaggerConfig, dagger
+from jgps.algorithms.mdgps import MdgpsConfig, mdgps
+from jgps.algorithms.mdgps_pilqr import MdgpsPilqrConfig, mdgps_pilqr
+from jgps.algorithms.pi2 import Pi2Config, pi2
+from jgps.algorithms.pigps import PigpsConfig, pigps
+from jgps.algorithms.pilqr import PilqrConfig, pilqr
+from jgps.algorithms.random_starts import RandomStartsConfig
 from jgps.algorithms.step_size import StepSizeConfig
 from jgps.algorithms.trajopt import TrajoptConfig, TrajoptState, trajopt
 
-ALGORITHMS = {"trajopt": (trajopt, TrajoptConfig)}
+# name: (what makes the algorithm on a task, the type of its settings)
+ALGORITHMS = {
+    "mdgps": (mdgps, MdgpsConfig),
+    "badmm": (badmm, BadmmConfig),
+    "dagger": (dagger, DaggerConfig),
+    "pigps": (pigps, PigpsConfig),
+    "mdgps_pilqr": (mdgps_pilqr, MdgpsPilqrConfig),
+    "trajopt": (trajopt, TrajoptConfig),
+    "pi2": (pi2, Pi2Config),
+    "pilqr": (pilqr, PilqrConfig),
+}
 
 __all__ = [
     "ALGORITHMS",
     "Algorithm",
+    "BadmmConfig",
+    "DaggerConfig",
     "Inspection",
+    "MdgpsConfig",
+    "MdgpsPilqrConfig",
     "Metrics",
+    "Pi2Config",
+    "PigpsConfig",
+    "PilqrConfig",
+    "RandomStartsConfig",
     "StepSizeConfig",
     "TrajoptConfig",
     "TrajoptState",
+    "badmm",
+    "dagger",
+    "mdgps",
+    "mdgps_pilqr",
+    "pi2",
+    "pigps",
+    "pilqr",
     "trajopt",
 ]

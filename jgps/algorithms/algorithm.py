@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jgps.core.types import Marginals
+from jgps.core.types import Controller, Marginals
 from jgps.simulation import SimulationRollouts
 
 Metrics = dict[str, jax.Array]
@@ -16,6 +16,7 @@ class Inspection(NamedTuple):
 
     sampled: SimulationRollouts  # [C, N, T, ...]
     marginals: Marginals  # [C, T, ...], of z = [x; u] under the models fitted to the samples
+    controllers: Controller  # [C, T, ...], the local controllers
 
 
 class Algorithm(NamedTuple):

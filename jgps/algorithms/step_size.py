@@ -1,6 +1,7 @@
 """How far the next iteration may move, from how well the last one was predicted."""
 
 import dataclasses
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,48 @@ class StepSizeConfig:
                 f"StepSizeConfig has min_multiplier {self.min_multiplier} and max_multiplier "
                 f"{self.max_multiplier}; they have to satisfy 0 < min <= 1 <= max"
             )
+
+
+class StepMemory(NamedTuple):
+    """What the last step promised, to be compared with what it kept; leaves [C]."""
+
+    eta: jax.Array  # multiplier of the divergence, the warm start of the next search
+    multiplier: jax.Array  # of the KL bound
+    cost_before: jax.Array  # expected before the last step, on the models it was made with
+    cost_predicted: jax.Array  # expected after it, on the same models
+    stepped: jax.Array  # bool: the last step was taken
+
+
+def first_memory(num: int, dtype: Any) -> StepMemory:
+    """Before any step, for `num` conditions."""
+    zeros, ones = jnp.zeros(num, dtype), jnp.ones(num, dtype)
+    return StepMemory(
+        eta=ones,
+        multiplier=ones,
+        cost_before=zeros,
+        cost_predicted=zeros,
+        stepped=jnp.zeros(num, bool),
+    )
+
+
+def next_multiplier(
+    memory: StepMemory, actual: jax.Array, usable: jax.Array, config: StepSizeConfig
+) -> jax.Array:
+    """The multiplier [C] of the next bound, given what the last step came to.
+
+    Args:
+      memory: of the last step.
+      actual: expected cost [C] of what was made then, on the models fitted since.
+      usable: whether those models are, [C]; without them the multiplier stays.
+      config: bounds of the result.
+    """
+    adapted = adapt(
+        memory.multiplier,
+        memory.cost_before - memory.cost_predicted,
+        memory.cost_before - actual,
+        config,
+    )
+    return jnp.where(memory.stepped & usable & jnp.isfinite(actual), adapted, memory.multiplier)
 
 
 def adapt(

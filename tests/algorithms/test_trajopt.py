@@ -163,13 +163,14 @@ def test_the_bound_follows_how_well_the_last_step_was_predicted():
     wanted = np.clip(
         np.clip(predicted / (2 * np.maximum(1e-4, predicted - actual)), 0.1, 5), 0.01, 10
     )
-    np.testing.assert_allclose(states[1].multiplier, 1)  # nothing to compare with yet
-    np.testing.assert_allclose(states[2].multiplier, wanted, rtol=2e-2)
+    np.testing.assert_allclose(states[1].memory.multiplier, 1)  # nothing to compare with yet
+    np.testing.assert_allclose(states[2].memory.multiplier, wanted, rtol=2e-2)
     # A condition whose last step was not taken has nothing to compare with either.
-    skipped = states[1]._replace(stepped=jnp.array([True, True, False, True]))
+    memory = states[1].memory._replace(stepped=jnp.array([True, True, False, True]))
+    skipped = states[1]._replace(memory=memory)
     again = stages.optimise(skipped._replace(prior=states[2].prior), models[1])[0]
-    np.testing.assert_allclose(again.multiplier[2], 1)
-    np.testing.assert_array_equal(again.multiplier[:2], states[2].multiplier[:2])
+    np.testing.assert_allclose(again.memory.multiplier[2], 1)
+    np.testing.assert_array_equal(again.memory.multiplier[:2], states[2].memory.multiplier[:2])
 
 
 def test_step_size_rule():

@@ -1,0 +1,324 @@
+"""Guided policy search by Bregman ADMM: duals make local controllers and one network agree.
+
+    repeat: roll out the local controllers p_c; fit linear-Gaussian dynamics to the samples
+            several times:
+                lambda_t <- lambda_t + alpha nu_t (E[mu_pi] - E[u])                      (duals)
+                p_c <- argmin E[cost - u'lambda - nu log pi_c(u|x)] - nu entropy(p_c)
+                       s.t.  KL(p_c || p_c as sampled) <= epsilon               (trajectory step)
+                pi  <- argmin sum_c E[nu KL(pi || p_c) + lambda'mu_pi]              (policy step)
+                pi_c <- pi as a controller in condition c
+            raise nu where controllers and network disagree, lower it where they agree
+            adapt epsilon
+
+Lagrangian: sum_c E_p[cost] + lambda'(E[mu_pi] - E[u]) + nu KL, for the constraint that the mean
+actions are the same at every step. So the trajectory step has -u'lambda, the policy step
++lambda'mu_pi.
+
+Source: Levine, Finn, Darrell, Abbeel (2016), "End-to-end training of deep visuomotor policies",
+section 4 and appendix A; Wang & Banerjee (2014), "Bregman ADMM".
+"""
+
+import dataclasses
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jgps.algorithms import guided, projection, step_size
+from jgps.algorithms.algorithm import Algorithm, Metrics
+from jgps.algorithms.guided import Parts, joint_status
+from jgps.algorithms.guided_state import GuidedConfig, GuidedState
+from jgps.algorithms.local_models import LocalModels, choose, default_dtype, expected_cost
+from jgps.algorithms.lqr_step import lqr_step
+from jgps.algorithms.step_size import StepMemory, StepSizeConfig
+from jgps.core import gaussian, linalg, lqr
+from jgps.core.checks import check_field
+from jgps.core.types import OK, Controller, QuadraticCost
+from jgps.policies import SuperviseConfig, Supervision
+from jgps.simulation import SimulationRollouts
+from jgps.tasks import Task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BadmmConfig(GuidedConfig):
+    """Settings of `badmm`.
+
+    Attributes:
+      inner_rounds: how often duals, controllers and network are updated per iteration, at least 1.
+      dual_rate: alpha of the duals' step, > 0.
+      initial_weight: nu of the agreement to begin with, > 0, units of the cost per nat.
+      min_weight, max_weight: limits of nu, around the initial one.
+      weight_band: nu doubles where the divergence is this many times its mean over time, and halves
+        where it is as much below, > 1.
+      supervise: how the network is trained in one round.
+      hidden, sampling, linearization, policy_covariance, policy_weighting, window, policy_prior,
+        step_size, trust_region: see `GuidedConfig`.
+      num_samples, noise_smoothing, initial_variance, prior, fit, expand: see `LocalConfig`.
+    """
+
+    inner_rounds: int = 4
+    dual_rate: float = 0.1
+    initial_weight: float = 0.01
+    min_weight: float = 1e-3
+    max_weight: float = 1.0
+    weight_band: float = 2.0
+    supervise: SuperviseConfig = SuperviseConfig(steps=500, learning_rate=3e-3)
+    linearization: str = "fitted"
+    policy_weighting: str = "precision"
+    step_size: StepSizeConfig = StepSizeConfig()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_field(self, "inner_rounds", lambda v: v >= 1, ">= 1, usually 4", integer=True)
+        check_field(self, "dual_rate", lambda v: v > 0, "> 0, usually 0.1")
+        positive = "> 0: without weight nothing makes the network follow; usually"
+        check_field(self, "initial_weight", lambda v: v > 0, f"{positive} 0.01")
+        check_field(self, "min_weight", lambda v: v > 0, f"{positive} 0.001")
+        check_field(self, "max_weight", lambda v: v > 0, f"{positive} 1")
+        check_field(self, "weight_band", lambda v: v > 1, "> 1, usually 2")
+        if not self.min_weight <= self.initial_weight <= self.max_weight:
+            raise ValueError(
+                f"BadmmConfig has min_weight {self.min_weight}, initial_weight "
+                f"{self.initial_weight} and max_weight {self.max_weight}; they have to satisfy "
+                "min <= initial <= max"
+            )
+
+
+class Memory(NamedTuple):
+    """What an iteration leaves to the next; leaves [C, ...]."""
+
+    step: StepMemory
+    duals: jax.Array  # [C, T, dU], lambda
+    weights: jax.Array  # [C, T], nu
+    penalty: QuadraticCost  # that the last step added to the cost
+
+
+def badmm(task: Task, config: BadmmConfig = BadmmConfig(), backend: str = "auto") -> Algorithm:
+    """The algorithm on a task; see the file's head for what it does.
+
+    Raises:
+      ValueError: for an unknown backend, or where the task's initial controller does not fit its
+        model.
+    """
+    parts = guided.make_parts(task, config, backend)
+    learn = jax.jit(functools.partial(_learn, task, config, parts))
+    return guided.make_algorithm(task, config, backend, parts, _first_memory(task, config), learn)
+
+
+@linalg.full_precision
+def agreement_penalty(duals: jax.Array, weights: jax.Array, policy: Controller) -> QuadraticCost:
+    """-u'lambda - nu log pi(u|x) as a quadratic in z = [x; u].
+
+    Args:
+      duals: lambda, [..., T, dU].
+      weights: nu, [..., T].
+      policy: pi, linearised; leaves [..., T, ...]. Where its C is not positive definite, the
+        penalty is NaN.
+    """
+    dU, dX = policy.K.shape[-2:]
+    precision, log_det, ok = linalg.inverse_psd(policy.C)
+    precision = weights[..., None, None] * jnp.where(ok[..., None, None], precision, jnp.nan)
+    # u - K x - k = M z - k
+    eye = jnp.broadcast_to(jnp.eye(dU, dtype=policy.K.dtype), policy.C.shape)
+    M = jnp.concatenate([-policy.K, eye], axis=-1)
+    Pk = jnp.einsum("...ij,...j->...i", precision, policy.k)
+    no_x = jnp.zeros((*duals.shape[:-1], dX), duals.dtype)
+    return QuadraticCost(
+        H=linalg.symmetrise(linalg.transpose(M) @ precision @ M),
+        g=-jnp.einsum("...ij,...i->...j", M, Pk) - jnp.concatenate([no_x, duals], axis=-1),
+        h=0.5 * (jnp.sum(policy.k * Pk, -1) + weights * (log_det + dU * math.log(2 * math.pi))),
+    )
+
+
+def augmented_cost(
+    cost: QuadraticCost, duals: jax.Array, weights: jax.Array, policy: Controller
+) -> QuadraticCost:
+    """What the trajectory step minimises, less nu times the entropy: see `agreement_penalty`."""
+    return jax.tree.map(jnp.add, cost, agreement_penalty(duals, weights, policy))
+
+
+def dual_step(
+    duals: jax.Array,
+    weights: jax.Array,
+    policy_mean: jax.Array,
+    action_mean: jax.Array,
+    rate: float | jax.Array,
+) -> jax.Array:
+    """Lambda + alpha nu (E[mu_pi] - E[u]), [..., T, dU], from nu [..., T]."""
+    return duals + rate * weights[..., None] * (policy_mean - action_mean)
+
+
+def policy_targets(
+    mean: jax.Array, cov: jax.Array, duals: jax.Array, weights: jax.Array
+) -> jax.Array:
+    """Minimisers mu_p - C lambda / nu of nu/2 |mu_pi - mu_p|^2 (by C^-1) + lambda'mu_pi.
+
+    Args:
+      mean: mu_p, the controllers' actions at the samples, [C, N, T, dU].
+      cov: C of the controllers, [C, T, dU, dU].
+      duals: lambda, [C, T, dU].
+      weights: nu, [C, T].
+    """
+    with jax.default_matmul_precision("highest"):
+        shift = jnp.einsum("ctij,ctj->cti", cov, duals) / weights[..., None]
+    return mean - shift[:, None]
+
+
+def adapt_weights(
+    weights: jax.Array, kl: jax.Array, band: float, low: float, high: float
+) -> jax.Array:
+    """Nu [..., T], doubled where KL_t is above `band` times its mean over t, halved as far below.
+
+    Args:
+      weights: nu.
+      kl: divergence of the controllers from the network at every step, [..., T].
+      band: > 1.
+      low, high: limits of nu.
+    """
+    mean = jnp.mean(kl, axis=-1, keepdims=True)
+    factor = jnp.where(kl > band * mean, 2.0, jnp.where(kl < mean / band, 0.5, 1.0))
+    return jnp.clip(weights * factor, low, high).astype(weights.dtype)
+
+
+def _first_memory(task: Task, config: BadmmConfig) -> Memory:
+    num, T, dU, dtype = task.train.num, task.horizon, task.action_dim, default_dtype()
+    n = task.state_dim + dU
+    return Memory(
+        step=step_size.first_memory(num, dtype),
+        duals=jnp.zeros((num, T, dU), dtype),
+        weights=jnp.full((num, T), config.initial_weight, dtype),
+        penalty=QuadraticCost(
+            H=jnp.zeros((num, T, n, n), dtype),
+            g=jnp.zeros((num, T, n), dtype),
+            h=jnp.zeros((num, T), dtype),
+        ),
+    )
+
+
+def _learn(
+    task: Task,
+    config: BadmmConfig,
+    parts: Parts,
+    state: GuidedState,
+    models: LocalModels,
+    linearised: Controller,
+    sampled: SimulationRollouts,
+    key: jax.Array,
+) -> tuple[GuidedState, Metrics]:
+    """The inner rounds, all about the same samples and within one bound of what made them."""
+    as_sampled = state.controllers
+    state, first_metrics = _adapt_step(config, state, models, linearised)
+
+    def one_round(carry, key):
+        state, linearised, status = carry
+        usable = joint_status(models, status)
+        state, metrics = _improve(task, config, as_sampled, state, usable, linearised)
+        state, more = parts.supervise(state, _supervision(state, sampled), key)
+        # By now the network is trained, in the first iteration too.
+        trained = state._replace(iteration=state.iteration + 1)
+        trained, linearised, status = parts.linearize(trained, sampled)
+        state = trained._replace(iteration=state.iteration)
+        return (state, linearised, status), {**metrics, **more}
+
+    keys = jax.random.split(key, config.inner_rounds)
+    carry, metrics = jax.lax.scan(one_round, (state, linearised, models.status), keys)
+    state, linearised, status = carry
+    metrics = jax.tree.map(lambda rounds: rounds[-1], metrics)
+    state, last_metrics = _adapt_weights(config, state, joint_status(models, status), linearised)
+    return state, {**first_metrics, **metrics, **last_metrics}
+
+
+def _adapt_step(
+    config: BadmmConfig, state: GuidedState, models: LocalModels, linearised: Controller
+) -> tuple[GuidedState, Metrics]:
+    """The multiplier of the bound: what the last step promised was with the penalties of then."""
+    memory = state.memory
+    cost = jax.tree.map(jnp.add, models.cost, memory.penalty)
+    actual = expected_cost(state.controllers, models._replace(cost=cost))
+    multiplier = step_size.next_multiplier(
+        memory.step, actual, models.status.code == OK, config.step_size
+    )
+    metrics = {
+        "cost_expected": expected_cost(state.controllers, models),
+        "policy_cost_expected": expected_cost(linearised, models),
+    }
+    step = memory.step._replace(multiplier=multiplier)
+    return state._replace(memory=memory._replace(step=step)), metrics
+
+
+def _improve(
+    task: Task,
+    config: BadmmConfig,
+    as_sampled: Controller,
+    state: GuidedState,
+    models: LocalModels,
+    linearised: Controller,
+) -> tuple[GuidedState, Metrics]:
+    """The duals' step, then the trajectory step; a condition that fails keeps everything."""
+    memory = state.memory
+    policy_mean, action_mean = _mean_actions(state.controllers, linearised, models)
+    duals = dual_step(memory.duals, memory.weights, policy_mean, action_mean, config.dual_rate)
+    penalty = agreement_penalty(duals, memory.weights, linearised)
+    augmented = models._replace(cost=jax.tree.map(jnp.add, models.cost, penalty))
+    epsilon = task.horizon * config.step_size.kl_step * memory.step.multiplier
+    result = lqr_step(
+        augmented, as_sampled, state.controllers, memory.step, epsilon, config.trust_region,
+        entropy_weight=memory.weights,
+    )  # fmt: skip
+    stepped = result.memory.stepped
+    memory = Memory(
+        step=result.memory,
+        duals=choose(stepped, duals, memory.duals),
+        weights=memory.weights,
+        penalty=choose(stepped, penalty, memory.penalty),
+    )
+    return state._replace(controllers=result.controllers, memory=memory), result.metrics
+
+
+def _mean_actions(
+    controllers: Controller, linearised: Controller, models: LocalModels
+) -> tuple[jax.Array, jax.Array]:
+    """E[mu_pi] and E[u] [C, T, dU] where the controllers go on the models."""
+
+    def one(controller, policy, model):
+        mean = lqr.forward(controller, model.dynamics, model.initial).mean
+        x, u = mean[:, : controller.K.shape[-1]], mean[:, controller.K.shape[-1] :]
+        return jnp.einsum("tij,tj->ti", policy.K, x) + policy.k, u
+
+    with jax.default_matmul_precision("highest"):
+        return jax.vmap(one)(controllers, linearised, models)
+
+
+def _supervision(state: GuidedState, sampled: SimulationRollouts) -> Supervision:
+    """What the policy step imitates: the controllers' actions, moved by the duals."""
+    memory, controllers = state.memory, state.controllers
+    plain = projection.targets(state, sampled)
+    return plain._replace(
+        target=policy_targets(plain.target, controllers.C, memory.duals, memory.weights),
+        weight=plain.weight * memory.weights[:, None],
+    )
+
+
+def _adapt_weights(
+    config: BadmmConfig, state: GuidedState, models: LocalModels, linearised: Controller
+) -> tuple[GuidedState, Metrics]:
+    """Nu for the next iteration, from how far controllers and network ended from each other."""
+
+    def divergence(controller, policy, model):
+        marginals = lqr.forward(controller, model.dynamics, model.initial)
+        return gaussian.controller_kl(controller, policy, marginals)
+
+    kl = jax.vmap(divergence)(state.controllers, linearised, models)
+    memory, usable = state.memory, models.status.code == OK
+    adapted = adapt_weights(
+        memory.weights, kl, config.weight_band, config.min_weight, config.max_weight
+    )
+    weights = choose(usable, adapted, memory.weights)
+    metrics = {
+        "policy_kl": jnp.sum(kl, axis=-1),
+        "dual_norm": jnp.sqrt(jnp.mean(jnp.square(memory.duals), axis=(-2, -1))),
+        "weight": jnp.mean(weights, axis=-1),
+    }
+    return state._replace(memory=memory._replace(weights=weights)), metrics

@@ -1,0 +1,286 @@
+"""Dataset aggregation: a network imitates optimised controllers wherever it goes itself.
+
+    a few times:  improve local controllers alone, as `trajopt` does; those that did best in a trial
+                  are the teacher
+    repeat:       roll out a mixture: the teacher acts with probability beta_i, the network else
+                  add the visited states to one dataset
+                  train the network to do what the teacher would do in all of them
+                  try the network without noise
+
+With beta = 1, 0, 0, ... the first round imitates the teacher where the teacher goes, the others
+where the network goes. With beta = 1 throughout it is plain behaviour cloning.
+
+Source: Ross, Gordon, Bagnell (2011), "A reduction of imitation learning and structured prediction
+to no-regret online learning".
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jgps import policies
+from jgps.algorithms import guided, step_size
+from jgps.algorithms.algorithm import Algorithm, Metrics
+from jgps.algorithms.guided import Parts
+from jgps.algorithms.guided_state import GuidedConfig, GuidedState, recent
+from jgps.algorithms.local_models import (
+    LocalConfig,
+    LocalModels,
+    choose,
+    default_dtype,
+    expected_cost,
+)
+from jgps.algorithms.lqr_step import lqr_step
+from jgps.algorithms.projection import targets
+from jgps.algorithms.sampling import make_sample
+from jgps.algorithms.step_size import StepMemory, StepSizeConfig
+from jgps.controllers import linear_gaussian
+from jgps.controllers.linear_gaussian import FactoredController
+from jgps.core import linalg
+from jgps.core.checks import check_field
+from jgps.core.trust_region import TrustRegionConfig
+from jgps.core.types import OK, Controller, Rollouts, Shared, Status
+from jgps.dynamics import NoPriorConfig
+from jgps.policies import SuperviseConfig, Supervision
+from jgps.simulation import SimulationRollouts
+from jgps.tasks import Task
+from jgps.tasks.start import initial_controllers, initial_states
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DaggerConfig(LocalConfig):
+    """Settings of `dagger`.
+
+    Attributes:
+      teacher_iterations: for how many iterations the controllers learn before the network does, at
+        least 1; 8 of 12 is usual.
+      beta: probability that the teacher acts in a step, in the first round after that, the second
+        one, ...; the last one holds for all further rounds. (1.0,) is plain behaviour cloning. It
+        is drawn for every condition and step, the same in all samples of the condition.
+      rounds_kept: how many rounds the dataset holds, the oldest make room, at least 1.
+      hidden: widths of the network's hidden layers.
+      supervise: how the network is trained in a round.
+      step_size, trust_region: of the controllers' improvement, see `TrajoptConfig`.
+      num_samples, noise_smoothing, initial_variance, prior, fit, expand: see `LocalConfig`.
+    """
+
+    teacher_iterations: int = 8
+    beta: tuple[float, ...] = (1.0, 0.0)
+    rounds_kept: int = 8
+    hidden: tuple[int, ...] = (40, 40)
+    supervise: SuperviseConfig = SuperviseConfig(steps=2000, learning_rate=3e-3)
+    step_size: StepSizeConfig = StepSizeConfig()
+    trust_region: TrustRegionConfig = TrustRegionConfig()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least_one = ">= 1, usually 8"
+        check_field(self, "teacher_iterations", lambda v: v >= 1, at_least_one, integer=True)
+        check_field(self, "rounds_kept", lambda v: v >= 1, at_least_one, integer=True)
+        check_field(self, "hidden", lambda v: v >= 1, ">= 1 everywhere", integer=True)
+        check_field(self, "beta", lambda v: 0 <= v <= 1, "from 0 to 1, usually (1.0, 0.0)")
+        if not isinstance(self.beta, tuple) or not self.beta:
+            raise ValueError(
+                f"DaggerConfig.beta is {self.beta!r}; it has to be a tuple with a probability for "
+                "every round, at least one, usually (1.0, 0.0)"
+            )
+
+
+class Memory(NamedTuple):
+    """What an iteration leaves to the next; leaves [C, ...]."""
+
+    step: StepMemory
+    teacher: Controller  # the controllers that did best so far
+    teacher_cost: jax.Array  # [C], what they cost then
+
+
+def dagger(task: Task, config: DaggerConfig = DaggerConfig(), backend: str = "auto") -> Algorithm:
+    """The algorithm on a task; see the file's head for what it does.
+
+    In the state, `policy` is the network, untrained while the controllers learn; the metrics whose
+    names begin with "trial" are the controllers' until then.
+
+    Raises:
+      ValueError: for an unknown backend, or where the task's initial controller does not fit its
+        model.
+    """
+    parts = make_parts(task, config, backend)
+    learn = jax.jit(functools.partial(_learn, task, config, parts))
+    return guided.make_algorithm(task, _guided(config), backend, parts, _first_memory(task), learn)
+
+
+def _guided(config: DaggerConfig) -> GuidedConfig:
+    """The settings of the loop that guided algorithms share; its history is the dataset."""
+    known = {field.name for field in dataclasses.fields(GuidedConfig)}
+    same = [field.name for field in dataclasses.fields(config) if field.name in known]
+    return GuidedConfig(
+        window=config.rounds_kept,
+        policy_prior=NoPriorConfig(),
+        **{name: getattr(config, name) for name in same},
+    )
+
+
+def _first_memory(task: Task) -> Memory:
+    num, dtype = task.train.num, default_dtype()
+    return Memory(
+        step=step_size.first_memory(num, dtype),
+        teacher=initial_controllers(task, initial_states(task, task.train)),
+        teacher_cost=jnp.full(num, jnp.inf, dtype),
+    )
+
+
+class _Mixture(NamedTuple):
+    """What acts: the controllers, the network, and in which steps it is the controllers' turn."""
+
+    controllers: FactoredController  # [C, T, ...]
+    network: Shared
+    by_teacher: jax.Array  # [C, T] bool
+
+
+def make_parts(task: Task, config: DaggerConfig, backend: str) -> Parts:
+    """The shared parts, but for who acts: teacher and network in turns."""
+    network = policies.mlp(task.observation_dim, task.action_dim, config.hidden)
+    network_act = policies.acting(network)
+
+    def act(mixture: _Mixture, x, o, t, noise):
+        taught = linear_gaussian.act(mixture.controllers, x, t, noise)
+        return jnp.where(
+            mixture.by_teacher[t], taught, network_act(mixture.network, x, o, t, noise)
+        )
+
+    roll_out = make_sample(
+        task, act, backend, config.num_samples, config.noise_smoothing, trial=False
+    )
+    try_out = make_sample(task, act, backend, 0)
+    mix = jax.jit(functools.partial(_mix, config))
+    judge_trial = jax.jit(functools.partial(_judge, task, config))
+
+    def sample(state: GuidedState, key: jax.Array) -> SimulationRollouts:
+        noise_key, turn_key = jax.random.split(key)
+        return roll_out(mix(state, turn_key), noise_key)
+
+    def judge(state: GuidedState, key: jax.Array) -> tuple[GuidedState, Metrics]:
+        alone = mix(state, None)
+        return judge_trial(state, try_out(alone, key).rollouts)
+
+    def linearize(
+        state: GuidedState, sampled: SimulationRollouts
+    ) -> tuple[GuidedState, Controller, Status]:
+        """Nothing stays near the network here."""
+        ok = jnp.full(sampled.valid.shape[0], OK, jnp.int32)
+        return state, state.controllers, Status(code=ok, step=jnp.full_like(ok, -1))
+
+    parts = guided.make_parts(task, _guided(config), backend)
+    return parts._replace(sample=sample, judge=judge, linearize=linearize)
+
+
+def _teaching(config: DaggerConfig, state: GuidedState) -> jax.Array:
+    """Whether the controllers still learn."""
+    return state.iteration < config.teacher_iterations
+
+
+def _mix(config: DaggerConfig, state: GuidedState, key: jax.Array | None) -> _Mixture:
+    """Who acts in this iteration; without a key, in its trial."""
+    factored, _ = jax.vmap(linear_gaussian.factor)(state.controllers)
+    turns, teaching = state.controllers.k.shape[:2], _teaching(config, state)
+    if key is None:
+        by_teacher = jnp.broadcast_to(teaching, turns)
+    else:
+        beta = jnp.asarray(config.beta, default_dtype())
+        current = jnp.clip(state.iteration - config.teacher_iterations, 0, beta.shape[0] - 1)
+        by_teacher = teaching | jax.random.bernoulli(key, beta[current], turns)
+    return _Mixture(factored, state.learner.params_for(factored.k[:, 0]), by_teacher)
+
+
+def _learn(
+    task: Task,
+    config: DaggerConfig,
+    parts: Parts,
+    state: GuidedState,
+    models: LocalModels,
+    linearised: Controller,
+    sampled: SimulationRollouts,
+    key: jax.Array,
+) -> tuple[GuidedState, Metrics]:
+    """Improves the controllers while they learn, from then on trains the network.
+
+    In the metrics, what did not happen is zero.
+    """
+    del linearised
+
+    def improve(state: GuidedState) -> tuple[GuidedState, Metrics]:
+        # What was visited before there was a teacher is not in the dataset.
+        forgotten = jnp.zeros_like(state.history.valid)
+        state = state._replace(history=state.history._replace(valid=forgotten))
+        return _improve(task, config, models, state)
+
+    def train(state: GuidedState) -> tuple[GuidedState, Metrics]:
+        return parts.supervise(state, _labelled(state), key)
+
+    def only(chosen, other):
+        def run(state: GuidedState) -> tuple[GuidedState, Metrics]:
+            state, metrics = chosen(state)
+            _, absent = jax.eval_shape(other, state)
+            return state, {**jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), absent), **metrics}
+
+        return run
+
+    teaching = _teaching(config, state)
+    state, metrics = jax.lax.cond(teaching, only(improve, train), only(train, improve), state)
+    return state, {**metrics, "status": jnp.where(teaching, metrics["status"], models.status.code)}
+
+
+def _labelled(state: GuidedState) -> Supervision:
+    """What the teacher would do in all states of the dataset, each of which counts the same.
+
+    Its own precisions differ by decades over time, where there is nothing to explore any more.
+    """
+    labelled = targets(state, recent(state))
+    cov = jnp.mean(state.controllers.C, axis=(0, 1))
+    precision, _, _ = linalg.inverse_psd(cov)
+    return labelled._replace(precision=jnp.broadcast_to(precision, labelled.precision.shape))
+
+
+def _improve(
+    task: Task, config: DaggerConfig, models: LocalModels, state: GuidedState
+) -> tuple[GuidedState, Metrics]:
+    """One step of `trajopt`."""
+    memory, previous = state.memory, state.controllers
+    actual = expected_cost(previous, models)
+    multiplier = step_size.next_multiplier(
+        memory.step, actual, models.status.code == OK, config.step_size
+    )
+    epsilon = task.horizon * config.step_size.kl_step * multiplier
+    step = memory.step._replace(multiplier=multiplier)
+    result = lqr_step(models, previous, previous, step, epsilon, config.trust_region)
+    state = state._replace(
+        controllers=result.controllers, memory=memory._replace(step=result.memory)
+    )
+    return state, {"cost_expected": actual, **result.metrics}
+
+
+def _judge(
+    task: Task, config: DaggerConfig, state: GuidedState, trial: Rollouts
+) -> tuple[GuidedState, Metrics]:
+    """Keeps the controllers, later the network, that the trial shows to be the best so far."""
+    tried, metrics = guided.keep_best(task, state, trial)
+    teaching, memory, cost = _teaching(config, state), state.memory, metrics["trial_cost"]
+    better = teaching & trial.valid[:, 0] & (cost < memory.teacher_cost)
+    teacher = choose(better, state.controllers, memory.teacher)
+    teacher_cost = jnp.where(better, cost, memory.teacher_cost)
+
+    def pick(flag: jax.Array, yes: Any, no: Any) -> Any:
+        return jax.tree.map(lambda a, b: jnp.where(flag, a, b), yes, no)
+
+    taught = state.iteration + 1 >= config.teacher_iterations
+    state = state._replace(
+        controllers=pick(taught, teacher, state.controllers),
+        policy=pick(teaching, state.policy, tried.policy),
+        policy_success=pick(teaching, state.policy_success, tried.policy_success),
+        policy_cost=pick(teaching, state.policy_cost, tried.policy_cost),
+        memory=memory._replace(teacher=teacher, teacher_cost=teacher_cost),
+    )
+    return state, metrics

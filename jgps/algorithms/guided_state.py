@@ -1,0 +1,128 @@
+"""Everything that guided algorithms keep, and their settings in common."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jgps.algorithms.local_models import LocalConfig
+from jgps.algorithms.step_size import StepSizeConfig
+from jgps.core.checks import check_choice, check_field
+from jgps.core.trust_region import TrustRegionConfig
+from jgps.core.types import Controller
+from jgps.dynamics import MixturePriorConfig, PriorConfig
+from jgps.policies import NetworkPolicy, SuperviseConfig
+from jgps.simulation import SimulationRollouts
+
+SAMPLING = ("off_policy", "on_policy")
+LINEARIZATIONS = ("offset", "fitted")
+COVARIANCES = ("controllers", "network")
+WEIGHTINGS = ("pooled", "precision")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GuidedConfig(LocalConfig):
+    """Settings of all guided algorithms.
+
+    Attributes:
+      hidden: widths of the network's hidden layers.
+      sampling: "off_policy" rolls the local controllers out, "on_policy" the network (but the
+        initial controllers at first).
+      linearization: of the network in a condition, which controllers stay near to: "offset" takes
+        the gains of the controller that it was last trained on and moves its mean to the
+        network's, which a handful of samples tells well; "fitted" is the published regression on
+        the samples, for gains too, whose errors enter the next controller's.
+      agreement: with "offset", where between the condition's last controller (0) and the network
+        (1) the centre of the bound is, in (0, 1]. What the network does not follow yet is lost to
+        the controllers at 1.
+      policy_covariance: of the same:
+        "controllers" gives it the exploration of the condition's last controller, so that the
+        network's mean alone holds the next one back; "network" its own, the same at all times.
+        That one follows the surest moments of all, and exploration ends early.
+      policy_weighting: what the network's errors count: "pooled" measures them everywhere by the
+        same precision, that of the controllers' mean covariance; "precision" by each step's own,
+        the exact divergence. Those differ by decades, and a network then follows few steps well.
+      supervise: how the network is trained.
+      window: how many iterations' rollouts the network's linearisation and training look at.
+      policy_prior: of the network's linearisation.
+      step_size: bound of the KL divergence and its adaptation.
+      trust_region: of the search for the multiplier.
+      num_samples, noise_smoothing, initial_variance, prior, fit, expand: see `LocalConfig`.
+    """
+
+    hidden: tuple[int, ...] = (40, 40)
+    sampling: str = "off_policy"
+    linearization: str = "offset"
+    agreement: float = 0.2
+    policy_covariance: str = "controllers"
+    policy_weighting: str = "pooled"
+    supervise: SuperviseConfig = SuperviseConfig()
+    window: int = 4
+    policy_prior: PriorConfig = MixturePriorConfig(window=1)
+    step_size: StepSizeConfig = StepSizeConfig(min_multiplier=0.1)
+    trust_region: TrustRegionConfig = TrustRegionConfig()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice(self, "sampling", SAMPLING)
+        check_choice(self, "linearization", LINEARIZATIONS)
+        check_field(self, "agreement", lambda v: 0 < v <= 1, "in (0, 1], usually 0.2")
+        check_choice(self, "policy_covariance", COVARIANCES)
+        check_choice(self, "policy_weighting", WEIGHTINGS)
+        check_field(self, "window", lambda v: v >= 1, ">= 1, usually 4", integer=True)
+        check_field(self, "hidden", lambda v: v >= 1, ">= 1 everywhere", integer=True)
+
+
+class History(NamedTuple):
+    """Rollouts of the last iterations, a ring of `window` slots."""
+
+    x: jax.Array  # [window, C, N, T, dX], or [window, 1, M, T, dX] of rollouts in groups
+    o: jax.Array  # [window, C, N, T, dO]
+    valid: jax.Array  # [window, C, N]
+
+
+class Sight(NamedTuple):
+    """How the state goes with what the network observes, near the controllers' samples."""
+
+    prior: Any  # of [o; x]
+    slope: jax.Array  # [C, T, dX, dO], E[dx] per do
+
+
+class GuidedState(NamedTuple):
+    """Everything that the next iteration needs."""
+
+    key: jax.Array
+    iteration: jax.Array  # [] int32
+    controllers: Controller  # [C, ...], local
+    learner: NetworkPolicy  # as last trained
+    policy: NetworkPolicy  # the best that was tried without noise so far
+    policy_success: jax.Array  # [], its share of the training conditions then; 0 if undefined
+    policy_cost: jax.Array  # [], its mean cost over them then
+    prior: Any  # of the dynamics
+    policy_prior: Any  # of the learner's linearisation
+    history: History
+    memory: Any  # what the algorithm's own step keeps, leaves [C, ...]
+    groups: Any  # what the grouping of rollouts keeps
+    sight: Sight | None  # None where the network observes the state itself
+
+
+def remember(state: GuidedState, sampled: SimulationRollouts) -> GuidedState:
+    """The state with this iteration's rollouts in its history."""
+    slot = state.iteration % state.history.valid.shape[0]
+    used = sampled.valid[..., None, None]
+    history = History(
+        x=state.history.x.at[slot].set(jnp.where(used, sampled.x, 0)),
+        o=state.history.o.at[slot].set(jnp.where(used, sampled.o, 0)),
+        valid=state.history.valid.at[slot].set(sampled.valid),
+    )
+    return state._replace(history=history)
+
+
+def recent(state: GuidedState) -> History:
+    """The history with the samples of all iterations in one axis: [C, window N, T, ...]."""
+
+    def join(leaf: jax.Array) -> jax.Array:
+        return jnp.moveaxis(leaf, 0, 1).reshape(leaf.shape[1], -1, *leaf.shape[3:])
+
+    return jax.tree.map(join, state.history)

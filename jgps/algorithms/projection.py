@@ -1,0 +1,145 @@
+"""Between the network and the controllers: what each looks like to the other."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jgps import dynamics, policies
+from jgps.algorithms.grouping import Grouping
+from jgps.algorithms.guided_state import GuidedConfig, GuidedState, History, Sight, recent
+from jgps.algorithms.local_models import LocalModels, choose, default_dtype
+from jgps.core import gaussian, linalg, lqr
+from jgps.core.types import OK, Controller, Status
+from jgps.policies import Supervision
+from jgps.simulation import SimulationRollouts
+from jgps.tasks import Task
+
+
+def policy_prior(task: Task, config: GuidedConfig, grouping: Grouping) -> dynamics.PointsPrior:
+    """Over [x; mu_pi(o)], of the network's regression in every condition."""
+    num, num_samples = grouping.shape
+    return dynamics.make_points_prior(
+        config.policy_prior, task.state_dim + task.action_dim, num, config.window * num_samples,
+        task.horizon, default_dtype(),
+    )  # fmt: skip
+
+
+def sight_prior(task: Task, config: GuidedConfig, grouping: Grouping) -> dynamics.PointsPrior:
+    """Over [o; x], of what the observation tells of the state."""
+    return dynamics.make_points_prior(
+        config.policy_prior, task.observation_dim + task.state_dim, *grouping.shape,
+        task.horizon, default_dtype(),
+    )  # fmt: skip
+
+
+def see(
+    task: Task,
+    config: GuidedConfig,
+    grouping: Grouping,
+    state: GuidedState,
+    sampled: SimulationRollouts,
+) -> GuidedState:
+    """How the state goes with the observation now; a failing condition keeps what it knew."""
+    if state.sight is None:
+        return state
+    prior, seen = sight_prior(task, config, grouping), grouping.pool(sampled)
+    points = jnp.concatenate([seen.o, seen.x], axis=-1)
+    prior_state, _ = prior.update(state.sight.prior, points, seen.valid)
+    own = jnp.concatenate([sampled.o, sampled.x], axis=-1)
+    niw = prior.evaluate(prior_state, own, sampled.valid)
+
+    def one(o, x, valid, niw):
+        return policies.linearize(o, x, valid, jnp.zeros(()), niw, config.fit)
+
+    fitted, status = jax.vmap(one, in_axes=(0, 0, 0, None if niw is None else 0))(
+        sampled.o, sampled.x, sampled.valid, niw
+    )
+    slope = choose(status.code == OK, fitted.K, state.sight.slope)
+    return state._replace(sight=Sight(prior=prior_state, slope=slope))
+
+
+def linearize(
+    task: Task,
+    config: GuidedConfig,
+    grouping: Grouping,
+    state: GuidedState,
+    sampled: SimulationRollouts,
+) -> tuple[GuidedState, Controller, Status]:
+    """The learner as a controller in every condition, near this iteration's samples.
+
+    A prior sees what the learner does now wherever recent iterations have been.
+    """
+    valid, own = sampled.valid, state.controllers
+    used = valid[..., None, None]
+    mean = state.learner.mean(jnp.where(used, sampled.o, 0))
+    cov = own.C
+    if config.policy_covariance == "network":
+        cov = jnp.broadcast_to(state.learner.cov, cov.shape)
+    if config.linearization == "offset":
+        towards = functools.partial(policies.offset, share=config.agreement)
+        linearised, status = jax.vmap(towards)(own._replace(C=cov), sampled.x, mean, valid)
+        return state, _unless_first(state, linearised), status
+
+    prior, history = policy_prior(task, config, grouping), recent(state)
+    points = jnp.concatenate([history.x, state.learner.mean(history.o)], axis=-1)
+    prior_state, _ = prior.update(state.policy_prior, points, history.valid)
+    niw = prior.evaluate(prior_state, jnp.concatenate([sampled.x, mean], axis=-1), valid)
+
+    def one(x, mean, valid, cov, niw):
+        return policies.linearize(x, mean, valid, cov, niw, config.fit)
+
+    linearised, status = jax.vmap(one, in_axes=(0, 0, 0, 0, None if niw is None else 0))(
+        sampled.x, mean, valid, cov, niw
+    )
+    return state._replace(policy_prior=prior_state), _unless_first(state, linearised), status
+
+
+def _unless_first(state: GuidedState, linearised: Controller) -> Controller:
+    """The controllers instead, before the first training: the network is nothing to stay near."""
+    trained = state.iteration > 0
+    return jax.tree.map(
+        lambda fitted, own: jnp.where(trained, fitted, own), linearised, state.controllers
+    )
+
+
+def targets(state: GuidedState, sampled: SimulationRollouts | History) -> Supervision:
+    """What the controllers do at the states that were visited."""
+    controllers, sight = state.controllers, state.sight
+    with jax.default_matmul_precision("highest"):
+        mean = jnp.einsum("ctij,cntj->cnti", controllers.K, sampled.x) + controllers.k[:, None]
+        gain = controllers.K if sight is None else controllers.K @ sight.slope
+    precision, _, _ = linalg.inverse_psd(controllers.C)
+    valid = sampled.valid[..., None]
+    return Supervision(
+        o=sampled.o,
+        target=mean,
+        precision=precision,
+        weight=jnp.broadcast_to(valid, sampled.x.shape[:3]).astype(mean.dtype),
+        gain=gain,
+    )
+
+
+def pooled(supervision: Supervision, cov: jax.Array) -> Supervision:
+    """The same with one precision for all: the inverse of the mean of `cov` [C, T, dU, dU]."""
+    precision, _, _ = linalg.inverse_psd(jnp.mean(cov, axis=(0, 1)))
+    precision = jnp.broadcast_to(precision, supervision.precision.shape)
+    return supervision._replace(precision=precision)
+
+
+def divergence(controllers: Controller, policy: Controller, models: LocalModels) -> jax.Array:
+    """KL of the controllers from the linearised policy, summed over time, nats [C]."""
+
+    def one(controller, policy, model):
+        marginals = lqr.forward(controller, model.dynamics, model.initial)
+        return jnp.sum(gaussian.controller_kl(controller, policy, marginals))
+
+    return jax.vmap(one)(controllers, policy, models)
+
+
+def sampled_with(config: GuidedConfig, state: GuidedState, linearised: Controller) -> Controller:
+    """The controllers that this iteration's rollouts were sampled with, or the linearised learner.
+
+    Before the first training the latter is the former.
+    """
+    return linearised if config.sampling == "on_policy" else state.controllers

@@ -1,0 +1,280 @@
+"""BADMM: the signs and the optimum on a problem solved independently, settings, and a task."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jgps import tasks
+from jgps.algorithms import guided
+from jgps.algorithms.badmm import (
+    BadmmConfig,
+    adapt_weights,
+    augmented_cost,
+    badmm,
+    dual_step,
+    policy_targets,
+)
+from jgps.core import linalg, lqr
+from jgps.core.gaussian import controller_kl
+from jgps.core.types import OK, TOO_FEW_SAMPLES, Controller, Dynamics, Gaussian, QuadraticCost
+from jgps.policies import SuperviseConfig
+from jgps.simulation import Conditions
+
+C, T, DX, DU, DO = 3, 6, 3, 2, 3
+TEMPERATURE = 1.0  # of the maximum entropy: without it both distributions would become points
+CONFIG = BadmmConfig(supervise=SuperviseConfig(steps=200), inner_rounds=2)
+
+
+class _Problem:
+    """Linear dynamics, convex costs, and a linear policy of features that nothing moves.
+
+    Three features must serve 3 conditions of 6 steps: the network cannot do what the controllers
+    would, and the constraint costs something.
+    """
+
+    def __init__(self, seed):
+        rng = np.random.default_rng(seed)
+        root = rng.normal(size=(C, T, DX + DU, DX + DU)) / 2
+        self.H = root @ root.transpose(0, 1, 3, 2) + 0.5 * np.eye(DX + DU)
+        self.g = rng.normal(size=(C, T, DX + DU))
+        self.F = np.concatenate(
+            [0.9 * np.eye(DX) + 0.1 * rng.normal(size=(C, T - 1, DX, DX)),
+             0.5 * rng.normal(size=(C, T - 1, DX, DU))], axis=-1,
+        )  # fmt: skip
+        self.f = 0.1 * rng.normal(size=(C, T - 1, DX))
+        self.x0 = rng.normal(size=(C, DX))
+        self.o = rng.normal(size=(C, T, DO))  # depends on the condition and the time alone
+
+    def bundles(self):
+        W = np.broadcast_to(0.01 * np.eye(DX), (C, T - 1, DX, DX))
+        cov = np.broadcast_to(0.01 * np.eye(DX), (C, DX, DX))
+        return (
+            Dynamics(*map(jnp.asarray, (self.F, self.f, W))),
+            QuadraticCost(*map(jnp.asarray, (self.H, self.g, np.zeros((C, T))))),
+            Gaussian(jnp.asarray(self.x0), jnp.asarray(cov)),
+        )
+
+    def optimum(self):
+        """theta [DO, DU] of least expected cost: in NumPy, all states eliminated, one solve.
+
+        The actions' means are theta' o; about the means, costs do not depend on theta.
+        """
+        hessian, gradient = np.zeros((DO * DU, DO * DU)), np.zeros(DO * DU)
+        for c in range(C):
+            x, dx = self.x0[c], np.zeros((DX, DO * DU))  # x and its derivative to theta
+            for t in range(T):
+                du = np.kron(self.o[c, t], np.eye(DU))  # u = du vec(theta)
+                dz, z = np.concatenate([dx, du]), np.concatenate([x, np.zeros(DU)])
+                hessian += dz.T @ self.H[c, t] @ dz
+                gradient += dz.T @ (self.H[c, t] @ z + self.g[c, t])
+                if t < T - 1:
+                    x, dx = self.F[c, t] @ z + self.f[c, t], self.F[c, t] @ dz
+        return np.linalg.solve(hessian, -gradient).reshape(DO, DU)
+
+
+def _best_linear(target, precision, weights, o):
+    """theta of least sum nu/2 |theta'o - target|^2_P, and the policy's covariance."""
+    P = weights[..., None, None] * precision
+    A = jnp.einsum("cti,ctjk,ctl->ijlk", o, P, o).reshape(DO * DU, DO * DU)
+    b = jnp.einsum("cti,ctjk,ctk->ij", o, P, target).reshape(-1)
+    S = jnp.linalg.inv(jnp.sum(P, (0, 1)) / jnp.sum(weights))
+    return jnp.linalg.solve(A, b).reshape(DO, DU), S
+
+
+@jax.jit
+def _iterate(bundles, o, signs):
+    """The algorithm's functions put together, in exact steps, 600 rounds.
+
+    Returns theta, the largest difference of the two actions' means at the end, and whether all went
+    well. Signs other than 1 break the dual, trajectory or policy step.
+    """
+    dynamics, cost, initial = bundles
+    dual_sign, trajectory_sign, policy_sign = signs
+
+    def as_controller(theta, S):
+        k = jnp.einsum("cti,ij->ctj", o, theta)
+        return Controller(K=jnp.zeros((C, T, DU, DX)), k=k, C=jnp.broadcast_to(S, (C, T, DU, DU)))
+
+    def one_round(carry, _):
+        theta, S, duals, weights = carry
+        policy = as_controller(theta, S)
+        augmented = augmented_cost(cost, trajectory_sign * duals, weights, policy)
+        p, _, status = jax.vmap(lqr.backward)(dynamics, augmented, weights + TEMPERATURE)
+        u = jax.vmap(lqr.forward)(p, dynamics, initial).mean[..., DX:]
+        target = policy_targets(u[:, None], p.C, policy_sign * duals, weights)[:, 0]
+        precision, _, _ = linalg.inverse_psd(p.C)
+        theta, S = _best_linear(target, precision, weights, o)
+        policy_mean = as_controller(theta, S).k
+        duals = dual_step(duals, weights, policy_mean, u, dual_sign * 1.0)
+        worst = jnp.max(jnp.abs(policy_mean - u))
+        return (theta, S, duals, weights), (worst, jnp.all(status.code == OK))
+
+    start = (jnp.zeros((DO, DU)), jnp.eye(DU), jnp.zeros((C, T, DU)), jnp.ones((C, T)))
+    (theta, *_), (worst, ok) = jax.lax.scan(one_round, start, None, length=600)
+    return theta, worst[-1], jnp.all(ok)
+
+
+def _solve(problem, dual_sign=1.0, trajectory_sign=1.0, policy_sign=1.0):
+    signs = jnp.array([dual_sign, trajectory_sign, policy_sign])
+    theta, worst, ok = _iterate(problem.bundles(), jnp.asarray(problem.o), signs)
+    return np.asarray(theta), float(worst), bool(ok)
+
+
+def _reaches_optimum(problem, **signs):
+    theta, worst, ok = _solve(problem, **signs)
+    near = np.allclose(theta, problem.optimum(), rtol=1e-5, atol=1e-5)
+    return ok and near and worst < 1e-5
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_converges_to_the_constrained_optimum(seed, x64):
+    assert _reaches_optimum(_Problem(seed))
+
+
+@pytest.mark.parametrize("sign", ["dual_sign", "trajectory_sign", "policy_sign"])
+def test_a_flipped_sign_of_lambda_does_not_converge(sign, x64):
+    assert not _reaches_optimum(_Problem(0), **{sign: -1.0})
+
+
+def test_without_duals_the_optimum_is_missed(x64):
+    """A finite weight alone ends elsewhere: it is lambda that closes the gap."""
+    theta, worst, ok = _solve(_Problem(0), dual_sign=0.0)
+    assert ok and np.isfinite(theta).all()
+    assert worst > 1e-2 and np.abs(theta - _Problem(0).optimum()).max() > 1e-3
+
+
+def test_the_augmented_cost_is_the_one_of_the_lagrangian(rng, x64):
+    """Evaluated at random points, from the definition and NumPy's logarithm of a density."""
+    n = DX + DU
+    H, g, h = rng.normal(size=(C, T, n, n)), rng.normal(size=(C, T, n)), rng.normal(size=(C, T))
+    H = H + H.transpose(0, 1, 3, 2)
+    root = rng.normal(size=(C, T, DU, DU))
+    K, k = rng.normal(size=(C, T, DU, DX)), rng.normal(size=(C, T, DU))
+    S = root @ root.transpose(0, 1, 3, 2) + 0.1 * np.eye(DU)
+    duals, weights = rng.normal(size=(C, T, DU)), rng.uniform(0.01, 2, (C, T))
+    z = rng.normal(size=(C, T, n))
+    cost, policy = (
+        QuadraticCost(*map(jnp.asarray, (H, g, h))),
+        Controller(*map(jnp.asarray, (K, k, S))),
+    )
+    found = augmented_cost(cost, jnp.asarray(duals), jnp.asarray(weights), policy)
+
+    def at(cost):
+        return np.einsum("ctij,cti,ctj->ct", cost[0], z, z) / 2 + (cost[1] * z).sum(-1) + cost[2]
+
+    u = z[..., DX:]
+    error = u - np.einsum("ctij,ctj->cti", K, z[..., :DX]) - k
+    distance = (error * np.linalg.solve(S, error[..., None])[..., 0]).sum(-1)
+    log_density = -0.5 * (distance + np.linalg.slogdet(2 * np.pi * S)[1])
+    expected = at((H, g, h)) - (u * duals).sum(-1) - weights * log_density
+    np.testing.assert_allclose(at(found), expected, rtol=1e-10)
+
+
+def test_policy_targets_minimise_the_policy_step(rng, x64):
+    """The gradient of nu/2 |mu - mu_p|^2_P + lambda'mu vanishes there."""
+    root = rng.normal(size=(C, T, DU, DU))
+    cov = jnp.asarray(root @ root.transpose(0, 1, 3, 2) + 0.1 * np.eye(DU))
+    mean, duals = rng.normal(size=(C, 4, T, DU)), jnp.asarray(rng.normal(size=(C, T, DU)))
+    weights = jnp.asarray(rng.uniform(0.01, 2, (C, T)))
+
+    def objective(mu):
+        error = mu - mean
+        distance = jnp.einsum("cnti,ctij,cntj->cnt", error, jnp.linalg.inv(cov), error)
+        return jnp.sum(weights[:, None] * distance / 2 + jnp.sum(duals[:, None] * mu, -1))
+
+    gradient = jax.grad(objective)(policy_targets(jnp.asarray(mean), cov, duals, weights))
+    np.testing.assert_allclose(gradient, 0, atol=1e-9)
+
+
+def test_duals_rest_where_controllers_and_network_agree(rng):
+    duals, mean = jnp.asarray(rng.normal(size=(2, C, T, DU)))
+    weights = jnp.full((C, T), 0.3)
+    np.testing.assert_array_equal(dual_step(duals, weights, mean, mean, 0.1), duals)
+    ahead = dual_step(duals, weights, mean + 2.0, mean, 0.1)
+    np.testing.assert_allclose(ahead, duals + 0.1 * 0.3 * 2.0, rtol=1e-5)
+
+
+def test_weights_follow_the_divergence():
+    kl = jnp.array([[1.0, 1.0, 8.0, 0.1, 1.0], [2.0, 2.0, 2.0, 2.0, 2.0]])
+    weights = jnp.array([[0.01, 0.01, 0.01, 0.01, 0.01], [0.01, 0.02, 0.04, 0.08, 0.16]])
+    adapted = adapt_weights(weights, kl, 3.0, 1e-3, 1.0)
+    np.testing.assert_allclose(adapted[0], [0.01, 0.01, 0.02, 0.005, 0.01])
+    np.testing.assert_array_equal(adapted[1], weights[1])
+    limited = adapt_weights(weights, kl, 3.0, 0.008, 0.015)
+    np.testing.assert_allclose(limited[0], [0.01, 0.01, 0.015, 0.008, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"initial_weight": 0.0}, r"initial_weight is 0.0; .* > 0: without weight .* usually 0.01"),
+        ({"initial_weight": -0.01}, "initial_weight is -0.01"),
+        ({"min_weight": 0.0}, "min_weight is 0.0"),
+        ({"max_weight": -1.0}, "max_weight is -1.0"),
+        ({"initial_weight": 5.0}, "initial_weight 5.0 and max_weight 1.0; .* min <= initial"),
+        ({"dual_rate": 0.0}, "dual_rate is 0.0"),
+        ({"inner_rounds": 0}, "inner_rounds is 0"),
+        ({"weight_band": 1.0}, "weight_band is 1.0"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        BadmmConfig(**settings)
+
+
+def _task(name):
+    """Two conditions, the second of which cannot be simulated where the name is "broken"."""
+    task = tasks.make("point_mass")
+    stiffness = 1e12 if name == "broken" else 0.0
+    train = Conditions(
+        task.train.qpos[:2], task.train.qvel[:2], {"jnt_stiffness:x": np.array([0, stiffness])}
+    )
+    return dataclasses.replace(task, train=train)
+
+
+@functools.cache
+def _run(name):
+    """States and metrics of three iterations, seed 0."""
+    algorithm = badmm(_task(name), CONFIG, backend="native")
+    states, metrics = [algorithm.init(jax.random.key(0))], []
+    for _ in range(3):
+        state, found = algorithm.step(states[-1])
+        states.append(state)
+        metrics.append(found)
+    return states, metrics
+
+
+def test_a_failing_condition_keeps_controller_duals_and_weights():
+    states, metrics = _run("broken")
+    for found in metrics:
+        assert found["status"].tolist() == [OK, TOO_FEW_SAMPLES]
+    start, end = states[0], states[-1]
+    for old, new in zip(
+        jax.tree.leaves((start.controllers, start.memory)),
+        jax.tree.leaves((end.controllers, end.memory)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(old[1], new[1])
+        assert np.isfinite(new).all()
+    assert not np.array_equal(start.controllers.k[0], end.controllers.k[0])
+    assert not np.array_equal(start.memory.duals[0], end.memory.duals[0])
+    assert not np.array_equal(start.memory.weights[0], end.memory.weights[0])
+
+
+def test_all_inner_rounds_together_stay_within_the_bound_of_what_was_sampled():
+    states, metrics = _run("healthy")
+    task, config = _task("healthy"), CONFIG
+    parts = guided.make_parts(task, config, "native")
+    for before, after, found in zip(states, states[1:], metrics, strict=False):
+        assert (found["status"] == OK).all()
+        sampled = parts.sample(before, jax.random.split(before.key, 4)[1])
+        _, models, _ = parts.fit(before, sampled)
+        marginals = jax.vmap(lqr.forward)(after.controllers, models.dynamics, models.initial)
+        moved = jax.vmap(controller_kl)(after.controllers, before.controllers, marginals)
+        np.testing.assert_allclose(jnp.sum(moved, axis=-1), found["kl"], rtol=1e-2)
+        assert bool((found["kl"] <= 1.1 * found["kl_bound"]).all())
+    assert float(np.mean(metrics[-1]["cost"])) < 0.5 * float(np.mean(metrics[0]["cost"]))

@@ -1,0 +1,117 @@
+"""PIGPS and MDGPS-PILQR: what one trajectory step does, and networks where the cost jumps."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+import jgps
+from jgps import tasks
+from jgps.algorithms.mdgps_pilqr import MdgpsPilqrConfig, mdgps_pilqr
+from jgps.algorithms.pigps import PigpsConfig, pigps
+from jgps.core.path_integral import PathIntegralConfig
+from jgps.core.pilqr import TwoStageConfig
+from jgps.core.types import OK, TOO_FEW_SAMPLES
+from jgps.policies import SuperviseConfig
+
+BOTH = [(pigps, PigpsConfig), (mdgps_pilqr, MdgpsPilqrConfig)]
+SHORT = SuperviseConfig(steps=50)
+TINY = PathIntegralConfig(epsilon=1e-4)
+
+
+def _run(make, task, config, iterations, seed=0):
+    algorithm = make(task, config, backend="native")
+    state, history = algorithm.init(jax.random.key(seed)), []
+    for _ in range(iterations):
+        state, metrics = algorithm.step(state)
+        history.append(metrics)
+    return state, history
+
+
+@pytest.mark.parametrize(("make", "config"), BOTH)
+@pytest.mark.parametrize("sampling", ["off_policy", "on_policy"])
+def test_metrics_say_how_controllers_and_network_differ(make, config, sampling):
+    config = config(num_samples=8, supervise=SHORT, sampling=sampling)
+    _, (first, second) = _run(make, tasks.make("point_mass"), config, 2)
+    for metrics in (first, second):
+        assert bool((metrics["status"] == OK).all()) and int(metrics["policy_status"]) == OK
+        assert all(np.isfinite(value).all() for value in metrics.values())
+    # Before the first training the network is nothing to stay near, and counts as the controllers.
+    np.testing.assert_allclose(first["policy_kl"], 0, atol=1e-3)
+    np.testing.assert_allclose(first["policy_cost_expected"], first["cost_expected"], rtol=1e-5)
+    assert bool((second["policy_kl"] > 0.01).all())
+    assert not np.allclose(second["policy_cost_expected"], second["cost_expected"], rtol=1e-3)
+
+
+@pytest.mark.parametrize("sampling", ["off_policy", "on_policy"])
+@pytest.mark.parametrize(
+    ("make", "config"),
+    [
+        (pigps, PigpsConfig(path_integral=TINY)),
+        (mdgps_pilqr, MdgpsPilqrConfig(update=TwoStageConfig(kl_step=1e-4, path_integral=TINY))),
+    ],
+)
+def test_a_tiny_step_ends_at_the_network(make, config, sampling):
+    """In the states visited the new controllers do what the network did, not what they did."""
+    config = dataclasses.replace(config, num_samples=16, supervise=SHORT, sampling=sampling)
+    algorithm = make(tasks.make("point_mass"), config, backend="native")
+    before, _ = algorithm.step(algorithm.init(jax.random.key(2)))
+    after, metrics = algorithm.step(before)
+    assert bool((metrics["status"] == OK).all())
+    np.testing.assert_allclose(metrics["weights_kl"], 1e-4, atol=5e-5)
+    x, o = after.history.x[1], after.history.o[1]
+    by_network = np.asarray(before.learner.mean(o)).mean(axis=1)
+
+    def off(controllers):
+        """Distance of the mean actions [C, T, dU] from the network's, in standard deviations."""
+        mean = np.einsum("ctij,ctj->cti", controllers.K, x.mean(axis=1)) + controllers.k
+        variance = np.diagonal(controllers.C, axis1=-2, axis2=-1)
+        return np.sqrt(np.mean((mean - by_network) ** 2 / variance))
+
+    # What is left is the mean of 16 samples' noise.
+    assert off(before.controllers) > 0.6
+    assert off(after.controllers) < 0.35
+
+
+@pytest.mark.parametrize(("make", "config"), BOTH)
+def test_a_condition_without_rollouts_keeps_its_controller_and_says_why(make, config):
+    task = tasks.make("point_mass")
+    stiff = task.train._replace(changes={"jnt_stiffness:x": np.array([0, 1e12, 0, 0])})
+    algorithm = make(
+        dataclasses.replace(task, train=stiff), config(supervise=SHORT), backend="native"
+    )
+    start = algorithm.init(jax.random.key(0))
+    state, metrics = algorithm.step(start)
+    assert metrics["status"].tolist() == [OK, TOO_FEW_SAMPLES, OK, OK]
+    for new, old in zip(state.controllers, start.controllers, strict=True):
+        np.testing.assert_array_equal(new[1], old[1])
+        assert np.isfinite(new).all()
+    assert not np.array_equal(state.controllers.k[0], start.controllers.k[0])
+
+
+def test_settings_reach_the_trajectory_step():
+    task = tasks.make("point_mass")
+    config = PigpsConfig(
+        num_samples=8, supervise=SHORT, path_integral=PathIntegralConfig(epsilon=0.3)
+    )
+    _, (metrics,) = _run(pigps, task, config, 1)
+    np.testing.assert_allclose(metrics["weights_kl"], 0.3, atol=1e-3)
+    update = TwoStageConfig(kl_step=0.05, max_multiplier=1.0)
+    config = MdgpsPilqrConfig(num_samples=8, supervise=SHORT, update=update)
+    _, (metrics,) = _run(mdgps_pilqr, task, config, 1)
+    assert bool((metrics["kl_bound"] <= 0.05 * task.horizon * 1.001).all())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "config", "iterations"),
+    [(pigps, PigpsConfig, 20), (mdgps_pilqr, MdgpsPilqrConfig, 8)],
+)
+def test_a_network_solves_a_cost_that_jumps(make, config, iterations):
+    """In unseen conditions too, where models alone go for the lure."""
+    task = tasks.make("disc_point_mass")
+    state, history = _run(make, task, config(num_samples=20), iterations)
+    assert not history[0]["trial_success"].any()
+    found = jgps.evaluate(task, state.policy, key=jax.random.key(0))
+    assert found.train.success_rate == 1 and found.test.success_rate == 1
