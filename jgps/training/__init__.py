@@ -1,7 +1,12 @@
 """The outer loop around an algorithm: training, checkpoints, metrics, evaluation."""
 
 from jgps.training.errors import TrainingError, UsageError
-from jgps.training.evaluate import ConditionsResult, EvaluationResult, evaluate
+from jgps.training.evaluate import (
+    ConditionsResult,
+    EvaluationResult,
+    evaluate,
+    make_evaluator,
+)
 from jgps.training.load import Run, load
 from jgps.training.run import TrainingResult, train
 
@@ -14,5 +19,6 @@ __all__ = [
     "UsageError",
     "evaluate",
     "load",
+    "make_evaluator",
     "train",
 ]

@@ -60,6 +60,7 @@ def describe(
             "control_dt": task.control_dt,
             "conditions_train": task.train.num,
             "conditions_test": task.test.num,
+            "observation": None if task.observation is None else list(task.observation.slices),
             "initial": encode(task.initial),
             "hash": _hash(task),
         },
@@ -104,6 +105,7 @@ def _function_hashes(task: Task) -> dict[str, str | None]:
         "cost": (task.cost, (x, u, jnp.zeros((), jnp.int32))),
         "success": (task.success, (xs, us)),
         "distance": (task.distance, (xs,)),
+        "random_start": (task.random_start, (jax.random.key(0),)),
     }
     return {
         name: None if function is None else _hash_trace(jax.make_jaxpr(function)(*arguments))

@@ -1,5 +1,6 @@
 """How well a policy does on a task's training conditions and on unseen ones."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -23,12 +24,12 @@ class EvaluablePolicy(Protocol):
     """What `evaluate` takes; for instance the field `policy` of an algorithm's state."""
 
     def params_for(self, x0: jax.Array) -> Any:
-        """Parameters for conditions that start at x0 [C, dX]; leaves [C, ...]."""
+        """Parameters for conditions that start at x0 [C, dX]; leaves [C, ...], or `Shared`."""
         ...
 
     @property
     def act(self) -> Policy:
-        """`act(params, x [dX], t, noise [dU]) -> u [dU]`."""
+        """`act(params, x [dX], o [dO], t, noise [dU]) -> u [dU]`."""
         ...
 
 
@@ -55,6 +56,23 @@ class EvaluationResult(NamedTuple):
     train: ConditionsResult
     test: ConditionsResult
 
+    def metrics(self) -> dict[str, float]:
+        """Means over conditions, as training records them after every iteration.
+
+        `success_train` and `success_test` where the task defines success; `cost_train_policy` and
+        `cost_test_policy`, NaN where the policy diverges in any condition.
+        """
+        found = {}
+        for name, result in (("train", self.train), ("test", self.test)):
+            if result.success_rate is not None:
+                found[f"success_{name}"] = result.success_rate
+            found[f"cost_{name}_policy"] = float(np.mean(result.cost))
+        return found
+
+
+# evaluator(params_for, key) -> result
+Evaluator = Callable[[Callable[[jax.Array], Any], jax.Array], EvaluationResult]
+
 
 def evaluate(
     task: Task,
@@ -76,27 +94,55 @@ def evaluate(
     Raises:
       ValueError: for an unknown backend or less than one sample.
     """
+    evaluator = make_evaluator(task, policy.act, backend, num_samples)
+    return evaluator(jax.jit(policy.params_for), key)
+
+
+def make_evaluator(
+    task: Task, act: Policy, backend: str = "auto", num_samples: int | None = None
+) -> Evaluator:
+    """What `evaluate` does, for many policies that act alike: it is set up and compiled once.
+
+    Args:
+      task: the task.
+      act: what the policies have in common, see `EvaluablePolicy`.
+      backend: "native", "mjx" or "auto".
+      num_samples: rollouts per condition, with white exploration noise; None is one without noise.
+
+    Returns:
+      `evaluator(policy.params_for, key)`; its result is that of `evaluate`.
+
+    Raises:
+      ValueError: for an unknown backend or less than one sample.
+    """
     if num_samples is not None and num_samples < 1:
         raise ValueError(
             f"num_samples is {num_samples}; it has to be at least 1; leave it out for one rollout "
             "without noise"
         )
-    name = resolve_backend(backend)
-    num = task.train.num
+    name, num = resolve_backend(backend), task.train.num
+    judge = _make_judge(task)
     both = _join(task.train, task.test)
     if both is None:
-        sets, keys = (task.train, task.test), jax.random.split(key)
-        parts = [
-            _run(task, policy, each, subkey, name, num_samples)
-            for each, subkey in zip(sets, keys, strict=True)
+        runs = [
+            _make_run(task, act, each, name, num_samples, judge) for each in (task.train, task.test)
         ]
     else:  # one program for both compiles in half the time
-        result = _run(task, policy, both, key, name, num_samples)
-        parts = [
+        runs = [_make_run(task, act, both, name, num_samples, judge)]
+
+    def evaluator(params_for: Callable[[jax.Array], Any], key: jax.Array) -> EvaluationResult:
+        if both is None:
+            keys = jax.random.split(key)
+            train, test = (run(params_for, each) for run, each in zip(runs, keys, strict=True))
+            return EvaluationResult(train, test)
+        result = runs[0](params_for, key)
+        train, test = (
             jax.tree.map(lambda leaf, part=part: leaf[part], result)
             for part in (slice(None, num), slice(num, None))
-        ]
-    return EvaluationResult(*parts)
+        )
+        return EvaluationResult(train, test)
+
+    return evaluator
 
 
 def _join(first: Conditions, second: Conditions) -> Conditions | None:
@@ -113,39 +159,51 @@ def _join(first: Conditions, second: Conditions) -> Conditions | None:
     )
 
 
-def _run(
+_Run = Callable[[Callable[[jax.Array], Any], jax.Array], ConditionsResult]
+_Judge = Callable[[SimulationRollouts], ConditionsResult]
+
+
+def _make_run(
     task: Task,
-    policy: EvaluablePolicy,
+    act: Policy,
     conditions: Conditions,
-    key: jax.Array,
     backend: Backend,
     num_samples: int | None,
-) -> ConditionsResult:
-    sampler = make_sampler(task.system, conditions, policy.act, backend)
+    judge: _Judge,
+) -> _Run:
+    """Rolls out and judges in one set of conditions."""
+    sampler = make_sampler(task.system, conditions, act, backend)
     sample = jax.jit(sampler.sample) if sampler.jittable else sampler.sample
     shape = (conditions.num, num_samples or 1, task.horizon, task.action_dim)
-    noise = jnp.zeros(shape) if num_samples is None else jax.random.normal(key, shape)
-    params = jax.jit(policy.params_for)(initial_states(task, conditions))
-    return _judge(task, sample(params, noise))
+    x0 = initial_states(task, conditions)
+
+    def run(params_for: Callable[[jax.Array], Any], key: jax.Array) -> ConditionsResult:
+        noise = jnp.zeros(shape) if num_samples is None else jax.random.normal(key, shape)
+        return judge(sample(params_for(x0), noise))
+
+    return run
 
 
-def _judge(task: Task, sampled: SimulationRollouts) -> ConditionsResult:
+def _make_judge(task: Task) -> _Judge:
     @jax.jit
-    def judge(x, u):
+    def compute(x, u):
         total = jnp.sum(costs.evaluate(task.cost, x, u), axis=-1)
         distance = None if task.distance is None else jax.vmap(jax.vmap(task.distance))(x)
         success = None if task.success is None else jax.vmap(jax.vmap(task.success))(x, u)
         return total, distance, success
 
-    total, distance, success = jax.device_get(judge(sampled.x, sampled.u))
-    valid = np.asarray(sampled.valid)
-    return ConditionsResult(
-        cost=_mean(total, valid),
-        distance=None if distance is None else _mean(distance, valid),
-        success=None if success is None else np.mean(success & valid, axis=1),
-        valid=np.mean(valid, axis=1),
-        rollouts=SimulationRollouts(*(np.asarray(array) for array in sampled)),
-    )
+    def judge(sampled: SimulationRollouts) -> ConditionsResult:
+        total, distance, success = jax.device_get(compute(sampled.x, sampled.u))
+        valid = np.asarray(sampled.valid)
+        return ConditionsResult(
+            cost=_mean(total, valid),
+            distance=None if distance is None else _mean(distance, valid),
+            success=None if success is None else np.mean(success & valid, axis=1),
+            valid=np.mean(valid, axis=1),
+            rollouts=SimulationRollouts(*(np.asarray(array) for array in sampled)),
+        )
+
+    return judge
 
 
 def _mean(values: np.ndarray, valid: np.ndarray) -> np.ndarray:

@@ -31,8 +31,16 @@ def failed_conditions(record: Record) -> list[int]:
     return [c for c, code in enumerate(record.get("status", [])) if code != OK]
 
 
+def describe_policy(record: Record) -> str:
+    """One line on a network whose training failed in an iteration; empty where it did not."""
+    code = record.get("policy_status", OK)
+    if code == OK:
+        return ""
+    return f"the network kept its parameters, because its training failed ({STATUS_TEXT[code]})"
+
+
 def describe_failures(record: Record) -> str:
-    """One line on the failed conditions of an iteration and on rollouts left out; may be empty."""
+    """One line on the failed conditions of an iteration; may be empty."""
     parts = []
     steps = record.get("status_step", [])
     for c in failed_conditions(record):
@@ -46,12 +54,13 @@ def describe_failures(record: Record) -> str:
 PATIENCE = 3  # iterations in a row in which no condition took a step
 
 
-def explain_failure(records: Sequence[Record]) -> str | None:
+def explain_failure(records: Sequence[Record], stop_on_divergence: bool = False) -> str | None:
     """Why training cannot go on after the last of these iterations; None where it can.
 
-    At once where no rollout is valid or nothing is finite: more of the same samples won't help.
-    Otherwise after `PATIENCE` iterations in a row in which every condition failed, because the
-    next iteration has other samples. Names the setting to turn.
+    At once where no rollout is valid or nothing is finite: more of the same samples won't help;
+    and where the training of the network failed, if `stop_on_divergence`. Otherwise after
+    `PATIENCE` iterations in a row in which every condition failed, because the next iteration has
+    other samples. Names the setting to turn.
     """
     record = records[-1]
     valid = record.get("samples_valid")
@@ -59,6 +68,11 @@ def explain_failure(records: Sequence[Record]) -> str | None:
         return (
             "every rollout of every condition was not finite: the simulation diverges; explore "
             "less (the variance of the task's initial controller), or lower the model's timestep"
+        )
+    if stop_on_divergence and describe_policy(record):
+        return (
+            f"{describe_policy(record)}; lower the learning rate (config.supervise.learning_rate), "
+            'or go on with the parameters that it kept (config.supervise.on_divergence "continue")'
         )
     if not _all_failed(record):
         return None

@@ -18,10 +18,15 @@ def summarise(
     evaluation: EvaluationResult,
     *,
     rollouts_per_step: int,
-    compile_seconds: float,
+    evaluation_seconds: float,
     wall_seconds: float,
 ) -> dict[str, Any]:
-    """What `summary.json` holds; first and last cost are means over conditions and samples."""
+    """What `summary.json` holds.
+
+    First and last cost are means over conditions and samples. `rollouts_total` counts the rollouts
+    of training and none that only shows how well a policy does; `evaluation_seconds` are those of
+    all evaluations, compiling included, and no part of `seconds_per_iteration`.
+    """
     device = jax.devices()[0]
     train, test = evaluation.train, evaluation.test
     steps = [record["iteration_seconds"] - record["compile_seconds"] for record in records]
@@ -42,7 +47,9 @@ def summarise(
             "success_train_conditions": train.success,
             "success_test_conditions": test.success,
             "wall_seconds": wall_seconds,
-            "compile_seconds": compile_seconds,
+            "compile_seconds": sum(record["compile_seconds"] for record in records),
+            "evaluation_seconds": evaluation_seconds
+            + sum(record.get("evaluation_seconds", 0) for record in records),
             "seconds_per_iteration": float(np.median(steps)),
             "versions": versions(),
         }
@@ -54,22 +61,20 @@ def _mean(values: list[float | None]) -> float | None:
     return float(np.mean(numbers)) if numbers else None
 
 
-def trajectories(
-    policy: Any, evaluation: EvaluationResult, inspection: Inspection
-) -> dict[str, np.ndarray]:
+def trajectories(evaluation: EvaluationResult, inspection: Inspection) -> dict[str, np.ndarray]:
     """What `trajectories.npz` holds.
 
     Of the final policy without noise, on training conditions: x, u, qpos [C, T, .], valid [C];
     the same of test conditions with the prefix `test_`. With noise: sample_x, sample_u
     [C, N, T, .], sample_valid [C, N], and the Gaussian model of z = [x; u]: mean, cov
-    [C, T, ...]. The controllers: K, k, C [C, T, ...].
+    [C, T, ...]. The local controllers: K, k, C [C, T, ...].
     """
     arrays = {}
     for prefix, result in (("", evaluation.train), ("test_", evaluation.test)):
         rollouts = result.rollouts
         for name in ("x", "u", "qpos", "valid"):
             arrays[prefix + name] = np.asarray(getattr(rollouts, name))[:, 0]
-    sampled, marginals, controllers = inspection.sampled, inspection.marginals, policy.controllers
+    sampled, marginals, controllers = inspection
     arrays |= {f"sample_{name}": getattr(sampled, name) for name in ("x", "u", "valid")}
     arrays |= {"mean": marginals.mean, "cov": marginals.cov}
     arrays |= {"K": controllers.K, "k": controllers.k, "C": controllers.C}

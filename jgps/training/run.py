@@ -1,6 +1,7 @@
 """The outer loop: initialise, step, record, save, judge."""
 
 import contextlib
+import functools
 import signal
 import threading
 import time
@@ -18,8 +19,8 @@ from jgps.simulation import resolve_backend
 from jgps.tasks import Task
 from jgps.training import checkpoint, directory
 from jgps.training.errors import TrainingError, UsageError
-from jgps.training.evaluate import EvaluationResult, evaluate
-from jgps.training.failure import explain_failure
+from jgps.training.evaluate import EvaluationResult, make_evaluator
+from jgps.training.failure import describe_policy, explain_failure
 from jgps.training.metrics import CompileClock, MetricsLog, Record, plain, read_metrics
 from jgps.training.results import save_trajectories, summarise, trajectories
 
@@ -29,7 +30,7 @@ class TrainingResult(NamedTuple):
 
     state: Any  # of the algorithm, after the last iteration
     metrics: list[Record]  # one per iteration, also of sessions before a resume
-    evaluation: EvaluationResult  # final controllers without exploration noise
+    evaluation: EvaluationResult  # of `state.policy`, without exploration noise
     summary: dict[str, Any]  # what `summary.json` holds
     directory: Path | None
 
@@ -37,6 +38,8 @@ class TrainingResult(NamedTuple):
 class _Setup(NamedTuple):
     task: Task
     algorithm: Algorithm
+    stop_on_divergence: bool  # of the network's training
+    evaluate_every: int
     description: dict[str, Any]
     seed: int
     iterations: int
@@ -49,7 +52,7 @@ class _Setup(NamedTuple):
 
 def train(
     task: Task | str,
-    algorithm: str = "trajopt",
+    algorithm: str = "mdgps",
     *,
     config: Any = None,
     iterations: int = 12,
@@ -58,6 +61,7 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    evaluate_every: int = 1,
     on_start: Callable[[int], None] | None = None,
     on_iteration: Callable[[Record], None] | None = None,
 ) -> TrainingResult:
@@ -72,21 +76,26 @@ def train(
       backend: "native", "mjx" or "auto".
       out: run directory for metrics, checkpoints and results; None writes nothing.
       resume: goes on from the newest whole checkpoint in `out`, exactly as if never interrupted.
-        Everything but `iterations` has to be as before; the task's functions are compared as JAX
-        traces them, unless JAX has another version.
+        Everything but `iterations` and `evaluate_every` has to be as before; the task's functions
+        are compared as JAX traces them, unless JAX has another version.
       overwrite: replaces the run in `out`.
+      evaluate_every: after how many iterations the newest policy is tried without noise on the
+        training and the test conditions, for the metrics (`EvaluationResult.metrics`); 0 tries
+        none but the result. Nothing is learned from these rollouts, and `rollouts_total` of the
+        summary leaves them out.
       on_start: called before the first iteration, with the number of those done earlier.
       on_iteration: called with the metrics of every iteration.
 
     Raises:
       UsageError: (a ValueError) if the arguments don't fit together or `out` cannot be used.
-      TrainingError: if the simulation diverges in all conditions, or none took a step in several
-        iterations; the last good state is saved.
+      TrainingError: if the simulation diverges in all conditions, none took a step in several
+        iterations, or the network's training diverges and the config says to stop then; the last
+        good state is saved.
       KeyboardInterrupt: on Ctrl-C, after saving.
     """
     began = time.perf_counter()
     try:
-        setup = _set_up(task, algorithm, config, iterations, seed, backend, out)
+        setup = _set_up(task, algorithm, config, iterations, seed, backend, out, evaluate_every)
         if out is None and (resume or overwrite):
             raise UsageError("resume and overwrite need a run directory; pass out")
         if setup.out is not None:
@@ -99,6 +108,7 @@ def train(
                 )
             directory.prepare(setup.out, setup.description, resume=resume, overwrite=overwrite)
         template = jax.eval_shape(setup.algorithm.init, jax.random.key(seed))
+        evaluate = _make_evaluate(setup, template)
     except UsageError:
         raise
     except ValueError as error:
@@ -109,9 +119,8 @@ def train(
         began -= seconds_before
         if on_start is not None:
             on_start(len(records))
-        state = _loop(setup, state, records, began, clock, on_iteration)
-        compile_seconds = sum(record["compile_seconds"] for record in records)
-        return _finish(setup, state, records, began, compile_seconds)
+        state = _loop(setup, state, records, began, clock, evaluate, on_iteration)
+        return _finish(setup, state, records, began, evaluate)
 
 
 def _set_up(
@@ -122,18 +131,13 @@ def _set_up(
     seed: int,
     backend: str,
     out: str | Path | None,
+    evaluate_every: int,
 ) -> _Setup:
     task = tasks.make(task) if isinstance(task, str) else task
     if algorithm not in ALGORITHMS:
         raise UsageError(f"unknown algorithm {algorithm!r}; algorithms: {', '.join(ALGORITHMS)}")
-    for name, value in (("iterations", iterations), ("seed", seed)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise UsageError(f"{name} is {value!r}; it has to be an integer")
-    iterations, seed = int(iterations), int(seed)
-    if iterations < 1:
-        raise UsageError(f"iterations is {iterations}; it has to be at least 1")
-    if not 0 <= seed < 2**32:
-        raise UsageError(f"seed is {seed}; it has to be from 0 to 4294967295")
+    iterations = _integer("iterations", iterations, 1)
+    seed = _integer("seed", seed, 0, 2**32 - 1)
     make, config_type = ALGORITHMS[algorithm]
     config = config_type() if config is None else config
     if not isinstance(config, config_type):
@@ -141,14 +145,34 @@ def _set_up(
             f"config is a {type(config).__name__}; {algorithm} takes a {config_type.__name__}"
         )
     name = resolve_backend(backend)
+    supervise = getattr(config, "supervise", None)
     return _Setup(
         task=task,
         algorithm=make(task, config, name),
+        stop_on_divergence=getattr(supervise, "on_divergence", "continue") == "stop",
+        evaluate_every=_integer("evaluate_every", evaluate_every, 0),
         description=directory.describe(task, algorithm, config, iterations, seed, name),
         seed=seed,
         iterations=iterations,
         out=None if out is None else Path(out),
     )
+
+
+def _integer(name: str, value: Any, low: int, high: int | None = None) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise UsageError(f"{name} is {value!r}; it has to be an integer")
+    if value < low or (high is not None and value > high):
+        limits = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise UsageError(f"{name} is {value}; it has to be {limits}")
+    return int(value)
+
+
+def _make_evaluate(setup: _Setup, template: Any) -> Callable[[Any], EvaluationResult]:
+    """Tries a policy without noise; the first one compiles for all of the run."""
+    evaluator = make_evaluator(setup.task, template.policy.act, setup.backend)
+    params_for = jax.jit(lambda policy, x0: policy.params_for(x0))
+    key = jax.random.fold_in(jax.random.key(setup.seed), 1)
+    return lambda policy: evaluator(functools.partial(params_for, policy), key)
 
 
 def _start(setup: _Setup, template: Any, resume: bool) -> tuple[Any, list[Record]]:
@@ -182,6 +206,7 @@ def _loop(
     records: list[Record],
     began: float,
     clock: CompileClock,
+    evaluate: Callable[[Any], EvaluationResult],
     on_iteration: Callable[[Record], None] | None,
 ) -> Any:
     """Iterates until there are enough records; appends to them and returns the state."""
@@ -206,11 +231,14 @@ def _loop(
                 **plain(jax.device_get(metrics)),
                 "iteration_seconds": now - started,
                 "compile_seconds": clock.take(),
-                "wall_seconds": now - began,
             }
-            reason = explain_failure([*records, record])
+            reason = explain_failure([*records, record], setup.stop_on_divergence)
             if reason is not None:
                 raise TrainingError(f"iteration {len(records)}: {reason}")
+            if setup.evaluate_every and (len(records) + 1) % setup.evaluate_every == 0:
+                record |= _try_out(evaluate, new_state)
+                clock.take()  # the summary's seconds to compile are those of training
+            record["wall_seconds"] = time.perf_counter() - began
             if log is not None:
                 log.append(record)  # before the checkpoint, which is of no use without it
             records.append(record)
@@ -218,6 +246,10 @@ def _loop(
             save()
             if on_iteration is not None:
                 on_iteration(record)
+            elif describe_policy(record) and not any(map(describe_policy, records[:-1])):
+                warnings.warn(
+                    f"iteration {len(records) - 1}: {describe_policy(record)}", stacklevel=3
+                )
     except (KeyboardInterrupt, TrainingError):
         save()
         raise
@@ -225,6 +257,17 @@ def _loop(
         if log is not None:
             log.close()
     return latest[1]
+
+
+def _try_out(evaluate: Callable[[Any], EvaluationResult], state: Any) -> Record:
+    """How the newest policy does, and how long it took to find out."""
+    started = time.perf_counter()
+    # `policy` is the best one so far; how the network itself gets on is `learner`.
+    evaluation = evaluate(getattr(state, "learner", state.policy))
+    return {
+        **plain(evaluation.metrics()),
+        "evaluation_seconds": time.perf_counter() - started,
+    }
 
 
 @contextlib.contextmanager
@@ -245,21 +288,26 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _finish(
-    setup: _Setup, state: Any, records: list[Record], began: float, compile_seconds: float
+    setup: _Setup,
+    state: Any,
+    records: list[Record],
+    began: float,
+    evaluate: Callable[[Any], EvaluationResult],
 ) -> TrainingResult:
     """Evaluates the final policy and writes the results."""
-    key = jax.random.fold_in(jax.random.key(setup.seed), 1)
-    evaluation = evaluate(setup.task, state.policy, key=key, backend=setup.backend)
+    started = time.perf_counter()
+    evaluation = evaluate(state.policy)
+    evaluation_seconds = time.perf_counter() - started
     if setup.out is not None:
         inspection = setup.algorithm.inspect(state)
-        arrays = trajectories(state.policy, evaluation, inspection)
+        arrays = trajectories(evaluation, inspection)
         save_trajectories(setup.out / "trajectories.npz", arrays)
     summary = summarise(
         setup.description,
         records,
         evaluation,
         rollouts_per_step=setup.algorithm.rollouts_per_step,
-        compile_seconds=compile_seconds,
+        evaluation_seconds=evaluation_seconds,
         wall_seconds=time.perf_counter() - began,
     )
     if setup.out is not None:

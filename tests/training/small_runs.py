@@ -1,0 +1,54 @@
+"""Runs of the smallest task, small and quick to compile."""
+
+import dataclasses
+import functools
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+import jgps
+from jgps.algorithms import MdgpsConfig, TrajoptConfig
+from jgps.dynamics import NoPriorConfig
+from jgps.policies import SuperviseConfig
+from jgps.tasks import Task
+
+# Without the mixture a program compiles in a fraction of the time.
+CONFIG = TrajoptConfig(num_samples=3, prior=NoPriorConfig())
+train = functools.partial(jgps.train, algorithm="trajopt", config=CONFIG)
+NETWORK_CONFIG = MdgpsConfig(
+    num_samples=3,
+    hidden=(8,),
+    prior=NoPriorConfig(),
+    policy_prior=NoPriorConfig(),
+    supervise=SuperviseConfig(steps=100),
+)
+train_network = functools.partial(jgps.train, algorithm="mdgps", config=NETWORK_CONFIG)
+
+
+def without_seconds(records: list[dict]) -> list[dict]:
+    return [{k: v for k, v in record.items() if "seconds" not in k} for record in records]
+
+
+def read_lines(directory: Path) -> list[dict]:
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def copy_run(source: Path, target: Path) -> Path:
+    shutil.copytree(source, target)
+    return target
+
+
+def cut_metrics(out: Path, lines: int) -> None:
+    path = out / "metrics.jsonl"
+    path.write_text("".join(line + "\n" for line in path.read_text().splitlines()[:lines]))
+
+
+def broken_in(task: Task, conditions: list[int]) -> Task:
+    """The task with masses so small in some conditions that the simulation diverges there."""
+    masses = np.ones(task.train.num)
+    masses[conditions] = 1e-14
+    inertia = np.asarray(task.model.body_inertia[-1]) * masses[:, None]
+    changes = {"body_mass:mass": masses[:, None], "body_inertia:mass": inertia}
+    return dataclasses.replace(task, train=task.train._replace(changes=changes))

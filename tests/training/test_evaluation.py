@@ -1,0 +1,78 @@
+"""Evaluation of policies, during training and after it."""
+
+import jax
+import numpy as np
+import pytest
+from small_runs import train, train_network, without_seconds
+
+import jgps
+from jgps.tasks import Task
+from jgps.training import TrainingResult, make_evaluator
+from jgps.training.metrics import CompileClock
+
+MEASURED = {"success_train", "success_test", "cost_train_policy", "cost_test_policy"}
+
+
+def test_evaluation_with_noise(task: Task, result: TrainingResult):
+    policy = result.state.policy
+    noisy = jgps.evaluate(task, policy, key=jax.random.key(3), num_samples=4)
+    again = jgps.evaluate(task, policy, key=jax.random.key(3), num_samples=4)
+    assert noisy.train.rollouts.x.shape[:2] == (4, 4)
+    assert noisy.test.rollouts.x.shape[:2] == (6, 4)
+    np.testing.assert_array_equal(noisy.train.cost, again.train.cost)
+    assert np.all(noisy.train.cost != result.evaluation.train.cost)
+    with pytest.raises(ValueError, match="num_samples is 0"):
+        jgps.evaluate(task, policy, key=jax.random.key(3), num_samples=0)
+
+
+def test_an_evaluator_compiles_once_for_all_policies(task: Task, result: TrainingResult):
+    policy, key = result.state.policy, jax.random.key(0)
+    evaluator = make_evaluator(task, policy.act)
+    params_for = jax.jit(lambda policy, x0: policy.params_for(x0))
+    first = evaluator(lambda x0: params_for(policy, x0), key)
+    np.testing.assert_array_equal(first.test.cost, result.evaluation.test.cost)
+    weaker = policy._replace(controllers=jax.tree.map(lambda leaf: 0.5 * leaf, policy.controllers))
+    with CompileClock() as clock:
+        second = evaluator(lambda x0: params_for(weaker, x0), key)
+        assert clock.take() == 0
+    assert np.all(second.test.cost != first.test.cost)
+
+
+def test_every_iteration_records_how_the_policy_does(result: TrainingResult):
+    assert all(set(record) >= MEASURED for record in result.metrics)
+    last = result.metrics[-1]
+    evaluation = result.evaluation
+    assert last["success_train"] == evaluation.train.success_rate
+    assert last["success_test"] == evaluation.test.success_rate
+    assert last["cost_train_policy"] == pytest.approx(np.mean(evaluation.train.cost))
+    assert last["cost_test_policy"] == pytest.approx(np.mean(evaluation.test.cost))
+    spent = sum(record["evaluation_seconds"] for record in result.metrics)
+    assert 0 < spent < result.summary["evaluation_seconds"] < result.summary["wall_seconds"]
+
+
+@pytest.mark.parametrize(("every", "evaluated"), [(0, []), (3, [2])])
+def test_evaluation_now_and_then_changes_nothing_else(
+    task: Task, result: TrainingResult, every: int, evaluated: list[int]
+):
+    again = train(task, iterations=4, seed=1, evaluate_every=every)
+    seen = [record["iteration"] for record in again.metrics if set(record) & MEASURED]
+    assert seen == evaluated
+    for record, reference in zip(
+        without_seconds(again.metrics), without_seconds(result.metrics), strict=True
+    ):
+        if record["iteration"] not in evaluated:
+            reference = {k: v for k, v in reference.items() if k not in MEASURED}
+        assert record == reference
+    assert again.summary["rollouts_total"] == result.summary["rollouts_total"]
+    assert again.summary["success_test"] == result.summary["success_test"]
+
+
+def test_the_network_is_judged_as_last_trained_and_the_result_is_the_best(task: Task):
+    result = train_network(task, iterations=3, seed=1)
+    key = jax.random.key(0)
+    newest = jgps.evaluate(task, result.state.learner, key=key)
+    best = jgps.evaluate(task, result.state.policy, key=key)
+    assert result.metrics[-1]["cost_test_policy"] == pytest.approx(np.mean(newest.test.cost))
+    np.testing.assert_array_equal(result.evaluation.test.cost, best.test.cost)
+    trials = [np.mean(record["trial_cost"]) for record in result.metrics]
+    np.testing.assert_allclose(np.mean(best.train.cost), min(trials), rtol=1e-5)

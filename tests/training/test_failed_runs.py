@@ -1,0 +1,122 @@
+"""Runs that cannot go on say why, and failures in one condition stay there."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small_runs import CONFIG, NETWORK_CONFIG, broken_in, read_lines, train, train_network
+
+import jgps
+from jgps.algorithms import MdgpsConfig, TrajoptConfig
+from jgps.core.types import NON_FINITE, NOT_CONVERGED
+from jgps.policies import SuperviseConfig
+from jgps.tasks import Task
+from jgps.training import TrainingError, TrainingResult, UsageError, checkpoint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"task": "pointmass"}, "unknown task 'pointmass'; tasks: point_mass, "),
+        ({"algorithm": "sac"}, "unknown algorithm 'sac'; algorithms: mdgps, badmm, "),
+        ({"backend": "bullet"}, "unknown backend 'bullet'; backends: auto, native, mjx"),
+        ({"iterations": 0}, "iterations is 0; it has to be at least 1"),
+        ({"iterations": 2.5}, "iterations is 2.5; it has to be an integer"),
+        ({"iterations": True}, "iterations is True; it has to be an integer"),
+        ({"seed": -1}, "seed is -1; it has to be from 0"),
+        ({"seed": 1.5}, "seed is 1.5; it has to be an integer"),
+        ({"config": {"num_samples": 3}}, "config is a dict; trajopt takes a TrajoptConfig"),
+        ({"evaluate_every": -1}, "evaluate_every is -1; it has to be at least 0"),
+        ({"resume": True}, "need a run directory"),
+    ],
+)
+def test_mistakes_in_arguments(task: Task, arguments: dict, message: str):
+    with pytest.raises(UsageError) as error:
+        train(**{"task": task, **arguments})
+    assert message in str(error.value)
+
+
+def test_a_condition_whose_rollouts_are_not_finite_is_contained(task: Task, result: TrainingResult):
+    broken = train(broken_in(task, [2]), iterations=3, seed=1)
+    assert [record["samples_valid"] for record in broken.metrics] == [[3, 3, 0, 3]] * 3
+    assert all(record["status"][2] != 0 for record in broken.metrics)
+    others = [0, 1, 3]
+    assert all(record["status"][c] == 0 for record in broken.metrics for c in others)
+    cost = np.asarray([record["cost"] for record in broken.metrics], float)[:, others]
+    assert np.all(cost[-1] < cost[0])
+    # It kept the controller that it began with, and the others are no worse for it.
+    start = jgps.algorithms.trajopt(task, CONFIG).init(jax.random.key(1)).policy.controllers
+    kept = broken.state.policy.controllers
+    assert all(bool(jnp.all(a[2] == b[2])) for a, b in zip(kept, start, strict=True))
+    np.testing.assert_allclose(
+        cost, np.asarray([r["cost"] for r in result.metrics[:3]], float)[:, others], rtol=1e-3
+    )
+
+
+def test_nothing_finite_stops_the_run_and_saves_it(task: Task, tmp_path: Path):
+    out = tmp_path / "run"
+    with pytest.raises(TrainingError) as error:
+        train(broken_in(task, [0, 1, 2, 3]), seed=1, out=out)
+    assert "iteration 0: every rollout" in str(error.value)
+    assert "explore less" in str(error.value)
+    assert checkpoint.iterations(out) == [0]
+    assert checkpoint.problem(out, 0) is None
+
+
+def test_a_cost_that_is_not_finite_anywhere_names_it(task: Task):
+    broken = dataclasses.replace(task, cost=lambda x, u, t: jnp.log(-1 - x[0] ** 2) + u @ u)
+    with pytest.raises(TrainingError, match=r"every condition failed .*not finite.*task's cost"):
+        train(broken, iterations=1)
+
+
+def test_every_condition_failing_once_is_no_end_but_three_times_in_a_row(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def make(task, config, backend):
+        algorithm = jgps.algorithms.trajopt(task, config, backend)
+
+        def step(state):
+            new, metrics = algorithm.step(state)
+            if int(state.iteration) in (0, 1, 3, 4, 5):
+                metrics = {**metrics, "status": jnp.full(4, NOT_CONVERGED)}
+            return new, metrics
+
+        return algorithm._replace(step=step)
+
+    monkeypatch.setitem(jgps.algorithms.ALGORITHMS, "trajopt", (make, TrajoptConfig))
+    out = tmp_path / "run"
+    train(task, iterations=5, seed=1, out=out)
+    for resume in (True, True):  # the failures of before count, and the error is the same again
+        with pytest.raises(TrainingError) as error:
+            train(task, iterations=9, seed=1, out=out, resume=resume)
+        message = str(error.value)
+        assert "iteration 5: for 3 iterations in a row every condition failed" in message
+        assert "did not converge" in message and "config.step_size.kl_step" in message
+        assert checkpoint.iterations(out)[-1] == len(read_lines(out)) == 5
+
+
+def diverging(on_divergence: str) -> MdgpsConfig:
+    supervise = SuperviseConfig(steps=10, checks=5, learning_rate=1e30, on_divergence=on_divergence)
+    return dataclasses.replace(NETWORK_CONFIG, supervise=supervise)
+
+
+def test_a_network_that_diverges_is_reported_once_and_training_goes_on(task: Task):
+    with pytest.warns(UserWarning, match="iteration 0: the network kept its parameters") as warned:
+        result = train_network(task, config=diverging("continue"), iterations=2, seed=1)
+    assert sum("the network" in str(each.message) for each in warned) == 1
+    assert [record["policy_status"] for record in result.metrics] == [NON_FINITE] * 2
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(result.state.learner))
+    assert result.metrics[0]["cost_test_policy"] == result.metrics[1]["cost_test_policy"]
+
+
+def test_a_network_that_diverges_ends_the_run_where_the_config_says_so(task: Task, tmp_path: Path):
+    out = tmp_path / "run"
+    with pytest.raises(TrainingError) as error:
+        train_network(task, config=diverging("stop"), iterations=2, seed=1, out=out)
+    message = str(error.value)
+    assert "iteration 0: the network kept its parameters" in message
+    assert "(not finite)" in message and "config.supervise.learning_rate" in message
+    assert checkpoint.iterations(out) == [0]

@@ -1,0 +1,219 @@
+"""Runs that were stopped continue exactly; what does not belong together is refused."""
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from small_runs import (
+    CONFIG,
+    copy_run,
+    cut_metrics,
+    read_lines,
+    train,
+    without_seconds,
+)
+
+import jgps
+from jgps.tasks import Task
+from jgps.training import TrainingResult, UsageError, checkpoint
+from jgps.training.metrics import MetricsLog
+
+
+def test_ctrl_c_saves(interrupted: Path):
+    assert checkpoint.iterations(interrupted)[-1] == 2
+    assert len(read_lines(interrupted)) == 2
+    assert not (interrupted / "summary.json").exists()
+
+
+def test_resume_continues_exactly(
+    task: Task, result: TrainingResult, interrupted: Path, tmp_path: Path
+):
+    out = copy_run(interrupted, tmp_path / "run")
+    started, misses = [], []
+
+    def listen(event: str, **_: object) -> None:
+        if event == "/jax/compilation_cache/cache_misses":
+            misses.append(event)
+
+    def start(done: int) -> None:
+        started.append(done)
+        jax.monitoring.register_event_listener(listen)
+
+    resumed = train(
+        task, iterations=4, seed=1, out=out, resume=True, on_start=start,
+        on_iteration=lambda record: record["iteration"] == 3
+        and jax.monitoring.unregister_event_listener(listen),
+    )  # fmt: skip
+    assert started == [2]
+    assert misses == []  # it runs the very programs of a run that was never interrupted
+    assert without_seconds(read_lines(out)) == without_seconds(result.metrics)
+    for a, b in zip(jax.tree.leaves(resumed.state), jax.tree.leaves(result.state), strict=True):
+        assert a.dtype == b.dtype
+        assert bool(jnp.all(a == b))
+    wall = [record["wall_seconds"] for record in resumed.metrics]
+    assert wall == sorted(wall)
+
+
+def test_resuming_a_complete_run_changes_nothing(
+    task: Task, result: TrainingResult, tmp_path: Path
+):
+    assert result.directory is not None
+    out = copy_run(result.directory, tmp_path / "run")
+    seen = []
+    again = train(task, iterations=4, seed=1, out=out, resume=True, on_iteration=seen.append)
+    assert seen == []
+    assert again.metrics == result.metrics
+    assert again.summary["distance_last"] == result.summary["distance_last"]
+    with pytest.raises(UsageError, match="already has 4 iterations"):
+        train(task, iterations=3, seed=1, out=out, resume=True)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no manifest", "missing file"])
+def test_a_damaged_checkpoint_is_named_and_the_previous_one_used(
+    task: Task, result: TrainingResult, tmp_path: Path, damage: str
+):
+    assert result.directory is not None
+    out = copy_run(result.directory, tmp_path / "run")
+    newest = out / "checkpoints" / "000004"
+    biggest = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    if damage == "truncated":
+        biggest.write_bytes(biggest.read_bytes()[:-7])
+    elif damage == "missing file":
+        biggest.unlink()
+    else:
+        newest.with_suffix(".json").unlink()
+    with pytest.warns(UserWarning, match=r"000004 .*the one after 3 iterations is tried"):
+        again = train(task, iterations=4, seed=1, out=out, resume=True)
+    assert without_seconds(again.metrics) == without_seconds(result.metrics)
+    assert without_seconds(read_lines(out)) == without_seconds(result.metrics)
+    assert checkpoint.problem(out, 4) is None
+
+
+def test_a_half_written_metrics_line_is_dropped(
+    task: Task, result: TrainingResult, interrupted: Path, tmp_path: Path
+):
+    out = copy_run(interrupted, tmp_path / "run")
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 2, "cost": [1.0, ')
+    train(task, iterations=4, seed=1, out=out, resume=True)
+    assert without_seconds(read_lines(out)) == without_seconds(result.metrics)
+
+
+def test_a_missing_metrics_line_costs_one_iteration(
+    task: Task, result: TrainingResult, tmp_path: Path
+):
+    """As a crash leaves it between the metrics and the checkpoint."""
+    assert result.directory is not None
+    out, started = copy_run(result.directory, tmp_path / "run"), []
+    cut_metrics(out, 3)
+    with pytest.warns(UserWarning, match=r"has 3 whole lines; .*after 4 .*discarded"):
+        again = train(task, iterations=4, seed=1, out=out, resume=True, on_start=started.append)
+    assert started == [3]
+    assert without_seconds(again.metrics) == without_seconds(result.metrics)
+    assert without_seconds(read_lines(out)) == without_seconds(result.metrics)
+    assert checkpoint.iterations(out) == [2, 3, 4]
+    assert checkpoint.problem(out, 4) is None
+
+
+def test_no_metrics_start_anew_and_every_new_checkpoint_stays(
+    task: Task, result: TrainingResult, tmp_path: Path
+):
+    assert result.directory is not None
+    out, seen = copy_run(result.directory, tmp_path / "run"), []
+    cut_metrics(out, 0)
+
+    def look(record: dict) -> None:
+        seen.append(checkpoint.iterations(out))
+        assert checkpoint.problem(out, record["iteration"] + 1) is None
+        if record["iteration"] == 1:
+            raise KeyboardInterrupt
+
+    with (
+        pytest.warns(UserWarning, match="starts from its beginning"),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        train(task, iterations=4, seed=1, out=out, resume=True, on_iteration=look)
+    assert seen == [[1], [1, 2]]
+    again = train(task, iterations=4, seed=1, out=out, resume=True)
+    assert without_seconds(again.metrics) == without_seconds(result.metrics)
+
+
+def test_without_a_whole_checkpoint_a_run_starts_anew(
+    task: Task, result: TrainingResult, tmp_path: Path
+):
+    assert result.directory is not None
+    out, seen = copy_run(result.directory, tmp_path / "run"), []
+    for iteration in checkpoint.iterations(out):
+        for file in (out / "checkpoints" / f"{iteration:06d}").rglob("*"):
+            if file.is_file():
+                file.write_bytes(file.read_bytes()[:-1])
+    with pytest.warns(UserWarning), pytest.raises(UsageError, match=r"put a copy .* back"):
+        jgps.training.load(out, task)
+    assert len(read_lines(out)) == 4
+    with pytest.warns(UserWarning) as warned:
+        again = train(
+            task, iterations=4, seed=1, out=out, resume=True,
+            on_iteration=lambda record: seen.append(checkpoint.iterations(out)),
+        )  # fmt: skip
+    assert "starts from its beginning" in str(warned[-1].message)
+    assert seen == [[1], [1, 2], [1, 2, 3], [2, 3, 4]]
+    assert without_seconds(again.metrics) == without_seconds(result.metrics)
+
+
+def test_ctrl_c_between_metrics_and_checkpoint(
+    task: Task, result: TrainingResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    append = MetricsLog.append
+
+    def stop(self, record: dict) -> None:
+        if record["iteration"] == 2:
+            raise KeyboardInterrupt
+        append(self, record)
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MetricsLog, "append", stop)
+        train(task, iterations=4, seed=1, out=out)
+    assert len(read_lines(out)) == checkpoint.iterations(out)[-1] == 2
+    train(task, iterations=4, seed=1, out=out, resume=True)
+    assert without_seconds(read_lines(out)) == without_seconds(result.metrics)
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"seed": 2}, "seed: saved 1, given 2"),
+        ({"config": dataclasses.replace(CONFIG, num_samples=4)}, "num_samples: saved 3, given 4"),
+        ({"backend": "mjx"}, 'backend: saved "native", given "mjx"'),
+        ({"horizon": 11}, "model.horizon: saved 10, given 11"),
+        ({"task": "reacher"}, 'task: saved "point_mass", given "reacher"'),
+        ({"mass": 2.0}, "model.hash: saved"),
+        ({"cost": 0.5}, "functions.cost: saved"),
+    ],
+)
+def test_resume_of_another_run_is_refused(
+    task: Task, interrupted: Path, changes: dict, difference: str
+):
+    arguments = {"config": CONFIG, "iterations": 4, "seed": 1, **changes}
+    if "horizon" in changes:
+        task = dataclasses.replace(task, horizon=arguments.pop("horizon"))
+    if "mass" in changes:
+        model = copy.copy(task.model)
+        model.body_mass[-1] = arguments.pop("mass")
+        task = dataclasses.replace(task, model=model)
+    if "cost" in changes:
+        factor, cost = arguments.pop("cost"), task.cost
+        task = dataclasses.replace(task, cost=lambda x, u, t: factor * cost(x, u, t))
+    before = (interrupted / "config.json").read_text()
+    with pytest.raises(UsageError) as error:
+        train(arguments.pop("task", task), out=interrupted, resume=True, **arguments)
+    assert difference in str(error.value)
+    assert (interrupted / "config.json").read_text() == before
+
+
+def test_resume_without_a_run(task: Task, tmp_path: Path):
+    with pytest.raises(UsageError, match="is no directory; leave out --resume"):
+        train(task, out=tmp_path / "none", resume=True)
