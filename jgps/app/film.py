@@ -20,6 +20,8 @@ from jgps.simulation import condition_models
 from jgps.tasks import Task
 
 MAX_CONDITIONS = 6  # in one video
+_MAX_ROWS = 4  # in one poster
+_TILE, _SMALL_TILE = (320, 240), (256, 192)  # pixels; small ones where there are more than four
 _MAX_FPS = 30
 _HOLD = 1.0  # seconds that the last frame stays
 _GAP = 2  # pixels between tiles, on each side
@@ -34,21 +36,23 @@ def write_film(
     *,
     x: np.ndarray | None = None,
     conditions: Sequence[int] | None = None,
+    unseen: bool = False,
     poster: Path | None = None,
-    width: int = 320,
-    height: int = 240,
+    tile: tuple[int, int] | None = None,
     config: RenderConfig = _VIDEO,
 ) -> list[Path]:
-    """Films rollouts of the training conditions side by side, in real time.
+    """Films rollouts of several conditions side by side, in real time.
 
     Args:
       task: whose model, camera and control step to use.
-      qpos: joint positions of the training conditions, [C, T, nq].
+      qpos: joint positions of the training conditions, or of the unseen ones, [C, T, nq].
       path: of the mp4.
       x: their states [C, T, dX]; with them, the distance to the target is shown.
-      conditions: which to show, counted from 0; None for the first six at most.
+      conditions: which to show, counted from 0; None for all, and of many every so manyth, so that
+        six are left at most.
+      unseen: they are the test conditions.
       poster: of a PNG with four moments, made from the same pictures; None for none.
-      width, height: of each condition's tile, pixels, even.
+      tile: width and height of each condition's picture, pixels, even; None fits their number.
       config: quality of the pictures.
 
     Returns:
@@ -57,9 +61,14 @@ def write_film(
     Raises:
       ValueError: a wrong shape, an index out of range, or what the renderer does not take.
     """
-    models = _models(task, qpos)
-    shown = list(range(len(qpos)) if conditions is None else conditions)[:MAX_CONDITIONS]
+    models = _models(task, qpos, unseen)
+    shown = list(range(len(qpos)) if conditions is None else conditions)
     _check_indices("condition", shown, len(qpos))
+    if len(shown) > MAX_CONDITIONS:
+        places = np.linspace(0, len(shown) - 1, MAX_CONDITIONS).round().astype(int)
+        shown = [shown[place] for place in places]
+    name = "unseen" if unseen else "condition"
+    width, height = tile or (_TILE if len(shown) <= 4 else _SMALL_TILE)
     stride = max(1, math.ceil(1 / (task.control_dt * _MAX_FPS) - 1e-9))
     steps = np.unique([*range(0, qpos.shape[1], stride), qpos.shape[1] - 1])
     tiles = np.stack(
@@ -72,7 +81,10 @@ def write_film(
     )
     distances = None if x is None else _distances(task, x[shown][:, steps])
     captions = [
-        [_caption(c, steps[i] * task.control_dt, distances, m, i) for m, c in enumerate(shown)]
+        [
+            (f"{name} {c}", _reading(steps[i] * task.control_dt, distances, m, i))
+            for m, c in enumerate(shown)
+        ]
         for i in range(len(steps))
     ]
     columns = math.ceil(math.sqrt(len(shown)))
@@ -88,8 +100,9 @@ def write_film(
         return [path]
     # Movements are fast at first: the moments get further apart.
     moments = np.round(np.array([0, 0.1, 0.3, 1]) * (len(steps) - 1)).astype(int)
-    strip = _grid(tiles[:, moments].reshape(-1, height, width, 3), len(moments))
-    texts = [captions[i][m] for m in range(len(shown)) for i in moments]
+    rows = min(len(shown), _MAX_ROWS)
+    strip = _grid(tiles[:rows, moments].reshape(-1, height, width, 3), len(moments))
+    texts = [captions[i][m] for m in range(rows) for i in moments]
     poster.parent.mkdir(parents=True, exist_ok=True)
     write_png(poster, _labelled(strip, texts, (height, width), len(moments)))
     return [path, poster]
@@ -121,7 +134,7 @@ def film_strip(
     Raises:
       ValueError: an index out of range, or what the renderer does not take.
     """
-    models, horizon = _models(task, qpos), qpos.shape[1]
+    models, horizon = _models(task, qpos, unseen=False), qpos.shape[1]
     moments = np.linspace(0, horizon - 1, 4).round().astype(int) if steps is None else steps
     steps = [int(step) for step in moments]
     _check_indices("condition", conditions, len(qpos))
@@ -148,12 +161,13 @@ def film_strip(
     return path
 
 
-def _models(task: Task, qpos: np.ndarray) -> list[mujoco.MjModel]:
-    if qpos.ndim != 3 or (qpos.shape[0], qpos.shape[2]) != (task.train.num, task.model.nq):
+def _models(task: Task, qpos: np.ndarray, unseen: bool) -> list[mujoco.MjModel]:
+    conditions = task.test if unseen else task.train
+    if qpos.ndim != 3 or (qpos.shape[0], qpos.shape[2]) != (conditions.num, task.model.nq):
         raise ValueError(
-            f"qpos has shape {qpos.shape}; {task.name} needs [{task.train.num}, T, {task.model.nq}]"
+            f"qpos has shape {qpos.shape}; {task.name} needs [{conditions.num}, T, {task.model.nq}]"
         )
-    return condition_models(task.model, task.train)
+    return condition_models(task.model, conditions)
 
 
 def _check_indices(what: str, indices: Sequence[int], size: int) -> None:
@@ -174,13 +188,9 @@ def _distances(task: Task, x: np.ndarray) -> np.ndarray | None:
     return np.asarray(jax.jit(jax.vmap(jax.vmap(held)))(jnp.asarray(x)))
 
 
-def _caption(
-    c: int, time: float, distances: np.ndarray | None, row: int, column: int
-) -> tuple[str, str]:
-    right = f"{time:.1f} s"
-    if distances is not None:
-        right = f"{100 * distances[row, column]:.1f} cm  ·  {right}"
-    return f"condition {c}", right
+def _reading(time: float, distances: np.ndarray | None, row: int, column: int) -> str:
+    text = f"{time:.1f} s"
+    return text if distances is None else f"{100 * distances[row, column]:.1f} cm  ·  {text}"
 
 
 def _grid(tiles: np.ndarray, columns: int) -> np.ndarray:

@@ -36,7 +36,8 @@ def paths(run: Run, path: Path, task: Task | None = None) -> Path:
     data = _trajectories(run)
     points = find_points(task, data["x"].shape[-1])
     target = None if task is None else find_target(task, data["x"][0])
-    num = min(len(data["x"]), MAX_CONDITIONS)
+    num, total = min(len(data["sample_x"]), MAX_CONDITIONS), len(data["sample_x"])
+    network = data["x"] if run.trains_network and run.locals_are == "condition" else None
     planes = _planes(data["sample_x"][:num], points)
     limits = [[_limits(data, num, points, axis) for axis in plane] for plane in planes]
     width = min(WIDTH / num - 55, 480)
@@ -45,12 +46,14 @@ def paths(run: Run, path: Path, task: Task | None = None) -> Path:
     if _ellipses_show(data, num, points, planes, limits, width):
         caption += f"Ellipses: {_SIGMAS}σ of it.  "
     caption += "Circles: start."
+    if network is not None:
+        caption += "  Dotted: the network, without noise."
     if target is not None:
         caption += "  Cross: target."
     with style():
         figure = new_figure(
             110 + round(sum(height + 50 for height in heights)),
-            f"{run.title}  ·  paths" + _some(num, len(data["x"]), "conditions"),
+            f"{run.title}  ·  paths" + _some(num, total, f"{run.locals_are}s"),
             caption,
         )
         grid = figure.subplots(
@@ -61,13 +64,15 @@ def paths(run: Run, path: Path, task: Task | None = None) -> Path:
             for c, ax in enumerate(row):
                 for i, point in enumerate(points):
                     _draw_point(ax, data, c, point, plane, COLOURS[i % len(COLOURS)])
+                    if network is not None:
+                        ax.plot(*_pick(network[c], point, plane), ":", color=INK, lw=1.4, zorder=4)
                 if target is not None:
                     ax.plot(*_pick(target, points[0], plane), "x", color=INK, ms=8, mew=2, zorder=5)
                 ax.set(xlim=x_limits, ylim=y_limits)
                 ax.set_aspect("equal", adjustable="box")
                 ax.set_xlabel(points[0].axes[plane[0]])
         for c, ax in enumerate(grid[0]):
-            ax.set_title(f"Condition {c}")
+            ax.set_title(f"{run.locals_are.capitalize()} {c}")
         if len(points) > 1:
             grid[0, -1].legend(loc="best")
         return save(figure, path)
@@ -204,7 +209,8 @@ def actions(run: Run, path: Path, task: Task | None = None) -> Path:
     """Mean action with two standard deviations of the model, the samples, and limits, over time."""
     data = _trajectories(run)
     dX, horizon = data["x"].shape[-1], data["u"].shape[1]
-    rows, columns = min(data["u"].shape[-1], MAX_ACTUATORS), min(len(data["u"]), MAX_CONDITIONS)
+    total = len(data["sample_u"])
+    rows, columns = min(data["u"].shape[-1], MAX_ACTUATORS), min(total, MAX_CONDITIONS)
     mean = data["mean"][..., dX:]
     deviation = np.sqrt(np.maximum(np.diagonal(data["cov"], axis1=-2, axis2=-1)[..., dX:], 0))
     low, high = (mean + s * _SIGMAS * deviation for s in (-1, 1))
@@ -217,7 +223,7 @@ def actions(run: Run, path: Path, task: Task | None = None) -> Path:
         figure = new_figure(
             170 + 105 * rows if rows > 2 else 200 + 180 * rows,
             f"{run.title}  ·  actions"
-            + _some(columns, len(data["u"]), "conditions")
+            + _some(columns, total, f"{run.locals_are}s")
             + _some(rows, data["u"].shape[-1], "actuators"),
             caption,
         )
@@ -235,7 +241,7 @@ def actions(run: Run, path: Path, task: Task | None = None) -> Path:
                 _actuator(task, i), rotation=0, ha="right", va="center", labelpad=8
             )
         for c in range(columns):
-            grid[0, c].set_title(f"Condition {c}")
+            grid[0, c].set_title(f"{run.locals_are.capitalize()} {c}")
             grid[-1, c].set_xlabel("control step" if task is None else "time (s)")
         figure.align_ylabels(grid[:, 0])
         return save(figure, path)

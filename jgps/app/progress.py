@@ -10,28 +10,45 @@ from rich.status import Status
 from rich.table import Table
 
 from jgps.training import ConditionsResult, EvaluationResult
-from jgps.training.failure import describe_failures
+from jgps.training.failure import describe_failures, describe_policy
 from jgps.training.metrics import Record
 
-_COLUMNS = (
-    # heading, metric, format, how conditions become one number
-    ("cost", "cost", "{:.4g}", np.mean),
-    ("distance m", "distance", "{:.4f}", np.mean),
-    ("KL", "kl", "{:.3g}", np.mean),
+# heading, metric, format, how conditions become one number
+_COST = ("cost", "cost", "{:.4g}", np.mean)
+_DISTANCE = ("distance m", "distance", "{:.4f}", np.mean)
+_KL = ("KL", "kl", "{:.3g}", np.mean)
+_SECONDS = ("seconds", "iteration_seconds", "{:.2f}", np.mean)
+_LOCAL_COLUMNS = (
+    _COST,
+    _DISTANCE,
+    _KL,
     ("eta", "eta", "{:.3g}", np.median),
     ("step size", "step_multiplier", "{:.3g}", np.mean),
-    ("seconds", "iteration_seconds", "{:.2f}", np.mean),
+    _SECONDS,
+)
+_NETWORK_COLUMNS = (
+    _COST,
+    _DISTANCE,
+    ("success", "success_train", "{:.0%}", np.mean),  # of the network, without noise
+    ("unseen", "success_test", "{:.0%}", np.mean),
+    ("net loss", "policy_loss", "{:.3g}", np.mean),
+    _SECONDS,
 )
 _WIDTH = 11
 
 
 class Progress:
-    """Prints one line per iteration; on a terminal a spinner shows what goes on."""
+    """Prints one line per iteration; on a terminal a spinner shows what goes on.
 
-    def __init__(self, console: Console, iterations: int):
-        """Prepares to show `iterations` iterations."""
+    Cost and distance are those of the samples, with exploration noise. Where a network is trained,
+    success is its own without noise, on training and on unseen conditions.
+    """
+
+    def __init__(self, console: Console, iterations: int, grouped: int | None = None):
+        """Prepares to show `iterations` iterations; `grouped` rollouts of each are in groups."""
         self._console = console
         self._iterations = iterations
+        self._grouped = grouped
         self._status: Status | None = None
         self.seen = 0
 
@@ -48,15 +65,16 @@ class Progress:
 
     def __call__(self, record: Record) -> None:
         """Shows one iteration."""
+        columns = _NETWORK_COLUMNS if "policy_loss" in record else _LOCAL_COLUMNS
         if self.seen == 0:
-            headings = "".join(f"{heading:>{_WIDTH}}" for heading, *_ in _COLUMNS)
+            headings = "".join(f"{heading:>{_WIDTH}}" for heading, *_ in columns)
             self._print(f"{'iteration':>9}{headings}")
         self.seen += 1
-        cells = "".join(f"{_cell(record, *column[1:]):>{_WIDTH}}" for column in _COLUMNS)
+        cells = "".join(f"{_cell(record, *column[1:]):>{_WIDTH}}" for column in columns)
         self._print(f"{record['iteration']:>9}{cells}")
         if record["compile_seconds"] > 0.5:
             self._print(f"{'':>9}  of which compiling: {record['compile_seconds']:.1f} s")
-        for problem in _problems(record):
+        for problem in _problems(record, self._grouped):
             self._print(f"{'':>9}  {problem}")
         if self._status is not None:
             done = record["iteration"] + 1
@@ -76,17 +94,20 @@ def _cell(record: Record, metric: str, form: str, reduce: Any) -> str:
     return form.format(reduce(values)) if values else "-"
 
 
-def _problems(record: Record) -> list[str]:
-    problems = []
+def _problems(record: Record, grouped: int | None) -> list[str]:
     valid = record.get("samples_valid", [])
-    most = max(valid, default=0)
-    for condition, count in enumerate(valid):
-        if count < most:
-            problems.append(
-                f"condition {condition}: {most - count} rollouts were not finite and are left out"
-            )
-    failures = describe_failures(record)
-    return [*problems, failures] if failures else problems
+    if grouped is None:  # every condition has as many rollouts as any other
+        lost = {f"condition {c}: ": max(valid) - count for c, count in enumerate(valid)}
+    else:
+        lost = {"": grouped - sum(valid)}
+    problems = [
+        f"{where}{count} rollouts were not finite and are left out"
+        for where, count in lost.items()
+        if count > 0
+    ]
+    return problems + [
+        text for text in (describe_failures(record), describe_policy(record)) if text
+    ]
 
 
 def evaluation_table(evaluation: EvaluationResult) -> Table:

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from jgps import tasks
-from jgps.app import figures, film, path_figures
+from jgps.app import figures, film, path_figures, policy_figures
+from jgps.app.comparison import comparison_curves
 from jgps.app.run_data import Run, read_run
 from jgps.tasks import Task
 
@@ -27,7 +28,7 @@ def write_report(
     *,
     say: Callable[[str], None] = print,
 ) -> list[Path]:
-    """Draws the figures of a run directory and films its final controllers.
+    """Draws the figures of a run directory and films its result.
 
     Args:
       directory: of the run.
@@ -46,9 +47,12 @@ def write_report(
         task = tasks.make(name)
     out = run.directory / "figures"
     written = [figures.learning_curve(run, out / "learning_curve.png")]
-    diagnostics = figures.diagnostics(run, out / "diagnostics.png")
-    if diagnostics is not None:
-        written.append(diagnostics)
+    for drawn in (
+        policy_figures.policy(run, out / "policy.png"),
+        figures.diagnostics(run, out / "diagnostics.png"),
+    ):
+        if drawn is not None:
+            written.append(drawn)
     data = run.trajectories
     if data is None:
         say("The run has not finished (no trajectories.npz): only its curves are drawn.")
@@ -80,12 +84,15 @@ def _check_task(run: Run, task: Task) -> None:
 
 
 def _film(run: Run, task: Task, say: Callable[[str], None]) -> list[Path]:
+    """Films the result: a network where it has never been, local controllers where they learned."""
     assert run.trajectories is not None
-    qpos, x = run.trajectories["qpos"], run.trajectories["x"]
+    prefix = "test_" if run.trains_network else ""
+    qpos, x = (run.trajectories[prefix + name] for name in ("qpos", "x"))
     finite = np.isfinite(qpos).all(axis=(1, 2)) & np.isfinite(x).all(axis=(1, 2))
     if not finite.all():
         diverged = ", ".join(str(c) for c in np.flatnonzero(~finite))
-        say(f"The final controllers diverge in condition {diverged}: left out of the video.")
+        kind = "unseen condition" if run.trains_network else "condition"
+        say(f"The final policy diverges in {kind} {diverged}: left out of the video.")
     if not finite.any():
         return []
     return film.write_film(
@@ -94,6 +101,7 @@ def _film(run: Run, task: Task, say: Callable[[str], None]) -> list[Path]:
         run.directory / "videos" / "final.mp4",
         x=x,
         conditions=np.flatnonzero(finite).tolist(),
+        unseen=run.trains_network,
         poster=run.directory / "figures" / "final.png",
     )
 
@@ -129,7 +137,7 @@ def compare(
     written = []
     for task in dict.fromkeys(task for task, _ in groups):
         curves = {label: runs for (name, label), runs in groups.items() if name == task}
-        written.append(figures.comparison_curves(curves, out / f"comparison_{task}.png"))
+        written.append(comparison_curves(curves, out / f"comparison_{task}.png"))
     header, rows = _COLUMNS, [_row(key, runs) for key, runs in groups.items()]
     (console or Console()).print(_rich_table(header, rows))
     written.append(_write_markdown(out / "comparison.md", header, rows))

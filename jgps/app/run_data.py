@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +37,16 @@ class Run(NamedTuple):
             parts.append(f"seed {self.value('seed')}")
         return "  ·  ".join(part for part in parts if part)
 
+    @property
+    def trains_network(self) -> bool:
+        """Whether the result is one network, not a bank of local controllers."""
+        return "policy_loss" in self.metrics
+
+    @property
+    def locals_are(self) -> str:
+        """What each local controller belongs to: "condition", or "group" of random starts."""
+        return "group" if (self.config.get("config") or {}).get("random_starts") else "condition"
+
     def conditions(self, key: str) -> np.ndarray:
         """A metric of `metrics` as [I, C]."""
         values = self.metrics[key]
@@ -43,6 +54,7 @@ class Run(NamedTuple):
 
 
 _TRAJECTORIES = ("x", "u", "qpos", "sample_x", "sample_u", "mean", "cov", "K", "k", "C")
+_TEST_TRAJECTORIES = ("test_x", "test_qpos")  # of a network, which is filmed there
 
 
 def read_run(directory: str | os.PathLike[str]) -> Run:
@@ -58,12 +70,14 @@ def read_run(directory: str | os.PathLike[str]) -> Run:
     if not records:
         raise ValueError(f"{path} holds no whole iteration; there is nothing to report yet")
     finished = (directory / "summary.json").is_file()
+    metrics = _stack_records(path, records)
+    needed = _TRAJECTORIES + _TEST_TRAJECTORIES * ("policy_loss" in metrics)
     return Run(
         directory=directory,
         config=config,
         summary=_read_json(directory / "summary.json") if finished else {},
-        metrics=_stack_records(path, records),
-        trajectories=_read_trajectories(directory / "trajectories.npz"),
+        metrics=metrics,
+        trajectories=_read_trajectories(directory / "trajectories.npz", needed),
     )
 
 
@@ -105,7 +119,7 @@ def _stack(path: Path, key: str, values: list[Any]) -> np.ndarray:
     return array if any(isinstance(value, list) for value in values) else array[:, 0]
 
 
-def _read_trajectories(path: Path) -> dict[str, np.ndarray] | None:
+def _read_trajectories(path: Path, needed: Sequence[str]) -> dict[str, np.ndarray] | None:
     if not path.is_file():
         return None
     try:
@@ -117,7 +131,7 @@ def _read_trajectories(path: Path) -> dict[str, np.ndarray] | None:
         if name in arrays and "sample_valid" in arrays:
             valid = arrays["sample_valid"].astype(bool)[..., None, None]
             arrays[name] = np.where(valid, arrays[name], np.nan)
-    missing = [name for name in _TRAJECTORIES if name not in arrays]
+    missing = [name for name in needed if name not in arrays]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}")
     return arrays

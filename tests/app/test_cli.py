@@ -1,5 +1,6 @@
 """The command line: exit codes, sentences, and one run from beginning to end."""
 
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -10,14 +11,19 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import jgps
+from jgps.algorithms import ALGORITHMS, RandomStartsConfig
 from jgps.app import cli
+from jgps.app.progress import Progress
+from jgps.app.train_command import _options
+from jgps.dynamics import MixturePriorConfig, NoPriorConfig, PriorConfig
 from jgps.training import checkpoint
 
 # Small and quick to compile; all tests use the same programs.
 QUICK = ["--config.num-samples", "2", "--config.prior.max-clusters", "2"]
-TRAIN = ["train", "point_mass", "--iterations", "2", *QUICK]
+TRAIN = ["train", "point_mass", "--algorithm", "trajopt", "--iterations", "2", *QUICK]
 
 
 @pytest.fixture(scope="module")
@@ -114,13 +120,18 @@ def test_list(capsys: pytest.CaptureFixture):
         (["train", "point_mass", "--iterations", "many"], ["--iterations", "many"]),
         (["train", "point_mass", "--iterations", "0"], ["iterations is 0", "at least 1"]),
         (
-            ["train", "point_mass", "--config.num-samples", "1"],
+            ["train", "point_mass", "--algorithm", "trajopt", "--config.num-samples", "1"],
             ["TrajoptConfig.num_samples is 1", "at least 2"],
         ),
         (
             ["train", "point_mass", "--config.step-size.kl-step", "-1"],
             ["StepSizeConfig.kl_step is -1", "> 0"],
         ),
+        (
+            ["train", "point_mass", "--config.supervise.learning-rate", "0"],
+            ["SuperviseConfig.learning_rate is 0", "> 0"],
+        ),
+        (["train", "point_mass", "--evaluate-every", "-1"], ["evaluate_every is -1", "at least 0"]),
         (["train", "point_mass", "--resume", "--overwrite"], ["leave out one"]),
         (["train", "point_mass", "--out", "/dev/null/run"], ["cannot write", "--out"]),
         (["evaluate", "/nowhere"], ["/nowhere is no directory"]),
@@ -162,6 +173,73 @@ def test_help_of_a_command_lists_the_settings(capsys: pytest.CaptureFixture):
         cli.main(["train", "point_mass", "--prior", "none", "--help"])
     out = capsys.readouterr().out
     assert "--config.num-samples" in out and "--config.prior.max-clusters" not in out
+
+
+def test_the_network_is_the_default_and_every_algorithm_has_options(capsys: pytest.CaptureFixture):
+    for algorithm in (None, *ALGORITHMS):
+        chosen = [] if algorithm is None else ["--algorithm", algorithm]
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["train", *chosen, "--help"])
+        assert stop.value.code == 0
+        assert "--config." in capsys.readouterr().out
+    assert _options("mdgps", None)(task="point_mass").algorithm == "mdgps"
+
+
+def test_only_a_prior_that_is_asked_for_replaces_the_algorithms_own(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Modelled:
+        prior: PriorConfig = MixturePriorConfig(max_clusters=3)
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class ModelFree:
+        gain: float = 1.0
+
+    monkeypatch.setitem(ALGORITHMS, "modelled", (None, Modelled))
+    monkeypatch.setitem(ALGORITHMS, "free", (None, ModelFree))
+    for prior in (None, "mixture"):
+        assert _options("modelled", prior)(task="t").config.prior.max_clusters == 3
+    assert _options("modelled", "none")(task="t").config.prior == NoPriorConfig()
+    assert _options("free", None)(task="t").config.gain == 1
+    assert cli.main(["train", "point_mass", "--algorithm", "free", "--prior", "none"]) == 2
+    assert "free fits no dynamics; leave out --prior" in capsys.readouterr().err
+
+
+def test_random_starts_are_settings_where_an_algorithm_has_them(capsys: pytest.CaptureFixture):
+    assert _options("mdgps", None)(task="t").config.random_starts is None
+    chosen = _options("mdgps", None, random_starts=True)(task="t").config
+    assert chosen.random_starts == RandomStartsConfig()
+    arguments = ["train", "point_mass", "--algorithm", "trajopt", "--random-starts"]
+    assert cli.main(arguments) == 2
+    assert "trajopt starts in fixed conditions" in capsys.readouterr().err
+
+
+def test_progress_of_a_network_shows_its_success_and_what_went_wrong():
+    console = Console(record=True, width=90)
+    progress = Progress(console, 2)
+    record = {"iteration": 0, "cost": [2.0, 4.0], "policy_loss": 0.25, "policy_status": 2}
+    record |= {"success_train": 0.5, "success_test": None, "iteration_seconds": 1.0}
+    progress({**record, "compile_seconds": 0.0})
+    head, row, problem = console.export_text().splitlines()
+    assert head.split() == (
+        ["iteration", "cost", "distance", "m", "success", "unseen", "net", "loss", "seconds"]
+    )
+    assert row.split() == ["0", "3", "-", "50%", "-", "0.25", "1.00"]
+    assert "the network kept its parameters" in problem and "(not finite)" in problem
+
+
+@pytest.mark.parametrize(
+    ("grouped", "said"),
+    [(None, ["condition 1: 2 rollouts"]), (10, []), (11, ["1 rollouts were not finite"])],
+)
+def test_progress_counts_the_rollouts_left_out(grouped: int | None, said: list[str]):
+    console = Console(record=True, width=90)
+    record = {"iteration": 0, "cost": [1.0], "samples_valid": [6, 4], "compile_seconds": 0.0}
+    Progress(console, 2, grouped)(record)
+    lines = console.export_text().splitlines()[2:]
+    assert len(lines) == len(said)
+    assert all(line.strip().startswith(text) for line, text in zip(lines, said, strict=True))
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(run: subprocess.CompletedProcess, tmp_path: Path):

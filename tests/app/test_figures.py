@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from jgps import costs, tasks
-from jgps.app.figures import _over_conditions
+from jgps.app.curves import over_conditions
 from jgps.app.path_figures import (
     Point,
     _actuator,
@@ -105,7 +105,7 @@ def test_ellipse_is_where_the_mahalanobis_distance_is_two():
 
 def test_reductions_ignore_what_is_missing_without_a_warning():
     values = np.array([[1.0, np.nan, 3.0], [np.nan, np.nan, np.nan], [1.0, np.inf, 5.0]])
-    np.testing.assert_array_equal(_over_conditions(np.nanmean, values), [2.0, np.nan, 3.0])
+    np.testing.assert_array_equal(over_conditions(np.nanmean, values), [2.0, np.nan, 3.0])
 
 
 @pytest.mark.parametrize(

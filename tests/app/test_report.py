@@ -12,13 +12,17 @@ import matplotlib
 import mediapy
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from jgps import costs, tasks
+from jgps.app.comparison import _curves, _draw, comparison_figure
 from jgps.app.film import film_strip
+from jgps.app.policy_figures import policy
 from jgps.app.report import compare, write_report
 from jgps.app.run_data import read_run
 from jgps.rendering import RenderConfig
+from jgps.simulation import Conditions
 
 MODEL = """
 <mujoco>
@@ -33,6 +37,7 @@ MODEL = """
 """
 TARGET = (0.5, 0.0, 0.3)
 C, N, T, ITERATIONS = 2, 3, 6, 4
+TEST = 8  # unseen conditions
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +52,24 @@ def task():
         horizon=T,
         control_dt=0.1,
         qpos=((0.0, 0.0), (0.2, 0.1)),
+        test=Conditions(qpos=np.zeros((TEST, 2)), qvel=np.zeros((TEST, 2))),
         distance=distance,
         name="lifter",
     )
 
 
 def make_run(
-    directory: Path, *, seed: int = 0, kl_step: float = 1.0, finished: bool = True
+    directory: Path,
+    *,
+    seed: int = 0,
+    algorithm: str = "trajopt",
+    kl_step: float = 1.0,
+    finished: bool = True,
 ) -> Path:
     """A run directory as `jgps train` leaves it, with random numbers in it."""
     rng = np.random.default_rng(seed)
     directory.mkdir(parents=True)
-    description = {"task": "lifter", "algorithm": "trajopt", "seed": seed, "backend": "native"}
+    description = {"task": "lifter", "algorithm": algorithm, "seed": seed, "backend": "native"}
     config = {"type": "TrajoptConfig", "step_size": {"type": "S", "kl_step": kl_step}}
     (directory / "config.json").write_text(json.dumps({**description, "config": config}))
     with (directory / "metrics.jsonl").open("w") as file:
@@ -68,10 +79,16 @@ def make_run(
                 row[key] = (10.0**-i * rng.uniform(1, 2, C)).tolist()
             row |= {"success": [0.0, 1.0], "cost_expected": [5.0 - i] * C}
             row |= {"cost_predicted": [4.0 - i, None], "samples_valid": [N] * C}
+            row |= {"success_train": i / 4, "success_test": i / 8}
+            row |= {"cost_train_policy": 9.0 - i, "cost_test_policy": None if i == 1 else 10.0 - i}
+            if algorithm == "mdgps":
+                row |= {"policy_loss": 1.0, "policy_cost_expected": [6.0 - i] * C}
+                row |= {"policy_kl": [0.0, 0.0] if i == 0 else [3.0, 40.0]}
             file.write(json.dumps(row) + "\n")
     if finished:
         summary = {**description, "iterations": ITERATIONS, "rollouts_total": ITERATIONS * C * N}
         summary |= {"distance_last": [0.01, 0.02 + 0.01 * seed], "success_train": 1.0}
+        summary |= {"cost_train": [6.0, 7.0], "cost_test": [8.0, None]}
         summary |= {"success_test": 0.5, "seconds_per_iteration": 0.1, "wall_seconds": 3.0}
         (directory / "summary.json").write_text(json.dumps(summary))
         save_trajectories(directory, make_trajectories(rng))
@@ -97,6 +114,8 @@ def make_trajectories(rng: np.random.Generator) -> dict[str, np.ndarray]:
         "K": np.zeros((C, T, dU, dX)),
         "k": np.zeros((C, T, dU)),
         "C": np.ones((C, T, dU, dU)),
+        "test_x": rng.normal(size=(TEST, T, dX)),
+        "test_qpos": 0.1 * rng.normal(size=(TEST, T, 2)),
     }
 
 
@@ -127,26 +146,55 @@ def test_a_report_has_all_figures_and_a_film_that_browsers_play(task, tmp_path):
     assert said == []
     assert [path.relative_to(directory).as_posix() for path in written] == [
         "figures/learning_curve.png",
+        "figures/policy.png",
         "figures/diagnostics.png",
         "figures/paths.png",
         "figures/actions.png",
         "videos/final.mp4",
         "figures/final.png",
     ]
-    for path in written[:4]:
+    for path in written[:5]:
         check_picture(path)
-    check_picture(written[5], width=4 * 320)
-    stream, frames = read_video(written[4])
+    check_picture(written[6], width=4 * 320)
+    stream, frames = read_video(written[5])
     assert "h264" in stream and "yuv420p" in stream and "10 fps" in stream
     assert frames.shape[1:] == (240, 640, 3)  # two conditions side by side
     assert len(frames) == T + 10  # and one second on the last picture
     assert np.abs(frames[0].astype(int) - frames[T - 1]).max() > 50, "nothing moves"
 
 
+def test_a_network_is_filmed_in_unseen_conditions(task, tmp_path):
+    directory, said = make_run(tmp_path / "run", algorithm="mdgps"), []
+    arrays = make_trajectories(np.random.default_rng(0))
+    arrays["test_qpos"][3] = np.nan
+    save_trajectories(directory, arrays)
+    for path in write_report(directory, task, say=said.append):
+        if path.suffix == ".png" and path.name != "final.png":
+            check_picture(path)
+    assert said == ["The final policy diverges in unseen condition 3: left out of the video."]
+    _, frames = read_video(directory / "videos" / "final.mp4")
+    assert frames.shape[1:] == (2 * 192, 3 * 256, 3)  # six of the seven
+    del arrays["test_qpos"]
+    save_trajectories(directory, arrays)
+    with pytest.raises(ValueError, match="lacks test_qpos"):
+        write_report(directory, task)
+
+
+def test_the_policy_figure_draws_what_there_is(tmp_path):
+    """Without per-iteration evaluation, and with no more than that."""
+    directory = make_run(tmp_path / "run")
+    run = read_run(directory)
+    bare = {k: v for k, v in run.metrics.items() if not k.startswith(("success_", "cost_t"))}
+    assert policy(run._replace(metrics=bare), tmp_path / "none.png") is None
+    path = policy(run, tmp_path / "policy.png")
+    assert path is not None
+    check_picture(path)
+
+
 def test_a_task_that_jgps_does_not_know_is_reported_without_film(tmp_path):
     said = []
     written = write_report(make_run(tmp_path / "run"), say=said.append)
-    assert [path.suffix for path in written] == [".png"] * 4
+    assert [path.suffix for path in written] == [".png"] * 5
     assert len(said) == 1 and "'lifter'" in said[0] and "no video" in said[0]
 
 
@@ -156,7 +204,8 @@ def test_an_unfinished_run_gets_its_curves(task, tmp_path):
     with (directory / "metrics.jsonl").open("a") as file:
         file.write('{"iteration": 4, "co')  # the process died here
     written = write_report(directory, task, say=said.append)
-    assert [path.name for path in written] == ["learning_curve.png", "diagnostics.png"]
+    names = [path.name for path in written]
+    assert names == ["learning_curve.png", "policy.png", "diagnostics.png"]
     assert len(said) == 1 and "not finished" in said[0]
 
 
@@ -233,6 +282,42 @@ def test_comparison_means_runs_of_one_setting(tmp_path):
     last = [json.loads((run / "metrics.jsonl").read_text().splitlines()[-1]) for run in runs]
     assert [float(row["cost"]) for row in rows] == pytest.approx([np.mean(m["cost"]) for m in last])
     assert [row["directory"] for row in rows] == [str(run) for run in runs]
+
+
+def test_a_curve_is_the_mean_over_runs_at_every_iteration_that_any_has(tmp_path):
+    runs = [read_run(make_run(tmp_path / f"run{seed}", seed=seed)) for seed in (0, 1)]
+    shorter = {key: values[:2] for key, values in runs[1].metrics.items()}
+    curves = _curves([runs[0], runs[1]._replace(metrics=shorter)], "cost")
+    cost = [run.metrics["cost"].mean(axis=1) for run in runs]
+    both = np.array([cost[0][:2], cost[1][:2]])
+    np.testing.assert_array_equal(curves.iterations, range(4))
+    np.testing.assert_allclose(curves.mean, [*both.mean(axis=0), *cost[0][2:]])
+    np.testing.assert_allclose(curves.deviation, [*both.std(axis=0), 0, 0])
+
+
+def test_algorithms_are_compared_on_one_task(tmp_path):
+    runs = [make_run(tmp_path / f"run{seed}", seed=seed) for seed in (0, 1)]
+    runs += [make_run(tmp_path / f"n{seed}", seed=seed, algorithm="mdgps") for seed in (0, 1)]
+    curves, markdown, _ = compare(runs, tmp_path / "out", console=Console(record=True, width=200))
+    check_picture(curves)
+    labels = [line.split("|")[2].strip() for line in markdown.read_text().splitlines()]
+    assert labels[2:] == ["trajopt", "mdgps"]
+
+
+def test_curves_and_bands_are_in_view(tmp_path):
+    """An axis that was scaled before anything was drawn on it stays blank."""
+    runs = [read_run(make_run(tmp_path / f"run{seed}", seed=seed)) for seed in (0, 1)]
+    failed = runs[0].metrics | {"success_test": np.full(ITERATIONS, np.nan)}
+    ax = Figure().subplots()
+    for index, key in enumerate(("cost", "success_test")):
+        _draw(ax, _curves([run._replace(metrics=failed) for run in runs], key), index, key)
+    assert ax.get_ylim()[1] >= runs[0].metrics["cost"].mean(axis=1).max()
+    figure = comparison_figure({"trajopt": runs})
+    for panel in figure.axes:
+        low, high = panel.get_ylim()
+        for line in panel.get_lines():
+            values = np.asarray(line.get_ydata(), float)
+            assert low <= np.nanmin(values) and np.nanmax(values) <= high
 
 
 def test_nothing_to_compare_is_an_error(tmp_path):

@@ -16,7 +16,8 @@ import numpy as np
 
 from jgps import dynamics, tasks
 from jgps.algorithms import trajopt
-from jgps.algorithms.trajopt import LocalModels, Stages, TrajoptConfig, TrajoptState, make_stages
+from jgps.algorithms.local_models import LocalModels
+from jgps.algorithms.trajopt import Stages, TrajoptConfig, TrajoptState, make_stages
 from jgps.app.bench import peers
 from jgps.app.bench.measure import Row, compiled, row, times
 from jgps.controllers import linear_gaussian
@@ -99,7 +100,7 @@ def _numpy_problem() -> dict[str, Any]:
         "x0_mean": models.initial.mean,
         "x0_cov": models.initial.cov,
         "epsilon": step["kl_bound"],
-        "eta": p.state.eta,
+        "eta": p.state.memory.eta,
         "noise": np.random.default_rng(SEED).normal(size=shape),
     }
 

@@ -1,0 +1,61 @@
+"""Reading the arguments of a command; a mistake is one sentence."""
+
+import contextlib
+import io
+from collections.abc import Iterable
+from typing import TypeVar
+
+import tyro
+
+from jgps.training import UsageError
+
+Options = TypeVar("Options")
+
+
+def parse(options: type[Options], command: str, arguments: list[str]) -> Options:
+    """Reads arguments; a mistake becomes one sentence instead of tyro's boxes."""
+    config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
+    prog = f"jgps {command}"
+    if {"-h", "--help"} & set(arguments):
+        return tyro.cli(options, args=arguments, prog=prog, config=config)
+    output = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
+            return tyro.cli(options, args=arguments, prog=prog, config=config)
+    except SystemExit:
+        raise UsageError(f"{_sentence(output.getvalue())}; see {prog} --help") from None
+
+
+def _sentence(box: str) -> str:
+    """What tyro's box says below its title and above its hints."""
+    paragraphs: list[list[str]] = [[]]
+    for line in box.splitlines():
+        text = line.strip(" │")
+        if text and not text.strip("─-"):
+            paragraphs.append([])
+        elif not text.startswith(("╭", "╰")):
+            paragraphs[-1] += text.split()
+    # Without the box drawing characters of a terminal the title is a paragraph of its own.
+    return " ".join(paragraphs[0 if "╭" in box else 1]).rstrip(".")
+
+
+def given(option: str, arguments: list[str]) -> str | None:
+    """The value of an option that decides which others there are, read before the rest."""
+    value = None
+    for index, argument in enumerate(arguments):
+        if argument == f"--{option}" and index + 1 < len(arguments):
+            value = arguments[index + 1]
+        elif argument.startswith(f"--{option}="):
+            value = argument.partition("=")[2]
+    return value
+
+
+def check_choice(option: str, value: str, choices: Iterable[str]) -> str:
+    """The value, if it is one of the choices.
+
+    Raises:
+      UsageError: if it is not.
+    """
+    if value not in choices:
+        raise UsageError(f"unknown {option} {value!r}; {option}s: {', '.join(choices)}")
+    return value

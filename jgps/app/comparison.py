@@ -1,0 +1,104 @@
+"""Learning curves of several algorithms and seeds side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jgps.app.curves import over_conditions, scale
+from jgps.app.run_data import Run
+from jgps.app.style import COLOURS, iteration_axis, new_figure, save, style
+
+_PANELS = {
+    "cost": "Cost of the samples",
+    "distance": "Distance of the samples to the target (m)",
+    "success_train": "Success without noise, training conditions",
+    "success_test": "Success without noise, unseen conditions",
+}
+_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)))  # for more groups than there are colours
+
+
+class _Curves(NamedTuple):
+    """One group's runs over iterations."""
+
+    iterations: np.ndarray  # [I]
+    values: np.ndarray  # [I, runs], NaN where a run has no number
+
+    @property
+    def mean(self) -> np.ndarray:
+        return over_conditions(np.nanmean, self.values)
+
+    @property
+    def deviation(self) -> np.ndarray:
+        return over_conditions(np.nanstd, self.values)
+
+
+def comparison_curves(groups: Mapping[str, Sequence[Run]], path: Path) -> Path:
+    """Writes `comparison_figure` as PNG."""
+    with style():
+        return save(comparison_figure(groups), path)
+
+
+def comparison_figure(groups: Mapping[str, Sequence[Run]]) -> Figure:
+    """Learning curves of groups of runs: the mean of each and one standard deviation about it.
+
+    Args:
+      groups: runs of one task by label; a run's value is its mean over conditions.
+    """
+    runs = [run for group in groups.values() for run in group]
+    keys = [key for key in _PANELS if any(key in run.metrics for run in runs)]
+    tasks = list(dict.fromkeys(str(run.value("task", "")) for run in runs))
+    title = ", ".join(task.replace("_", " ") for task in tasks)
+    several = any(len(group) > 1 for group in groups.values())
+    caption = "Lines: mean over the runs of an algorithm.  Bands: one standard deviation." * several
+    columns = 2 if len(keys) > 3 else len(keys)
+    rows = -(-len(keys) // columns)
+    iterations = np.concatenate([run.metrics["iteration"] for run in runs])
+    figure = new_figure(130 + 350 * rows, title[:1].upper() + title[1:], caption)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for ax, key in zip(grid.ravel(), keys, strict=False):
+        curves = {label: _curves(group, key) for label, group in groups.items()}
+        for i, (label, each) in enumerate(curves.items()):
+            number = len(groups[label])
+            _draw(ax, each, i, f"{label} ({number} run{'s' * (number > 1)})")
+        scale(ax, key, np.concatenate([each.values.ravel() for each in curves.values()]))
+        ax.set_title(_PANELS[key])
+        iteration_axis(ax, iterations.min(), iterations.max())
+        if key == keys[0]:
+            ax.legend(loc="best")
+    return figure
+
+
+def _curves(runs: Sequence[Run], key: str) -> _Curves:
+    found = []
+    for run in runs:
+        if key in run.metrics:
+            mean = over_conditions(np.nanmean, run.conditions(key))
+            found.append(dict(zip(run.metrics["iteration"].tolist(), mean, strict=True)))
+    iterations = sorted({i for curve in found for i in curve})
+    table = [[curve.get(i, np.nan) for curve in found] for i in iterations]
+    return _Curves(
+        np.array(iterations), np.array(table, float).reshape(len(iterations), len(found))
+    )
+
+
+def _draw(ax: Axes, curves: _Curves, index: int, label: str) -> None:
+    colour = COLOURS[index % len(COLOURS)]
+    dashes = _DASHES[index // len(COLOURS) % len(_DASHES)]
+    if curves.values.shape[1] > 1 and np.isfinite(curves.mean).any():
+        least, greatest = np.nanmin(curves.values), np.nanmax(curves.values)
+        low = np.maximum(curves.mean - curves.deviation, least)  # no success below none or
+        high = np.minimum(curves.mean + curves.deviation, greatest)  # above all, no cost below zero
+        ax.fill_between(
+            curves.iterations, low, high, color=colour, alpha=0.16, linewidth=0, zorder=2
+        )
+    some = np.isfinite(curves.mean)  # one that is evaluated now and then is a line all the same
+    ax.plot(
+        curves.iterations[some], curves.mean[some], color=colour, linestyle=dashes, linewidth=2.2,
+        label=label, zorder=3,
+    )  # fmt: skip

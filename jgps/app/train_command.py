@@ -1,0 +1,153 @@
+"""The command `jgps train`."""
+
+import dataclasses
+import functools
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from jgps import tasks, training
+from jgps.algorithms import ALGORITHMS, RandomStartsConfig
+from jgps.app.arguments import check_choice, given, parse
+from jgps.app.commands import report_one
+from jgps.app.machine import check_backend, enable_compilation_cache, where
+from jgps.dynamics import ConstantPriorConfig, MixturePriorConfig, NoPriorConfig
+from jgps.training import TrainingError, UsageError
+
+DEFAULT_ALGORITHM = "mdgps"
+PRIORS = {"mixture": MixturePriorConfig, "constant": ConstantPriorConfig, "none": NoPriorConfig}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _TrainOptions:
+    """Trains on a task with live progress, then evaluates, draws and films the result.
+
+    Attributes:
+      task: name of the task; `jgps list` shows them.
+      algorithm: name of the algorithm.
+      iterations: how many in all.
+      seed: of everything random.
+      backend: native, mjx or auto.
+      out: run directory; runs/TASK-ALGORITHM-seedS if not given.
+      resume: go on with the run in the directory.
+      overwrite: replace the run in the directory.
+      evaluate_every: after how many iterations the newest policy is tried without noise, on
+        training and on unseen conditions; 0 is only at the end.
+      prior: of the fitted dynamics: mixture, constant or none.
+      random_starts: learn from rollouts that start at random, in groups, not in fixed conditions.
+      config: settings of the algorithm.
+    """
+
+    task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
+    algorithm: str = DEFAULT_ALGORITHM
+    iterations: int = 12
+    seed: int = 0
+    backend: str = "auto"
+    out: Path | None = None
+    resume: bool = False
+    overwrite: bool = False
+    evaluate_every: int = 1
+
+
+def _options(algorithm: str, prior: str | None, random_starts: bool = False) -> type:
+    """The options of `jgps train`, those of the algorithm's own settings among them."""
+    _, config_type = ALGORITHMS[algorithm]
+    names = {field.name for field in dataclasses.fields(config_type)}
+    fields: list[Any] = []
+    changed: dict[str, Any] = {}
+    if "prior" in names:
+        own = config_type().prior
+        name = next(name for name, kind in PRIORS.items() if type(own) is kind)
+        chosen = name if prior is None else check_choice("prior", prior, PRIORS)
+        fields.append(("prior", str, dataclasses.field(default=name)))
+        if chosen != name:
+            changed["prior"] = PRIORS[chosen]()
+    elif prior is not None:
+        raise UsageError(f"{algorithm} fits no dynamics; leave out --prior")
+    if "random_starts" in names:
+        fields.append(("random_starts", bool, dataclasses.field(default=False)))
+        if random_starts:
+            # A random start belongs to no controller before its rollout: only networks can act.
+            changed |= {
+                "random_starts": RandomStartsConfig(),
+                "sampling": "on_policy",
+                "linearization": "fitted",
+            }
+    elif random_starts:
+        raise UsageError(f"{algorithm} starts in fixed conditions; leave out --random-starts")
+    default = functools.partial(config_type, **changed)
+    fields.append(("config", config_type, dataclasses.field(default_factory=default)))
+    options = dataclasses.make_dataclass(
+        "TrainOptions", fields, bases=(_TrainOptions,), frozen=True, kw_only=True
+    )
+    options.__doc__ = _TrainOptions.__doc__
+    return options
+
+
+def train(arguments: list[str]) -> None:
+    """Trains with live progress, then evaluates, draws and films the result."""
+    algorithm = check_choice(
+        "algorithm", given("algorithm", arguments) or DEFAULT_ALGORITHM, ALGORITHMS
+    )
+    kind = _options(algorithm, given("prior", arguments), "--random-starts" in arguments)
+    options: Any = parse(kind, "train", arguments)
+    if options.task not in tasks.names():
+        raise UsageError(f"unknown task {options.task!r}; tasks: {', '.join(tasks.names())}")
+    check_backend(options.backend)
+    enable_compilation_cache()
+    from jgps.app.progress import Progress, evaluation_table
+
+    out = options.out or Path("runs") / f"{options.task}-{algorithm}-seed{options.seed}"
+    console = Console()
+    random_starts = getattr(options.config, "random_starts", None)
+    grouped = None if random_starts is None else random_starts.num_rollouts
+    progress = Progress(console, options.iterations, grouped)
+
+    started = []
+
+    def announce(done: int) -> None:
+        started.append(done)
+        again = f", going on with iteration {done}" if done else ""
+        device = where(options.backend)
+        print(f"{options.task}, {algorithm}, seed {options.seed}, {device} -> {out}{again}")
+
+    try:
+        with progress.running():
+            result = training.train(
+                options.task,
+                algorithm,
+                config=options.config,
+                iterations=options.iterations,
+                seed=options.seed,
+                backend=options.backend,
+                out=out,
+                resume=options.resume,
+                overwrite=options.overwrite,
+                evaluate_every=options.evaluate_every,
+                on_start=announce,
+                on_iteration=progress,
+            )
+    except KeyboardInterrupt:
+        if not started:
+            raise
+        raise TrainingError(
+            f"interrupted; what is done is saved in {out}, and the same command with --resume "
+            "(without --overwrite) goes on"
+        ) from None
+    if progress.seen == 0:
+        print(f"{out} already has all {options.iterations} iterations")
+    console.print(evaluation_table(result.evaluation))
+    summary = result.summary
+    print(
+        f"{summary['wall_seconds']:.1f} s for training and evaluation: "
+        f"{summary['compile_seconds']:.1f} s to compile training, then "
+        f"{summary['seconds_per_iteration']:.3f} s per iteration; "
+        f"{summary['evaluation_seconds']:.1f} s to evaluate policies"
+    )
+    began = time.perf_counter()
+    report_one(out)
+    seconds = time.perf_counter() - began
+    print(f"{summary['wall_seconds'] + seconds:.1f} s in all, {seconds:.1f} s of it for the report")
