@@ -1,0 +1,79 @@
+"""Success of an algorithm's network while it learns, on training and on unseen conditions."""
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from reproduce import Column, Row
+
+from jgps import tasks
+from jgps.algorithms import Algorithm
+from jgps.training import make_evaluator
+
+TRAIN, TEST, SECONDS = "train", "test", "seconds_per_iteration"
+
+
+def key_at(conditions: str, iteration: int) -> str:
+    """Of the number of a run, for TRAIN or TEST conditions."""
+    return f"{conditions}_{iteration}"
+
+
+def columns(iterations: Sequence[int]) -> list[Column]:
+    """Success after these iterations, and how long one takes."""
+    return [
+        *(Column(key_at(TRAIN, at), f"training, iteration {at}", ".0%") for at in iterations),
+        *(Column(key_at(TEST, at), f"unseen, iteration {at}", ".0%") for at in iterations),
+        Column(SECONDS, "seconds per iteration", ".2f"),
+    ]
+
+
+def network_row(
+    name: str,
+    task: str,
+    make: Callable[..., Algorithm],
+    config: Any,
+    iterations: Sequence[int],
+    backend: str = "auto",
+    published: dict[str, float] | None = None,
+) -> Row:
+    """A row of success after `iterations`; what is compiled is compiled once for all seeds.
+
+    Args:
+      name: of the row.
+      task: with a success test.
+      make: the algorithm, made by `make(task, config, backend)`.
+      config: its settings.
+      iterations: after which the best network so far is judged, ascending.
+      backend: "native", "mjx" or "auto".
+      published: values by `key_at`.
+    """
+    once = functools.cache(lambda: _prepare(task, make, config, backend))
+    run = functools.partial(_train, once, tuple(iterations))
+    return Row(name, run=run, published=published or {}, settings=config)
+
+
+def _prepare(task: str, make: Callable[..., Algorithm], config: Any, backend: str) -> Any:
+    made = tasks.make(task)
+    algorithm = make(made, config, backend)
+    act = algorithm.init(jax.random.key(0)).policy.act
+    return algorithm, make_evaluator(made, act, backend)
+
+
+def _train(once: Callable[[], Any], iterations: tuple[int, ...], seed: int) -> dict[str, Any]:
+    algorithm, evaluate = once()
+    key = jax.random.key(seed)
+    state = algorithm.init(key)
+    numbers, seconds = {}, []
+    for iteration in range(1, iterations[-1] + 1):
+        began = time.perf_counter()
+        state, _ = jax.block_until_ready(algorithm.step(state))
+        seconds.append(time.perf_counter() - began)
+        if iteration in iterations:
+            found = evaluate(state.policy.params_for, key)
+            numbers[key_at(TRAIN, iteration)] = found.train.success_rate
+            numbers[key_at(TEST, iteration)] = found.test.success_rate
+    # The median: the first iterations of the first seed compile.
+    return {**numbers, SECONDS: float(np.median(seconds))}

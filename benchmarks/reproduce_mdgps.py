@@ -1,0 +1,108 @@
+"""The table of mirror descent guided policy search: peg insertion, with and without sight of it.
+
+Success of the network that cost least so far, after some iterations, in the training conditions
+and in those that it never saw.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tyro
+from network_success import TEST, TRAIN, columns, key_at, network_row
+from reproduce import Claim, Row, run_seeds, status
+
+from jgps.algorithms import BadmmConfig, MdgpsConfig, badmm, mdgps
+
+PUBLISHED = (
+    "Montgomery & Levine (2016), peg insertion, with the global step rule, in the conditions of "
+    "the paper; the blind peg's values are from memory of it."
+)
+ITERATIONS = (6, 9, 12)
+
+
+class Entry(NamedTuple):
+    """One row, and what it has to show."""
+
+    name: str
+    task: str
+    make: Any
+    config: Any
+    published: tuple[float, ...]  # after ITERATIONS
+    train: float  # least success after the last iteration
+    test: float | None = None
+
+
+ENTRIES = {
+    "off_policy": Entry(
+        "MDGPS, off-policy", "peg_insertion", mdgps, MdgpsConfig(), (0.22, 0.74, 0.93), 0.95, 0.90
+    ),
+    "on_policy": Entry(
+        "MDGPS, on-policy", "peg_insertion", mdgps, MdgpsConfig(sampling="on_policy"),
+        (0.33, 0.82, 0.85), 0.95, 0.90,
+    ),
+    "badmm": Entry(
+        "BADMM", "peg_insertion", badmm, BadmmConfig(), (0.52, 0.52, 0.78), 0.90, 0.80
+    ),
+    "blind": Entry(
+        "blind peg, MDGPS, off-policy", "blind_peg_insertion", mdgps, MdgpsConfig(),
+        (0.33, 0.58, 0.92), 0.92,
+    ),
+}  # fmt: skip
+
+
+def main(
+    seeds: tuple[int, ...] = (0, 1, 2),
+    rows: tuple[str, ...] = tuple(ENTRIES),
+    backend: str = "auto",
+    out: Path | None = None,
+) -> int:
+    """Success after 6, 9 and 12 iterations of MDGPS and BADMM on peg insertion.
+
+    Args:
+      seeds: one run of every row with each.
+      rows: which: off_policy, on_policy, badmm, blind.
+      backend: "native", "mjx" or "auto".
+      out: JSON file of the result, Markdown goes beside it; benchmarks/results/mdgps.json.
+    """
+    unknown = [row for row in rows if row not in ENTRIES]
+    if unknown or not rows:
+        raise ValueError(f"rows is {rows}; it has to name some of {', '.join(ENTRIES)}")
+    result = run_seeds(
+        "mdgps", [row(ENTRIES[name], backend) for name in rows], seeds,
+        columns=columns(ITERATIONS), claims=claims(rows), published=PUBLISHED, out=out,
+    )  # fmt: skip
+    return status(result)
+
+
+def row(entry: Entry, backend: str) -> Row:
+    """What is run for one entry."""
+    published = {
+        key_at(TRAIN, at): value for at, value in zip(ITERATIONS, entry.published, strict=True)
+    }
+    return network_row(
+        entry.name, entry.task, entry.make, entry.config, ITERATIONS, backend, published
+    )
+
+
+def claims(rows: tuple[str, ...]) -> tuple[Claim, ...]:
+    """What the entries have to show after the last iteration."""
+
+    def claim(name: str, conditions: str, least: float) -> Claim:
+        key, words = key_at(conditions, ITERATIONS[-1]), {TRAIN: "training", TEST: "unseen"}
+        return Claim(
+            f"{name}: success of at least {least:.0%} in {words[conditions]} conditions after "
+            f"{ITERATIONS[-1]} iterations",
+            lambda results: results.mean(name, key) >= least,
+        )
+
+    found = []
+    for entry in (ENTRIES[name] for name in rows):
+        found.append(claim(entry.name, TRAIN, entry.train))
+        if entry.test is not None:
+            found.append(claim(entry.name, TEST, entry.test))
+    return tuple(found)
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(main))

@@ -1,0 +1,133 @@
+"""PILQR against its parts, LQR and PI2 alone, and a network trained with each of the latter two.
+
+The task's cost jumps where no gradient says so. All methods have the same number of samples and
+iterations; every iteration tries the result without noise too, one more rollout per condition.
+"""
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+from reproduce import Claim, Column, Results, Row, run_seeds, status
+
+import jgps
+from jgps import tasks
+from jgps.algorithms import ALGORITHMS
+
+PUBLISHED = (
+    "PILQR reaches lower cost than LQR and than PI2 on tasks with discontinuous cost or contact, "
+    "and MDGPS with either path-integral method trains networks for those (Chebotar et al. 2017a, "
+    "b); in plots and on other tasks, so that no number compares."
+)
+LQR, PI2, PILQR = "LQR (trajopt)", "PI2", "PILQR"
+PIGPS, MDGPS_PILQR = "PIGPS", "MDGPS-PILQR"
+ROWS = {
+    LQR: "trajopt",
+    PI2: "pi2",
+    PILQR: "pilqr",
+    PIGPS: "pigps",
+    MDGPS_PILQR: "mdgps_pilqr",
+}
+
+
+def main(
+    seeds: tuple[int, ...] = (0, 1, 2),
+    task: str = "disc_point_mass",
+    samples: int = 20,
+    iterations: int = 20,
+    backend: str = "auto",
+    out: Path | None = None,
+) -> int:
+    """Final cost and success of LQR, PI2, PILQR, and of networks trained with PI2 and PILQR.
+
+    Args:
+      seeds: one run of every method with each.
+      task: a task with a success test.
+      samples: rollouts with noise per condition and iteration.
+      iterations: of every method.
+      backend: "native", "mjx" or "auto".
+      out: JSON file of the result, Markdown goes beside it; benchmarks/results/pilqr.json.
+    """
+    if iterations < 1:
+        raise ValueError(f"iterations is {iterations}; it has to be at least 1")
+    result = run_seeds(
+        "pilqr", rows(task, samples, iterations, backend), seeds,
+        columns=(
+            Column("cost", "cost, training", ".1f"),
+            Column("train", "success, training", ".0%"),
+            Column("test_cost", "cost, unseen", ".1f"),
+            Column("test", "success, unseen", ".0%"),
+            Column("solved_at", "iterations until solved", ".0f", f"> {iterations}"),
+        ),
+        claims=claims(), published=PUBLISHED, out=out,
+    )  # fmt: skip
+    return status(result)
+
+
+def rows(task: str, samples: int, iterations: int, backend: str) -> list[Row]:
+    """One for every method, each with its default settings but for the samples."""
+
+    def row(title: str, algorithm: str) -> Row:
+        make, config_type = ALGORITHMS[algorithm]
+        config = config_type(num_samples=samples)
+        compiled_once = functools.cache(lambda: make(tasks.make(task), config, backend))
+        return Row(
+            title, functools.partial(train, compiled_once, task, iterations), settings=config
+        )
+
+    return [row(title, algorithm) for title, algorithm in ROWS.items()]
+
+
+def train(make: Callable[[], Any], task_name: str, iterations: int, seed: int) -> dict[str, Any]:
+    """One run, and what its best policy does without noise.
+
+    That is the one that cost least when it was tried: one network on all training conditions
+    together, or one controller for each of them, of which the nearest acts in unseen ones.
+    """
+    algorithm, solved_at, curve = make(), None, []
+    state = algorithm.init(jax.random.key(seed))
+    for iteration in range(1, iterations + 1):
+        state, metrics = algorithm.step(state)
+        success = float(np.mean(metrics["trial_success"]))
+        curve.append([iteration, success, float(np.mean(metrics["trial_cost"]))])
+        if success == 1 and solved_at is None:
+            solved_at = iteration
+    found = jgps.evaluate(tasks.make(task_name), state.policy, key=jax.random.key(seed))
+    return {
+        "cost": float(np.mean(found.train.cost)),
+        "train": found.train.success_rate,
+        "test_cost": float(np.mean(found.test.cost)),
+        "test": found.test.success_rate,
+        "solved_at": solved_at,
+        "curve": curve,  # iteration, fraction of training conditions solved, mean cost
+    }
+
+
+def claims() -> tuple[Claim, ...]:
+    """What has to show."""
+
+    def solves(results: Results, row: str) -> bool:
+        return results.mean(row, "train") == 1 and results.mean(row, "test") == 1
+
+    def below(row: str) -> Claim:
+        return Claim(
+            f"the final cost of {PILQR} is below that of {row}",
+            lambda r: r.mean(PILQR, "cost") < r.mean(row, "cost"),
+        )
+
+    def solved(row: str) -> Claim:
+        return Claim(
+            f"the network of {row} succeeds in all training and unseen conditions, for every seed",
+            lambda r: solves(r, row),
+        )
+
+    return below(LQR), below(PI2), solved(PIGPS), solved(MDGPS_PILQR)
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(main))

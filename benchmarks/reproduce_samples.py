@@ -1,0 +1,161 @@
+"""Rollouts that peg insertion takes: trajectory optimisation against model-free search.
+
+Rollouts are counted per condition, and all of them count, those without noise too, until the
+policies succeed without noise in all training conditions. Of everything tried so far, each
+condition's policy is the one that cost least. All methods begin with the task's initial controller;
+what the model-free ones search is in `baselines/policy_search.py`.
+"""
+
+import functools
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+from baselines import CemConfig, CmaConfig, PolicyConfig, RepsConfig, cem, cma, on_task, reps
+from baselines.policy_search import num_parameters
+from reproduce import Claim, Column, Results, Row, run_seeds, status
+
+from jgps import tasks
+from jgps.algorithms import TrajoptConfig, trajopt
+from jgps.dynamics import NoPriorConfig
+from jgps.tasks import Task
+
+PUBLISHED = (
+    "5 samples per iteration suffice with the mixture prior, about 20 without it; guided policy "
+    "search reaches the cost of optimisation on the known model at 100 to 400 samples, where CEM, "
+    "RWR and REPS need thousands (Levine & Abbeel 2014): that cost, on their tasks, and not "
+    "success on ours, is what the published numbers stand for."
+)
+MIXTURE = "mixture prior, 5 samples"
+CEM, REPS = "CEM", "REPS"
+FEW = 100  # rollouts per condition within which the mixture prior has to succeed
+
+
+def main(
+    seeds: tuple[int, ...] = (0, 1, 2),
+    task: str = "peg_insertion",
+    budget: int = 1000,
+    backend: str = "auto",
+    out: Path | None = None,
+) -> int:
+    """Rollouts per condition until success: mixture prior, no prior, CEM, REPS, CMA-ES.
+
+    Args:
+      seeds: one run of every method with each.
+      task: a task with a success test.
+      budget: rollouts per condition after which a method is given up.
+      backend: "native", "mjx" or "auto".
+      out: JSON file of the result, Markdown goes beside it; benchmarks/results/samples.json.
+    """
+    if budget < FEW:
+        raise ValueError(f"budget is {budget}; it has to be at least {FEW} rollouts per condition")
+    result = run_seeds(
+        "samples", rows(tasks.make(task), budget, backend), seeds,
+        columns=(
+            Column("rollouts", "rollouts", ".0f", f"> {budget}"),
+            Column("success_few", f"solved at {FEW}", ".0%"),
+            Column("cost_few", f"cost at {FEW}", ".1f"),
+            Column("success", "solved at the end", ".0%"),
+            Column("cost", "cost at the end", ".1f"),
+        ),
+        claims=claims(), published=PUBLISHED, out=out,
+    )  # fmt: skip
+    return status(result)
+
+
+def rows(task: Task, budget: int, backend: str) -> list[Row]:
+    """One for every method."""
+
+    def row(name: str, make: Any, config: Any, published: str) -> Row:
+        compiled_once = functools.cache(make)
+        return Row(
+            name=name,
+            run=functools.partial(rollouts_to_success, compiled_once, task.train.num, budget),
+            published={"rollouts": published},
+            settings=config,
+        )
+
+    def optimiser(name: str, config: TrajoptConfig, published: str) -> Row:
+        return row(name, lambda: trajopt(task, config, backend), config, published)
+
+    def baseline(name: str, search: Any, config: Any, published: str = "") -> Row:
+        policy = PolicyConfig()
+        make = functools.partial(on_task, task, search, policy, backend)
+        return row(name, make, (config, policy), published)
+
+    few, many = TrajoptConfig(), TrajoptConfig(num_samples=20, prior=NoPriorConfig())
+    without = TrajoptConfig(prior=NoPriorConfig())
+    size = num_parameters(task)
+    return [
+        optimiser(MIXTURE, few, "100 to 400"),
+        optimiser("no prior, 5 samples", without, ""),
+        optimiser("no prior, 20 samples", many, ""),
+        baseline(CEM, cem(), CemConfig(), "thousands"),
+        baseline(REPS, reps(), RepsConfig(), "thousands"),
+        baseline("Sep-CMA-ES (evosax)", cma(CmaConfig(), size), CmaConfig()),
+    ]
+
+
+def rollouts_to_success(make: Any, num_conditions: int, budget: int, seed: int) -> dict[str, Any]:
+    """Steps `make()` until all conditions are solved, but not before `FEW` rollouts.
+
+    Args:
+      make: returns an algorithm or a baseline whose metrics have `trial_cost` and `trial_success`.
+      num_conditions: C, of its task.
+      budget: rollouts per condition at most.
+      seed: of everything random.
+    """
+    algorithm = make()
+    per_step = algorithm.rollouts_per_step // num_conditions
+    state = algorithm.init(jax.random.key(seed))
+    best_cost, best_success = np.full(num_conditions, np.inf), np.zeros(num_conditions)
+    solved_at, at_few, curve = None, (0.0, float("inf")), []
+    for used in range(per_step, budget + 1, per_step):
+        state, metrics = algorithm.step(state)
+        cost = np.asarray(metrics["trial_cost"], float)
+        better = cost < best_cost
+        best_cost = np.where(better, cost, best_cost)
+        best_success = np.where(better, np.asarray(metrics["trial_success"]), best_success)
+        now = float(best_success.mean()), float(best_cost.mean())
+        curve.append([used, *now])
+        if used <= FEW:
+            at_few = now
+        if now[0] == 1 and solved_at is None:
+            solved_at = used
+        if solved_at is not None and used + per_step > FEW:
+            break
+    return {
+        "rollouts": solved_at,
+        "success_few": at_few[0],
+        "cost_few": at_few[1],
+        "success": curve[-1][1],
+        "cost": curve[-1][2],
+        "curve": curve,  # rollouts per condition, fraction of conditions solved, mean cost
+    }
+
+
+def claims() -> tuple[Claim, ...]:
+    """What has to show."""
+
+    def few(results: Results, row: str) -> list[bool]:
+        return [used is not None and used <= FEW for used in results.values(row, "rollouts")]
+
+    return (
+        Claim(
+            f"with the mixture prior all conditions succeed within {FEW} rollouts per condition, "
+            "for every seed",
+            lambda results: all(few(results, MIXTURE)),
+        ),
+        Claim(
+            f"CEM and REPS do not succeed in all conditions within {FEW} rollouts per condition, "
+            "with any seed",
+            lambda results: not any(few(results, CEM) + few(results, REPS)),
+        ),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(main))

@@ -1,0 +1,103 @@
+"""Runs over seeds, and the table and files that come of them."""
+
+import json
+
+import numpy as np
+import pytest
+import reproduce_samples
+from reproduce import Claim, Column, Row, run_seeds, status
+from rich.console import Console
+
+from jgps.algorithms import TrajoptConfig
+
+COLUMNS = (Column("success", "success", ".0%"), Column("rollouts", "rollouts", ".0f", "> 50"))
+
+
+def test_writes_means_beside_the_published(tmp_path):
+    rows = (
+        Row("ours", lambda seed: {"success": 0.8 + 0.1 * seed, "rollouts": 10, "curve": [1, 2]},
+            published={"success": 0.85}, settings=TrajoptConfig()),
+        Row("theirs", lambda seed: {"success": 0.5, "rollouts": (None, 40)[seed]}),
+    )  # fmt: skip
+    claims = (
+        Claim("ours is better", lambda r: r.mean("ours", "success") > r.mean("theirs", "success")),
+        Claim("theirs arrives", lambda r: r.mean("theirs", "rollouts") < 50),
+    )
+    out = tmp_path / "new" / "test.json"
+    result = run_seeds(
+        "test", rows, (0, 1), columns=COLUMNS, claims=claims, published="A paper.", out=out,
+        console=Console(quiet=True),
+    )  # fmt: skip
+    written = json.loads(out.read_text())
+    assert written == result
+    assert written["complete"] and written["seeds"] == [0, 1]
+    assert written["environment"]["versions"]["jax"] and written["environment"]["cpu"]
+    assert written["rows"][0]["settings"]["type"] == "TrajoptConfig"
+    assert written["rows"][0]["runs"][1]["curve"] == [1, 2]
+    assert [claim["holds"] for claim in written["claims"]] == [True, False]  # one never arrived
+    assert status(result) == 1
+    table = out.with_suffix(".md").read_text()
+    assert "|  | success | published | rollouts | seconds per run |" in table
+    assert "| ours | 85% ± 5% | 85% | 10 ± 0 |" in table
+    assert "| theirs | 50% ± 0% |  | > 50, 40 |" in table
+    assert "Published: A paper." in table
+    assert "- DOES NOT HOLD: theirs arrives" in table
+
+
+def test_keeps_what_was_measured_before_a_failure(tmp_path):
+    def fail(seed):
+        raise RuntimeError("broken")
+
+    good = Row("good", lambda seed: {"success": 1.0, "rollouts": 5})
+    with pytest.raises(RuntimeError, match="broken"):
+        run_seeds(
+            "test", (good, Row("bad", fail)), (0,), columns=COLUMNS, out=tmp_path / "test.json",
+            console=Console(quiet=True),
+        )  # fmt: skip
+    written = json.loads((tmp_path / "test.json").read_text())
+    assert not written["complete"] and written["rows"][0]["runs"][0]["success"] == 1.0
+    assert "Not complete" in (tmp_path / "test.md").read_text()
+
+
+@pytest.mark.parametrize(("rows", "seeds"), [((), ()), ((Row("a", dict), Row("a", dict)), (0,))])
+def test_refuses_no_seed_and_equal_names(rows, seeds, tmp_path):
+    with pytest.raises(ValueError, match="at least one seed and distinct rows"):
+        run_seeds("test", rows, seeds, columns=COLUMNS, out=tmp_path / "test.json")
+
+
+class Scripted:
+    """An algorithm of two conditions that always does the same; 10 rollouts each per step."""
+
+    rollouts_per_step = 20
+
+    def __init__(self, costs, successes):
+        self.steps = list(zip(costs, successes, strict=True))
+
+    def init(self, key):
+        return 0
+
+    def step(self, state):
+        cost, success = self.steps[min(state, len(self.steps) - 1)]
+        return state + 1, {"trial_cost": np.array(cost), "trial_success": np.array(success)}
+
+
+def test_counts_rollouts_until_the_best_so_far_succeed():
+    # The first condition's success costs more than what it had; the second's fails later.
+    scripted = Scripted(
+        costs=[[5, np.inf], [9, 3], [np.nan, 2], [1, 4]],
+        successes=[[0, 0], [1, 1], [1, 1], [1, 0]],
+    )
+    result = reproduce_samples.rollouts_to_success(lambda: scripted, 2, 200, seed=0)
+    assert result["rollouts"] == 40
+    assert [line[:2] for line in result["curve"][:4]] == [[10, 0], [20, 0.5], [30, 0.5], [40, 1]]
+    assert result["curve"][-1][0] == 100  # all are compared there
+    assert (result["success_few"], result["cost_few"]) == (1.0, 1.5)
+
+
+def test_gives_up_at_the_budget():
+    never = Scripted(costs=[[1, 1]], successes=[[1, 0]])
+    result = reproduce_samples.rollouts_to_success(lambda: never, 2, 135, seed=0)
+    assert result["rollouts"] is None
+    assert result["curve"][-1] == [130, 0.5, 1.0]
+    with pytest.raises(ValueError, match="budget is 99"):
+        reproduce_samples.main(budget=99)
