@@ -14,14 +14,14 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 .PHONY: help demo test lint bench format setup clean
 
 help:
-	@echo "make demo   train, draw and film peg insertion (results in $(DEMO))"
+	@echo "make demo   train a network to insert a peg, draw and film it (results in $(DEMO))"
 	@echo "make test   run the tests"
 	@echo "make lint   formatting, lint and types"
 	@echo "make bench  measure the speed on this machine"
 	@echo "make format rewrite the code in the project's format"
 
 demo: $(STAMP)
-	$(BIN)/jgps train peg_insertion --algorithm trajopt --iterations 12 --out $(DEMO) --overwrite
+	$(BIN)/jgps train peg_insertion --algorithm mdgps --iterations 12 --out $(DEMO) --overwrite
 	@echo
 	@echo "figures: $(CURDIR)/$(DEMO)/figures"
 	@echo "videos:  $(CURDIR)/$(DEMO)/videos"
