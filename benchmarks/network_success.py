@@ -1,4 +1,9 @@
-"""Success of an algorithm's network while it learns, on training and on unseen conditions."""
+"""Success of an algorithm's network while it learns, on training and on unseen conditions.
+
+After an iteration the network that was trained last is judged, as in published curves; at the end
+also the algorithm's result, the one of all iterations that did best in the trials on the training
+conditions (whose rollouts count).
+"""
 
 import functools
 import time
@@ -14,6 +19,7 @@ from jgps.algorithms import Algorithm
 from jgps.training import make_evaluator
 
 TRAIN, TEST, SECONDS = "train", "test", "seconds_per_iteration"
+RESULT_TRAIN, RESULT_TEST = "result_train", "result_test"
 
 
 def key_at(conditions: str, iteration: int) -> str:
@@ -22,10 +28,12 @@ def key_at(conditions: str, iteration: int) -> str:
 
 
 def columns(iterations: Sequence[int]) -> list[Column]:
-    """Success after these iterations, and how long one takes."""
+    """Success after these iterations and of the result, and how long an iteration takes."""
     return [
         *(Column(key_at(TRAIN, at), f"training, iteration {at}", ".0%") for at in iterations),
+        Column(RESULT_TRAIN, "training, result", ".0%"),
         *(Column(key_at(TEST, at), f"unseen, iteration {at}", ".0%") for at in iterations),
+        Column(RESULT_TEST, "unseen, result", ".0%"),
         Column(SECONDS, "seconds per iteration", ".2f"),
     ]
 
@@ -39,14 +47,15 @@ def network_row(
     backend: str = "auto",
     published: dict[str, float] | None = None,
 ) -> Row:
-    """A row of success after `iterations`; what is compiled is compiled once for all seeds.
+    """A row of success while learning; what is compiled is compiled once for all seeds.
 
     Args:
       name: of the row.
       task: with a success test.
       make: the algorithm, made by `make(task, config, backend)`.
       config: its settings.
-      iterations: after which the best network so far is judged, ascending.
+      iterations: after which the newest network is judged, ascending; after the last one the
+        result is, too.
       backend: "native", "mjx" or "auto".
       published: values by `key_at`.
     """
@@ -72,8 +81,10 @@ def _train(once: Callable[[], Any], iterations: tuple[int, ...], seed: int) -> d
         state, _ = jax.block_until_ready(algorithm.step(state))
         seconds.append(time.perf_counter() - began)
         if iteration in iterations:
-            found = evaluate(state.policy.params_for, key)
+            found = evaluate(state.learner.params_for, key)
             numbers[key_at(TRAIN, iteration)] = found.train.success_rate
             numbers[key_at(TEST, iteration)] = found.test.success_rate
+    result = evaluate(state.policy.params_for, key)
+    numbers |= {RESULT_TRAIN: result.train.success_rate, RESULT_TEST: result.test.success_rate}
     # The median: the first iterations of the first seed compile.
     return {**numbers, SECONDS: float(np.median(seconds))}

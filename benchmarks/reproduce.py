@@ -23,8 +23,11 @@ from rich.table import Table
 
 from jgps.app.bench.measure import environment
 from jgps.training.directory import encode, write_json
+from jgps.training.metrics import plain
 
 RESULTS = Path(__file__).parent / "results"
+ELSEWHERE = Path("runs")  # for results of other settings than those that are kept
+SEEDS = (0, 1, 2)
 _PACKAGES = ("flax", "optax", "evosax")
 
 
@@ -56,6 +59,11 @@ class Results:
     def __init__(self, rows: Mapping[str, Sequence[Mapping[str, Any]]]):
         self._rows = rows
 
+    @property
+    def names(self) -> list[str]:
+        """Of all rows."""
+        return list(self._rows)
+
     def values(self, row: str, key: str) -> list[float | None]:
         """One value per seed; None where there is none."""
         return [run[key] for run in self._rows[row]]
@@ -82,6 +90,7 @@ def run_seeds(
     claims: Sequence[Claim] = (),
     published: str = "",
     out: str | Path | None = None,
+    whole: bool = True,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Runs every row with every seed, prints the table and writes it.
@@ -92,7 +101,9 @@ def run_seeds(
       seeds: at least one.
       claims: judged when all runs are done.
       published: where the published values come from, or what they say in words; below the table.
-      out: JSON file, Markdown goes beside it; None is `benchmarks/results/NAME.json`.
+      out: JSON file, Markdown goes beside it; None is `benchmarks/results/NAME.json`, which holds
+        whole results alone, or `runs/NAME.json`.
+      whole: whether this is all that the script runs by default.
       console: to print on.
 
     Returns:
@@ -105,7 +116,8 @@ def run_seeds(
     if not seeds or len(set(names)) != len(names):
         raise ValueError(f"needs at least one seed and distinct rows; got {seeds} and {names}")
     console = console or Console()
-    path = RESULTS / f"{name}.json" if out is None else Path(out)
+    folder = RESULTS if whole else ELSEWHERE
+    path = folder / f"{name}.json" if out is None else Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
     result = {
@@ -123,7 +135,7 @@ def run_seeds(
 
     def save() -> None:
         result["wall_seconds"] = round(time.perf_counter() - began, 1)
-        write_json(path, result)
+        write_json(path, plain(result))  # without infinities, which are not JSON
         path.with_suffix(".md").write_text(markdown(result))
 
     for row in rows:
@@ -153,6 +165,12 @@ def run_seeds(
 def status(result: Mapping[str, Any]) -> int:
     """Exit status of a script: 0 if every claim holds, else 1."""
     return 0 if all(claim["holds"] for claim in result["claims"]) else 1
+
+
+def refuse(mistake: str) -> int:
+    """Says what is wrong with the command; the exit status of usage mistakes."""
+    print(f"{Path(sys.argv[0]).name}: {mistake}", file=sys.stderr)
+    return 2
 
 
 def markdown(result: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 import tyro
-from reproduce import Claim, Column, Row, run_seeds, status
+from reproduce import SEEDS, Claim, Column, Row, refuse, run_seeds, status
 
 import jgps
 from jgps import tasks
@@ -23,13 +23,14 @@ PUBLISHED = (
     "errors of behaviour cloning grow with the square of the horizon, those of DAgger linearly "
     "(Ross, Gordon & Bagnell 2011, theorems 2.1 and 3.2); no numbers on these tasks."
 )
+TASK, ITERATIONS = "peg_insertion", 16
 DAGGER, CLONING = "DAgger", "behaviour cloning"
 
 
 def main(
-    seeds: tuple[int, ...] = (0, 1, 2),
-    task: str = "peg_insertion",
-    iterations: int = 16,
+    seeds: tuple[int, ...] = SEEDS,
+    task: str = TASK,
+    iterations: int = ITERATIONS,
     backend: str = "auto",
     out: Path | None = None,
 ) -> int:
@@ -40,13 +41,14 @@ def main(
       task: a task with a success test.
       iterations: of which the network learns in the last ones, see `DaggerConfig`.
       backend: "native", "mjx" or "auto".
-      out: JSON file of the result, Markdown goes beside it; benchmarks/results/dagger.json.
+      out: JSON file of the result, Markdown goes beside it; benchmarks/results/dagger.json, or
+        runs/dagger.json where other settings are not the default ones.
     """
     shortest = DaggerConfig().teacher_iterations + 2
     if iterations < shortest:
-        raise ValueError(
-            f"iterations is {iterations}; it has to be at least {shortest}: in the first round of "
-            "the network both methods are the same"
+        return refuse(
+            f"--iterations is {iterations}; it has to be at least {shortest}: in the first round "
+            "of the network both methods are the same"
         )
     rows = [
         Row(name, functools.partial(train, task, config, iterations, backend), settings=config)
@@ -66,6 +68,7 @@ def main(
             Column("rollouts", "rollouts", ".0f"),
         ),
         claims=claims(), published=PUBLISHED, out=out,
+        whole=(seeds, task, iterations) == (SEEDS, TASK, ITERATIONS),
     )  # fmt: skip
     return status(result)
 
@@ -84,7 +87,7 @@ def train(
     state = algorithm.init(jax.random.key(seed))
     for _ in range(iterations):
         state, _ = algorithm.step(state)
-    found = jgps.evaluate(tasks.make(task), state.policy, key=jax.random.key(seed))
+    found = jgps.evaluate(tasks.make(task), state.policy, key=jax.random.key(seed), backend=backend)
     return {
         "train": found.train.success_rate,
         "test": found.test.success_rate,

@@ -1,6 +1,6 @@
 """The table of mirror descent guided policy search: peg insertion, with and without sight of it.
 
-Success of the network that cost least so far, after some iterations, in the training conditions
+Success of the newest network after some iterations, and of the result, in the training conditions
 and in those that it never saw.
 """
 
@@ -9,14 +9,30 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import tyro
-from network_success import TEST, TRAIN, columns, key_at, network_row
-from reproduce import Claim, Row, run_seeds, status
+from network_success import (
+    RESULT_TEST,
+    RESULT_TRAIN,
+    TRAIN,
+    columns,
+    key_at,
+    network_row,
+)
+from reproduce import SEEDS, Claim, Row, refuse, run_seeds, status
 
 from jgps.algorithms import BadmmConfig, MdgpsConfig, badmm, mdgps
 
 PUBLISHED = (
-    "Montgomery & Levine (2016), peg insertion, with the global step rule, in the conditions of "
-    "the paper; the blind peg's values are from memory of it."
+    "Montgomery & Levine (2016), peg insertion, with the global step rule, fitted linearisation "
+    'and precision weights (our row "as published"; the others have this project\'s defaults), in '
+    "the conditions of the paper; the blind peg's values are from memory of it. Our blind peg "
+    "shifts the arm's starting pose, not the arm, so that joint angles tell where the peg is: an "
+    "easier task than the paper's."
+)
+AS_PUBLISHED = dict(
+    step_rule="global",
+    linearization="fitted",
+    policy_weighting="precision",
+    policy_covariance="network",
 )
 ITERATIONS = (6, 9, 12)
 
@@ -29,7 +45,7 @@ class Entry(NamedTuple):
     make: Any
     config: Any
     published: tuple[float, ...]  # after ITERATIONS
-    train: float  # least success after the last iteration
+    train: float | None = None  # least success of the result
     test: float | None = None
 
 
@@ -40,6 +56,10 @@ ENTRIES = {
     "on_policy": Entry(
         "MDGPS, on-policy", "peg_insertion", mdgps, MdgpsConfig(sampling="on_policy"),
         (0.33, 0.82, 0.85), 0.95, 0.90,
+    ),
+    "published": Entry(
+        "MDGPS, off-policy, as published", "peg_insertion", mdgps, MdgpsConfig(**AS_PUBLISHED),
+        (0.22, 0.74, 0.93),
     ),
     "badmm": Entry(
         "BADMM", "peg_insertion", badmm, BadmmConfig(), (0.52, 0.52, 0.78), 0.90, 0.80
@@ -52,7 +72,7 @@ ENTRIES = {
 
 
 def main(
-    seeds: tuple[int, ...] = (0, 1, 2),
+    seeds: tuple[int, ...] = SEEDS,
     rows: tuple[str, ...] = tuple(ENTRIES),
     backend: str = "auto",
     out: Path | None = None,
@@ -61,16 +81,18 @@ def main(
 
     Args:
       seeds: one run of every row with each.
-      rows: which: off_policy, on_policy, badmm, blind.
+      rows: which: off_policy, on_policy, published, badmm, blind.
       backend: "native", "mjx" or "auto".
-      out: JSON file of the result, Markdown goes beside it; benchmarks/results/mdgps.json.
+      out: JSON file of the result, Markdown goes beside it; benchmarks/results/mdgps.json, or
+        runs/mdgps.json where rows or seeds are not the default ones.
     """
     unknown = [row for row in rows if row not in ENTRIES]
     if unknown or not rows:
-        raise ValueError(f"rows is {rows}; it has to name some of {', '.join(ENTRIES)}")
+        return refuse(f"--rows is {' '.join(rows)}; it has to name some of {', '.join(ENTRIES)}")
+    whole = rows == tuple(ENTRIES) and seeds == SEEDS
     result = run_seeds(
         "mdgps", [row(ENTRIES[name], backend) for name in rows], seeds,
-        columns=columns(ITERATIONS), claims=claims(rows), published=PUBLISHED, out=out,
+        columns=columns(ITERATIONS), claims=claims(rows), published=PUBLISHED, out=out, whole=whole,
     )  # fmt: skip
     return status(result)
 
@@ -86,21 +108,21 @@ def row(entry: Entry, backend: str) -> Row:
 
 
 def claims(rows: tuple[str, ...]) -> tuple[Claim, ...]:
-    """What the entries have to show after the last iteration."""
+    """What the results of the entries have to show after the last iteration."""
 
-    def claim(name: str, conditions: str, least: float) -> Claim:
-        key, words = key_at(conditions, ITERATIONS[-1]), {TRAIN: "training", TEST: "unseen"}
+    def claim(name: str, conditions: str, key: str, least: float) -> Claim:
         return Claim(
-            f"{name}: success of at least {least:.0%} in {words[conditions]} conditions after "
+            f"{name}: success of at least {least:.0%} in {conditions} conditions after "
             f"{ITERATIONS[-1]} iterations",
             lambda results: results.mean(name, key) >= least,
         )
 
     found = []
     for entry in (ENTRIES[name] for name in rows):
-        found.append(claim(entry.name, TRAIN, entry.train))
+        if entry.train is not None:
+            found.append(claim(entry.name, "training", RESULT_TRAIN, entry.train))
         if entry.test is not None:
-            found.append(claim(entry.name, TEST, entry.test))
+            found.append(claim(entry.name, "unseen", RESULT_TEST, entry.test))
     return tuple(found)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 import tyro
-from reproduce import Claim, Column, Results, Row, run_seeds, status
+from reproduce import SEEDS, Claim, Column, Results, Row, refuse, run_seeds, status
 
 import jgps
 from jgps import tasks
@@ -24,6 +24,7 @@ PUBLISHED = (
     "and MDGPS with either path-integral method trains networks for those (Chebotar et al. 2017a, "
     "b); in plots and on other tasks, so that no number compares."
 )
+TASK, SAMPLES, ITERATIONS = "disc_point_mass", 20, 20
 LQR, PI2, PILQR = "LQR (trajopt)", "PI2", "PILQR"
 PIGPS, MDGPS_PILQR = "PIGPS", "MDGPS-PILQR"
 ROWS = {
@@ -36,10 +37,10 @@ ROWS = {
 
 
 def main(
-    seeds: tuple[int, ...] = (0, 1, 2),
-    task: str = "disc_point_mass",
-    samples: int = 20,
-    iterations: int = 20,
+    seeds: tuple[int, ...] = SEEDS,
+    task: str = TASK,
+    samples: int = SAMPLES,
+    iterations: int = ITERATIONS,
     backend: str = "auto",
     out: Path | None = None,
 ) -> int:
@@ -51,10 +52,11 @@ def main(
       samples: rollouts with noise per condition and iteration.
       iterations: of every method.
       backend: "native", "mjx" or "auto".
-      out: JSON file of the result, Markdown goes beside it; benchmarks/results/pilqr.json.
+      out: JSON file of the result, Markdown goes beside it; benchmarks/results/pilqr.json, or
+        runs/pilqr.json where other settings are not the default ones.
     """
     if iterations < 1:
-        raise ValueError(f"iterations is {iterations}; it has to be at least 1")
+        return refuse(f"--iterations is {iterations}; it has to be at least 1")
     result = run_seeds(
         "pilqr", rows(task, samples, iterations, backend), seeds,
         columns=(
@@ -65,6 +67,7 @@ def main(
             Column("solved_at", "iterations until solved", ".0f", f"> {iterations}"),
         ),
         claims=claims(), published=PUBLISHED, out=out,
+        whole=(seeds, task, samples, iterations) == (SEEDS, TASK, SAMPLES, ITERATIONS),
     )  # fmt: skip
     return status(result)
 
@@ -77,17 +80,22 @@ def rows(task: str, samples: int, iterations: int, backend: str) -> list[Row]:
         config = config_type(num_samples=samples)
         compiled_once = functools.cache(lambda: make(tasks.make(task), config, backend))
         return Row(
-            title, functools.partial(train, compiled_once, task, iterations), settings=config
+            title,
+            functools.partial(train, compiled_once, task, iterations, backend),
+            settings=config,
         )
 
     return [row(title, algorithm) for title, algorithm in ROWS.items()]
 
 
-def train(make: Callable[[], Any], task_name: str, iterations: int, seed: int) -> dict[str, Any]:
+def train(
+    make: Callable[[], Any], task_name: str, iterations: int, backend: str, seed: int
+) -> dict[str, Any]:
     """One run, and what its best policy does without noise.
 
-    That is the one that cost least when it was tried: one network on all training conditions
-    together, or one controller for each of them, of which the nearest acts in unseen ones.
+    That is the network that succeeded in most training conditions when it was tried, of those
+    the one that cost least; or the controllers that cost least in each of them, of which the
+    nearest acts in unseen ones.
     """
     algorithm, solved_at, curve = make(), None, []
     state = algorithm.init(jax.random.key(seed))
@@ -97,7 +105,9 @@ def train(make: Callable[[], Any], task_name: str, iterations: int, seed: int) -
         curve.append([iteration, success, float(np.mean(metrics["trial_cost"]))])
         if success == 1 and solved_at is None:
             solved_at = iteration
-    found = jgps.evaluate(tasks.make(task_name), state.policy, key=jax.random.key(seed))
+    found = jgps.evaluate(
+        tasks.make(task_name), state.policy, key=jax.random.key(seed), backend=backend
+    )
     return {
         "cost": float(np.mean(found.train.cost)),
         "train": found.train.success_rate,

@@ -66,6 +66,7 @@ class BadmmConfig(GuidedConfig):
     weight_band: float = 2.0
     supervise: SuperviseConfig = SuperviseConfig(steps=500, learning_rate=3e-3)
     linearization: str = "fitted"
+    policy_covariance: str = "network"
     policy_weighting: str = "precision"
     step_size: StepSizeConfig = StepSizeConfig()
 
@@ -78,6 +79,12 @@ class BadmmConfig(GuidedConfig):
         check_field(self, "min_weight", lambda v: v > 0, f"{positive} 0.001")
         check_field(self, "max_weight", lambda v: v > 0, f"{positive} 1")
         check_field(self, "weight_band", lambda v: v > 1, "> 1, usually 2")
+        if self.sampling != "off_policy":
+            raise ValueError(
+                f"BadmmConfig.sampling is {self.sampling!r}; it has to be 'off_policy': the "
+                "bound is on the divergence from the controllers that were sampled; mdgps also "
+                "samples on policy"
+            )
         if not self.min_weight <= self.initial_weight <= self.max_weight:
             raise ValueError(
                 f"BadmmConfig has min_weight {self.min_weight}, initial_weight "
@@ -225,9 +232,30 @@ def _learn(
     keys = jax.random.split(key, config.inner_rounds)
     carry, metrics = jax.lax.scan(one_round, (state, linearised, models.status), keys)
     state, linearised, status = carry
-    metrics = jax.tree.map(lambda rounds: rounds[-1], metrics)
+    metrics = _over_rounds(metrics)
     state, last_metrics = _adapt_weights(config, state, joint_status(models, status), linearised)
     return state, {**first_metrics, **metrics, **last_metrics}
+
+
+def _over_rounds(metrics: Metrics) -> Metrics:
+    """Metrics of the last round, leaves [rounds, ...], but the first failure of all rounds."""
+    last = jax.tree.map(lambda rounds: rounds[-1], metrics)
+
+    def first(code: str, *others: str) -> Metrics:
+        """Of the first round that failed; of the last where none did."""
+        failed = metrics[code] != OK
+        rounds = failed.shape[0]
+        index = jnp.where(jnp.any(failed, axis=0), jnp.argmax(failed, axis=0), rounds - 1)[None]
+        return {
+            name: jnp.take_along_axis(metrics[name], index, axis=0)[0] for name in (code, *others)
+        }
+
+    return {
+        **last,
+        **first("status", "status_step"),
+        **first("policy_status"),
+        "policy_gradient_norm": jnp.max(metrics["policy_gradient_norm"]),
+    }
 
 
 def _adapt_step(

@@ -43,7 +43,6 @@ from jgps.core import linalg
 from jgps.core.checks import check_field
 from jgps.core.trust_region import TrustRegionConfig
 from jgps.core.types import OK, Controller, Rollouts, Shared, Status
-from jgps.dynamics import NoPriorConfig
 from jgps.policies import SuperviseConfig, Supervision
 from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task
@@ -118,7 +117,6 @@ def _guided(config: DaggerConfig) -> GuidedConfig:
     same = [field.name for field in dataclasses.fields(config) if field.name in known]
     return GuidedConfig(
         window=config.rounds_kept,
-        policy_prior=NoPriorConfig(),
         **{name: getattr(config, name) for name in same},
     )
 
@@ -207,7 +205,7 @@ def _learn(
 ) -> tuple[GuidedState, Metrics]:
     """Improves the controllers while they learn, from then on trains the network.
 
-    In the metrics, what did not happen is zero.
+    In the metrics, numbers of what did not happen are NaN.
     """
     del linearised
 
@@ -224,13 +222,19 @@ def _learn(
         def run(state: GuidedState) -> tuple[GuidedState, Metrics]:
             state, metrics = chosen(state)
             _, absent = jax.eval_shape(other, state)
-            return state, {**jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), absent), **metrics}
+            return state, {**jax.tree.map(_absent, absent), **metrics}
 
         return run
 
     teaching = _teaching(config, state)
     state, metrics = jax.lax.cond(teaching, only(improve, train), only(train, improve), state)
     return state, {**metrics, "status": jnp.where(teaching, metrics["status"], models.status.code)}
+
+
+def _absent(kind: jax.ShapeDtypeStruct) -> jax.Array:
+    """What stands for a number that there is not; counts and codes are zero."""
+    floating = jnp.issubdtype(kind.dtype, jnp.floating)
+    return jnp.full(kind.shape, jnp.nan if floating else 0, kind.dtype)
 
 
 def _labelled(state: GuidedState) -> Supervision:
@@ -279,6 +283,7 @@ def _judge(
     state = state._replace(
         controllers=pick(taught, teacher, state.controllers),
         policy=pick(teaching, state.policy, tried.policy),
+        policy_valid=pick(teaching, state.policy_valid, tried.policy_valid),
         policy_success=pick(teaching, state.policy_success, tried.policy_success),
         policy_cost=pick(teaching, state.policy_cost, tried.policy_cost),
         memory=memory._replace(teacher=teacher, teacher_cost=teacher_cost),

@@ -178,6 +178,7 @@ def _init(
         controllers=initial_controllers(task, grouping.x0),
         learner=learner,
         policy=learner,
+        policy_valid=jnp.zeros((), dtype),
         policy_success=jnp.zeros((), dtype),
         policy_cost=jnp.full((), jnp.inf, dtype),
         prior=dynamics_prior(task, config, grouping.shape).init(prior_key),
@@ -240,27 +241,38 @@ def _supervise(
 def keep_best(task: Task, state: GuidedState, trial: Rollouts) -> tuple[GuidedState, Metrics]:
     """Keeps the learner if it did better than any before, on all training conditions together.
 
-    Better is to succeed in more of them, and to cost less where that is equal: a mean cost alone
-    may prefer one that fails somewhere.
+    Better is to get through more of them with a finite cost, then to succeed in more, then to cost
+    less: a mean cost alone may prefer one that fails, or diverges, where it costs most.
     """
     metrics = trial_metrics(task, trial)
-    valid = trial.valid[:, 0]
-    # A condition that cannot be simulated at all must not keep the others from being judged.
+    valid = trial.valid[:, 0] & jnp.isfinite(metrics["trial_cost"])
+    # A condition that nothing gets through must not keep the others from being judged.
     counted = jnp.maximum(jnp.sum(valid), 1)
     cost = jnp.sum(jnp.where(valid, metrics["trial_cost"], 0)) / counted
+    through = jnp.mean(valid, dtype=cost.dtype)
     success = jnp.zeros_like(cost)
     if task.success is not None:
         success = jnp.mean(jnp.where(valid, metrics["trial_success"], 0))
-    cheaper = (success == state.policy_success) & (cost < state.policy_cost)
-    better = jnp.any(valid) & ((success > state.policy_success) | cheaper)
+    better = jnp.any(valid) & _greater(
+        (through, success, -cost), (state.policy_valid, state.policy_success, -state.policy_cost)
+    )
     state = state._replace(
         policy=jax.tree.map(
             lambda new, old: jnp.where(better, new, old), state.learner, state.policy
         ),
+        policy_valid=jnp.where(better, through, state.policy_valid),
         policy_success=jnp.where(better, success, state.policy_success),
         policy_cost=jnp.where(better, cost, state.policy_cost),
     )
     return state, metrics
+
+
+def _greater(one: tuple[jax.Array, ...], other: tuple[jax.Array, ...]) -> jax.Array:
+    """Whether the first entry that differs is greater."""
+    greater = jnp.asarray(False)
+    for a, b in zip(reversed(one), reversed(other), strict=True):
+        greater = (a > b) | ((a == b) & greater)
+    return greater
 
 
 def mirror_descent(

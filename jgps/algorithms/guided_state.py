@@ -44,8 +44,10 @@ class GuidedConfig(LocalConfig):
         same precision, that of the controllers' mean covariance; "precision" by each step's own,
         the exact divergence. Those differ by decades, and a network then follows few steps well.
       supervise: how the network is trained.
-      window: how many iterations' rollouts the network's linearisation and training look at.
-      policy_prior: of the network's linearisation.
+      window: how many iterations' rollouts the prior of a "fitted" linearisation looks at; the
+        network is trained on the newest ones.
+      policy_prior: of a "fitted" linearisation, and of what the observation tells of the state
+        where it is not the state.
       step_size: bound of the KL divergence and its adaptation.
       trust_region: of the search for the multiplier.
       num_samples, noise_smoothing, initial_variance, prior, fit, expand: see `LocalConfig`.
@@ -97,8 +99,9 @@ class GuidedState(NamedTuple):
     controllers: Controller  # [C, ...], local
     learner: NetworkPolicy  # as last trained
     policy: NetworkPolicy  # the best that was tried without noise so far
-    policy_success: jax.Array  # [], its share of the training conditions then; 0 if undefined
-    policy_cost: jax.Array  # [], its mean cost over them then
+    policy_valid: jax.Array  # [], share of the training conditions that it got through then
+    policy_success: jax.Array  # [], share of those that it succeeded in then; 0 if undefined
+    policy_cost: jax.Array  # [], its mean cost over those that it got through then
     prior: Any  # of the dynamics
     policy_prior: Any  # of the learner's linearisation
     history: History

@@ -2,7 +2,8 @@
 
     repeat: roll out the local controllers p_c (off-policy) or the network pi (on-policy)
             fit linear-Gaussian dynamics to the samples, and pi as a controller there: pi_c
-            p_c <- argmin E[cost]  s.t.  KL(p_c || pi_c) <= epsilon        (trajectory step)
+            p_c <- argmin E[cost]  s.t.  KL(p_c || pi_c) <= epsilon        (trajectory step;
+                   by default around a point between p_c and pi_c, see `GuidedConfig.agreement`)
             pi  <- argmin sum_c E[KL(pi || p_c)] over the visited states   (policy step)
             adapt epsilon
 
@@ -23,7 +24,7 @@ from jgps.algorithms.guided import mirror_descent
 from jgps.algorithms.guided_state import GuidedConfig, GuidedState
 from jgps.algorithms.local_models import LocalModels, default_dtype, expected_cost
 from jgps.algorithms.lqr_step import lqr_step
-from jgps.algorithms.projection import divergence
+from jgps.algorithms.projection import centre, divergence
 from jgps.algorithms.random_starts import (
     RandomStartsConfig,
     by_random_start,
@@ -96,7 +97,8 @@ def _improve(
     multiplier = step_size.next_multiplier(state.memory, actual, comparable, config.step_size)
     epsilon = task.horizon * config.step_size.kl_step * multiplier
     memory = state.memory._replace(multiplier=multiplier)
-    result = lqr_step(models, linearised, state.controllers, memory, epsilon, config.trust_region)
+    previous = centre(config, state, linearised)
+    result = lqr_step(models, previous, state.controllers, memory, epsilon, config.trust_region)
     metrics = {
         "cost_expected": by_controllers,
         "policy_cost_expected": by_network,

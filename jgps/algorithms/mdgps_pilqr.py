@@ -4,6 +4,7 @@
             fit linear-Gaussian dynamics to the samples, and pi as a controller there: pi_c;
             residual <- cost of every sample - what the models predict for its noise
             p1  <- argmin E[predicted cost]  s.t.  KL_t(p1 || pi_c) <= epsilon_t
+                   (by default around a point between p_c and pi_c, see `GuidedConfig.agreement`)
             p_c <- fit of p1's k and C to the samples, weighted by their residual costs to go
             pi  <- argmin sum_c E[KL(pi || p_c)] over the visited states
             adapt epsilon_t to the share of the cost that the models explain
@@ -22,7 +23,7 @@ from jgps.algorithms.algorithm import Algorithm, Metrics
 from jgps.algorithms.guided_state import GuidedConfig, GuidedState
 from jgps.algorithms.local_models import LocalModels, expected_cost
 from jgps.algorithms.pilqr import first_memory, pilqr_step
-from jgps.algorithms.projection import divergence, sampled_with
+from jgps.algorithms.projection import centre, divergence, sampled_with
 from jgps.core.pilqr import TwoStageConfig
 from jgps.core.types import Controller
 from jgps.simulation import SimulationRollouts
@@ -71,8 +72,9 @@ def _improve(
     previous = state.controllers
     sampler = sampled_with(config, state, linearised)
     controllers, memory, metrics = pilqr_step(
-        task, models, sampled.rollouts, linearised, sampler, previous, state.memory, config.update
-    )
+        task, models, sampled.rollouts, centre(config, state, linearised), sampler, previous,
+        state.memory, config.update,
+    )  # fmt: skip
     metrics = {
         "cost_expected": expected_cost(previous, models),
         "policy_cost_expected": expected_cost(linearised, models),

@@ -4,7 +4,8 @@
             fit pi as a controller to the samples: pi_c
             S_t <- every sample's cost from step t to the end;
             weights_t <- softmax(-S_t / eta_t), epsilon nats from uniform;
-            p_c <- fit to the weighted noise around pi_c            (trajectory step)
+            p_c <- fit to the weighted noise around pi_c            (trajectory step; by default
+                   around a point between p_c and pi_c, see `GuidedConfig.agreement`)
             pi  <- argmin sum_c E[KL(pi || p_c)] over the visited states   (policy step)
 
 It is mirror descent, where the trajectory step needs no derivative of the cost and no smooth
@@ -23,7 +24,7 @@ from jgps.algorithms.algorithm import Algorithm, Metrics
 from jgps.algorithms.guided_state import GuidedConfig, GuidedState
 from jgps.algorithms.local_models import LocalModels, choose, expected_cost
 from jgps.algorithms.pi2 import pi2_step
-from jgps.algorithms.projection import divergence, sampled_with
+from jgps.algorithms.projection import centre, divergence, sampled_with
 from jgps.core.path_integral import PathIntegralConfig
 from jgps.core.types import OK, Controller
 from jgps.simulation import SimulationRollouts
@@ -70,8 +71,9 @@ def _improve(
     previous = state.controllers
     sampler = sampled_with(config, state, linearised)
     updated, metrics = pi2_step(task, sampled.rollouts, sampler, sampler, config.path_integral)
-    # The noise that cost little is added to what the network does.
-    moved = Controller(K=linearised.K, k=linearised.k + updated.k - sampler.k, C=updated.C)
+    # The noise that cost little is added to what the controllers are held to.
+    around = centre(config, state, linearised)
+    moved = Controller(K=around.K, k=around.k + updated.k - sampler.k, C=updated.C)
     stepped = (metrics["status"] == OK) & (models.status.code == OK)
     metrics = {
         "cost_expected": expected_cost(previous, models),

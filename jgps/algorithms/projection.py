@@ -1,7 +1,5 @@
 """Between the network and the controllers: what each looks like to the other."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
@@ -68,7 +66,8 @@ def linearize(
 ) -> tuple[GuidedState, Controller, Status]:
     """The learner as a controller in every condition, near this iteration's samples.
 
-    A prior sees what the learner does now wherever recent iterations have been.
+    What the controllers are held to is not always it: see `centre`. A prior sees what the learner
+    does now wherever recent iterations have been.
     """
     valid, own = sampled.valid, state.controllers
     used = valid[..., None, None]
@@ -77,8 +76,7 @@ def linearize(
     if config.policy_covariance == "network":
         cov = jnp.broadcast_to(state.learner.cov, cov.shape)
     if config.linearization == "offset":
-        towards = functools.partial(policies.offset, share=config.agreement)
-        linearised, status = jax.vmap(towards)(own._replace(C=cov), sampled.x, mean, valid)
+        linearised, status = jax.vmap(policies.offset)(own._replace(C=cov), sampled.x, mean, valid)
         return state, _unless_first(state, linearised), status
 
     prior, history = policy_prior(task, config, grouping), recent(state)
@@ -101,6 +99,18 @@ def _unless_first(state: GuidedState, linearised: Controller) -> Controller:
     return jax.tree.map(
         lambda fitted, own: jnp.where(trained, fitted, own), linearised, state.controllers
     )
+
+
+def centre(config: GuidedConfig, state: GuidedState, linearised: Controller) -> Controller:
+    """What the next controllers stay near to: with "offset", between the last ones and the network.
+
+    Both have the same gains there, so that the geometric mean of the two distributions, normalised,
+    is a weighted mean of their offsets.
+    """
+    if config.linearization != "offset":
+        return linearised
+    own = state.controllers.k
+    return linearised._replace(k=own + config.agreement * (linearised.k - own))
 
 
 def targets(state: GuidedState, sampled: SimulationRollouts | History) -> Supervision:
@@ -138,8 +148,12 @@ def divergence(controllers: Controller, policy: Controller, models: LocalModels)
 
 
 def sampled_with(config: GuidedConfig, state: GuidedState, linearised: Controller) -> Controller:
-    """The controllers that this iteration's rollouts were sampled with, or the linearised learner.
+    """What this iteration's rollouts were sampled with: the controllers, or the learner.
 
-    Before the first training the latter is the former.
+    The learner as it was linearised, but with the exploration that it acts with. Before the first
+    training the controllers act in any case.
     """
-    return linearised if config.sampling == "on_policy" else state.controllers
+    if config.sampling == "off_policy":
+        return state.controllers
+    cov = jnp.where(state.iteration > 0, state.learner.cov, state.controllers.C)
+    return linearised._replace(C=cov)

@@ -1,7 +1,9 @@
 """Rollouts from initial states drawn at random, grouped by k-means: one local controller per group.
 
-Nothing has to be put back where it was before a rollout. The first rollouts hold the pose in which
-they start, by the task's initial controller; later ones follow the network.
+What is learned comes from rollouts from anywhere: nothing has to be put back where it was before
+one. The first rollouts hold the pose in which they start, by the task's initial controller; later
+ones follow the network. The task's training conditions serve only to try the network without noise,
+which chooses among the networks of all iterations.
 
 Source: Montgomery, Ajay, Finn, Abbeel & Levine (2017), "Reset-free guided policy search".
 """

@@ -43,11 +43,19 @@ def given(option: str, arguments: list[str]) -> str | None:
     """The value of an option that decides which others there are, read before the rest."""
     value = None
     for index, argument in enumerate(arguments):
-        if argument == f"--{option}" and index + 1 < len(arguments):
+        name, equals, text = argument.partition("=")
+        if name.replace("_", "-") != f"--{option}":
+            continue
+        if equals:
+            value = text
+        elif index + 1 < len(arguments):
             value = arguments[index + 1]
-        elif argument.startswith(f"--{option}="):
-            value = argument.partition("=")[2]
     return value
+
+
+def flagged(option: str, arguments: list[str]) -> bool:
+    """Whether a flag is among the arguments, with either kind of dash inside its name."""
+    return any(argument.replace("_", "-") == f"--{option}" for argument in arguments)
 
 
 def check_choice(option: str, value: str, choices: Iterable[str]) -> str:

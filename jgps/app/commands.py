@@ -102,6 +102,8 @@ def evaluate(arguments: list[str]) -> None:
             f"--samples is {options.samples}; it has to be at least 1; leave the option out for "
             "one rollout without noise"
         )
+    if not 0 <= options.seed < 2**32:
+        raise UsageError(f"--seed is {options.seed}; it has to be from 0 to {2**32 - 1}")
     run = training.load(options.directory)
     try:
         result = training.evaluate(
@@ -126,16 +128,19 @@ def report(arguments: list[str]) -> None:
     options = parse(ReportOptions, "report", arguments)
     if not options.directories:
         raise UsageError("name at least one run directory; see jgps report --help")
-    for path in options.directories:
+    directories = list({path.resolve(): path for path in options.directories}.values())
+    for path in directories:
         read_config(path)
     enable_compilation_cache()
-    if len(options.directories) == 1:
-        report_one(options.directories[0])
+    if len(directories) == 1:
+        report_one(directories[0])
         return
+    if options.out.exists() and not options.out.is_dir():
+        raise UsageError(f"--out {options.out} is a file; name a directory for the comparison")
     from jgps.app.report import compare
 
     try:
-        written = compare(list(options.directories), options.out)
+        written = compare(directories, options.out)
     except ValueError as error:
         raise UsageError(str(error)) from error
     _print_paths(written)

@@ -12,11 +12,12 @@ from jgps.app.curves import draw_spread, over_conditions, scale
 from jgps.app.run_data import Run
 from jgps.app.style import COLOURS, GREY, INK, iteration_axis, new_figure, save, scale_y, style
 
-# label, colour, size of the result's dot: one may lie on the other
+# label, colour, sizes of a dot, of the result's dot and of the line: one may lie on the other
 _SETS = {
-    "train": ("training conditions", COLOURS[0], 11),
-    "test": ("unseen conditions", COLOURS[1], 7),
+    "train": ("training conditions", COLOURS[0], 8, 12, 4.0),
+    "test": ("unseen conditions", COLOURS[1], 4, 7, 1.6),
 }
+_NO_KL = 1e-6  # nats: before its first training the network stands for the controllers themselves
 
 
 def policy(run: Run, path: Path) -> Path | None:
@@ -33,7 +34,9 @@ def policy(run: Run, path: Path) -> Path | None:
         panels.append(_cost)
     network = {"policy_cost_expected", "cost_expected", "policy_kl"} <= set(run.metrics)
     if network:
-        panels += [_expected_cost, _divergence]
+        panels.append(_expected_cost)
+        if (run.conditions("policy_kl") > _NO_KL).any():
+            panels.append(_divergence)
     if not panels:
         return None
     caption = "Large dots: the result, the best policy in training.  " * bool(run.summary)
@@ -75,7 +78,7 @@ def _both(ax: Axes, run: Run, key: str, finals: dict[str, float | None]) -> floa
     """Lines of the training and the test conditions; returns the last place on the x axis."""
     x, last, drawn = run.metrics["iteration"], run.metrics["iteration"][-1], []
     evaluated = _evaluated(run)
-    for name, (label, colour, size) in _SETS.items():
+    for name, (label, colour, dot, size, width) in _SETS.items():
         values = run.metrics.get(key.format(name), np.full(len(x), np.nan))
         # A gap is an iteration whose policy diverges, not one that was not evaluated.
         ax.plot(
@@ -83,8 +86,8 @@ def _both(ax: Axes, run: Run, key: str, finals: dict[str, float | None]) -> floa
             values[evaluated],
             "o-",
             color=colour,
-            linewidth=2,
-            markersize=4,
+            linewidth=width,
+            markersize=dot,
             label=label,
         )
         drawn.append(values)
@@ -126,8 +129,7 @@ def _expected_cost(ax: Axes, run: Run) -> float:
 
 def _divergence(ax: Axes, run: Run) -> float:
     x, values = run.metrics["iteration"], run.conditions("policy_kl")
-    # Before its first training the network stands for the controllers themselves.
-    values = np.where(values > 1e-6, values, np.nan)
+    values = np.where(values > _NO_KL, values, np.nan)
     draw_spread(ax, x, values, run.locals_are, legend=True)
     scale_y(ax, values)
     ax.set_title("KL divergence of the controllers from the network (nats)")

@@ -186,7 +186,8 @@ _COLUMNS = (
     "runs",
     "iterations",
     "rollouts",
-    "last cost",
+    "cost, training",
+    "cost, unseen",
     "final distance (cm)",
     "success, training",
     "success, unseen",
@@ -219,7 +220,8 @@ def _row(key: tuple[str, str], runs: Sequence[Run]) -> tuple[str, ...]:
         str(len(runs)),
         span("iterations"),
         span("rollouts"),
-        spread("cost"),
+        spread("cost_train"),
+        spread("cost_test"),
         spread("distance", 100),
         spread("success_train", 100, "%"),
         spread("success_test", 100, "%"),
@@ -229,14 +231,18 @@ def _row(key: tuple[str, str], runs: Sequence[Run]) -> tuple[str, ...]:
 
 def _numbers(run: Run) -> dict[str, Any]:
     """What the table shows of one run; None where it is not known."""
-    final = run.summary.get("distance_last")
-    known = [d for d in final if d is not None] if isinstance(final, list) else []
+    known = _known(run.summary.get("distance_last"))
     cost = run.metrics["cost"][-1]
     return {
         "seed": run.config.get("seed"),
         "iterations": len(run.metrics["iteration"]),
         "rollouts": run.summary.get("rollouts_total"),
-        "cost": float(np.nanmean(cost)) if np.isfinite(cost).any() else None,
+        "cost_samples": float(np.nanmean(cost)) if np.isfinite(cost).any() else None,
+        **{
+            f"cost_{name}": float(np.mean(costs)) if costs else None
+            for name in ("train", "test")
+            for costs in [_known(run.summary.get(f"cost_{name}"))]
+        },
         "distance": float(np.mean(known)) if known else None,
         "distance_worst": float(np.max(known)) if known else None,
         "success_train": run.summary.get("success_train"),
@@ -244,6 +250,11 @@ def _numbers(run: Run) -> dict[str, Any]:
         "seconds_per_iteration": run.summary.get("seconds_per_iteration"),
         "wall_seconds": run.summary.get("wall_seconds"),
     }
+
+
+def _known(values: Any) -> list[float]:
+    """The numbers of a list that may lack some, or not be there."""
+    return [each for each in values if each is not None] if isinstance(values, list) else []
 
 
 def _rich_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -90,7 +90,7 @@ def scale_y(ax: Axes, values: np.ndarray) -> None:
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
         ax.yaxis.set_minor_formatter(NullFormatter())
     elif values.size and values.min() >= 0:
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, 1.06 * values.max() or 1)
 
 
 def iteration_axis(ax: Axes, first: float, last: float, label: str = "iteration") -> None:

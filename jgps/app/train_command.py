@@ -11,7 +11,7 @@ from rich.console import Console
 
 from jgps import tasks, training
 from jgps.algorithms import ALGORITHMS, RandomStartsConfig
-from jgps.app.arguments import check_choice, given, parse
+from jgps.app.arguments import check_choice, flagged, given, parse
 from jgps.app.commands import report_one
 from jgps.app.machine import check_backend, enable_compilation_cache, where
 from jgps.dynamics import ConstantPriorConfig, MixturePriorConfig, NoPriorConfig
@@ -92,7 +92,7 @@ def train(arguments: list[str]) -> None:
     algorithm = check_choice(
         "algorithm", given("algorithm", arguments) or DEFAULT_ALGORITHM, ALGORITHMS
     )
-    kind = _options(algorithm, given("prior", arguments), "--random-starts" in arguments)
+    kind = _options(algorithm, given("prior", arguments), flagged("random-starts", arguments))
     options: Any = parse(kind, "train", arguments)
     if options.task not in tasks.names():
         raise UsageError(f"unknown task {options.task!r}; tasks: {', '.join(tasks.names())}")

@@ -23,6 +23,7 @@ from jgps.core import linalg
 from jgps.core.checks import check_field
 from jgps.core.types import (
     NON_FINITE,
+    NOT_PD,
     TOO_FEW_SAMPLES,
     Controller,
     Rollouts,
@@ -78,7 +79,8 @@ def improve(
       costs: of every step, [N, T].
 
     Returns:
-      The controller and what is known of it; the status is that of `temperature`.
+      The controller and what is known of it; the status is that of `temperature`, or NOT_PD where
+      the new covariance is not positive definite.
 
     Raises:
       ValueError: shapes disagree.
@@ -88,8 +90,16 @@ def improve(
     weight = weights(to_go, eta, rollouts.valid)
     controller = update(previous, rollouts.x, rollouts.u, weight, config)
     return controller, PathIntegralInfo(
-        eta=eta, kl=divergence(weight, rollouts.valid), status=status
+        eta=eta,
+        kl=divergence(weight, rollouts.valid),
+        status=worst(status, covariance_status(controller)),
     )
+
+
+def covariance_status(controller: Controller) -> Status:
+    """NOT_PD with the first step at which C is not positive definite, or has vanished."""
+    _, positive = linalg.cholesky(controller.C)
+    return first_failure(~positive, NOT_PD)
 
 
 def cost_to_go(costs: jax.Array) -> jax.Array:

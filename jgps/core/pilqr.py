@@ -156,7 +156,12 @@ def improve(
             unexplained=share,
             temperature=temperature,
             kl=path_integral.divergence(weights, valid),
-            status=worst(status, first_failure(unknown, NON_FINITE), lqr.status),
+            status=worst(
+                status,
+                first_failure(unknown, NON_FINITE),
+                lqr.status,
+                path_integral.covariance_status(controller),
+            ),
         ),
     )
 

@@ -69,7 +69,6 @@ def offset(
     x: jax.Array,
     mean: jax.Array,
     valid: jax.Array,
-    share: float | jax.Array = 1.0,
 ) -> tuple[Controller, Status]:
     """The controller, moved so that its mean is the policy's over one condition's samples.
 
@@ -81,7 +80,6 @@ def offset(
       x: states, [N, T, dX]. Trajectories that are not valid may hold anything.
       mean: the policy's mean actions there, [N, T, dU].
       valid: [N].
-      share: how much of the way; less than 1 gives the geometric mean of both, normalised.
 
     Returns:
       The controller with another k, and a status that is TOO_FEW_SAMPLES without a valid sample and
@@ -97,4 +95,4 @@ def offset(
         first_failure((count == 0)[None], TOO_FEW_SAMPLES), first_failure(~finite, NON_FINITE)
     )
     shift = jnp.where(finite[:, None], shift, 0)
-    return controller._replace(k=controller.k + share * shift), status
+    return controller._replace(k=controller.k + shift), status

@@ -127,7 +127,8 @@ def supervise(
     Returns:
       The policy and how it went. The status is TOO_FEW_SAMPLES where no row has weight, NOT_PD
       where a precision is not positive definite, NON_FINITE where a row of positive weight, the
-      loss or the parameters are not finite: the policy is then the given one.
+      loss or the parameters are not finite, or a weight is negative: the policy is then the given
+      one.
 
     Raises:
       ValueError: while tracing, if shapes disagree.
@@ -191,7 +192,7 @@ def _prepare(supervision: Supervision, config: SuperviseConfig) -> tuple[_Data, 
         weight=jnp.where(keep, weight, 0).reshape(-1),
         gain=_rows_of(supervision),
     )
-    bad_rows = jnp.any(used & ~finite) | jnp.any(jnp.isnan(weight))
+    bad_rows = jnp.any(used & ~finite) | ~jnp.all(weight >= 0)
     bad_rows |= jnp.any(counts & ~jnp.isfinite(precision))
     if supervision.gain is not None:
         bad_rows |= jnp.any(counts & ~jnp.isfinite(supervision.gain))
@@ -308,8 +309,9 @@ def _optimise(
     # Steps that do not divide among the checks come first.
     state, largest = (params, optimiser.init(params)), jnp.zeros((), train.target.dtype)
     rest = config.steps % config.checks
+    key, first_key = jax.random.split(key)
     if rest:
-        first_keys = jax.random.split(jax.random.fold_in(key, rest), rest)
+        first_keys = jax.random.split(first_key, rest)
         state, norms = jax.lax.scan(one_step, state, first_keys)
         largest = jnp.max(norms)
     keys = jax.random.split(key, (config.checks, config.steps // config.checks))

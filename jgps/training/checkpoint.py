@@ -15,6 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jgps.training.errors import UsageError
+
 KEEP = 3
 
 
@@ -79,6 +81,9 @@ def restore_newest(
       directory: of the run.
       template: the state's structure, arrays or `jax.ShapeDtypeStruct`.
       at_most: iterations; checkpoints of more are left out. None takes all.
+
+    Raises:
+      UsageError: if a whole checkpoint holds another state than the template.
     """
     found = [each for each in iterations(directory) if at_most is None or each <= at_most]
     for index, iteration in reversed(list(enumerate(found))):
@@ -149,7 +154,16 @@ def _restore(path: Path, template: Any) -> Any:
     # compiles anew.
     host = [np.zeros(leaf.shape, leaf.dtype) for leaf in stored]
     with _checkpointer() as checkpointer:
-        arrays = checkpointer.restore(path.absolute(), host)
+        try:
+            arrays = checkpointer.restore(path.absolute(), host)
+        except ValueError:  # another number of arrays
+            arrays = []
+    kinds, expected = ([(each.shape, each.dtype) for each in group] for group in (arrays, host))
+    if kinds != expected:
+        raise UsageError(
+            f"checkpoint {path} holds another state than these settings make in this version of "
+            "jgps; use the version and the config.json that the run was made with, or train anew"
+        )
     restored = [
         jax.random.wrap_key_data(jax.numpy.asarray(array))
         if _is_key(leaf)

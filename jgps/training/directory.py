@@ -37,7 +37,8 @@ _OURS = (
     "trajectories.tmp.npz",
     "config.json",  # last: a directory is recognised by it
 )
-_FREE = ("iterations", "versions")  # what a resumed run may have otherwise
+# What a resumed run may have otherwise, and what follows from it.
+_FREE = ("iterations", "versions", "config.supervise.on_divergence")
 
 
 def describe(
@@ -231,7 +232,8 @@ def _check_same(directory: Path, description: dict[str, Any]) -> None:
     differences = [
         f"{key}: saved {_show(saved, key)}, given {_show(given, key)}"
         for key in {**saved, **given}
-        if key.split(".")[0] not in free and saved.get(key, _MISSING) != given.get(key, _MISSING)
+        if not {key, key.split(".")[0]} & set(free)
+        and saved.get(key, _MISSING) != given.get(key, _MISSING)
     ]
     if differences:
         raise UsageError(

@@ -71,8 +71,9 @@ def explain_failure(records: Sequence[Record], stop_on_divergence: bool = False)
         )
     if stop_on_divergence and describe_policy(record):
         return (
-            f"{describe_policy(record)}; lower the learning rate (config.supervise.learning_rate), "
-            'or go on with the parameters that it kept (config.supervise.on_divergence "continue")'
+            f"{describe_policy(record)}; start anew with a lower learning rate "
+            "(config.supervise.learning_rate), or resume with the parameters that it kept "
+            '(config.supervise.on_divergence "continue")'
         )
     if not _all_failed(record):
         return None

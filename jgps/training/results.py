@@ -18,6 +18,7 @@ def summarise(
     evaluation: EvaluationResult,
     *,
     rollouts_per_step: int,
+    compile_seconds: float,
     evaluation_seconds: float,
     wall_seconds: float,
 ) -> dict[str, Any]:
@@ -25,7 +26,9 @@ def summarise(
 
     First and last cost are means over conditions and samples. `rollouts_total` counts the rollouts
     of training and none that only shows how well a policy does; `evaluation_seconds` are those of
-    all evaluations, compiling included, and no part of `seconds_per_iteration`.
+    all evaluations, compiling included, and no part of `seconds_per_iteration`. The argument
+    `compile_seconds` is of what was compiled before the first iteration; the iterations' own is in
+    their records.
     """
     device = jax.devices()[0]
     train, test = evaluation.train, evaluation.test
@@ -47,7 +50,8 @@ def summarise(
             "success_train_conditions": train.success,
             "success_test_conditions": test.success,
             "wall_seconds": wall_seconds,
-            "compile_seconds": sum(record["compile_seconds"] for record in records),
+            "compile_seconds": compile_seconds
+            + sum(record["compile_seconds"] for record in records),
             "evaluation_seconds": evaluation_seconds
             + sum(record.get("evaluation_seconds", 0) for record in records),
             "seconds_per_iteration": float(np.median(steps)),

@@ -115,12 +115,13 @@ def train(
         raise UsageError(str(error)) from error
     with CompileClock() as clock:
         state, records = _start(setup, template, resume)
+        compile_seconds = clock.take()  # of what comes before the first iteration
         seconds_before = records[-1]["wall_seconds"] if records else 0.0
         began -= seconds_before
         if on_start is not None:
             on_start(len(records))
         state = _loop(setup, state, records, began, clock, evaluate, on_iteration)
-        return _finish(setup, state, records, began, evaluate)
+        return _finish(setup, state, records, began, compile_seconds, evaluate)
 
 
 def _set_up(
@@ -143,6 +144,14 @@ def _set_up(
     if not isinstance(config, config_type):
         raise UsageError(
             f"config is a {type(config).__name__}; {algorithm} takes a {config_type.__name__}"
+        )
+    # Until its teacher has learned, dataset aggregation has no network to show.
+    taught = getattr(config, "teacher_iterations", 0)
+    if iterations <= taught:
+        raise UsageError(
+            f"iterations is {iterations}, of which {algorithm} gives its teacher {taught}, so that "
+            f"no network would be trained; ask for at least {taught + 1}, or lower "
+            "config.teacher_iterations"
         )
     name = resolve_backend(backend)
     supervise = getattr(config, "supervise", None)
@@ -292,6 +301,7 @@ def _finish(
     state: Any,
     records: list[Record],
     began: float,
+    compile_seconds: float,
     evaluate: Callable[[Any], EvaluationResult],
 ) -> TrainingResult:
     """Evaluates the final policy and writes the results."""
@@ -307,6 +317,7 @@ def _finish(
         records,
         evaluation,
         rollouts_per_step=setup.algorithm.rollouts_per_step,
+        compile_seconds=compile_seconds,
         evaluation_seconds=evaluation_seconds,
         wall_seconds=time.perf_counter() - began,
     )

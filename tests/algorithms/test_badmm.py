@@ -12,6 +12,8 @@ from jgps import tasks
 from jgps.algorithms import guided
 from jgps.algorithms.badmm import (
     BadmmConfig,
+    _over_rounds,
+    _supervision,
     adapt_weights,
     augmented_cost,
     badmm,
@@ -20,7 +22,16 @@ from jgps.algorithms.badmm import (
 )
 from jgps.core import linalg, lqr
 from jgps.core.gaussian import controller_kl
-from jgps.core.types import OK, TOO_FEW_SAMPLES, Controller, Dynamics, Gaussian, QuadraticCost
+from jgps.core.types import (
+    NON_FINITE,
+    NOT_PD,
+    OK,
+    TOO_FEW_SAMPLES,
+    Controller,
+    Dynamics,
+    Gaussian,
+    QuadraticCost,
+)
 from jgps.policies import SuperviseConfig
 from jgps.simulation import Conditions
 
@@ -219,6 +230,7 @@ def test_weights_follow_the_divergence():
         ({"dual_rate": 0.0}, "dual_rate is 0.0"),
         ({"inner_rounds": 0}, "inner_rounds is 0"),
         ({"weight_band": 1.0}, "weight_band is 1.0"),
+        ({"sampling": "on_policy"}, "sampling is 'on_policy'; .* mdgps also samples on policy"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, message):
@@ -263,6 +275,56 @@ def test_a_failing_condition_keeps_controller_duals_and_weights():
     assert not np.array_equal(start.controllers.k[0], end.controllers.k[0])
     assert not np.array_equal(start.memory.duals[0], end.memory.duals[0])
     assert not np.array_equal(start.memory.weights[0], end.memory.weights[0])
+
+
+def test_the_iteration_has_the_signs_of_the_algorithm():
+    """One inner round against NumPy: lambda after the duals' step, and what the network imitates.
+
+    lambda <- lambda + alpha nu (E[mu_pi] - E[u]); targets mu_p - C lambda / nu.
+    """
+    config = dataclasses.replace(CONFIG, inner_rounds=1, dual_rate=0.7)
+    task = _task("healthy")
+    parts = guided.make_parts(task, config, "native")
+    algorithm = badmm(task, config, backend="native")
+    before, _ = algorithm.step(algorithm.init(jax.random.key(0)))
+    _, sample_key, _, _ = jax.random.split(before.key, 4)
+    sampled = parts.sample(before, sample_key)
+    fitted, models, _ = parts.fit(before, sampled)
+    _, policy, _ = parts.linearize(fitted, sampled)
+    nu, old = np.asarray(before.memory.weights), np.asarray(before.memory.duals)
+    gap = np.zeros_like(old)
+    for c in range(2):
+        own = jax.tree.map(lambda leaf, c=c: leaf[c], (before.controllers, models))
+        z = np.asarray(lqr.forward(own[0], own[1].dynamics, own[1].initial).mean)
+        x, u = z[:, :4], z[:, 4:]
+        gap[c] = np.einsum("tij,tj->ti", policy.K[c], x) + policy.k[c] - u
+    expected = old + 0.7 * nu[..., None] * gap
+    after, _ = algorithm.step(before)
+    assert np.abs(gap).max() > 0.01
+    np.testing.assert_allclose(after.memory.duals, expected, rtol=1e-3, atol=1e-6)
+
+    supervision = _supervision(after, sampled)
+    mean = np.einsum("ctij,cntj->cnti", after.controllers.K, sampled.x)
+    mean = mean + np.asarray(after.controllers.k)[:, None]
+    shift = np.einsum("ctij,ctj->cti", after.controllers.C, after.memory.duals)
+    shift = shift / np.asarray(after.memory.weights)[..., None]
+    np.testing.assert_allclose(supervision.target, mean - shift[:, None], rtol=1e-4, atol=1e-5)
+    assert np.abs(shift).max() > 1e-4
+
+
+def test_a_failure_in_an_early_round_is_reported():
+    rounds = {
+        "status": jnp.array([[OK, NOT_PD], [OK, OK], [OK, OK]]),
+        "status_step": jnp.array([[-1, 4], [-1, -1], [-1, -1]]),
+        "policy_status": jnp.array([OK, NON_FINITE, OK]),
+        "policy_gradient_norm": jnp.array([1.0, 9.0, 2.0]),
+        "kl": jnp.array([[1.0, 1.0], [2.0, 2.0], [3.0, 4.0]]),
+    }
+    found = _over_rounds(rounds)
+    assert found["status"].tolist() == [OK, NOT_PD] and found["status_step"].tolist() == [-1, 4]
+    assert int(found["policy_status"]) == NON_FINITE
+    assert float(found["policy_gradient_norm"]) == 9.0
+    assert found["kl"].tolist() == [3.0, 4.0]
 
 
 def test_all_inner_rounds_together_stay_within_the_bound_of_what_was_sampled():

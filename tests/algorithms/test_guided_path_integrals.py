@@ -53,7 +53,9 @@ def test_metrics_say_how_controllers_and_network_differ(make, config, sampling):
     assert not np.allclose(second["policy_cost_expected"], second["cost_expected"], rtol=1e-3)
 
 
-@pytest.mark.parametrize("sampling", ["off_policy", "on_policy"])
+@pytest.mark.parametrize(
+    ("sampling", "agreement"), [("off_policy", 1.0), ("off_policy", 0.2), ("on_policy", 1.0)]
+)
 @pytest.mark.parametrize(
     ("make", "config"),
     [
@@ -61,28 +63,35 @@ def test_metrics_say_how_controllers_and_network_differ(make, config, sampling):
         (mdgps_pilqr, MdgpsPilqrConfig(update=TwoStageConfig(kl_step=1e-4, path_integral=TINY))),
     ],
 )
-def test_a_tiny_step_ends_at_the_network(make, config, sampling):
-    """In the states visited the new controllers do what the network did, not what they did."""
+def test_a_tiny_step_ends_between_controllers_and_network(make, config, sampling, agreement):
+    """In the states visited, and as near to the network as `agreement` says."""
     config = dataclasses.replace(
-        config, num_samples=16, supervise=SHORT, sampling=sampling, agreement=1.0
+        config, num_samples=16, supervise=SHORT, sampling=sampling, agreement=agreement
     )
     algorithm = make(tasks.make("point_mass"), config, backend="native")
     before, _ = algorithm.step(algorithm.init(jax.random.key(2)))
     before = before._replace(learner=_shifted(before.learner, 2.0))
     after, metrics = algorithm.step(before)
     assert bool((metrics["status"] == OK).all())
-    # Less where the models explain the cost and leave the weights little to tell.
-    assert bool((metrics["weights_kl"] <= 1.5e-4).all())
+    if make is pigps:
+        np.testing.assert_allclose(metrics["weights_kl"], 1e-4, atol=5e-5)
+    else:  # models explain the cost and leave the weights little to tell
+        assert bool((metrics["weights_kl"] <= 1.5e-4).all())
     x, o = after.history.x[1], after.history.o[1]
     by_network = np.asarray(before.learner.mean(o)).mean(axis=1)
 
-    def off(controllers):
-        """Distance of the mean actions [C, T, dU] from the network's, in standard deviations."""
-        mean = np.einsum("ctij,ctj->cti", controllers.K, x.mean(axis=1)) + controllers.k
-        variance = np.diagonal(controllers.C, axis1=-2, axis2=-1)
-        return np.sqrt(np.mean((mean - by_network) ** 2 / variance))
+    def mean(controllers):
+        return np.einsum("ctij,ctj->cti", controllers.K, x.mean(axis=1)) + controllers.k
 
-    assert off(before.controllers) > 1.5
+    by_controllers = mean(before.controllers)
+    between = by_controllers + agreement * (by_network - by_controllers)
+
+    def off(controllers):
+        """Distance of the mean actions [C, T, dU] from there, in standard deviations."""
+        variance = np.diagonal(controllers.C, axis1=-2, axis2=-1)
+        return np.sqrt(np.mean((mean(controllers) - between) ** 2 / variance))
+
+    assert off(before.controllers) > 1.5 * agreement
     # What is left is the mean of 16 samples' noise.
     assert off(after.controllers) < 0.35
 

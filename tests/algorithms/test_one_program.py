@@ -47,5 +47,5 @@ def test_a_step_that_asks_the_host_is_found():
 
     traced = _trace(jax.jit(loop), jnp.ones(3))
     assert "pure_callback" in _primitives(traced.jaxpr.jaxpr)
-    with pytest.raises(Exception, match="[Tt]racer|[Dd]isallowed"):
+    with pytest.raises(Exception, match=r"[Tt]racer|[Dd]isallowed"):
         _trace(jax.jit(lambda x: jnp.sin(np.asarray(x))), jnp.ones(3))

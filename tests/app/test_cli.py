@@ -16,6 +16,7 @@ from rich.console import Console
 import jgps
 from jgps.algorithms import ALGORITHMS, RandomStartsConfig
 from jgps.app import cli
+from jgps.app.arguments import flagged
 from jgps.app.progress import Progress
 from jgps.app.train_command import _options
 from jgps.dynamics import MixturePriorConfig, NoPriorConfig, PriorConfig
@@ -137,6 +138,7 @@ def test_list(capsys: pytest.CaptureFixture):
         (["evaluate", "/nowhere"], ["/nowhere is no directory"]),
         (["evaluate"], ["DIR"]),
         (["evaluate", "/nowhere", "--samples", "0"], ["--samples is 0", "leave the option out"]),
+        (["evaluate", "/nowhere", "--seed", "-1"], ["--seed is -1", "from 0 to 4294967295"]),
         (["report"], ["at least one run directory"]),
         (["report", "/nowhere"], ["/nowhere is no directory"]),
     ],
@@ -210,6 +212,8 @@ def test_random_starts_are_settings_where_an_algorithm_has_them(capsys: pytest.C
     assert _options("mdgps", None)(task="t").config.random_starts is None
     chosen = _options("mdgps", None, random_starts=True)(task="t").config
     assert chosen.random_starts == RandomStartsConfig()
+    for spelling in ("--random-starts", "--random_starts"):
+        assert flagged("random-starts", ["train", spelling])
     arguments = ["train", "point_mass", "--algorithm", "trajopt", "--random-starts"]
     assert cli.main(arguments) == 2
     assert "trajopt starts in fixed conditions" in capsys.readouterr().err

@@ -272,15 +272,17 @@ def test_comparison_means_runs_of_one_setting(tmp_path):
     assert labels == ["trajopt, step_size.kl_step 1.0", "trajopt, step_size.kl_step 0.5"]
     assert [row[2] for row in cells[2:]] == ["2", "1"]
     distance = np.array([0.015, 0.02]) * 100  # means over conditions, in centimetres
-    assert cells[2][6] == f"{distance.mean():.3g} ± {distance.std():.2g}"
-    assert cells[2][8] == "50% ± 0%"
+    assert cells[2][7] == f"{distance.mean():.3g} ± {distance.std():.2g}"
+    assert cells[2][9] == "50% ± 0%"
     printed = console.export_text()
     assert all(label in printed for label in labels)
 
     with table.open() as file:
         rows = list(csv.DictReader(file))
     last = [json.loads((run / "metrics.jsonl").read_text().splitlines()[-1]) for run in runs]
-    assert [float(row["cost"]) for row in rows] == pytest.approx([np.mean(m["cost"]) for m in last])
+    assert [float(row["cost_samples"]) for row in rows] == pytest.approx(
+        [np.mean(m["cost"]) for m in last]
+    )
     assert [row["directory"] for row in rows] == [str(run) for run in runs]
 
 
@@ -290,9 +292,28 @@ def test_a_curve_is_the_mean_over_runs_at_every_iteration_that_any_has(tmp_path)
     curves = _curves([runs[0], runs[1]._replace(metrics=shorter)], "cost")
     cost = [run.metrics["cost"].mean(axis=1) for run in runs]
     both = np.array([cost[0][:2], cost[1][:2]])
-    np.testing.assert_array_equal(curves.iterations, range(4))
+    np.testing.assert_array_equal(curves.x, range(4))
     np.testing.assert_allclose(curves.mean, [*both.mean(axis=0), *cost[0][2:]])
     np.testing.assert_allclose(curves.deviation, [*both.std(axis=0), 0, 0])
+
+
+def test_rollouts_are_the_axis_where_groups_take_different_numbers(tmp_path):
+    runs = [read_run(make_run(tmp_path / f"run{seed}", seed=seed)) for seed in (0, 1)]
+
+    def taking(rollouts):
+        return [
+            run._replace(summary=run.summary | {"rollouts_total": n, "iterations": ITERATIONS})
+            for run, n in zip(runs, rollouts, strict=True)
+        ]
+
+    few, many = taking((ITERATIONS * 20, ITERATIONS * 80))
+    figure = comparison_figure({"trajopt": [few], "mdgps": [many]})
+    first, second = (line.get_xdata() for line in figure.axes[0].get_lines())
+    np.testing.assert_allclose(first, 20 * np.arange(1, ITERATIONS + 1))
+    np.testing.assert_allclose(second, 80 * np.arange(1, ITERATIONS + 1))
+    assert "rollouts" in figure.axes[0].get_xlabel()
+    same = comparison_figure({"trajopt": taking((40, 40))[:1], "mdgps": taking((40, 40))[1:]})
+    assert same.axes[0].get_xlabel() == "iteration"
 
 
 def test_algorithms_are_compared_on_one_task(tmp_path):

@@ -10,7 +10,7 @@ import scipy.optimize
 
 from jgps.core import path_integral
 from jgps.core.path_integral import PathIntegralConfig
-from jgps.core.types import NON_FINITE, OK, TOO_FEW_SAMPLES, Controller, Rollouts
+from jgps.core.types import NON_FINITE, NOT_PD, OK, TOO_FEW_SAMPLES, Controller, Rollouts
 
 N, T, dX, dU = 20, 12, 4, 2
 CONFIG = PathIntegralConfig()
@@ -261,3 +261,15 @@ def test_shapes_that_disagree_are_refused():
     arguments = jnp.ones((N, T, dX)), jnp.ones((N, T, dU + 1)), jnp.ones((N, T))
     with pytest.raises(ValueError, match=r"u must have shape \(20, 12, 2\)"):
         path_integral.update(controller, *arguments, CONFIG)
+
+
+def test_a_covariance_that_is_not_positive_definite_is_a_status(rng):
+    T, N = 3, 6
+    C = np.tile(np.eye(2), (T, 1, 1))
+    C[1] = [[1.0, 1.0], [1.0, 1.0]]
+    previous = Controller(K=jnp.zeros((T, 2, 2)), k=jnp.zeros((T, 2)), C=jnp.asarray(C))
+    x, u = rng.normal(size=(2, N, T, 2))
+    rollouts = Rollouts(x=jnp.asarray(x), u=jnp.asarray(u), valid=jnp.ones(N, bool))
+    costs = jnp.asarray(rng.normal(size=(N, T)))
+    _, info = path_integral.improve(previous, rollouts, costs, PathIntegralConfig())
+    assert int(info.status.code) == NOT_PD and int(info.status.step) == 1

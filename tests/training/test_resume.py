@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 from pathlib import Path
 
 import jax
@@ -9,16 +10,19 @@ import jax.numpy as jnp
 import pytest
 from small_runs import (
     CONFIG,
+    NETWORK_CONFIG,
     copy_run,
     cut_metrics,
     read_lines,
     train,
+    train_network,
     without_seconds,
 )
 
 import jgps
+from jgps.policies import SuperviseConfig
 from jgps.tasks import Task
-from jgps.training import TrainingResult, UsageError, checkpoint
+from jgps.training import TrainingError, TrainingResult, UsageError, checkpoint
 from jgps.training.metrics import MetricsLog
 
 
@@ -212,6 +216,31 @@ def test_resume_of_another_run_is_refused(
         train(arguments.pop("task", task), out=interrupted, resume=True, **arguments)
     assert difference in str(error.value)
     assert (interrupted / "config.json").read_text() == before
+
+
+def test_a_run_that_stopped_on_divergence_may_go_on(task: Task, tmp_path: Path):
+    """What the message proposes can be done."""
+    supervise = SuperviseConfig(steps=10, checks=5, learning_rate=1e30, on_divergence="stop")
+    stop = dataclasses.replace(NETWORK_CONFIG, supervise=supervise)
+    with pytest.raises(TrainingError, match="or resume with the parameters"):
+        train_network(task, config=stop, iterations=2, seed=1, out=tmp_path / "run")
+    supervise = dataclasses.replace(supervise, on_divergence="continue")
+    go_on = dataclasses.replace(stop, supervise=supervise)
+    with pytest.warns(UserWarning, match="kept its parameters"):
+        resumed = train_network(
+            task, config=go_on, iterations=2, seed=1, out=tmp_path / "run", resume=True
+        )
+    assert len(resumed.metrics) == 2
+
+
+def test_a_state_of_other_settings_is_refused_in_one_sentence(interrupted: Path, tmp_path: Path):
+    """Whoever edits config.json, or updates jgps across a change of the state, is told so."""
+    edited = copy_run(interrupted, tmp_path / "edited")
+    config = json.loads((edited / "config.json").read_text())
+    config["config"]["prior"] = {"type": "MixturePriorConfig"}
+    (edited / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="holds another state than these settings make"):
+        jgps.training.load(edited)
 
 
 def test_resume_without_a_run(task: Task, tmp_path: Path):

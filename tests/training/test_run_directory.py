@@ -93,6 +93,15 @@ def test_only_the_first_iteration_compiles(result: TrainingResult):
     assert seconds[1:] == [0, 0, 0]
 
 
+def test_seconds_of_an_iteration_contain_those_of_compiling(task: Task):
+    """Also of the only one: what is compiled before it is not booked on it."""
+    only = train(task, iterations=1, seed=1)
+    (record,) = only.metrics
+    assert 0 < record["compile_seconds"] < record["iteration_seconds"]
+    assert only.summary["seconds_per_iteration"] > 0
+    assert only.summary["compile_seconds"] > record["compile_seconds"]
+
+
 def test_the_same_seed_gives_the_same_metrics(task: Task, result: TrainingResult):
     again = train(task, iterations=2, seed=1)
     assert again.directory is None
