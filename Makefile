@@ -11,13 +11,14 @@ DEMO := runs/demo
 # Two processes, a file at a time: compiling leaves half of two cores idle.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: help demo test lint bench format setup clean
+.PHONY: help demo test lint bench reproduce format setup clean
 
 help:
 	@echo "make demo   train a network to insert a peg, draw and film it (results in $(DEMO))"
 	@echo "make test   run the tests"
 	@echo "make lint   formatting, lint and types"
 	@echo "make bench  measure the speed on this machine"
+	@echo "make reproduce  all tables of published results, into benchmarks/results"
 	@echo "make format rewrite the code in the project's format"
 
 demo: $(STAMP)
@@ -38,6 +39,10 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/jgps bench
+
+reproduce: $(STAMP)
+	@failed=0; for script in benchmarks/reproduce_*.py; do \
+		$(BIN)/python $$script || failed=1; done; exit $$failed
 
 setup: $(STAMP)
 

@@ -248,11 +248,12 @@ def _loop(
                 record |= _try_out(evaluate, new_state)
                 clock.take()  # the summary's seconds to compile are those of training
             record["wall_seconds"] = time.perf_counter() - began
-            if log is not None:
-                log.append(record)  # before the checkpoint, which is of no use without it
-            records.append(record)
-            latest = len(records), new_state
-            save()
+            with _interrupts_held():
+                if log is not None:
+                    log.append(record)  # before the checkpoint, which is of no use without it
+                records.append(record)
+                latest = len(records), new_state
+                save()
             if on_iteration is not None:
                 on_iteration(record)
             elif describe_policy(record) and not any(map(describe_policy, records[:-1])):

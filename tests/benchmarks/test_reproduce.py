@@ -2,9 +2,7 @@
 
 import json
 
-import numpy as np
 import pytest
-import reproduce_samples
 from reproduce import Claim, Column, Row, run_seeds, status
 from rich.console import Console
 
@@ -63,41 +61,3 @@ def test_keeps_what_was_measured_before_a_failure(tmp_path):
 def test_refuses_no_seed_and_equal_names(rows, seeds, tmp_path):
     with pytest.raises(ValueError, match="at least one seed and distinct rows"):
         run_seeds("test", rows, seeds, columns=COLUMNS, out=tmp_path / "test.json")
-
-
-class Scripted:
-    """An algorithm of two conditions that always does the same; 10 rollouts each per step."""
-
-    rollouts_per_step = 20
-
-    def __init__(self, costs, successes):
-        self.steps = list(zip(costs, successes, strict=True))
-
-    def init(self, key):
-        return 0
-
-    def step(self, state):
-        cost, success = self.steps[min(state, len(self.steps) - 1)]
-        return state + 1, {"trial_cost": np.array(cost), "trial_success": np.array(success)}
-
-
-def test_counts_rollouts_until_the_best_so_far_succeed():
-    # The first condition's success costs more than what it had; the second's fails later.
-    scripted = Scripted(
-        costs=[[5, np.inf], [9, 3], [np.nan, 2], [1, 4]],
-        successes=[[0, 0], [1, 1], [1, 1], [1, 0]],
-    )
-    result = reproduce_samples.rollouts_to_success(lambda: scripted, 2, 200, seed=0)
-    assert result["rollouts"] == 40
-    assert [line[:2] for line in result["curve"][:4]] == [[10, 0], [20, 0.5], [30, 0.5], [40, 1]]
-    assert result["curve"][-1][0] == 100  # all are compared there
-    assert (result["success_few"], result["cost_few"]) == (1.0, 1.5)
-
-
-def test_gives_up_at_the_budget():
-    never = Scripted(costs=[[1, 1]], successes=[[1, 0]])
-    result = reproduce_samples.rollouts_to_success(lambda: never, 2, 135, seed=0)
-    assert result["rollouts"] is None
-    assert result["curve"][-1] == [130, 0.5, 1.0]
-    with pytest.raises(ValueError, match="budget is 99"):
-        reproduce_samples.main(budget=99)

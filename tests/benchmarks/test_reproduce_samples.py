@@ -1,9 +1,6 @@
 """Rollouts until success: how they are counted, and what the comparison claims."""
 
-from typing import NamedTuple
-
-import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
 from reproduce import Results
 from reproduce_samples import (
@@ -18,51 +15,40 @@ from reproduce_samples import (
 )
 
 
-class _Scripted(NamedTuple):
-    """An algorithm on two conditions whose trials are written down."""
+class Scripted:
+    """An algorithm of two conditions that always does the same; 10 rollouts each per step."""
 
-    successes: tuple[tuple[bool, bool], ...]
-    costs: tuple[tuple[float, float], ...]
-    rollouts_per_step: int = 2 * 20
+    rollouts_per_step = 20
 
-    def init(self, key: jax.Array) -> int:
-        del key
+    def __init__(self, costs, successes):
+        self.steps = list(zip(costs, successes, strict=True))
+
+    def init(self, key):
         return 0
 
-    def step(self, state: int):
-        now = min(state, len(self.costs) - 1)
-        metrics = {
-            "trial_cost": jnp.asarray(self.costs[now]),
-            "trial_success": jnp.asarray(self.successes[now]),
-        }
-        return state + 1, metrics
+    def step(self, state):
+        cost, success = self.steps[min(state, len(self.steps) - 1)]
+        return state + 1, {"trial_cost": np.array(cost), "trial_success": np.array(success)}
 
 
-def test_a_condition_counts_as_solved_with_its_cheapest_policy():
-    scripted = _Scripted(
-        successes=((False, True), (True, False), (True, True), (True, True)),
-        costs=((9.0, 5.0), (4.0, 6.0), (4.0, 7.0), (3.0, 8.0)),
+def test_counts_rollouts_until_the_best_so_far_succeed():
+    # The first condition's success costs more than what it had; the second's fails later.
+    scripted = Scripted(
+        costs=[[5, np.inf], [9, 3], [np.nan, 2], [1, 4]],
+        successes=[[0, 0], [1, 1], [1, 1], [1, 0]],
     )
-    found = rollouts_to_success(lambda: scripted, 2, 1000, 0)
-    # The second condition succeeds with its first policy, which stays the cheapest.
-    assert found["rollouts"] == 40
-    assert found["curve"][1] == [40, 1.0, 4.5]
-    # It goes on until there is something to say of the first hundred.
-    assert len(found["curve"]) == FEW // 20
-    assert (found["success_few"], found["cost_few"]) == (1.0, 4.0)
+    result = rollouts_to_success(lambda: scripted, 2, 200, seed=0)
+    assert result["rollouts"] == 40
+    assert [line[:2] for line in result["curve"][:4]] == [[10, 0], [20, 0.5], [30, 0.5], [40, 1]]
+    assert result["curve"][-1][0] == 100  # all are compared there
+    assert (result["success_few"], result["cost_few"]) == (1.0, 1.5)
 
 
-def test_a_cheaper_failure_takes_the_place_of_a_success():
-    scripted = _Scripted(successes=((True, True), (False, True)), costs=((9.0, 5.0), (4.0, 5.0)))
-    found = rollouts_to_success(lambda: scripted, 2, 200, 0)
-    assert found["rollouts"] == 20 and found["success_few"] == 0.5
-
-
-def test_without_success_the_whole_budget_is_used():
-    scripted = _Scripted(successes=((True, False),), costs=((1.0, float("inf")),))
-    found = rollouts_to_success(lambda: scripted, 2, 200, 0)
-    assert found["rollouts"] is None and found["success"] == 0.5
-    assert found["curve"][-1][0] == 200
+def test_gives_up_at_the_budget():
+    never = Scripted(costs=[[1, 1]], successes=[[1, 0]])
+    result = rollouts_to_success(lambda: never, 2, 135, seed=0)
+    assert result["rollouts"] is None
+    assert result["curve"][-1] == [130, 0.5, 1.0]
 
 
 def test_all_methods_have_a_row():
