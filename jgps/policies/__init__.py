@@ -1,22 +1,30 @@
 """Networks as policies: what they are, how controllers supervise them, how they are linearised."""
 
 from jgps.policies.linearize import linearize, offset
-from jgps.policies.mlp import Mlp, count_parameters, mlp
+from jgps.policies.mlp import STANDARDISATION, Mlp, count_parameters, mlp
 from jgps.policies.network_policy import NetworkParams, NetworkPolicy, acting, initialise
+from jgps.policies.spatial_softmax import SpatialSoftmax, spatial_softmax
 from jgps.policies.supervise import SuperviseConfig, SuperviseInfo, Supervision, supervise
+from jgps.policies.visuomotor import Visuomotor, feature_pixels, visuomotor
 
 __all__ = [
+    "STANDARDISATION",
     "Mlp",
     "NetworkParams",
     "NetworkPolicy",
+    "SpatialSoftmax",
     "SuperviseConfig",
     "SuperviseInfo",
     "Supervision",
+    "Visuomotor",
     "acting",
     "count_parameters",
+    "feature_pixels",
     "initialise",
     "linearize",
     "mlp",
     "offset",
+    "spatial_softmax",
     "supervise",
+    "visuomotor",
 ]
