@@ -2,7 +2,14 @@
 
 from jgps.policies.linearize import linearize, offset
 from jgps.policies.mlp import STANDARDISATION, Mlp, count_parameters, mlp
-from jgps.policies.network_policy import NetworkParams, NetworkPolicy, acting, initialise
+from jgps.policies.network_policy import (
+    NetworkParams,
+    NetworkPolicy,
+    acting,
+    acting_on_images,
+    initialise,
+)
+from jgps.policies.observation import cache_features, look
 from jgps.policies.spatial_softmax import SpatialSoftmax, spatial_softmax
 from jgps.policies.supervise import SuperviseConfig, SuperviseInfo, Supervision, supervise
 from jgps.policies.visuomotor import Visuomotor, feature_pixels, visuomotor
@@ -18,10 +25,13 @@ __all__ = [
     "Supervision",
     "Visuomotor",
     "acting",
+    "acting_on_images",
+    "cache_features",
     "count_parameters",
     "feature_pixels",
     "initialise",
     "linearize",
+    "look",
     "mlp",
     "offset",
     "spatial_softmax",
