@@ -25,7 +25,8 @@ class Convolutions(nn.Module):
     Attributes:
       channels: of each convolution.
       dtype: in which they are computed, None for that of the parameters, which stay as they are.
-      pool: window of a max-pooling with stride 2 after every convolution, 0 for none.
+      pool: window of a max-pooling with stride 2 after every convolution that has no stride of its
+        own, 0 for none.
     """
 
     channels: tuple[int, ...] = CHANNELS
@@ -46,7 +47,7 @@ class Convolutions(nn.Module):
             name, shape = f"conv_{number}", (size, size)
             h = nn.Conv(width, shape, stride, padding="VALID", dtype=self.dtype, name=name)(h)
             h = nn.relu(h)
-            if self.pool:
+            if self.pool and stride == 1:
                 h = nn.max_pool(h, (self.pool, self.pool), (2, 2))
         return h.reshape(*image.shape[:-3], *h.shape[1:])
 
@@ -55,7 +56,7 @@ class Convolutions(nn.Module):
         """Side of the smallest image, pixels; its maps are 2x2, so that they have a position."""
         side = 2
         for size, stride in reversed(KERNELS):
-            side = (side - 1) * 2 + self.pool if self.pool else side
+            side = (side - 1) * 2 + self.pool if self.pool and stride == 1 else side
             side = (side - 1) * stride + size
         return side
 
