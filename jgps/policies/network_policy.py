@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jgps.core import linalg
 from jgps.core.types import Shared
+from jgps.policies.observation import Observation, Observe, evaluate, in_chunks, observed
 
 
 class NetworkParams(NamedTuple):
@@ -21,15 +22,29 @@ class NetworkParams(NamedTuple):
 
 @flax.struct.dataclass
 class NetworkPolicy:
-    """A network's variables, the covariance of its actions, and (static) the network itself."""
+    """A network's variables, the covariance of its actions, and (static) the network itself.
+
+    A network of pixels comes with `observe`, which makes of the simulation's o [dO] what it reads.
+    """
 
     variables: Any  # of the network: "params" and "standardisation"
     cov: jax.Array  # [dU, dU], S, positive definite
     network: nn.Module = flax.struct.field(pytree_node=False)
+    observe: Observe | None = flax.struct.field(pytree_node=False, default=None)
 
-    def mean(self, o: jax.Array) -> jax.Array:
-        """mu(o) [..., dU] for observations [..., dO]."""
-        return mean_action(self.network, self.variables, o)
+    def mean(self, o: Observation) -> jax.Array:
+        """mu(o) [..., dU] for observations [..., dO], or of the kind that the network reads.
+
+        With `observe`, what a vector stands for is rendered a few images at a time.
+        """
+        observe = self.observe
+        if observe is None or not isinstance(o, jax.Array):
+            return mean_action(self.network, self.variables, o)
+
+        def one(row: jax.Array) -> jax.Array:
+            return mean_action(self.network, self.variables, observed(observe, row))
+
+        return in_chunks(one, o.reshape(-1, o.shape[-1])).reshape(*o.shape[:-1], -1)
 
     def params_for(self, x0: jax.Array) -> Shared:
         """What `act` needs; the same in all conditions, wherever they start."""
@@ -40,7 +55,27 @@ class NetworkPolicy:
     @property
     def act(self) -> Callable[..., jax.Array]:
         """`act(params, x, o, t, noise) -> u`, see `acting`."""
-        return acting(self.network)
+        if self.observe is None:
+            return acting(self.network)
+        return acting_on_images(self.network, self.observe)
+
+
+def acting_on_images(network: nn.Module, observe: Observe) -> Callable[..., jax.Array]:
+    """As `acting`, of a network that reads images and the robot's configuration, nothing else.
+
+    Args:
+      network: called with `image` and `configuration`.
+      observe: (o [dO]) -> (image [H, W, 3], configuration [dq]); pure, it is traced and vmapped
+        with the rest. The same function each time, or everything compiles anew.
+    """
+    act_on_seen = acting(network)
+
+    def act(
+        params: NetworkParams, x: jax.Array, o: jax.Array, t: jax.Array | int, noise: jax.Array
+    ) -> jax.Array:
+        return act_on_seen(params, x, observed(observe, o), t, noise)
+
+    return act
 
 
 def acting(network: nn.Module) -> Callable[..., jax.Array]:
@@ -50,7 +85,7 @@ def acting(network: nn.Module) -> Callable[..., jax.Array]:
     """
 
     def act(
-        params: NetworkParams, x: jax.Array, o: jax.Array, t: jax.Array | int, noise: jax.Array
+        params: NetworkParams, x: jax.Array, o: Observation, t: jax.Array | int, noise: jax.Array
     ) -> jax.Array:
         del x, t
         with jax.default_matmul_precision("highest"):
@@ -59,16 +94,33 @@ def acting(network: nn.Module) -> Callable[..., jax.Array]:
     return act
 
 
-def mean_action(network: nn.Module, variables: Any, o: jax.Array) -> jax.Array:
+def mean_action(network: nn.Module, variables: Any, o: Observation) -> jax.Array:
     """The network's output, at full precision in any dtype of o."""
     with jax.default_matmul_precision("highest"):
-        return jnp.asarray(network.apply(variables, o))
+        return evaluate(network, variables, o)
 
 
 def initialise(
-    network: nn.Module, key: jax.Array, observation_dim: int, action_dim: int, dtype: Any
+    network: nn.Module,
+    key: jax.Array,
+    observation_dim: int,
+    action_dim: int,
+    dtype: Any,
+    observe: Observe | None = None,
 ) -> NetworkPolicy:
-    """An untrained policy with unit covariance."""
-    variables = network.init(key, jnp.zeros(observation_dim, dtype))
+    """An untrained policy with unit covariance.
+
+    A network with a method `example` says itself what it reads; `observation_dim` is then not used.
+    """
+    if hasattr(network, "example"):
+        # Compiled: a convolution's initialiser run step by step takes many seconds.
+        variables = jax.jit(lambda key: network.init(key, **network.example(dtype)))(key)
+    else:
+        variables = network.init(key, jnp.zeros(observation_dim, dtype))
     variables = jax.tree.map(lambda leaf: leaf.astype(dtype), variables)
-    return NetworkPolicy(variables=variables, cov=jnp.eye(action_dim, dtype=dtype), network=network)
+    return NetworkPolicy(
+        variables=variables,
+        cov=jnp.eye(action_dim, dtype=dtype),
+        network=network,
+        observe=observe,
+    )

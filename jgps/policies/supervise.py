@@ -9,7 +9,7 @@ the covariance that minimises the same sum has the closed form S^-1 = sum_i w_i 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import optax
 
 from jgps.core import linalg
-from jgps.core.checks import check_field
-from jgps.core.regression import divisor, spread
+from jgps.core.checks import check_choice, check_field
+from jgps.core.regression import divisor
 from jgps.core.types import (
     NON_FINITE,
     NOT_PD,
@@ -28,9 +28,12 @@ from jgps.core.types import (
     first_failure,
     worst,
 )
+from jgps.policies import observation
 from jgps.policies.network_policy import NetworkPolicy, mean_action
+from jgps.policies.observation import Observation
 
 ON_DIVERGENCE = ("continue", "stop")
+FROZEN = ("none", "convolutions")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,9 @@ class SuperviseConfig:
       max_gradient_norm: gradients are clipped to it, > 0.
       on_divergence: "continue" keeps the parameters before a training that diverged and goes on;
         "stop" ends the run then.
+      frozen: "convolutions" leaves a network's trunk as it is: its features are computed once, and
+        only the dense layers are trained on them.
+      convolution_rate: learning rate of the trunk as a fraction of the dense layers', > 0.
     """
 
     steps: int = 450
@@ -63,6 +69,8 @@ class SuperviseConfig:
     checks: int = 20
     max_gradient_norm: float = 10.0
     on_divergence: str = "continue"
+    frozen: str = "none"
+    convolution_rate: float = 1.0
 
     def __post_init__(self) -> None:
         check_field(self, "steps", lambda v: v >= 1, ">= 1, usually 400 to 5000", integer=True)
@@ -73,21 +81,20 @@ class SuperviseConfig:
         check_field(self, "input_noise", lambda v: v >= 0, ">= 0, usually 0.1")
         check_field(self, "checks", lambda v: 1 <= v <= self.steps, "from 1 to steps", integer=True)
         check_field(self, "max_gradient_norm", lambda v: v > 0, "> 0, usually 10")
-        if self.on_divergence not in ON_DIVERGENCE:
-            raise ValueError(
-                f"SuperviseConfig.on_divergence is {self.on_divergence!r}; it has to be one of "
-                f"{', '.join(ON_DIVERGENCE)}"
-            )
+        check_choice(self, "on_divergence", ON_DIVERGENCE)
+        check_choice(self, "frozen", FROZEN)
+        check_field(self, "convolution_rate", lambda v: v > 0, "> 0, usually 0.1 to 1")
 
 
 class Supervision(NamedTuple):
     """What to imitate, rows of C conditions, N trajectories each, T steps."""
 
-    o: jax.Array  # [C, N, T, dO]
+    o: Any  # [C, N, T, dO], or named arrays [C, N, T, ...]: an `Observation`
     target: jax.Array  # [C, N, T, dU]
     precision: jax.Array  # [C, T, dU, dU], P = C_t^-1 of the controllers
     weight: jax.Array  # [C, N, T], >= 0; rows of weight zero may hold anything
-    gain: jax.Array | None = None  # [C, T, dU, dO], how the target changes with o; None if unknown
+    # [C, T, dU, dO], how the target changes with o (its vector); None if unknown
+    gain: jax.Array | None = None
 
 
 class SuperviseInfo(NamedTuple):
@@ -103,7 +110,7 @@ class SuperviseInfo(NamedTuple):
 class _Data(NamedTuple):
     """Rows in one axis, safe to multiply."""
 
-    o: jax.Array  # [M, dO]
+    o: Observation  # [M, dO], or named arrays [M, ...]; images as they came, uint8
     target: jax.Array  # [M, dU]
     root: jax.Array  # [M, dU, dU], R with R'R = P
     weight: jax.Array  # [M]
@@ -122,7 +129,7 @@ def supervise(
 
     Inputs and outputs are standardised anew without changing the function (where the network has
     a method `standardised`). The parameters kept are the best on the held-out trajectories among
-    those at every check, the last ones without any.
+    those at every check, the last ones without any. Images become floats in their minibatch.
 
     Returns:
       The policy and how it went. The status is TOO_FEW_SAMPLES where no row has weight, NOT_PD
@@ -131,29 +138,37 @@ def supervise(
       one.
 
     Raises:
-      ValueError: while tracing, if shapes disagree.
+      ValueError: while tracing, if shapes disagree, or if convolutions are frozen that the network
+        or the observations don't have.
 
     Source: Levine et al. (2016), section 4.3; Montgomery & Levine (2016), section 4.
     """
     _check_shapes(policy, supervision)
+    if config.frozen == "convolutions":
+        cached = observation.cache_features(policy.network, policy.variables, supervision.o)
+        supervision = supervision._replace(o=cached)
     split_key, batch_key = jax.random.split(key)
     data, cov, status = _prepare(supervision, config)
     start = _standardise(policy, data, cov)
     train, held_out = _split(data, supervision.weight.shape, split_key, config)
 
-    input_noise = config.input_noise * spread(data.o, data.weight)[1]
+    scale = observation.spreads(data.o, data.weight)[1]
+    input_noise = config.input_noise * observation.vector(scale)
+    fixed, trainable = _divide(start["params"], data.o)
 
     def loss(params, rows):
-        return _loss(policy.network, {**start, "params": params}, rows)
+        variables = {**start, "params": {**fixed, **params}}
+        return _loss(policy.network, variables, rows, config.batch_size)
 
     params, score, gradient_norm = _optimise(
-        loss, start["params"], train, held_out, batch_key, input_noise, config
+        loss, trainable, train, held_out, batch_key, input_noise, config
     )
-    before, after = loss(start["params"], data), loss(params, data)
+    before, after = loss(trainable, data), loss(params, data)
     # A training that diverged after its best parameters diverged all the same.
     finite = _all_finite(params) & jnp.isfinite(after) & jnp.isfinite(gradient_norm)
     status = worst(status, first_failure(~finite[None], NON_FINITE))
-    trained = dataclasses.replace(policy, variables={**start, "params": params}, cov=cov)
+    variables = {**start, "params": {**fixed, **params}}
+    trained = dataclasses.replace(policy, variables=variables, cov=cov)
     good = status.code == OK
     info = SuperviseInfo(
         loss_before=before,
@@ -171,7 +186,7 @@ def _prepare(supervision: Supervision, config: SuperviseConfig) -> tuple[_Data, 
     num, samples, horizon, dU = target.shape
     weight = weight.astype(target.dtype)
     used = weight > 0
-    finite = jnp.isfinite(o).all(-1) & jnp.isfinite(target).all(-1) & jnp.isfinite(weight)
+    finite = observation.finite(o) & jnp.isfinite(target).all(-1) & jnp.isfinite(weight)
     per_step = jnp.sum(jnp.where(used & jnp.isfinite(weight), weight, 0), axis=1)  # [C, T]
     counts = (per_step > 0)[..., None, None]
     eye = jnp.eye(dU, dtype=target.dtype)
@@ -184,10 +199,9 @@ def _prepare(supervision: Supervision, config: SuperviseConfig) -> tuple[_Data, 
     root = linalg.transpose(chol)[:, None]  # R = L' for P = L L'
     root = jnp.broadcast_to(root, (num, samples, horizon, dU, dU))
     keep = used & finite
-    rows = (keep[..., None] & jnp.ones_like(o, bool), keep[..., None])
     data = _Data(
-        o=jnp.where(rows[0], o, 0).reshape(-1, o.shape[-1]),
-        target=jnp.where(rows[1], target, 0).reshape(-1, dU),
+        o=observation.flat(observation.keep_rows(o, keep)),
+        target=jnp.where(keep[..., None], target, 0).reshape(-1, dU),
         root=root.reshape(-1, dU, dU),
         weight=jnp.where(keep, weight, 0).reshape(-1),
         gain=_rows_of(supervision),
@@ -208,7 +222,7 @@ def _rows_of(s: Supervision) -> jax.Array:
     """The gain of every row, [M, dU, dO]; [M, 0] where there is none."""
     num, samples, horizon = s.weight.shape
     if s.gain is None:
-        return jnp.zeros((num * samples * horizon, 0), s.o.dtype)
+        return jnp.zeros((num * samples * horizon, 0), s.target.dtype)
     gain = jnp.where(jnp.isfinite(s.gain), s.gain, 0)[:, None]
     return jnp.broadcast_to(gain, (num, samples, *gain.shape[2:])).reshape(-1, *gain.shape[3:])
 
@@ -218,8 +232,15 @@ def _standardise(policy: NetworkPolicy, data: _Data, cov: jax.Array) -> dict:
     standardised = getattr(policy.network, "standardised", None)
     if standardised is None:
         return policy.variables
-    shift, scale = spread(data.o, data.weight)
+    shift, scale = observation.spreads(data.o, data.weight)
     return standardised(policy.variables, shift, scale, jnp.sqrt(jnp.diagonal(cov)))
+
+
+def _divide(params: dict, o: Observation) -> tuple[dict, dict]:
+    """Parameters that stay as they are, and those to train: on features only the head's."""
+    on_features = isinstance(o, Mapping) and "features" in o
+    trained = {name: each for name, each in params.items() if name == "head" or not on_features}
+    return {name: each for name, each in params.items() if name not in trained}, trained
 
 
 def _split(
@@ -240,26 +261,54 @@ def _split(
     rank = jnp.argsort(order)
     held_out = (rank < num_held_out) & (jnp.sum(present) > num_held_out)
     rows = jnp.repeat(held_out, horizon)
-    return (
-        data._replace(weight=jnp.where(rows, 0, data.weight)),
-        data._replace(weight=jnp.where(rows, data.weight, 0)),
-    )
+    train = data._replace(weight=jnp.where(rows, 0, data.weight))
+    data = data._replace(weight=jnp.where(rows, data.weight, 0))
+    if isinstance(data.o, Mapping):  # a network of pixels is not run where it does not count
+        steps = order[:num_held_out, None] * horizon + jnp.arange(horizon)
+        data = jax.tree.map(lambda leaf: leaf[steps.reshape(-1)], data)
+    return train, data
 
 
 def _disturb(rows: _Data, noise: jax.Array, key: jax.Array) -> _Data:
     """The rows at observations nearby, with the targets that the controllers have there."""
     if rows.gain.ndim != 3:
         return rows
-    offset = noise * jax.random.normal(key, rows.o.shape, rows.o.dtype)
+    o = observation.vector(rows.o)
+    offset = noise * jax.random.normal(key, o.shape, o.dtype)
     shift = jnp.einsum("mij,mj->mi", rows.gain, offset)
-    return rows._replace(o=rows.o + offset, target=rows.target + shift)
+    return rows._replace(o=observation.with_vector(rows.o, o + offset), target=rows.target + shift)
 
 
-def _loss(network: Any, variables: dict, rows: _Data) -> jax.Array:
-    """Weighted mean over rows of 1/2 |R (mu(o) - target)|^2, nats."""
-    residual = mean_action(network, variables, rows.o) - rows.target
+def _loss(network: Any, variables: dict, rows: _Data, chunk: int) -> jax.Array:
+    """Weighted mean over rows of 1/2 |R (mu(o) - target)|^2, nats.
+
+    What a network of pixels makes of many rows is computed in chunks, which bounds the memory.
+    """
+    if isinstance(rows.o, Mapping) and rows.weight.shape[0] > chunk:
+        mean = observation.in_chunks(lambda o: mean_action(network, variables, o), rows.o, chunk)
+    else:
+        mean = mean_action(network, variables, rows.o)
+    residual = mean - rows.target
     distance = 0.5 * jnp.sum(jnp.square(jnp.einsum("mij,mj->mi", rows.root, residual)), axis=-1)
     return jnp.sum(rows.weight * distance) / divisor(jnp.sum(rows.weight))
+
+
+def _optimiser(config: SuperviseConfig) -> optax.GradientTransformation:
+    parts = [
+        optax.clip_by_global_norm(config.max_gradient_norm),
+        optax.adamw(
+            optax.cosine_decay_schedule(config.learning_rate, config.steps),
+            weight_decay=config.weight_decay,
+            mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree),
+        ),
+    ]
+    if config.convolution_rate != 1:
+
+        def of_trunk(params: dict) -> dict[str, bool]:
+            return {name: name == "trunk" for name in params}
+
+        parts.append(optax.masked(optax.scale(config.convolution_rate), of_trunk))
+    return optax.chain(*parts)
 
 
 def _optimise(
@@ -274,14 +323,7 @@ def _optimise(
     """The parameters chosen, their held-out loss, and the largest norm of a gradient."""
     num_rows = train.weight.shape[0]
     batch_size = min(config.batch_size, num_rows)
-    optimiser = optax.chain(
-        optax.clip_by_global_norm(config.max_gradient_norm),
-        optax.adamw(
-            optax.cosine_decay_schedule(config.learning_rate, config.steps),
-            weight_decay=config.weight_decay,
-            mask=lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree),
-        ),
-    )
+    optimiser = _optimiser(config)
 
     def one_step(carry, key):
         params, moments = carry
@@ -326,8 +368,16 @@ def _all_finite(tree: Any) -> jax.Array:
 
 
 def _check_shapes(policy: NetworkPolicy, supervision: Supervision) -> None:
-    o, target = supervision.o, supervision.target
+    o, target = observation.vector(supervision.o), supervision.target
     num, samples, horizon, dU = target.shape
+    if isinstance(supervision.o, Mapping):
+        for name, leaf in supervision.o.items():
+            if leaf.shape[:3] != (num, samples, horizon):
+                raise ValueError(
+                    f"supervision.o[{name!r}] must be {(num, samples, horizon, '...')}, got "
+                    f"{leaf.shape}"
+                )
+        supervision = supervision._replace(o=o)
     expected = {
         "o": (num, samples, horizon, o.shape[-1]),
         "precision": (num, horizon, dU, dU),

@@ -7,7 +7,7 @@ import pytest
 
 from jgps import tasks
 from jgps.app import bench
-from jgps.app.bench import measure, peers, suites
+from jgps.app.bench import measure, peers, policy, suites
 
 
 def test_unknown_suite_lists_the_valid_ones():
@@ -86,3 +86,10 @@ def test_crocoddyl_peer_runs_where_installed():
     run = peers.crocoddyl_backward(4, 2, 5)
     assert run is not None
     run()
+
+
+def test_the_policy_s_images_are_counted():
+    trained, acted = policy._one(25, "float32", repeats=1, batch=2)
+    assert trained["unit"] == acted["unit"] == "images/s"
+    assert trained["name"] == "trained, 25x25, float32, batch of 2"
+    assert 0 < trained["median"] and 0 < acted["median"]

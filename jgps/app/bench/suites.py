@@ -21,6 +21,7 @@ from jgps.algorithms.trajopt import Stages, TrajoptConfig, TrajoptState, make_st
 from jgps.app.bench import peers
 from jgps.app.bench.measure import Row, compiled, row, times
 from jgps.app.bench.network import network
+from jgps.app.bench.policy import policy
 from jgps.controllers import linear_gaussian
 from jgps.controllers.nearest import NearestController
 from jgps.core import lqr
@@ -311,4 +312,5 @@ SUITES: dict[str, Callable[[], list[Row]]] = {
     "lqr": riccati,
     "iteration": iteration,
     "network": functools.partial(network, TASK, SEED),
+    "policy": policy,
 }
