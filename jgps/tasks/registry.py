@@ -8,6 +8,7 @@ from jgps.tasks.peg_insertion import blind_peg_insertion, peg_insertion
 from jgps.tasks.point_mass import point_mass
 from jgps.tasks.pusher import pusher
 from jgps.tasks.reacher import reacher
+from jgps.tasks.shape_sorting_cube import shape_sorting_cube
 from jgps.tasks.task import Task
 
 _TASKS: dict[str, Callable[[], Task]] = {
@@ -18,6 +19,7 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "disc_point_mass": disc_point_mass,
     "pusher": pusher,
     "door_opening": door_opening,
+    "shape_sorting_cube": shape_sorting_cube,
 }
 
 
