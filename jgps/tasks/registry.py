@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from jgps.tasks.bottle import bottle
 from jgps.tasks.disc_point_mass import disc_point_mass
 from jgps.tasks.door_opening import door_opening
 from jgps.tasks.peg_insertion import blind_peg_insertion, peg_insertion
@@ -18,6 +19,7 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "disc_point_mass": disc_point_mass,
     "pusher": pusher,
     "door_opening": door_opening,
+    "bottle": bottle,
 }
 
 
