@@ -20,6 +20,7 @@ from jgps.algorithms.local_models import LocalModels
 from jgps.algorithms.trajopt import Stages, TrajoptConfig, TrajoptState, make_stages
 from jgps.app.bench import peers
 from jgps.app.bench.measure import Row, compiled, row, times
+from jgps.app.bench.render import render
 from jgps.controllers import linear_gaussian
 from jgps.controllers.nearest import NearestController
 from jgps.core import lqr
@@ -309,4 +310,5 @@ SUITES: dict[str, Callable[[], list[Row]]] = {
     "fit": fit,
     "lqr": riccati,
     "iteration": iteration,
+    "render": render,
 }
