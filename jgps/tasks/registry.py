@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from jgps.tasks.disc_point_mass import disc_point_mass
 from jgps.tasks.door_opening import door_opening
+from jgps.tasks.hanger import hanger
 from jgps.tasks.peg_insertion import blind_peg_insertion, peg_insertion
 from jgps.tasks.point_mass import point_mass
 from jgps.tasks.pusher import pusher
@@ -20,6 +21,7 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "pusher": pusher,
     "door_opening": door_opening,
     "shape_sorting_cube": shape_sorting_cube,
+    "hanger": hanger,
 }
 
 
