@@ -6,6 +6,7 @@ from jgps.tasks.bottle import bottle
 from jgps.tasks.disc_point_mass import disc_point_mass
 from jgps.tasks.door_opening import door_opening
 from jgps.tasks.hammer import hammer
+from jgps.tasks.hanger import hanger
 from jgps.tasks.peg_insertion import blind_peg_insertion, peg_insertion
 from jgps.tasks.point_mass import point_mass
 from jgps.tasks.pusher import pusher
@@ -24,6 +25,7 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "shape_sorting_cube": shape_sorting_cube,
     "hammer": hammer,
     "bottle": bottle,
+    "hanger": hanger,
 }
 
 

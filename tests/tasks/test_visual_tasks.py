@@ -13,7 +13,7 @@ from jgps.rendering import RenderConfig, render
 from jgps.simulation import condition_models, make_sampler
 from jgps.tasks import manipulation as bench
 
-NAMES = ("shape_sorting_cube",)
+NAMES = ("shape_sorting_cube", "hanger")
 
 
 def _succeeds(task: tasks.Task, **points) -> bool:
@@ -26,9 +26,9 @@ def _succeeds(task: tasks.Task, **points) -> bool:
 
 
 def _draw_to(
-    task: tasks.Task, goal: np.ndarray, seconds: float = 2.0
+    task: tasks.Task, goals: list[np.ndarray], seconds: float = 2.0
 ) -> tuple[np.ndarray, float]:
-    """Springs draw the points to `goal` [P, 3] in the goal's frame.
+    """Springs draw the points to each of `goals` [P, 3] in the goal's frame, one after another.
 
     Returns where they end, and how deep the object was in what it touched, metres.
     """
@@ -37,16 +37,16 @@ def _draw_to(
     data.qpos[:] = task.train.qpos[0]
     entries = [e for e in task.layout.slices if e.endswith("_place")]
     sensors = [model.sensor(e.removeprefix("sensor:")) for e in entries]
-    deepest = 0.0
-    for step in range(round(seconds / model.opt.timestep)):
+    steps, deepest = round(seconds / model.opt.timestep), 0.0
+    for goal, step in itertools.product(goals, range(steps)):
         mujoco.mj_forward(model, data)
-        share = min(1.0, 2 * step * model.opt.timestep / seconds)
         data.ctrl[:] = -3 * data.qvel
         for sensor, place in zip(sensors, goal, strict=True):
             frame = data.site_xmat[sensor.refid[0]].reshape(3, 3)
             here = data.sensordata[sensor.adr[0] : sensor.adr[0] + 3]
             mujoco.mj_jacSite(model, data, jacobian, None, sensor.objid[0])
-            data.ctrl[:] += jacobian.T @ (frame @ (150 * share * (place - here)))
+            stiffness = 150 * min(1.0, 2 * step / steps)
+            data.ctrl[:] += jacobian.T @ (frame @ (stiffness * (place - here)))
         mujoco.mj_step(model, data)
         deepest = max(deepest, *(-contact.dist for contact in data.contact), 0.0)
     mujoco.mj_forward(model, data)
@@ -136,12 +136,12 @@ def test_the_block_goes_into_the_hole_and_not_through_the_cube():
     task = tasks.make("shape_sorting_cube")
     upright = np.array([[0, 0, 0], [0, 0, 0.11], [0, 0.05, 0]])
     above = upright + (0, 0, 0.12)
-    assert np.abs(_draw_to(task, above)[0] - above).max() < 0.01
-    points, deepest = _draw_to(task, upright)
+    assert np.abs(_draw_to(task, [above])[0] - above).max() < 0.01
+    points, deepest = _draw_to(task, [upright])
     assert _succeeds(task, block_tip=points[0]) and deepest < 0.003
     # Pressed down beside the hole it slides in or off; it never goes through the walls.
     for beside in ((0.0, 0.045), (0.0, -0.05), (0.045, 0.0)):
-        points, deepest = _draw_to(task, upright + (*beside, 0))
+        points, deepest = _draw_to(task, [upright + (*beside, 0)])
         inside = np.abs(points[0, :2]).max() < 0.01
         outside = np.abs(points[0, :2]).max() > 0.06 + 0.01
         assert deepest < 0.003 and (inside or outside or points[0, 2] > 0.04), beside
@@ -152,3 +152,47 @@ def test_clearance_of_the_block():
     half = model.geom("block").size[1]
     inner = model.geom("cube_left").pos[1] - model.geom("cube_left").size[1]
     assert inner - half == pytest.approx(0.004)
+
+
+def test_the_hangers_conditions_are_grasps_by_racks():
+    task = tasks.make("hanger")
+    for conditions, racks, grasps in ((task.train, 3, 2), (task.test, 5, 3)):
+        assert conditions.num == racks * grasps
+        assert len(np.unique(conditions.changes["body_pos:rack"], axis=0)) == racks
+        assert len(np.unique(conditions.changes["body_quat:held"], axis=0)) == grasps
+        np.testing.assert_allclose(
+            np.linalg.norm(conditions.changes["body_quat:held"], axis=1), 1.0
+        )
+    for key in ("body_pos:rack", "body_quat:held", "body_pos:held"):
+        train, test = task.train.changes[key], task.test.changes[key]
+        assert (test <= train.max(0)).all() and (test >= train.min(0)).all()
+        if key != "body_pos:held":
+            assert np.linalg.norm(train[:, None] - test, axis=-1).min() > 0.01
+
+
+def test_success_of_the_hanger_is_a_hook_on_the_rod():
+    task = tasks.make("hanger")
+    for hook, below, solved in (
+        ((0, 0, -0.010), (0, 0, -0.110), True),
+        ((0.004, 0.03, -0.010), (-0.02, 0.03, -0.107), True),
+        ((0, 0, 0), (0, 0, -0.1), False),  # around the rod, but held in the air
+        ((0, 0, 0.010), (0, 0, -0.09), False),  # the rod lies in no hook, below it
+        ((0, 0, -0.03), (0, 0, -0.13), False),  # through the rod
+        ((-0.045, 0, -0.010), (-0.045, 0, -0.11), False),  # beside the rod
+        ((0, 0.08, -0.010), (0, 0.08, -0.11), False),  # past the rod's middle part
+        ((0, 0, -0.010), (0, 0.08, -0.07), False),  # tilted
+    ):
+        assert _succeeds(task, hook=hook, hook_below=below) is solved, hook
+
+
+def test_the_hook_catches_on_the_rod():
+    task = tasks.make("hanger")
+    upright = np.array([[0, 0, 0], [0, 0, -0.1], [0, 0.06, 0]])
+    # In front of the rod and above, then over it, then down: it rests on the rod.
+    way = [upright + off for off in ((-0.02, 0, 0.05), (0, 0, 0.03), (0, 0, -0.02))]
+    points, deepest = _draw_to(task, way)
+    assert _succeeds(task, hook=points[0], hook_below=points[1]) and deepest < 0.002
+    # Drawn down from behind the rod it does not go through it.
+    points, deepest = _draw_to(task, [upright + (-0.05, 0, -0.03), upright - (0, 0, 0.02)])
+    assert not _succeeds(task, hook=points[0], hook_below=points[1])
+    assert deepest < 0.004
