@@ -83,6 +83,7 @@ def bottle() -> Task:
         distracted=bench.distracted(train),
         initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
         camera=bench.SIDE,
+        vision=bench.HEAD,
     )
 
 

@@ -88,6 +88,7 @@ def hammer() -> Task:
         distracted=bench.distracted(train),
         initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
         camera=bench.SIDE,
+        vision=bench.HEAD,
     )
 
 

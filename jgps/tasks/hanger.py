@@ -91,4 +91,5 @@ def hanger() -> Task:
         distracted=bench.distracted(train, SPOTS),
         initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
         camera=bench.SIDE,
+        vision=bench.HEAD,
     )

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from jgps.simulation import Conditions
-from jgps.tasks.task import Task
 
 ASSETS = Path(__file__).parent / "assets"
 HEAD, SIDE = "head", "side"  # cameras: the robot's own, and one that watches it
@@ -100,22 +99,3 @@ def distracted(plain: Conditions, spots: Sequence[tuple[float, float]] = SPOTS) 
         f"body_pos:{name}": on_table[(first + i) % len(spots)] for i, name in enumerate(DISTRACTORS)
     }
     return plain._replace(changes={**plain.changes, **moved})
-
-
-def moving_bodies(task: Task) -> tuple[str, ...]:
-    """Names of the bodies with a visible geom that move, or stand elsewhere in some condition.
-
-    What a camera of the task sees follows from their poses; all else looks the same always. Of
-    bodies alone: what else differs between conditions, such as colours, is in `changes`.
-    """
-    model = task.model
-    sets = [s for s in (task.train, task.test, task.distracted) if s is not None]
-    fields = ("body_pos:", "body_quat:")
-    moved = {k.partition(":")[2] for s in sets for k in s.changes if k.startswith(fields)}
-    names, moves = [], np.zeros(model.nbody, bool)
-    for body in range(1, model.nbody):
-        name, geoms = model.body(body).name, np.flatnonzero(model.geom_bodyid == body)
-        moves[body] = moves[model.body_parentid[body]] or model.body_jntnum[body] or name in moved
-        if moves[body] and np.any(model.geom_rgba[geoms, 3] > 0):
-            names.append(name)
-    return tuple(names)

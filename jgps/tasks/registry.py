@@ -27,11 +27,17 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "bottle": bottle,
     "hanger": hanger,
 }
+VISUAL = ("shape_sorting_cube", "hanger", "hammer", "bottle")
 
 
 def names() -> tuple[str, ...]:
     """Names of all tasks."""
     return tuple(_TASKS)
+
+
+def with_vision() -> tuple[str, ...]:
+    """Names of the tasks that a policy may look at through a camera."""
+    return VISUAL
 
 
 def describe(name: str) -> str:

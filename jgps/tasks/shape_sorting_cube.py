@@ -75,4 +75,5 @@ def shape_sorting_cube() -> Task:
         distracted=bench.distracted(train),
         initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
         camera=bench.SIDE,
+        vision=bench.HEAD,
     )

@@ -39,7 +39,7 @@ def test_conditions_are_those_of_the_paper(task):
     assert (unseen >= lower).all() and (unseen <= upper).all()
     gaps = np.linalg.norm(unseen[:, None] - task.train.changes["body_pos:bottle"], axis=-1)
     assert gaps.min() > 0.008
-    assert task.observation.size == 32 and task.state_dim == 14 + 18
+    assert task.configuration_dim == 32 and task.state_dim == 14 + 18
     for name in bench.DISTRACTORS:  # clear of the bottle, which is 4.5 cm wide
         apart = task.distracted.changes[f"body_pos:{name}"] - task.train.changes["body_pos:bottle"]
         assert np.linalg.norm(apart, axis=-1).min() > 0.08

@@ -37,7 +37,7 @@ def _about(axis, angle):
 
 def test_conditions_are_those_of_the_paper(task):
     assert (task.train.num, task.test.num, task.distracted.num) == (15, 20, 15)
-    assert task.observation.size == 32 and task.state_dim == 14 + 18
+    assert task.configuration_dim == 32 and task.state_dim == 14 + 18
     nails, grasps = (task.train.changes[f"body_{k}"] for k in ("pos:nail", "quat:held"))
     assert len(np.unique(nails, axis=0)) == 5 and len(np.unique(grasps, axis=0)) == 3
     unseen = task.test.changes["body_pos:nail"]

@@ -57,12 +57,15 @@ def _draw_to(
 def test_a_network_sees_the_robot_and_its_camera_the_rest(name):
     task = tasks.make(name)
     assert task.observation is not None
-    assert tuple(task.observation.slices) == bench.CONFIGURATION
-    assert (task.observation_dim, task.state_dim, task.action_dim) == (32, 32, 7)
+    assert tuple(task.observation.slices)[: len(bench.CONFIGURATION)] == bench.CONFIGURATION
+    assert (task.configuration_dim, task.state_dim, task.action_dim) == (32, 32, 7)
     cameras = [task.model.camera(i).name for i in range(task.model.ncam)]
     assert task.camera == bench.SIDE and bench.HEAD in cameras
     bodies = {k.partition(":")[2] for k in task.train.changes}
-    assert bodies | {"gripper", "held", *bench.DISTRACTORS} <= set(bench.moving_bodies(task))
+    assert task.vision is not None and task.vision.camera == bench.HEAD
+    seen = {task.model.body(body).name for body in task.vision.bodies}
+    assert bodies | {"gripper", "held", *bench.DISTRACTORS} <= seen
+    assert {task.model.body(body).name for body in task.vision.objects} == bodies
     # In every condition the robot sees another picture.
     views = [
         render(model, qpos, bench.HEAD, width=64, height=64, config=RenderConfig()).astype(int)
