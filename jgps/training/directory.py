@@ -85,8 +85,10 @@ def _hash(task: Task) -> str:
     buffer = np.empty(mujoco.mj_sizeModel(task.model), np.uint8)
     mujoco.mj_saveModel(task.model, None, buffer)
     digest = hashlib.sha256(buffer.tobytes())
-    conditions: Conditions
-    for conditions in (task.train, task.test):
+    conditions: Conditions | None
+    for conditions in (task.train, task.test, task.distracted):
+        if conditions is None:
+            continue
         arrays = {"qpos": conditions.qpos, "qvel": conditions.qvel, **conditions.changes}
         for name, array in sorted(arrays.items()):
             digest.update(name.encode())

@@ -31,7 +31,7 @@ def summarise(
     their records.
     """
     device = jax.devices()[0]
-    train, test = evaluation.train, evaluation.test
+    train, test, distracted = evaluation
     steps = [record["iteration_seconds"] - record["compile_seconds"] for record in records]
     return plain(
         {
@@ -41,6 +41,7 @@ def summarise(
             "rollouts_total": rollouts_per_step * len(records),
             "success_train": train.success_rate,
             "success_test": test.success_rate,
+            **({} if distracted is None else {"success_distracted": distracted.success_rate}),
             "cost_first": _mean(records[0]["cost"]),
             "cost_last": _mean(records[-1]["cost"]),
             "cost_train": train.cost,
@@ -49,6 +50,7 @@ def summarise(
             "distance_test": test.distance,
             "success_train_conditions": train.success,
             "success_test_conditions": test.success,
+            **({} if distracted is None else {"success_distracted_conditions": distracted.success}),
             "wall_seconds": wall_seconds,
             "compile_seconds": compile_seconds
             + sum(record["compile_seconds"] for record in records),
