@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 
 from jgps import policies
+from jgps.algorithms import eyes
 from jgps.algorithms.algorithm import Algorithm, Inspection, Metrics
+from jgps.algorithms.eyes import Eyes
 from jgps.algorithms.grouping import Grouping, by_condition
 from jgps.algorithms.guided_state import (
     GuidedConfig,
@@ -24,6 +26,7 @@ from jgps.algorithms.guided_state import (
     History,
     Sight,
     remember,
+    trained,
 )
 from jgps.algorithms.local_models import (
     LocalModels,
@@ -41,12 +44,13 @@ from jgps.algorithms.projection import (
     targets,
 )
 from jgps.algorithms.sampling import make_sample
+from jgps.algorithms.scenes import Scenes, pretrain, random_scenes
 from jgps.controllers import linear_gaussian
 from jgps.controllers.linear_gaussian import FactoredController
 from jgps.core import lqr
 from jgps.core.types import Controller, Rollouts, Shared, Status, worst
 from jgps.policies import Supervision
-from jgps.simulation import SimulationRollouts, resolve_backend
+from jgps.simulation import Policy, SimulationRollouts, resolve_backend
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers
 
@@ -54,6 +58,7 @@ from jgps.tasks.start import initial_controllers
 class Parts(NamedTuple):
     """The shared parts of one iteration, jitted as far as the backend allows."""
 
+    eyes: Eyes  # the network and what it reads
     grouping: Grouping  # shares rollouts out among the controllers
     sample: Callable[[GuidedState, jax.Array], SimulationRollouts]  # with noise
     fit: Callable[[GuidedState, SimulationRollouts], tuple[GuidedState, LocalModels, Metrics]]
@@ -62,6 +67,8 @@ class Parts(NamedTuple):
     judge: Callable[[GuidedState, jax.Array], tuple[GuidedState, Metrics]]  # tries the learner
 
 
+# judge(state, key) -> (state, metrics)
+Judge = Callable[[GuidedState, jax.Array], tuple[GuidedState, Metrics]]
 # learn(state, models, linearised, rollouts, key) -> (state, metrics)
 Learn = Callable[..., tuple[GuidedState, Metrics]]
 
@@ -108,11 +115,15 @@ def make_algorithm(
         marginals = predict(state.controllers, models.dynamics, models.initial)
         return Inspection(sampled, marginals, state.controllers)
 
+    scenes = random_scenes(task, config.vision) if eyes.sees(config.policy) else None
+    initialise = jax.jit(functools.partial(_init, task, config, memory, parts))
+
     return Algorithm(
-        init=jax.jit(functools.partial(_init, task, config, memory, grouping)),
+        init=lambda key: initialise(key, scenes),
         step=step,
         inspect=inspect,
         rollouts_per_step=grouping.rollouts + task.train.num,
+        first_training=config.first_training,
     )
 
 
@@ -127,7 +138,8 @@ def make_parts(
     """
     if grouping is None:
         grouping = by_condition(task, config.num_samples, config.noise_smoothing)
-    network_act = policies.acting(_network(task, config))
+    own = eyes.open_eyes(task, config.policy, config.hidden, config.vision)
+    network_act = own.act
 
     def act(params, x, o, t, noise):
         factored, network_params, by_network = params
@@ -136,30 +148,60 @@ def make_parts(
             return local
         return jnp.where(by_network, network_act(network_params, x, o, t, noise), local)
 
-    try_out = make_sample(task, network_act, backend, 0)
-    judge_trial = jax.jit(functools.partial(keep_best, task))
-    network_params = jax.jit(lambda policy: policy.params_for(None))
-
-    def judge(state: GuidedState, key: jax.Array) -> tuple[GuidedState, Metrics]:
-        return judge_trial(state, try_out(network_params(state.learner), key).rollouts)
-
     return Parts(
+        eyes=own,
         grouping=grouping,
-        sample=grouping.make_sample(act, _acting_params, backend),
+        sample=grouping.make_sample(
+            act, lambda state: _acting_params(state, trained(config, state)), backend
+        ),
         fit=jax.jit(functools.partial(_fit, task, config, grouping)),
         linearize=jax.jit(functools.partial(linearize, task, config, grouping)),
         supervise=jax.jit(functools.partial(_supervise, config, grouping)),
-        judge=judge,
+        judge=_make_judge(task, config, backend, network_act),
     )
 
 
-def _network(task: Task, config: GuidedConfig) -> Any:
-    return policies.mlp(task.observation_dim, task.action_dim, config.hidden)
+def _make_judge(task: Task, config: GuidedConfig, backend: str, network_act: Policy) -> Judge:
+    """Tries the network; one that is not trained yet is not seen, and the controllers are tried."""
+    if config.first_training == 0:
+        try_out = make_sample(task, network_act, backend, 0)
+        judge_trial = jax.jit(functools.partial(keep_best, task))
+        network_params = jax.jit(lambda policy: policy.params_for(None))
+        return lambda state, key: judge_trial(
+            state, try_out(network_params(state.learner), key).rollouts
+        )
+
+    def act(params, x, o, t, noise):
+        factored, network_params, by_network = params
+        # No condition has this flag for itself, so that under vmap one branch is run.
+        return jax.lax.cond(
+            by_network,
+            lambda: network_act(network_params, x, o, t, noise),
+            lambda: linear_gaussian.act(factored, x, t, noise),
+        )
+
+    try_out = make_sample(task, act, backend, 0)
+
+    @jax.jit
+    def acting_params(state: GuidedState):
+        return _acting_params(state, state.iteration >= config.first_training)
+
+    @jax.jit
+    def judge_trial(state: GuidedState, trial: Rollouts) -> tuple[GuidedState, Metrics]:
+        return keep_best(task, state, trial, state.iteration >= config.first_training)
+
+    return lambda state, key: judge_trial(state, try_out(acting_params(state), key).rollouts)
 
 
 def _init(
-    task: Task, config: GuidedConfig, memory: Any, grouping: Grouping, key: jax.Array
+    task: Task,
+    config: GuidedConfig,
+    memory: Any,
+    parts: Parts,
+    key: jax.Array,
+    scenes: Scenes | None,
 ) -> GuidedState:
+    grouping = parts.grouping
     key, network_key, prior_key, policy_prior_key, group_key, sight_key = jax.random.split(key, 6)
     ring, dtype = (config.window, *grouping.shape), default_dtype()
     sight = None
@@ -167,11 +209,12 @@ def _init(
         num = grouping.x0.shape[0]
         sight = Sight(
             prior=sight_prior(task, config, grouping).init(sight_key),
-            slope=jnp.zeros((num, task.horizon, task.state_dim, task.observation_dim), dtype),
+            slope=jnp.zeros((num, task.horizon, task.state_dim, task.configuration_dim), dtype),
         )
-    learner = policies.initialise(
-        _network(task, config), network_key, task.observation_dim, task.action_dim, dtype
-    )
+    learner, pretraining = parts.eyes.initialise(task, network_key, dtype), None
+    if scenes is not None:
+        look_key = jax.random.fold_in(network_key, 1)
+        learner, pretraining = pretrain(task, config.vision, learner, scenes, look_key)
     return GuidedState(
         key=key,
         iteration=jnp.zeros((), jnp.int32),
@@ -191,12 +234,14 @@ def _init(
         memory=memory,
         groups=grouping.init(group_key),
         sight=sight,
+        pretraining=pretraining,
     )
 
 
-def _acting_params(state: GuidedState) -> tuple[FactoredController, Shared, Shared]:
+def _acting_params(
+    state: GuidedState, by_network: jax.Array
+) -> tuple[FactoredController, Shared, Shared]:
     factored, _ = jax.vmap(linear_gaussian.factor)(state.controllers)
-    by_network = state.iteration > 0
     x0 = factored.k[:, 0]
     return factored, state.learner.params_for(x0), Shared(by_network)
 
@@ -225,21 +270,38 @@ def _supervise(
     key: jax.Array,
 ) -> tuple[GuidedState, Metrics]:
     """Trains the learner; one that diverges keeps its last good parameters."""
-    supervision = grouping.merge(supervision)
-    learner, info = policies.supervise(state.learner, supervision, key, config.supervise)
-    metrics = {
+    supervision, learner = grouping.merge(supervision), state.learner
+    metrics, schedule = {}, (config.supervise,)
+    if state.pretraining is not None:
+        how = config.vision
+        schedule = (how.head, how.end_to_end)
+        learner, info = eyes.train(config.policy, how, state.iteration, learner, supervision, key)
+        metrics = {
+            "pose_error": state.pretraining.error,
+            "pose_error_constant": state.pretraining.error_constant,
+            "pretraining_status": state.pretraining.status,
+        }
+    else:
+        if learner.observe is not None:
+            supervision = supervision._replace(o=policies.look(learner.observe, supervision.o))
+        learner, info = policies.supervise(learner, supervision, key, config.supervise)
+    metrics |= {
         "policy_loss_before": info.loss_before,
         "policy_loss": info.loss,
         "policy_gradient_norm": info.gradient_norm,
         "policy_status": info.status.code,
     }
-    if config.supervise.validation > 0:
+    if any(each.validation > 0 for each in schedule):
         metrics["policy_loss_validation"] = info.loss_validation
     return state._replace(learner=learner), metrics
 
 
-def keep_best(task: Task, state: GuidedState, trial: Rollouts) -> tuple[GuidedState, Metrics]:
+def keep_best(
+    task: Task, state: GuidedState, trial: Rollouts, by_network: jax.Array | bool = True
+) -> tuple[GuidedState, Metrics]:
     """Keeps the learner if it did better than any before, on all training conditions together.
+
+    Nothing is kept of a trial that was not the network's.
 
     Better is to get through more of them with a finite cost, then to succeed in more, then to cost
     less: a mean cost alone may prefer one that fails, or diverges, where it costs most.
@@ -253,8 +315,13 @@ def keep_best(task: Task, state: GuidedState, trial: Rollouts) -> tuple[GuidedSt
     success = jnp.zeros_like(cost)
     if task.success is not None:
         success = jnp.mean(jnp.where(valid, metrics["trial_success"], 0))
-    better = jnp.any(valid) & _greater(
-        (through, success, -cost), (state.policy_valid, state.policy_success, -state.policy_cost)
+    better = (
+        jnp.any(valid)
+        & by_network
+        & _greater(
+            (through, success, -cost),
+            (state.policy_valid, state.policy_success, -state.policy_cost),
+        )
     )
     state = state._replace(
         policy=jax.tree.map(

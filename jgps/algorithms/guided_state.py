@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jgps.algorithms.eyes import POLICIES, VisionConfig, sees
 from jgps.algorithms.local_models import LocalConfig
+from jgps.algorithms.scenes import Pretraining
 from jgps.algorithms.step_size import StepSizeConfig
 from jgps.core.checks import check_choice, check_field
 from jgps.core.trust_region import TrustRegionConfig
@@ -26,7 +28,11 @@ class GuidedConfig(LocalConfig):
     """Settings of all guided algorithms.
 
     Attributes:
-      hidden: widths of the network's hidden layers.
+      policy: what the network reads: "mlp" the observation, "visuomotor" the task's camera
+        and the robot's configuration; "pose_features" and "pose_prediction" are baselines, see
+        `jgps.algorithms.eyes`.
+      vision: of a network that sees.
+      hidden: widths of the network's hidden (dense) layers.
       sampling: "off_policy" rolls the local controllers out, "on_policy" the network (but the
         initial controllers at first).
       linearization: of the network in a condition, which controllers stay near to: "offset" takes
@@ -43,7 +49,7 @@ class GuidedConfig(LocalConfig):
       policy_weighting: what the network's errors count: "pooled" measures them everywhere by the
         same precision, that of the controllers' mean covariance; "precision" by each step's own,
         the exact divergence. Those differ by decades, and a network then follows few steps well.
-      supervise: how the network is trained.
+      supervise: how the network is trained; one that sees as `vision` says.
       window: how many iterations' rollouts the prior of a "fitted" linearisation looks at; the
         network is trained on the newest ones.
       policy_prior: of a "fitted" linearisation, and of what the observation tells of the state
@@ -53,6 +59,8 @@ class GuidedConfig(LocalConfig):
       num_samples, noise_smoothing, initial_variance, prior, fit, expand: see `LocalConfig`.
     """
 
+    policy: str = "mlp"
+    vision: VisionConfig = VisionConfig()
     hidden: tuple[int, ...] = (40, 40)
     sampling: str = "off_policy"
     linearization: str = "offset"
@@ -67,6 +75,7 @@ class GuidedConfig(LocalConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice(self, "policy", POLICIES)
         check_choice(self, "sampling", SAMPLING)
         check_choice(self, "linearization", LINEARIZATIONS)
         check_field(self, "agreement", lambda v: 0 < v <= 1, "in (0, 1], usually 0.2")
@@ -74,6 +83,11 @@ class GuidedConfig(LocalConfig):
         check_choice(self, "policy_weighting", WEIGHTINGS)
         check_field(self, "window", lambda v: v >= 1, ">= 1, usually 4", integer=True)
         check_field(self, "hidden", lambda v: v >= 1, ">= 1 everywhere", integer=True)
+
+    @property
+    def first_training(self) -> int:
+        """The iteration in which the network is first trained."""
+        return self.vision.trajectory_iterations if sees(self.policy) else 0
 
 
 class History(NamedTuple):
@@ -88,7 +102,7 @@ class Sight(NamedTuple):
     """How the state goes with what the network observes, near the controllers' samples."""
 
     prior: Any  # of [o; x]
-    slope: jax.Array  # [C, T, dX, dO], E[dx] per do
+    slope: jax.Array  # [C, T, dX, dq], E[dx] per change of the vector that the network reads
 
 
 class GuidedState(NamedTuple):
@@ -108,6 +122,12 @@ class GuidedState(NamedTuple):
     memory: Any  # what the algorithm's own step keeps, leaves [C, ...]
     groups: Any  # what the grouping of rollouts keeps
     sight: Sight | None  # None where the network observes the state itself
+    pretraining: Pretraining | None  # None where the network sees no images
+
+
+def trained(config: GuidedConfig, state: GuidedState) -> jax.Array:
+    """Whether the network has been trained before this iteration."""
+    return state.iteration > config.first_training
 
 
 def remember(state: GuidedState, sampled: SimulationRollouts) -> GuidedState:

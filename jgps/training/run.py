@@ -155,9 +155,16 @@ def _set_up(
         )
     name = resolve_backend(backend)
     supervise = getattr(config, "supervise", None)
+    made = make(task, config, name)
+    if iterations <= made.first_training:
+        raise UsageError(
+            f"iterations is {iterations}, in the first {made.first_training} of which controllers "
+            f"improve alone, so that no network would be trained; ask for at least "
+            f"{made.first_training + 1}, or lower config.vision.trajectory_iterations"
+        )
     return _Setup(
         task=task,
-        algorithm=make(task, config, name),
+        algorithm=made,
         stop_on_divergence=getattr(supervise, "on_divergence", "continue") == "stop",
         evaluate_every=_integer("evaluate_every", evaluate_every, 0),
         description=directory.describe(task, algorithm, config, iterations, seed, name),
@@ -244,7 +251,8 @@ def _loop(
             reason = explain_failure([*records, record], setup.stop_on_divergence)
             if reason is not None:
                 raise TrainingError(f"iteration {len(records)}: {reason}")
-            if setup.evaluate_every and (len(records) + 1) % setup.evaluate_every == 0:
+            trained = len(records) >= setup.algorithm.first_training
+            if trained and setup.evaluate_every and (len(records) + 1) % setup.evaluate_every == 0:
                 record |= _try_out(evaluate, new_state)
                 clock.take()  # the summary's seconds to compile are those of training
             record["wall_seconds"] = time.perf_counter() - began

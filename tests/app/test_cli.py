@@ -280,3 +280,21 @@ def test_version(capsys: pytest.CaptureFixture):
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"jgps {version}\n"
     assert version == jgps.__version__
+
+
+def test_policies_that_see_are_settings_of_algorithms_with_a_network(capsys: pytest.CaptureFixture):
+    assert _options("mdgps", None)(task="t").config.policy == "mlp"
+    assert (
+        _options("badmm", None, policy="pose_features")(task="t").config.policy == "pose_features"
+    )
+    for arguments, sentence in (
+        (["--algorithm", "trajopt"], "trajopt trains no network that sees; leave out --policy"),
+        ([], "the task 'point_mass' has no camera for policy='visuomotor'; tasks that have one: "),
+    ):
+        assert cli.main(["train", "point_mass", "--policy", "visuomotor", *arguments]) == 2
+        assert sentence in capsys.readouterr().err
+    assert cli.main(["train", "point_mass", "--policy", "cnn"]) == 2
+    assert "unknown policy 'cnn'; policies: mlp, visuomotor" in capsys.readouterr().err
+    few = ["train", "shape_sorting_cube", "--policy", "visuomotor", "--iterations", "2"]
+    assert cli.main(few) == 2
+    assert "so that no network would be trained; ask for at least" in capsys.readouterr().err

@@ -1,0 +1,206 @@
+"""What a policy's network reads of a task, and how one that looks through a camera learns.
+
+    before the first iteration   its convolutions learn where objects are (`jgps.algorithms.scenes`)
+    trajectory_iterations        the local controllers improve alone
+    head_iterations              its dense layers learn, on what the convolutions make of images
+    from then on                 all of it does
+
+Images are drawn from the poses in o wherever they are needed, and nothing else of those poses
+reaches the network. Source: Levine et al. (2016), section 5.2.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jgps import policies
+from jgps.core.checks import check_field
+from jgps.core.types import OK, Status
+from jgps.policies import NetworkPolicy, PoseConfig, SuperviseConfig, SuperviseInfo, Supervision
+from jgps.policies.observation import Observe
+from jgps.policies.visuomotor import CHANNELS, CONV_DTYPES, Convolutions
+from jgps.rendering import make_view
+from jgps.tasks import Task, with_vision
+from jgps.tasks.vision import body_poses
+
+POLICIES = ("mlp", "visuomotor", "pose_features", "pose_prediction")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """Settings of a network that sees, and of how it learns.
+
+    Attributes:
+      width, height: of its images, pixels.
+      channels: of its three convolutions.
+      learned_temperature: of the spatial softmax; 1 otherwise.
+      conv_dtype: None or "float32"; "bfloat16" is faster on an accelerator.
+      pretraining: of the convolutions, on images of random scenes.
+      pretraining_images: how many, at least 2.
+      arm_spread: standard deviation of the joints' positions in those, as a fraction of their
+        ranges, >= 0.
+      trajectory_iterations: in which the controllers improve alone, >= 0.
+      head_iterations: in which the dense layers alone are trained, after those, >= 0.
+      head, end_to_end: how the network is trained in an iteration then, and later.
+    """
+
+    width: int = 64
+    height: int = 64
+    channels: tuple[int, ...] = CHANNELS
+    learned_temperature: bool = False
+    conv_dtype: str | None = None
+    pretraining: PoseConfig = PoseConfig(steps=400, batch_size=64)
+    pretraining_images: int = 2000
+    arm_spread: float = 0.06
+    trajectory_iterations: int = 8
+    head_iterations: int = 4
+    head: SuperviseConfig = SuperviseConfig(steps=2000, learning_rate=3e-3, frozen="convolutions")
+    end_to_end: SuperviseConfig = SuperviseConfig(
+        steps=150, batch_size=64, learning_rate=1e-3, checks=1
+    )
+
+    def __post_init__(self) -> None:
+        smallest = Convolutions().smallest
+        for name in ("width", "height"):
+            text = f"at least {smallest}, the smallest that this network can see"
+            check_field(self, name, lambda v: v >= smallest, text, integer=True)
+        check_field(self, "channels", lambda v: v >= 1, ">= 1 everywhere", integer=True)
+        if not isinstance(self.channels, tuple) or len(self.channels) != len(CHANNELS):
+            raise ValueError(
+                f"VisionConfig.channels is {self.channels}; it has to be a tuple of "
+                f"{len(CHANNELS)} widths, usually {CHANNELS}"
+            )
+        if self.conv_dtype not in CONV_DTYPES:
+            raise ValueError(
+                f"VisionConfig.conv_dtype is {self.conv_dtype!r}; it has to be one of {CONV_DTYPES}"
+            )
+        check_field(self, "pretraining_images", lambda v: v >= 2, ">= 2", integer=True)
+        check_field(self, "arm_spread", lambda v: v >= 0, ">= 0, usually 0.06")
+        for name in ("trajectory_iterations", "head_iterations"):
+            check_field(self, name, lambda v: v >= 0, ">= 0, usually 4 to 8", integer=True)
+        if self.head.frozen != "convolutions":
+            raise ValueError(
+                f"VisionConfig.head.frozen is {self.head.frozen!r}; it has to be 'convolutions': "
+                "for all of the network to be trained at once, lower head_iterations"
+            )
+
+
+class Eyes(NamedTuple):
+    """A network, and what it reads of o; made once, since functions are compared by identity."""
+
+    network: nn.Module
+    observe: Observe | None  # None where it reads o as it is
+    act: Callable[..., jax.Array]  # act(params, x, o, t, noise) -> u
+
+    def initialise(self, task: Task, key: jax.Array, dtype: Any) -> NetworkPolicy:
+        """An untrained policy."""
+        return policies.initialise(
+            self.network, key, task.configuration_dim, task.action_dim, dtype, self.observe
+        )
+
+
+def open_eyes(task: Task, policy: str, hidden: tuple[int, ...], config: VisionConfig) -> Eyes:
+    """The network that a kind of policy has on a task.
+
+    Args:
+      policy: one of `POLICIES`. "mlp" reads the observation, of a task with a camera the part that
+        is no image; "visuomotor" looks through the camera, and so do the baselines, whose
+        convolutions stay as they were pretrained: "pose_features" reads feature points,
+        "pose_prediction" the predicted pose of objects.
+      hidden: widths of the dense layers.
+
+    Raises:
+      ValueError: if the task has no camera for a policy that sees; names the tasks that have.
+    """
+    if policy == "mlp":
+        network = policies.mlp(task.configuration_dim, task.action_dim, hidden)
+        if task.vision is None:
+            return Eyes(network, None, policies.acting(network))
+        configuration = task.configuration
+        return _eyes(network, lambda o: o[configuration])
+    if task.vision is None:
+        raise ValueError(
+            f"the task {task.name!r} has no camera for policy={policy!r}; tasks that have one: "
+            f"{', '.join(with_vision())}; of a task of your own, name it: "
+            "jgps.from_mjcf(..., vision=CAMERA)"
+        )
+    sizes = (task.configuration_dim, task.action_dim, hidden)
+    if policy == "pose_prediction":
+        trunk = policies.make_trunk("feature_points", config.channels, config.conv_dtype)
+        regressor = policies.PoseRegressor(trunk, pose_dim(task))
+        return _eyes(policies.pose_prediction_policy(regressor, *sizes), camera(task, config))
+    network = policies.visuomotor(
+        *sizes, config.channels, config.learned_temperature, config.conv_dtype
+    )
+    return _eyes(network, camera(task, config))
+
+
+def _eyes(network: nn.Module, observe: Any) -> Eyes:
+    return Eyes(network, observe, policies.acting_on_images(network, observe))
+
+
+def camera(task: Task, config: VisionConfig) -> Observe:
+    """`observe(o [dO])` -> the image [H, W, 3] uint8 and the robot's configuration."""
+    vision = task.vision
+    assert vision is not None
+    view = make_view(task.model, vision.camera, width=config.width, height=config.height)
+
+    def observe(o: jax.Array) -> tuple[jax.Array, jax.Array]:
+        image = view.draw_rgb(*body_poses(vision, o), as_uint8=True)
+        return image, o[vision.configuration]
+
+    return observe
+
+
+def pose_dim(task: Task) -> int:
+    """Numbers of the pose that convolutions are pretrained to tell: 3 points on every object."""
+    assert task.vision is not None
+    return 9 * len(task.vision.objects)
+
+
+def sees(policy: str) -> bool:
+    """Whether this kind of policy looks through a camera."""
+    return policy != "mlp"
+
+
+def train(
+    policy: str,
+    config: VisionConfig,
+    iteration: jax.Array,
+    learner: NetworkPolicy,
+    supervision: Supervision,
+    key: jax.Array,
+) -> tuple[NetworkPolicy, SuperviseInfo]:
+    """Trains a network that sees as its phase has it; images exist only while it is trained.
+
+    Args:
+      supervision: of vectors o.
+
+    Returns:
+      The network and how the training went, NaN where there was none.
+    """
+    observe = learner.observe
+    assert observe is not None
+
+    def nothing(learner: NetworkPolicy) -> tuple[NetworkPolicy, SuperviseInfo]:
+        none = jnp.full((), jnp.nan, supervision.target.dtype)
+        status = Status(code=jnp.asarray(OK, jnp.int32), step=jnp.asarray(-1, jnp.int32))
+        return learner, SuperviseInfo(none, none, none, none, status)
+
+    def trained(how: SuperviseConfig) -> Callable[[NetworkPolicy], Any]:
+        def run(learner: NetworkPolicy) -> tuple[NetworkPolicy, SuperviseInfo]:
+            seen = supervision._replace(o=policies.look(observe, supervision.o))
+            return policies.supervise(learner, seen, key, how)
+
+        return run
+
+    phases = [nothing, trained(config.head)]
+    phase = (iteration >= config.trajectory_iterations).astype(jnp.int32)
+    if policy == "visuomotor":
+        phases.append(trained(config.end_to_end))
+        phase += iteration >= config.trajectory_iterations + config.head_iterations
+    return jax.lax.switch(phase, phases, learner)
