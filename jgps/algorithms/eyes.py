@@ -53,10 +53,10 @@ class VisionConfig:
     channels: tuple[int, ...] = CHANNELS
     learned_temperature: bool = False
     conv_dtype: str | None = None
-    pretraining: PoseConfig = PoseConfig(steps=400, batch_size=64)
+    pretraining: PoseConfig = PoseConfig(steps=300, batch_size=64)
     pretraining_images: int = 2000
     arm_spread: float = 0.06
-    trajectory_iterations: int = 8
+    trajectory_iterations: int = 5
     head_iterations: int = 4
     head: SuperviseConfig = SuperviseConfig(steps=2000, learning_rate=3e-3, frozen="convolutions")
     end_to_end: SuperviseConfig = SuperviseConfig(
