@@ -3,6 +3,7 @@
 from jgps.algorithms.algorithm import Algorithm, Inspection, Metrics
 from jgps.algorithms.badmm import BadmmConfig, badmm
 from jgps.algorithms.dagger import DaggerConfig, dagger
+from jgps.algorithms.eyes import VisionConfig
 from jgps.algorithms.mdgps import MdgpsConfig, mdgps
 from jgps.algorithms.mdgps_pilqr import MdgpsPilqrConfig, mdgps_pilqr
 from jgps.algorithms.pi2 import Pi2Config, pi2
@@ -40,6 +41,7 @@ __all__ = [
     "StepSizeConfig",
     "TrajoptConfig",
     "TrajoptState",
+    "VisionConfig",
     "badmm",
     "dagger",
     "mdgps",
