@@ -11,7 +11,7 @@ from rich.console import Console
 
 from jgps import tasks, training
 from jgps.algorithms import ALGORITHMS, RandomStartsConfig
-from jgps.algorithms.eyes import POLICIES
+from jgps.algorithms.eyes import POLICIES, sees
 from jgps.app.arguments import check_choice, flagged, given, parse
 from jgps.app.commands import report_one
 from jgps.app.machine import check_backend, enable_compilation_cache, where
@@ -76,6 +76,10 @@ def _options(
         fields.append(("policy", str, dataclasses.field(default=POLICIES[0])))
         if policy is not None:
             changed["policy"] = check_choice("policy", policy, POLICIES)
+            if sees(policy):
+                # Controllers that hurry each go a way of their own, which no image tells.
+                step_size = dataclasses.replace(config_type().step_size, max_multiplier=1.0)
+                changed |= {"step_size": step_size, "agreement": 0.5}
     elif policy is not None and policy != POLICIES[0]:
         raise UsageError(f"{algorithm} trains no network that sees; leave out --policy")
     if "random_starts" in names:
