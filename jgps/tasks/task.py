@@ -43,6 +43,8 @@ class Task:
       observation: which quantities make up o [dO], all that a network sees; None where it is x.
       random_start: `random_start(key) -> (qpos [nq], qvel [nv])` draws one initial pose, with unit
         quaternions; None where the task defines none.
+      distracted: conditions to evaluate on that look different to a camera, such as the training
+        places among things that have nothing to do with the task; None where the task defines none.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Task:
     camera: str | None = None
     observation: StateLayout | None = None
     random_start: RandomStart | None = None
+    distracted: Conditions | None = None
 
     @property
     def state_dim(self) -> int:
@@ -105,6 +108,7 @@ def from_mjcf(
     name: str = "custom",
     observation: Sequence[str] | None = None,
     random_start: RandomStart | None = None,
+    distracted: Conditions | None = None,
 ) -> Task:
     """A task of any MuJoCo model.
 
@@ -128,6 +132,7 @@ def from_mjcf(
       observation: entries of all that a network sees, of the same kinds as those of the state; None
         is the state.
       random_start: draws an initial pose, see `Task`.
+      distracted: conditions with visual distractors, see `Task`.
 
     Raises:
       ValueError: says what is wrong with the model, a name, a shape or a number.
@@ -171,6 +176,7 @@ def from_mjcf(
         camera=camera,
         observation=observed,
         random_start=random_start,
+        distracted=None if distracted is None else check_conditions(model, distracted),
     )
     _check_functions(task)
     return task
