@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+from jgps.tasks.bottle import bottle
 from jgps.tasks.disc_point_mass import disc_point_mass
 from jgps.tasks.door_opening import door_opening
+from jgps.tasks.hammer import hammer
 from jgps.tasks.hanger import hanger
 from jgps.tasks.peg_insertion import blind_peg_insertion, peg_insertion
 from jgps.tasks.point_mass import point_mass
@@ -22,6 +24,8 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "door_opening": door_opening,
     "shape_sorting_cube": shape_sorting_cube,
     "hanger": hanger,
+    "hammer": hammer,
+    "bottle": bottle,
 }
 
 
