@@ -58,7 +58,7 @@ class BenchOptions:
     """Measures speed on this machine, compile time apart.
 
     Attributes:
-      suite: physics, fit, lqr, iteration, network, policy or all.
+      suite: physics, fit, lqr, iteration, network, policy, render or all.
       out: JSON file for the results.
     """
 
