@@ -23,9 +23,9 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "pusher": pusher,
     "door_opening": door_opening,
     "shape_sorting_cube": shape_sorting_cube,
+    "hanger": hanger,
     "hammer": hammer,
     "bottle": bottle,
-    "hanger": hanger,
 }
 VISUAL = ("shape_sorting_cube", "hanger", "hammer", "bottle")
 
