@@ -14,6 +14,7 @@ from jgps.rendering.trace import Shot, unoccluded
 
 _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 _HIGHLIGHT_POWER = 32
+_GRAZING = 0.1  # cosine to the light, from which on highlights are whole
 _MARGIN = 1e-4  # of the model's extent: triangles so close to a point do not shade it
 
 Vector = list[jax.Array]
@@ -48,8 +49,11 @@ def light_up(
             lit = _lit(scene, shot, point, row, place, point_like, config)
             strength = strength * (1 - shadow * (1 - lit))
         halfway = normalise([a + b for a, b in zip(to_light, to_eye, strict=True)])
-        facing = strength * jnp.maximum(dot(normal, to_light), 0)
-        highlight = strength * jnp.maximum(dot(normal, halfway), 0) ** _HIGHLIGHT_POWER
+        facing = jnp.maximum(dot(normal, to_light), 0)
+        highlight = jnp.maximum(dot(normal, halfway), 0) ** _HIGHLIGHT_POWER
+        # None on surfaces that the light only grazes, where rounding decides who is in the shade.
+        highlight *= strength * jnp.minimum(facing / _GRAZING, 1)
+        facing *= strength
         matt, glossy = total
         matt = [a + rgb[i] * facing for i, a in enumerate(matt)]
         return (matt, [a + rgb[i] * highlight for i, a in enumerate(glossy)]), None

@@ -226,6 +226,30 @@ def test_a_lamp_behind_a_box_leaves_its_shadow_on_the_floor():
     assert abs(dark.sum() / width**2 - 1) < 0.15
 
 
+def test_a_mesh_of_a_box_is_lit_as_the_box():
+    corners = " ".join(f"{x} {y} {z}" for x in (-1, 1) for y in (-1, 1) for z in (-1, 1))
+
+    def draw(geom):
+        model = mujoco.MjModel.from_xml_string(f"""
+<mujoco><asset><mesh name="m" vertex="{corners}"/></asset><worldbody>
+<light type="directional" dir=".5 .3 -1"/><light type="point" pos="2 -3 1"/>
+<geom {geom} euler="20 30 40"/></worldbody></mujoco>""")
+        view = rendering.make_view(
+            model, rendering.Camera(distance=6), width=32, height=32, config=_CONFIG
+        )
+        poses = np.zeros((1, 3), np.float32), np.eye(3, dtype=np.float32)[None]
+        return jax.tree.map(np.asarray, view.draw(*poses))
+
+    box, mesh = draw('type="box" size="1 1 1"'), draw('type="mesh" mesh="m"')
+    np.testing.assert_array_equal(mesh.geom_id, box.geom_id)
+    seen = box.geom_id == 0
+    np.testing.assert_allclose(mesh.depth[seen], box.depth[seen], rtol=1e-5)
+    # Only a box's edges are rounded.
+    same = np.abs(mesh.rgb - box.rgb).max(-1) < 5e-3
+    assert same[seen].mean() > 0.8
+    assert len(np.unique(np.round(mesh.rgb[seen & same], 2), axis=0)) >= 3
+
+
 @pytest.mark.parametrize("rgba", ["1 1 1 1", "1 1 1 .5"])
 def test_cube_gradient_runs_from_top_to_bottom(rgba):
     model = mujoco.MjModel.from_xml_string(f"""
