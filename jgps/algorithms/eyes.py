@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jgps import policies
+from jgps.algorithms.looks import LooksConfig, varying
 from jgps.core.checks import check_field
 from jgps.core.types import OK, Status
 from jgps.policies import NetworkPolicy, PoseConfig, SuperviseConfig, SuperviseInfo, Supervision
@@ -41,6 +42,7 @@ class VisionConfig:
       conv_dtype: None or "float32"; "bfloat16" is faster on an accelerator.
       pretraining: of the convolutions, on images of random scenes.
       pretraining_images: how many, at least 2.
+      looks: how images to learn from differ from the task's own.
       arm_spread: standard deviation of the joints' positions in those, as a fraction of their
         ranges, >= 0.
       trajectory_iterations: in which the controllers improve alone, >= 0.
@@ -55,6 +57,7 @@ class VisionConfig:
     conv_dtype: str | None = None
     pretraining: PoseConfig = PoseConfig(steps=300, batch_size=64)
     pretraining_images: int = 2000
+    looks: LooksConfig = LooksConfig()
     arm_spread: float = 0.06
     trajectory_iterations: int = 5
     head_iterations: int = 4
@@ -89,11 +92,16 @@ class VisionConfig:
             )
 
 
+# look(key, o [dO]) -> image [H, W, 3] uint8 and configuration
+Look = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+
+
 class Eyes(NamedTuple):
     """A network, and what it reads of o; made once, since functions are compared by identity."""
 
     network: nn.Module
     observe: Observe | None  # None where it reads o as it is
+    look: Look | None  # what it learns from in the place of `observe`; None without a camera
     act: Callable[..., jax.Array]  # act(params, x, o, t, noise) -> u
 
     def initialise(self, task: Task, key: jax.Array, dtype: Any) -> NetworkPolicy:
@@ -119,9 +127,9 @@ def open_eyes(task: Task, policy: str, hidden: tuple[int, ...], config: VisionCo
     if policy == "mlp":
         network = policies.mlp(task.configuration_dim, task.action_dim, hidden)
         if task.vision is None:
-            return Eyes(network, None, policies.acting(network))
+            return Eyes(network, None, None, policies.acting(network))
         configuration = task.configuration
-        return _eyes(network, lambda o: o[configuration])
+        return _eyes(network, lambda o: o[configuration], None)
     if task.vision is None:
         raise ValueError(
             f"the task {task.name!r} has no camera for policy={policy!r}; tasks that have one: "
@@ -132,28 +140,38 @@ def open_eyes(task: Task, policy: str, hidden: tuple[int, ...], config: VisionCo
     if policy == "pose_prediction":
         trunk = policies.make_trunk("feature_points", config.channels, config.conv_dtype)
         regressor = policies.PoseRegressor(trunk, pose_dim(task))
-        return _eyes(policies.pose_prediction_policy(regressor, *sizes), camera(task, config))
+        network = policies.pose_prediction_policy(regressor, *sizes)
+        return _eyes(network, *cameras(task, config))
     network = policies.visuomotor(
         *sizes, config.channels, config.learned_temperature, config.conv_dtype
     )
-    return _eyes(network, camera(task, config))
+    return _eyes(network, *cameras(task, config))
 
 
-def _eyes(network: nn.Module, observe: Any) -> Eyes:
-    return Eyes(network, observe, policies.acting_on_images(network, observe))
+def _eyes(network: nn.Module, observe: Any, look: Look | None) -> Eyes:
+    return Eyes(network, observe, look, policies.acting_on_images(network, observe))
 
 
-def camera(task: Task, config: VisionConfig) -> Observe:
-    """`observe(o [dO])` -> the image [H, W, 3] uint8 and the robot's configuration."""
+def cameras(task: Task, config: VisionConfig) -> tuple[Observe, Look]:
+    """The image [H, W, 3] uint8 and the robot's configuration, of o [dO]: to act on, to learn from.
+
+    Returns:
+      `observe(o)`, the task as it is, and `look(key, o)`, with other looks for every key.
+    """
     vision = task.vision
     assert vision is not None
     view = make_view(task.model, vision.camera, width=config.width, height=config.height)
+    vary = varying(task, view, config.looks)
 
     def observe(o: jax.Array) -> tuple[jax.Array, jax.Array]:
         image = view.draw_rgb(*body_poses(vision, o), as_uint8=True)
         return image, o[vision.configuration]
 
-    return observe
+    def look(key: jax.Array, o: jax.Array) -> tuple[jax.Array, jax.Array]:
+        image = view.draw_rgb(*vary(key, *body_poses(vision, o)), as_uint8=True)
+        return image, o[vision.configuration]
+
+    return observe, look
 
 
 def pose_dim(task: Task) -> int:
@@ -170,6 +188,7 @@ def sees(policy: str) -> bool:
 def train(
     policy: str,
     config: VisionConfig,
+    look: Look,
     iteration: jax.Array,
     learner: NetworkPolicy,
     supervision: Supervision,
@@ -178,13 +197,13 @@ def train(
     """Trains a network that sees as its phase has it; images exist only while it is trained.
 
     Args:
+      look: of the network's `Eyes`.
       supervision: of vectors o.
 
     Returns:
       The network and how the training went, NaN where there was none.
     """
-    observe = learner.observe
-    assert observe is not None
+    key, look_key = jax.random.split(key)
 
     def nothing(learner: NetworkPolicy) -> tuple[NetworkPolicy, SuperviseInfo]:
         none = jnp.full((), jnp.nan, supervision.target.dtype)
@@ -193,7 +212,7 @@ def train(
 
     def trained(how: SuperviseConfig) -> Callable[[NetworkPolicy], Any]:
         def run(learner: NetworkPolicy) -> tuple[NetworkPolicy, SuperviseInfo]:
-            seen = supervision._replace(o=policies.look(observe, supervision.o))
+            seen = supervision._replace(o=policies.look(look, supervision.o, look_key))
             return policies.supervise(learner, seen, key, how)
 
         return run

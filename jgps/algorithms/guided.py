@@ -156,7 +156,7 @@ def make_parts(
         ),
         fit=jax.jit(functools.partial(_fit, task, config, grouping)),
         linearize=jax.jit(functools.partial(linearize, task, config, grouping)),
-        supervise=jax.jit(functools.partial(_supervise, config, grouping)),
+        supervise=jax.jit(functools.partial(_supervise, config, grouping, own)),
         judge=_make_judge(task, config, backend, network_act),
     )
 
@@ -265,6 +265,7 @@ def _fit(
 def _supervise(
     config: GuidedConfig,
     grouping: Grouping,
+    own: Eyes,
     state: GuidedState,
     supervision: Supervision,
     key: jax.Array,
@@ -275,7 +276,10 @@ def _supervise(
     if state.pretraining is not None:
         how = config.vision
         schedule = (how.head, how.end_to_end)
-        learner, info = eyes.train(config.policy, how, state.iteration, learner, supervision, key)
+        assert own.look is not None
+        learner, info = eyes.train(
+            config.policy, how, own.look, state.iteration, learner, supervision, key
+        )
         metrics = {
             "pose_error": state.pretraining.error,
             "pose_error_constant": state.pretraining.error_constant,

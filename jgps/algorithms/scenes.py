@@ -14,6 +14,7 @@ import numpy as np
 
 from jgps import policies
 from jgps.algorithms.eyes import VisionConfig, pose_dim
+from jgps.algorithms.looks import varying
 from jgps.policies import NetworkPolicy, PoseRegressor
 from jgps.rendering import make_view
 from jgps.tasks import Task
@@ -59,7 +60,11 @@ def pretrain(
     """The learner with convolutions that tell the objects' places in these scenes."""
     assert task.vision is not None
     view = make_view(task.model, task.vision.camera, width=config.width, height=config.height)
-    images = view.draw_rgb(scenes.xpos, scenes.xmat, as_uint8=True)
+    key, look_key = jax.random.split(key)
+    keys = jax.random.split(look_key, scenes.xpos.shape[0])
+    vary = varying(task, view, config.looks)
+    varied = jax.vmap(vary)(keys, jnp.asarray(scenes.xpos), jnp.asarray(scenes.xmat))
+    images = view.draw_rgb(*varied, as_uint8=True)
     trunk = getattr(learner.network, "trunk")  # noqa: B009
     network = trunk if isinstance(trunk, PoseRegressor) else PoseRegressor(trunk, pose_dim(task))
     pretrained, info = policies.regress_pose(

@@ -84,6 +84,7 @@ def bottle() -> Task:
         initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
         camera=bench.SIDE,
         vision=bench.HEAD,
+        clutter=bench.CLUTTER,
     )
 
 

@@ -89,6 +89,7 @@ def hammer() -> Task:
         initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
         camera=bench.SIDE,
         vision=bench.HEAD,
+        clutter=bench.CLUTTER,
     )
 
 

@@ -92,4 +92,5 @@ def hanger() -> Task:
         initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
         camera=bench.SIDE,
         vision=bench.HEAD,
+        clutter=bench.CLUTTER,
     )

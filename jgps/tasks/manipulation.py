@@ -28,6 +28,7 @@ CONFIGURATION = (
     *(f"site_vel:{point}" for point in GRIPPER_POINTS),
 )  # what the robot knows of itself without a camera: 7 + 7 + 9 + 9 = 32 numbers
 DISTRACTORS = ("distractor_0", "distractor_1", "distractor_2", "distractor_3")
+CLUTTER = ("clutter_0", "clutter_1", "clutter_2", "clutter_3")
 TABLE = -0.3  # height of the table's top, metres
 # On the table, seen by the robot's camera, beside where the tasks take place; metres.
 SPOTS = ((0.50, 0.17), (0.63, 0.19), (0.76, 0.14), (0.80, 0.03), (0.81, -0.08))

@@ -76,4 +76,5 @@ def shape_sorting_cube() -> Task:
         initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
         camera=bench.SIDE,
         vision=bench.HEAD,
+        clutter=bench.CLUTTER,
     )

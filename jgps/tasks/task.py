@@ -124,6 +124,7 @@ def from_mjcf(
     random_start: RandomStart | None = None,
     distracted: Conditions | None = None,
     vision: str | None = None,
+    clutter: Sequence[str] = (),
 ) -> Task:
     """A task of any MuJoCo model.
 
@@ -150,6 +151,8 @@ def from_mjcf(
       distracted: conditions with visual distractors, see `Task`.
       vision: name of a camera of the model that a network of pixels may look through. What it
         reads beside the image is the observation.
+      clutter: names of bodies out of sight that conditions leave alone. In images a network learns
+        from they stand about in any colours, so that it learns not to mind such things.
 
     Raises:
       ValueError: says what is wrong with the model, a name, a shape or a number.
@@ -188,7 +191,7 @@ def from_mjcf(
         configuration_dim = (observed or layout).size
         model, layout, observed = load_model(source, tuple(state), (*entries, *poses))
         assert observed is not None
-        seen = make_vision(model, observed, configuration_dim, sets, vision)
+        seen = make_vision(model, observed, configuration_dim, sets, vision, clutter)
     task = Task(
         name=name,
         model=model,

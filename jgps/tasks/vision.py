@@ -31,6 +31,7 @@ class Vision(NamedTuple):
     xpos: np.ndarray  # [B, 3] metres, of all the model's bodies; the others stay there
     xmat: np.ndarray  # [B, 3, 3]
     objects: np.ndarray  # bodies that stand elsewhere in other training conditions, or all M
+    clutter: np.ndarray  # bodies that stand about in images a network learns from, nowhere else
 
 
 def body_poses(vision: Vision, o: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -84,6 +85,7 @@ def make_vision(
     configuration_dim: int,
     sets: Sequence[Conditions],
     camera: str,
+    clutter: Sequence[str] = (),
 ) -> Vision:
     """Where everything lies in an observation [configuration, poses].
 
@@ -93,9 +95,11 @@ def make_vision(
       configuration_dim: of the part in front that a network reads.
       sets: of conditions, those to train in first.
       camera: name of the model's camera.
+      clutter: names of bodies that conditions leave alone.
 
     Raises:
-      ValueError: if conditions differ in something visible that is no pose of a body.
+      ValueError: if conditions differ in something visible that is no pose of a body, or place
+        clutter.
     """
     for key in (key for each in sets for key in each.changes):
         if key.startswith(_VISIBLE):
@@ -104,6 +108,11 @@ def make_vision(
                 "only poses of bodies may look different; give each look a body of its own"
             )
     names = moving_bodies(model, sets, camera)
+    for name in clutter:
+        if mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name) <= 0:
+            raise ValueError(f"clutter: the model has no body {name!r}")
+        if name in names:
+            raise ValueError(f"clutter: the body {name!r} moves, or conditions place it")
     ids = np.asarray([model.body(name).id for name in names], int)
     objects = [model.body(name).id for name in names if name in _shifted(sets[0])]
     data = mujoco.MjData(model)
@@ -123,6 +132,7 @@ def make_vision(
         xpos=np.array(data.xpos),
         xmat=np.array(data.xmat).reshape(-1, 3, 3),
         objects=np.asarray(objects, int) if objects else ids,
+        clutter=np.asarray([model.body(name).id for name in clutter], int),
     )
 
 
