@@ -3,7 +3,7 @@
     before the first iteration   its convolutions learn where objects are (`jgps.algorithms.scenes`)
     trajectory_iterations        the local controllers improve alone
     head_iterations              its dense layers learn, on what the convolutions make of images
-    from then on                 all of it does
+    from then on                 all of it does, and then its dense layers on what came of that
 
 Images are drawn from the poses in o wherever they are needed, and nothing else of those poses
 reaches the network. Source: Levine et al. (2016), section 5.2.
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jgps import policies
 from jgps.algorithms.looks import LooksConfig, varying
 from jgps.core.checks import check_field
-from jgps.core.types import OK, Status
+from jgps.core.types import OK, Status, worst
 from jgps.policies import NetworkPolicy, PoseConfig, SuperviseConfig, SuperviseInfo, Supervision
 from jgps.policies.observation import Observe
 from jgps.policies.visuomotor import CHANNELS, CONV_DTYPES, Convolutions
@@ -47,7 +47,8 @@ class VisionConfig:
         ranges, >= 0.
       trajectory_iterations: in which the controllers improve alone, >= 0.
       head_iterations: in which the dense layers alone are trained, after those, >= 0.
-      head, end_to_end: how the network is trained in an iteration then, and later.
+      head, end_to_end: how the dense layers are trained in an iteration then, and all of the
+        network later; after every time the dense layers are trained again, as `head` says.
     """
 
     width: int = 64
@@ -210,16 +211,27 @@ def train(
         status = Status(code=jnp.asarray(OK, jnp.int32), step=jnp.asarray(-1, jnp.int32))
         return learner, SuperviseInfo(none, none, none, none, status)
 
-    def trained(how: SuperviseConfig) -> Callable[[NetworkPolicy], Any]:
-        def run(learner: NetworkPolicy) -> tuple[NetworkPolicy, SuperviseInfo]:
-            seen = supervision._replace(o=policies.look(look, supervision.o, look_key))
-            return policies.supervise(learner, seen, key, how)
+    def seen() -> Supervision:
+        return supervision._replace(o=policies.look(look, supervision.o, look_key))
 
-        return run
+    def head(learner: NetworkPolicy) -> tuple[NetworkPolicy, SuperviseInfo]:
+        return policies.supervise(learner, seen(), key, config.head)
 
-    phases = [nothing, trained(config.head)]
+    def end_to_end(learner: NetworkPolicy) -> tuple[NetworkPolicy, SuperviseInfo]:
+        rows, (first, second) = seen(), jax.random.split(key)
+        learner, whole = policies.supervise(learner, rows, first, config.end_to_end)
+        learner, dense = policies.supervise(learner, rows, second, config.head)
+        return learner, SuperviseInfo(
+            loss_before=whole.loss_before,
+            loss=dense.loss,
+            loss_validation=dense.loss_validation,
+            gradient_norm=jnp.maximum(whole.gradient_norm, dense.gradient_norm),
+            status=worst(whole.status, dense.status),
+        )
+
+    phases = [nothing, head]
     phase = (iteration >= config.trajectory_iterations).astype(jnp.int32)
     if policy == "visuomotor":
-        phases.append(trained(config.end_to_end))
+        phases.append(end_to_end)
         phase += iteration >= config.trajectory_iterations + config.head_iterations
     return jax.lax.switch(phase, phases, learner)

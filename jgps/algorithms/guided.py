@@ -28,6 +28,7 @@ from jgps.algorithms.guided_state import (
     remember,
     trained,
 )
+from jgps.algorithms.importance import log_prob_before, reused
 from jgps.algorithms.local_models import (
     LocalModels,
     default_dtype,
@@ -230,6 +231,8 @@ def _init(
             x=jnp.zeros((*ring, task.horizon, task.state_dim), dtype),
             o=jnp.zeros((*ring, task.horizon, task.observation_dim), dtype),
             valid=jnp.zeros(ring, bool),
+            u=jnp.zeros((*ring, task.horizon, task.action_dim), dtype),
+            log_prob=jnp.zeros((*ring, task.horizon), dtype),
         ),
         memory=memory,
         groups=grouping.init(group_key),
@@ -258,7 +261,10 @@ def _fit(
     prior_state, models, metrics = fit_models(
         task, config, prior, state.prior, sampled.rollouts, seen.rollouts
     )
-    state = remember(state._replace(prior=prior_state), seen)
+    log_prob = jnp.zeros(seen.x.shape[:3], seen.x.dtype)
+    if config.reuse > 1:
+        log_prob = log_prob_before(state.controllers, seen.x, seen.u)
+    state = remember(state._replace(prior=prior_state), seen, log_prob)
     return see(task, config, grouping, state, sampled), models, metrics
 
 
@@ -359,15 +365,18 @@ def mirror_descent(
     """
 
     @jax.jit
-    def label(state: GuidedState, sampled: SimulationRollouts) -> Supervision:
+    def label(state: GuidedState, sampled: SimulationRollouts, drew: Controller) -> Supervision:
         supervision = targets(state, sampled)
+        if config.reuse > 1:
+            supervision = reused(state, drew, config.reuse)
         if config.policy_weighting == "pooled":
             return pooled(supervision, state.controllers.C)
         return supervision
 
     def learn(state, models, linearised, sampled, key):
+        drew = state.controllers
         state, metrics = improve(state, models, linearised, sampled)
-        state, more = parts.supervise(state, label(state, sampled), key)
+        state, more = parts.supervise(state, label(state, sampled, drew), key)
         return state, {**metrics, **more}
 
     return learn

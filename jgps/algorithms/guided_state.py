@@ -1,7 +1,7 @@
 """Everything that guided algorithms keep, and their settings in common."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -50,8 +50,11 @@ class GuidedConfig(LocalConfig):
         same precision, that of the controllers' mean covariance; "precision" by each step's own,
         the exact divergence. Those differ by decades, and a network then follows few steps well.
       supervise: how the network is trained; one that sees as `vision` says.
-      window: how many iterations' rollouts the prior of a "fitted" linearisation looks at; the
-        network is trained on the newest ones.
+      window: how many iterations' rollouts the prior of a "fitted" linearisation looks at.
+      reuse: of how many iterations the network is trained on the rollouts, up to window: beyond 1,
+        older ones count by how likely the actions that led to a state were under the controllers of
+        the newest ones, as a share of what that was under those that drew them, and never more than
+        those. For sampling "off_policy".
       policy_prior: of a "fitted" linearisation, and of what the observation tells of the state
         where it is not the state.
       step_size: bound of the KL divergence and its adaptation.
@@ -69,6 +72,7 @@ class GuidedConfig(LocalConfig):
     policy_weighting: str = "pooled"
     supervise: SuperviseConfig = SuperviseConfig()
     window: int = 4
+    reuse: int = 1
     policy_prior: PriorConfig = MixturePriorConfig(window=1)
     step_size: StepSizeConfig = StepSizeConfig(min_multiplier=0.1)
     trust_region: TrustRegionConfig = TrustRegionConfig()
@@ -83,11 +87,31 @@ class GuidedConfig(LocalConfig):
         check_choice(self, "policy_weighting", WEIGHTINGS)
         check_field(self, "window", lambda v: v >= 1, ">= 1, usually 4", integer=True)
         check_field(self, "hidden", lambda v: v >= 1, ">= 1 everywhere", integer=True)
+        text = "from 1 to window"
+        check_field(self, "reuse", lambda v: 1 <= v <= self.window, text, integer=True)
+        if self.reuse > 1 and self.sampling != "off_policy":
+            raise ValueError(
+                f"{type(self).__name__}.reuse is {self.reuse} with sampling {self.sampling!r}; it "
+                "has to be 1, or sampling 'off_policy': only controllers say how likely their "
+                "actions were"
+            )
 
     @property
     def first_training(self) -> int:
         """The iteration in which the network is first trained."""
         return self.vision.trajectory_iterations if sees(self.policy) else 0
+
+
+Config = TypeVar("Config", bound=GuidedConfig)
+
+
+def seeing(config: Config, policy: str = "visuomotor") -> Config:
+    """The settings with a policy that sees, and what goes well with one.
+
+    Controllers that hurry each go a way of their own, which no image tells.
+    """
+    step_size = dataclasses.replace(config.step_size, max_multiplier=1.0)
+    return dataclasses.replace(config, policy=policy, step_size=step_size, agreement=0.5)
 
 
 class History(NamedTuple):
@@ -96,6 +120,9 @@ class History(NamedTuple):
     x: jax.Array  # [window, C, N, T, dX], or [window, 1, M, T, dX] of rollouts in groups
     o: jax.Array  # [window, C, N, T, dO]
     valid: jax.Array  # [window, C, N]
+    u: jax.Array  # [window, C, N, T, dU]
+    # [window, C, N, T], log density of the actions before each step under what drew them
+    log_prob: jax.Array
 
 
 class Sight(NamedTuple):
@@ -130,22 +157,34 @@ def trained(config: GuidedConfig, state: GuidedState) -> jax.Array:
     return state.iteration > config.first_training
 
 
-def remember(state: GuidedState, sampled: SimulationRollouts) -> GuidedState:
-    """The state with this iteration's rollouts in its history."""
+def remember(state: GuidedState, sampled: SimulationRollouts, log_prob: jax.Array) -> GuidedState:
+    """The state with this iteration's rollouts in its history, and `log_prob` [C, N, T] of them."""
     slot = state.iteration % state.history.valid.shape[0]
-    used = sampled.valid[..., None, None]
-    history = History(
-        x=state.history.x.at[slot].set(jnp.where(used, sampled.x, 0)),
-        o=state.history.o.at[slot].set(jnp.where(used, sampled.o, 0)),
-        valid=state.history.valid.at[slot].set(sampled.valid),
+    valid = sampled.valid
+    used = valid[..., None, None]
+    new = History(
+        x=jnp.where(used, sampled.x, 0),
+        o=jnp.where(used, sampled.o, 0),
+        valid=valid,
+        u=jnp.where(used, sampled.u, 0),
+        log_prob=jnp.where(valid[..., None], log_prob, 0),
     )
+    history = jax.tree.map(lambda old, leaf: old.at[slot].set(leaf), state.history, new)
     return state._replace(history=history)
 
 
-def recent(state: GuidedState) -> History:
-    """The history with the samples of all iterations in one axis: [C, window N, T, ...]."""
+def recent(state: GuidedState, iterations: int | None = None) -> History:
+    """The history with the samples of all iterations in one axis: [C, window N, T, ...].
+
+    Args:
+      iterations: only of so many of the newest ones, those first; None is all.
+    """
+    slots = jnp.arange(state.history.valid.shape[0])
+    if iterations is not None:
+        slots = (state.iteration - jnp.arange(iterations)) % len(slots)
 
     def join(leaf: jax.Array) -> jax.Array:
+        leaf = leaf[slots]
         return jnp.moveaxis(leaf, 0, 1).reshape(leaf.shape[1], -1, *leaf.shape[3:])
 
     return jax.tree.map(join, state.history)
