@@ -19,11 +19,10 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from jgps import policies, training
-from jgps.algorithms import MdgpsConfig
+from jgps.algorithms import MdgpsConfig, seeing_settings
 from jgps.algorithms.eyes import VisionConfig, cameras, pose_dim
 from jgps.algorithms.scenes import pretrain, random_scenes
 from jgps.app.bench.measure import environment
-from jgps.app.train_command import _options as train_options
 from jgps.core.types import OK
 from jgps.simulation import resolve_backend
 from jgps.tasks import Task
@@ -32,10 +31,10 @@ from jgps.training.metrics import plain
 
 ALGORITHM = "mdgps"
 SCALES = ("small", "full")
-FULL_ITERATIONS = 16
+ITERATIONS, FULL_ITERATIONS = 12, 16
 FULL_SIDE, FULL_IMAGES = 240, 10_000
 FULL_STEPS = dict(pretraining=3000, head=4000, end_to_end=600)
-POSE_STEPS = dict(small=1000, full=10_000)  # more than before acting: architectures are compared
+POSE_STEPS = dict(small=500, full=10_000)
 
 
 def settings(task: str, policy: str, scale: str = "small") -> tuple[MdgpsConfig, int]:
@@ -43,10 +42,11 @@ def settings(task: str, policy: str, scale: str = "small") -> tuple[MdgpsConfig,
 
     At the scale "small" they are those of `jgps train TASK --policy POLICY`.
     """
-    options = train_options(ALGORITHM, None, policy=policy)(task=task)
+    config = MdgpsConfig()
+    config = dataclasses.replace(config, **seeing_settings(config, policy))
     if scale == "small":
-        return options.config, options.iterations
-    vision = options.config.vision
+        return config, ITERATIONS
+    vision = config.vision
     longer = {
         phase: dataclasses.replace(getattr(vision, phase), steps=steps)
         for phase, steps in FULL_STEPS.items()
@@ -54,7 +54,7 @@ def settings(task: str, policy: str, scale: str = "small") -> tuple[MdgpsConfig,
     vision = dataclasses.replace(
         vision, width=FULL_SIDE, height=FULL_SIDE, pretraining_images=FULL_IMAGES, **longer
     )
-    return dataclasses.replace(options.config, vision=vision), FULL_ITERATIONS
+    return dataclasses.replace(config, vision=vision), FULL_ITERATIONS
 
 
 def pose_settings(task: str, scale: str = "small") -> VisionConfig:

@@ -56,7 +56,7 @@ class VisionConfig:
     channels: tuple[int, ...] = CHANNELS
     learned_temperature: bool = False
     conv_dtype: str | None = None
-    pretraining: PoseConfig = PoseConfig(steps=300, batch_size=64)
+    pretraining: PoseConfig = PoseConfig(steps=500, batch_size=64)
     pretraining_images: int = 2000
     looks: LooksConfig = LooksConfig()
     arm_spread: float = 0.06

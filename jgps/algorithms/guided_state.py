@@ -1,7 +1,7 @@
 """Everything that guided algorithms keep, and their settings in common."""
 
 import dataclasses
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -102,16 +102,13 @@ class GuidedConfig(LocalConfig):
         return self.vision.trajectory_iterations if sees(self.policy) else 0
 
 
-Config = TypeVar("Config", bound=GuidedConfig)
-
-
-def seeing(config: Config, policy: str = "visuomotor") -> Config:
-    """The settings with a policy that sees, and what goes well with one.
+def seeing_settings(config: GuidedConfig, policy: str = "visuomotor") -> dict[str, Any]:
+    """What goes well with a policy that sees, by name: `replace(config, **seeing_settings(config))`.
 
     Controllers that hurry each go a way of their own, which no image tells.
     """
     step_size = dataclasses.replace(config.step_size, max_multiplier=1.0)
-    return dataclasses.replace(config, policy=policy, step_size=step_size, agreement=0.5)
+    return {"policy": policy, "step_size": step_size, "agreement": 0.5}
 
 
 class History(NamedTuple):

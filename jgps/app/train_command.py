@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 
 from jgps import tasks, training
-from jgps.algorithms import ALGORITHMS, RandomStartsConfig
+from jgps.algorithms import ALGORITHMS, RandomStartsConfig, seeing_settings
 from jgps.algorithms.eyes import POLICIES, sees
 from jgps.app.arguments import check_choice, flagged, given, parse
 from jgps.app.commands import report_one
@@ -77,9 +77,7 @@ def _options(
         if policy is not None:
             changed["policy"] = check_choice("policy", policy, POLICIES)
             if sees(policy):
-                # Controllers that hurry each go a way of their own, which no image tells.
-                step_size = dataclasses.replace(config_type().step_size, max_multiplier=1.0)
-                changed |= {"step_size": step_size, "agreement": 0.5}
+                changed |= seeing_settings(config_type(), policy)
     elif policy is not None and policy != POLICIES[0]:
         raise UsageError(f"{algorithm} trains no network that sees; leave out --policy")
     if "random_starts" in names:
