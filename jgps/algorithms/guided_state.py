@@ -103,7 +103,7 @@ class GuidedConfig(LocalConfig):
 
 
 def seeing_settings(config: GuidedConfig, policy: str = "visuomotor") -> dict[str, Any]:
-    """What goes well with a policy that sees, by name: `replace(config, **seeing_settings(config))`.
+    """What goes well with a policy that sees, by name, for `dataclasses.replace`.
 
     Controllers that hurry each go a way of their own, which no image tells.
     """
