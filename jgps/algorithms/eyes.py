@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jgps import policies
+from jgps.algorithms.between import between
 from jgps.algorithms.looks import LooksConfig, varying
 from jgps.core.checks import check_field
 from jgps.core.types import OK, Status, worst
@@ -26,7 +27,7 @@ from jgps.policies.observation import Observe
 from jgps.policies.visuomotor import CHANNELS, CONV_DTYPES, Convolutions
 from jgps.rendering import make_view
 from jgps.tasks import Task, with_vision
-from jgps.tasks.vision import body_poses
+from jgps.tasks.vision import Vision, body_poses
 
 POLICIES = ("mlp", "visuomotor", "pose_features", "pose_prediction")
 
@@ -45,6 +46,9 @@ class VisionConfig:
       looks: how images to learn from differ from the task's own.
       arm_spread: standard deviation of the joints' positions in those, as a fraction of their
         ranges, >= 0.
+      between: share, in [0, 1], of the images of rollouts to learn from that are of scenes between
+        training conditions, see `jgps.algorithms.between`; 0 where those have to be done in ways
+        of which no mean is one.
       trajectory_iterations: in which the controllers improve alone, >= 0.
       head_iterations: in which the dense layers alone are trained, after those, >= 0.
       head, end_to_end: how the dense layers are trained in an iteration then, and all of the
@@ -60,11 +64,12 @@ class VisionConfig:
     pretraining_images: int = 2000
     looks: LooksConfig = LooksConfig()
     arm_spread: float = 0.06
+    between: float = 0.5
     trajectory_iterations: int = 5
     head_iterations: int = 4
     head: SuperviseConfig = SuperviseConfig(steps=2000, learning_rate=3e-3, frozen="convolutions")
     end_to_end: SuperviseConfig = SuperviseConfig(
-        steps=150, batch_size=64, learning_rate=1e-3, checks=1
+        steps=150, batch_size=64, learning_rate=1e-3, checks=1, convolution_rate=0.1
     )
 
     def __post_init__(self) -> None:
@@ -84,6 +89,7 @@ class VisionConfig:
             )
         check_field(self, "pretraining_images", lambda v: v >= 2, ">= 2", integer=True)
         check_field(self, "arm_spread", lambda v: v >= 0, ">= 0, usually 0.06")
+        check_field(self, "between", lambda v: 0 <= v <= 1, "in [0, 1], usually 0.5")
         for name in ("trajectory_iterations", "head_iterations"):
             check_field(self, name, lambda v: v >= 0, ">= 0, usually 4 to 8", integer=True)
         if self.head.frozen != "convolutions":
@@ -101,6 +107,7 @@ class Eyes(NamedTuple):
     """A network, and what it reads of o; made once, since functions are compared by identity."""
 
     network: nn.Module
+    vision: Vision | None  # of the task; None without a camera
     observe: Observe | None  # None where it reads o as it is
     look: Look | None  # what it learns from in the place of `observe`; None without a camera
     act: Callable[..., jax.Array]  # act(params, x, o, t, noise) -> u
@@ -128,9 +135,9 @@ def open_eyes(task: Task, policy: str, hidden: tuple[int, ...], config: VisionCo
     if policy == "mlp":
         network = policies.mlp(task.configuration_dim, task.action_dim, hidden)
         if task.vision is None:
-            return Eyes(network, None, None, policies.acting(network))
+            return Eyes(network, None, None, None, policies.acting(network))
         configuration = task.configuration
-        return _eyes(network, lambda o: o[configuration], None)
+        return _eyes(network, None, lambda o: o[configuration], None)
     if task.vision is None:
         raise ValueError(
             f"the task {task.name!r} has no camera for policy={policy!r}; tasks that have one: "
@@ -142,15 +149,15 @@ def open_eyes(task: Task, policy: str, hidden: tuple[int, ...], config: VisionCo
         trunk = policies.make_trunk("feature_points", config.channels, config.conv_dtype)
         regressor = policies.PoseRegressor(trunk, pose_dim(task))
         network = policies.pose_prediction_policy(regressor, *sizes)
-        return _eyes(network, *cameras(task, config))
+        return _eyes(network, task.vision, *cameras(task, config))
     network = policies.visuomotor(
         *sizes, config.channels, config.learned_temperature, config.conv_dtype
     )
-    return _eyes(network, *cameras(task, config))
+    return _eyes(network, task.vision, *cameras(task, config))
 
 
-def _eyes(network: nn.Module, observe: Any, look: Look | None) -> Eyes:
-    return Eyes(network, observe, look, policies.acting_on_images(network, observe))
+def _eyes(network: nn.Module, vision: Vision | None, observe: Any, look: Look | None) -> Eyes:
+    return Eyes(network, vision, observe, look, policies.acting_on_images(network, observe))
 
 
 def cameras(task: Task, config: VisionConfig) -> tuple[Observe, Look]:
@@ -189,7 +196,7 @@ def sees(policy: str) -> bool:
 def train(
     policy: str,
     config: VisionConfig,
-    look: Look,
+    own: Eyes,
     iteration: jax.Array,
     learner: NetworkPolicy,
     supervision: Supervision,
@@ -198,13 +205,15 @@ def train(
     """Trains a network that sees as its phase has it; images exist only while it is trained.
 
     Args:
-      look: of the network's `Eyes`.
+      own: the network's.
       supervision: of vectors o.
 
     Returns:
       The network and how the training went, NaN where there was none.
     """
-    key, look_key = jax.random.split(key)
+    key, look_key, between_key = jax.random.split(key, 3)
+    look, vision = own.look, own.vision
+    assert look is not None and vision is not None
 
     def nothing(learner: NetworkPolicy) -> tuple[NetworkPolicy, SuperviseInfo]:
         none = jnp.full((), jnp.nan, supervision.target.dtype)
@@ -212,7 +221,8 @@ def train(
         return learner, SuperviseInfo(none, none, none, none, status)
 
     def seen() -> Supervision:
-        return supervision._replace(o=policies.look(look, supervision.o, look_key))
+        rows = between(between_key, supervision, vision, config.between)
+        return rows._replace(o=policies.look(look, rows.o, look_key))
 
     def head(learner: NetworkPolicy) -> tuple[NetworkPolicy, SuperviseInfo]:
         return policies.supervise(learner, seen(), key, config.head)

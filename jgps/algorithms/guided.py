@@ -282,9 +282,8 @@ def _supervise(
     if state.pretraining is not None:
         how = config.vision
         schedule = (how.head, how.end_to_end)
-        assert own.look is not None
         learner, info = eyes.train(
-            config.policy, how, own.look, state.iteration, learner, supervision, key
+            config.policy, how, own, state.iteration, learner, supervision, key
         )
         metrics = {
             "pose_error": state.pretraining.error,

@@ -45,6 +45,15 @@ def body_poses(vision: Vision, o: jax.Array) -> tuple[jax.Array, jax.Array]:
     return xpos, xmat.at[..., vision.bodies, :, :].set(matrix)
 
 
+def orthonormal(columns: jax.Array) -> jax.Array:
+    """The first two columns [..., 6] of rotations: the first as it points, the second nearby."""
+    first, second = jnp.split(columns, 2, axis=-1)
+    first = first / jnp.linalg.norm(first, axis=-1, keepdims=True)
+    second = second - jnp.sum(first * second, axis=-1, keepdims=True) * first
+    second = second / jnp.linalg.norm(second, axis=-1, keepdims=True)
+    return jnp.concatenate([first, second], axis=-1)
+
+
 def moving_bodies(
     model: mujoco.MjModel, sets: Sequence[Conditions], camera: str | None = None
 ) -> tuple[str, ...]:

@@ -215,7 +215,7 @@ def test_the_baselines_keep_their_convolutions(policy, rng):
         precision=jnp.ones((2, 4, 1, 1)),
         weight=jnp.ones((2, 2, 4)),
     )
-    train = jax.jit(functools.partial(eyes.train, policy, vision, own.look))
+    train = jax.jit(functools.partial(eyes.train, policy, vision, own))
     learner, info = train(jnp.int32(0), start, rows, jax.random.key(1))
     assert info.loss < info.loss_before
     before, after = start.variables["params"], learner.variables["params"]
