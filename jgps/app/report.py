@@ -138,7 +138,7 @@ def compare(
     for task in dict.fromkeys(task for task, _ in groups):
         curves = {label: runs for (name, label), runs in groups.items() if name == task}
         written.append(comparison_curves(curves, out / f"comparison_{task}.png"))
-    header, rows = _COLUMNS, [_row(key, runs) for key, runs in groups.items()]
+    header, rows = _table(groups)
     (console or Console()).print(_rich_table(header, rows))
     written.append(_write_markdown(out / "comparison.md", header, rows))
     written.append(_write_csv(out / "comparison.csv", groups))
@@ -180,22 +180,19 @@ def _settings(run: Run) -> dict[str, str]:
     return flat
 
 
-_COLUMNS = (
-    "task",
-    "algorithm",
-    "runs",
-    "iterations",
-    "rollouts",
-    "cost, training",
-    "cost, unseen",
-    "final distance (cm)",
-    "success, training",
-    "success, unseen",
-    "s / iteration",
-)
+_SETS = {"train": "training", "test": "unseen", "distracted": "distracted"}
 
 
-def _row(key: tuple[str, str], runs: Sequence[Run]) -> tuple[str, ...]:
+def _table(groups: Groups) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Headings and a row per group; sets of conditions that no run was tried on have no column."""
+    rows = [_row(key, runs) for key, runs in groups.items()]
+    empty = {f"{kind}, distracted" for kind in ("cost", "success")}
+    header = [name for name in rows[0] if not (name in empty and {r[name] for r in rows} == {"–"})]
+    return header, [tuple(row[name] for name in header) for row in rows]
+
+
+def _row(key: tuple[str, str], runs: Sequence[Run]) -> dict[str, str]:
+    """What the table says of a group, by heading."""
     values = [_numbers(run) for run in runs]
 
     def spread(name: str, scale: float = 1.0, unit: str = "", digits: int = 3) -> str:
@@ -214,19 +211,17 @@ def _row(key: tuple[str, str], runs: Sequence[Run]) -> tuple[str, ...]:
             else "–".join(str(n) for n in dict.fromkeys((numbers[0], numbers[-1])))
         )
 
-    return (
-        key[0],
-        key[1],
-        str(len(runs)),
-        span("iterations"),
-        span("rollouts"),
-        spread("cost_train"),
-        spread("cost_test"),
-        spread("distance", 100),
-        spread("success_train", 100, "%"),
-        spread("success_test", 100, "%"),
-        spread("seconds_per_iteration"),
-    )
+    return {
+        "task": key[0],
+        "algorithm": key[1],
+        "runs": str(len(runs)),
+        "iterations": span("iterations"),
+        "rollouts": span("rollouts"),
+        **{f"cost, {name}": spread(f"cost_{each}") for each, name in _SETS.items()},
+        "final distance (cm)": spread("distance", 100),
+        **{f"success, {name}": spread(f"success_{each}", 100, "%") for each, name in _SETS.items()},
+        "s / iteration": spread("seconds_per_iteration"),
+    }
 
 
 def _numbers(run: Run) -> dict[str, Any]:
@@ -240,13 +235,12 @@ def _numbers(run: Run) -> dict[str, Any]:
         "cost_samples": float(np.nanmean(cost)) if np.isfinite(cost).any() else None,
         **{
             f"cost_{name}": float(np.mean(costs)) if costs else None
-            for name in ("train", "test")
+            for name in _SETS
             for costs in [_known(run.summary.get(f"cost_{name}"))]
         },
         "distance": float(np.mean(known)) if known else None,
         "distance_worst": float(np.max(known)) if known else None,
-        "success_train": run.summary.get("success_train"),
-        "success_test": run.summary.get("success_test"),
+        **{f"success_{name}": run.summary.get(f"success_{name}") for name in _SETS},
         "seconds_per_iteration": run.summary.get("seconds_per_iteration"),
         "wall_seconds": run.summary.get("wall_seconds"),
     }
