@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import mujoco
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -16,9 +17,13 @@ from rich.table import Table
 from jgps import tasks
 from jgps.app import figures, film, path_figures, policy_figures
 from jgps.app.comparison import comparison_curves
+from jgps.app.feature_figure import feature_points
 from jgps.app.run_data import Run, read_run
+from jgps.app.sight import load_policy, see
+from jgps.simulation import condition_models
 from jgps.tasks import Task
 
+_FEATURE_ROWS = 3  # unseen conditions whose feature points are shown
 Groups = dict[tuple[str, str], list[Run]]  # (task, label) -> runs that differ in the seed alone
 
 
@@ -70,7 +75,7 @@ def write_report(
             "Call write_report(directory, task) for them."
         )
         return written
-    return written + _film(run, task, say)
+    return written + _pictures(run, task, say)
 
 
 def _check_task(run: Run, task: Task) -> None:
@@ -83,27 +88,67 @@ def _check_task(run: Run, task: Task) -> None:
         )
 
 
-def _film(run: Run, task: Task, say: Callable[[str], None]) -> list[Path]:
-    """Films the result: a network where it has never been, local controllers where they learned."""
+def _pictures(run: Run, task: Task, say: Callable[[str], None]) -> list[Path]:
+    """Films the result: a network where it has never been, local controllers where they learned.
+
+    Of a policy that sees, there is a figure of that too, and its images stand in the film.
+    """
     assert run.trajectories is not None
-    prefix = "test_" if run.trains_network else ""
+    prefix, unseen = ("test_", True) if run.trains_network else ("", False)
+    kind = "unseen condition" if unseen else "condition"
     qpos, x = (run.trajectories[prefix + name] for name in ("qpos", "x"))
-    finite = np.isfinite(qpos).all(axis=(1, 2)) & np.isfinite(x).all(axis=(1, 2))
-    if not finite.all():
-        diverged = ", ".join(str(c) for c in np.flatnonzero(~finite))
-        kind = "unseen condition" if run.trains_network else "condition"
-        say(f"The final policy diverges in {kind} {diverged}: left out of the video.")
-    if not finite.any():
+    finite = _finite(qpos, x, kind, say)
+    if not finite:
         return []
-    return film.write_film(
+    shown = film.thin_out(finite)
+    written, sight, policy = [], None, load_policy(run, task, say)
+    if policy is not None:
+        models = condition_models(task.model, task.test if unseen else task.train)
+        rollouts = {f"unseen {c}": (models[c], qpos[c]) for c in shown}
+        rollouts |= _distracted(run, task)
+        sight = see(task, policy, list(rollouts.values()))
+        names = list(rollouts)
+        rows = [*range(min(len(shown), _FEATURE_ROWS)), *range(len(shown), len(names))]
+        written.append(
+            feature_points(
+                sight.of(rows),
+                [names[row] for row in rows],
+                task.control_dt,
+                run.title + "  ·  what the policy sees",
+                run.directory / "figures" / "feature_points.png",
+            )
+        )
+        sight = sight.of(range(len(shown)))
+    return written + film.write_film(
         task,
         qpos,
         run.directory / "videos" / "final.mp4",
         x=x,
-        conditions=np.flatnonzero(finite).tolist(),
-        unseen=run.trains_network,
+        conditions=shown,
+        unseen=unseen,
+        sight=sight,
         poster=run.directory / "figures" / "final.png",
     )
+
+
+def _finite(qpos: np.ndarray, x: np.ndarray, kind: str, say: Callable[[str], None]) -> list[int]:
+    """Conditions whose rollouts can be drawn."""
+    finite = np.isfinite(qpos).all(axis=(1, 2)) & np.isfinite(x).all(axis=(1, 2))
+    if not finite.all():
+        diverged = ", ".join(str(c) for c in np.flatnonzero(~finite))
+        say(f"The final policy diverges in {kind} {diverged}: left out of the video.")
+    return np.flatnonzero(finite).tolist()
+
+
+def _distracted(run: Run, task: Task) -> dict[str, tuple[mujoco.MjModel, np.ndarray]]:
+    """The first distracted condition that can be drawn, by name, if there is one."""
+    assert run.trajectories is not None
+    qpos = run.trajectories.get("distracted_qpos")  # runs of before have none
+    if task.distracted is None or qpos is None:
+        return {}
+    for c in np.flatnonzero(np.isfinite(qpos).all(axis=(1, 2)))[:1]:
+        return {f"distracted {c}": (condition_models(task.model, task.distracted)[c], qpos[c])}
+    return {}
 
 
 def compare(
