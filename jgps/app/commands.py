@@ -22,7 +22,7 @@ from jgps.training.directory import read_config
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-    """Rolls a trained policy out on training and unseen test conditions.
+    """Rolls a trained policy out on training, unseen test and (if any) distracted conditions.
 
     Attributes:
       directory: of the run.

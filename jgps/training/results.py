@@ -46,6 +46,7 @@ def summarise(
             "cost_last": _mean(records[-1]["cost"]),
             "cost_train": train.cost,
             "cost_test": test.cost,
+            **({} if distracted is None else {"cost_distracted": distracted.cost}),
             "distance_last": train.distance,
             "distance_test": test.distance,
             "success_train_conditions": train.success,
@@ -71,15 +72,16 @@ def trajectories(evaluation: EvaluationResult, inspection: Inspection) -> dict[s
     """What `trajectories.npz` holds.
 
     Of the final policy without noise, on training conditions: x, u, qpos [C, T, .], valid [C];
-    the same of test conditions with the prefix `test_`. With noise: sample_x, sample_u
-    [C, N, T, .], sample_valid [C, N], and the Gaussian model of z = [x; u]: mean, cov
-    [C, T, ...]. The local controllers: K, k, C [C, T, ...].
+    the same of test conditions with the prefix `test_`, and of distracted ones, where the task has
+    them, with `distracted_`. With noise: sample_x, sample_u [C, N, T, .], sample_valid [C, N], and
+    the Gaussian model of z = [x; u]: mean, cov [C, T, ...]. The local controllers: K, k, C
+    [C, T, ...].
     """
     arrays = {}
-    for prefix, result in (("", evaluation.train), ("test_", evaluation.test)):
-        rollouts = result.rollouts
+    for key, result in evaluation.sets.items():
+        prefix = "" if key == "train" else f"{key}_"
         for name in ("x", "u", "qpos", "valid"):
-            arrays[prefix + name] = np.asarray(getattr(rollouts, name))[:, 0]
+            arrays[prefix + name] = np.asarray(getattr(result.rollouts, name))[:, 0]
     sampled, marginals, controllers = inspection
     arrays |= {f"sample_{name}": getattr(sampled, name) for name in ("x", "u", "valid")}
     arrays |= {"mean": marginals.mean, "cov": marginals.cov}
