@@ -114,10 +114,10 @@ def pose_error(
         network = policies.pose_prediction_policy(
             policies.PoseRegressor(trunk, pose_dim(task)), *sizes
         )
-        init_key, key = jax.random.split(jax.random.key(seed))
+        init_key, scene_key, key = jax.random.split(jax.random.key(seed), 3)
         observe, _ = cameras(task, config)
         learner = policies.initialise(network, init_key, *sizes, jnp.float32, observe)
-        scenes = random_scenes(task, config, seed)
+        scenes = random_scenes(task, config, scene_key)
         learn = jax.jit(lambda *arguments: pretrain(task, config, *arguments)[1])
         found = learn(learner, scenes, key)
         if int(found.status) != OK:

@@ -10,6 +10,7 @@ reaches the network. Source: Levine et al. (2016), section 5.2.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from jgps.core.types import OK, Status, worst
 from jgps.policies import NetworkPolicy, PoseConfig, SuperviseConfig, SuperviseInfo, Supervision
 from jgps.policies.observation import Observe
 from jgps.policies.visuomotor import CHANNELS, CONV_DTYPES, Convolutions
-from jgps.rendering import make_view
+from jgps.rendering import RenderConfig, View, make_view
 from jgps.tasks import Task, with_vision
 from jgps.tasks.vision import Vision, body_poses
 
@@ -43,6 +44,7 @@ class VisionConfig:
       conv_dtype: None or "float32"; "bfloat16" is faster on an accelerator.
       pretraining: of the convolutions, on images of random scenes.
       pretraining_images: how many, at least 2.
+      render: quality of the images, and the limit on triangles.
       looks: how images to learn from differ from the task's own.
       arm_spread: standard deviation of the joints' positions in those, as a fraction of their
         ranges, >= 0.
@@ -62,6 +64,7 @@ class VisionConfig:
     conv_dtype: str | None = None
     pretraining: PoseConfig = PoseConfig(steps=500, batch_size=64)
     pretraining_images: int = 2000
+    render: RenderConfig = RenderConfig()
     looks: LooksConfig = LooksConfig()
     arm_spread: float = 0.06
     between: float = 0.5
@@ -160,26 +163,54 @@ def _eyes(network: nn.Module, vision: Vision | None, observe: Any, look: Look | 
     return Eyes(network, vision, observe, look, policies.acting_on_images(network, observe))
 
 
+def make_eye(task: Task, config: VisionConfig) -> View:
+    """The camera that the network looks through."""
+    assert task.vision is not None
+    return make_view(
+        task.model, task.vision.camera,
+        width=config.width, height=config.height, config=config.render,
+    )  # fmt: skip
+
+
 def cameras(task: Task, config: VisionConfig) -> tuple[Observe, Look]:
     """The image [H, W, 3] uint8 and the robot's configuration, of o [dO]: to act on, to learn from.
 
     Returns:
       `observe(o)`, the task as it is, and `look(key, o)`, with other looks for every key.
     """
-    vision = task.vision
+    vision, view = task.vision, make_eye(task, config)
     assert vision is not None
-    view = make_view(task.model, vision.camera, width=config.width, height=config.height)
     vary = varying(task, view, config.looks)
+    draw = batching(functools.partial(view.draw_rgb, as_uint8=True))
 
     def observe(o: jax.Array) -> tuple[jax.Array, jax.Array]:
-        image = view.draw_rgb(*body_poses(vision, o), as_uint8=True)
-        return image, o[vision.configuration]
+        return draw(*body_poses(vision, o)), o[vision.configuration]
 
     def look(key: jax.Array, o: jax.Array) -> tuple[jax.Array, jax.Array]:
-        image = view.draw_rgb(*vary(key, *body_poses(vision, o)), as_uint8=True)
-        return image, o[vision.configuration]
+        return draw(*vary(key, *body_poses(vision, o))), o[vision.configuration]
 
     return observe, look
+
+
+def batching(draw: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """The same, but under vmap it gets the axis, and so draws as many at once as its memory allows.
+
+    Args:
+      draw: takes any leading axes, the same of all leaves.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def drawn(*arguments: Any) -> jax.Array:
+        return draw(*arguments)
+
+    @drawn.def_vmap
+    def _(axis_size: int, in_batched: Any, *arguments: Any) -> tuple[jax.Array, bool]:
+        def spread(leaf: jax.Array, batched: bool) -> jax.Array:
+            return leaf if batched else jnp.broadcast_to(leaf, (axis_size, *jnp.shape(leaf)))
+
+        return drawn(*jax.tree.map(spread, arguments, tuple(in_batched))), True
+
+    return drawn
 
 
 def pose_dim(task: Task) -> int:

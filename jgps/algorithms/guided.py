@@ -116,11 +116,16 @@ def make_algorithm(
         marginals = predict(state.controllers, models.dynamics, models.initial)
         return Inspection(sampled, marginals, state.controllers)
 
-    scenes = random_scenes(task, config.vision) if eyes.sees(config.policy) else None
     initialise = jax.jit(functools.partial(_init, task, config, memory, parts))
 
+    def init(key: jax.Array) -> GuidedState:
+        if not eyes.sees(config.policy):
+            return initialise(key, None)
+        key, scene_key = jax.random.split(key)
+        return initialise(key, random_scenes(task, config.vision, scene_key))
+
     return Algorithm(
-        init=lambda key: initialise(key, scenes),
+        init=init,
         step=step,
         inspect=inspect,
         rollouts_per_step=grouping.rollouts + task.train.num,
@@ -212,9 +217,11 @@ def _init(
             prior=sight_prior(task, config, grouping).init(sight_key),
             slope=jnp.zeros((num, task.horizon, task.state_dim, task.configuration_dim), dtype),
         )
-    learner, pretraining = parts.eyes.initialise(task, network_key, dtype), None
+    look_key = None
     if scenes is not None:
-        look_key = jax.random.fold_in(network_key, 1)
+        network_key, look_key = jax.random.split(network_key)
+    learner, pretraining = parts.eyes.initialise(task, network_key, dtype), None
+    if scenes is not None and look_key is not None:
         learner, pretraining = pretrain(task, config.vision, learner, scenes, look_key)
     return GuidedState(
         key=key,

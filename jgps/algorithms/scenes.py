@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
+from jax.core import Tracer
 
 from jgps import policies
-from jgps.algorithms.eyes import VisionConfig, pose_dim
+from jgps.algorithms.eyes import VisionConfig, make_eye, pose_dim
 from jgps.algorithms.looks import varying
 from jgps.policies import NetworkPolicy, PoseRegressor
-from jgps.rendering import make_view
 from jgps.tasks import Task
 
 ARM = 0.1  # metres from an object's origin to the points on its axes whose places are told
@@ -39,10 +39,14 @@ class Pretraining(NamedTuple):
     status: jax.Array  # [] int32, as of `policies.regress_pose`
 
 
-def random_scenes(task: Task, config: VisionConfig, seed: int = 0) -> Scenes:
-    """Scenes for `pretrain`, by MuJoCo's kinematics."""
-    rng, model = np.random.default_rng(seed), copy.deepcopy(task.model)
-    data, num = mujoco.MjData(model), config.pretraining_images
+def random_scenes(task: Task, config: VisionConfig, key: jax.Array) -> Scenes:
+    """Scenes for `pretrain`, by MuJoCo's kinematics; of a traced key only their shapes."""
+    model, num = copy.deepcopy(task.model), config.pretraining_images
+    if isinstance(key, Tracer):
+        shapes = ((num, model.nbody, 3), (num, model.nbody, 3, 3), (num, pose_dim(task)))
+        return Scenes(*(np.zeros(shape, np.float32) for shape in shapes))
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    data = mujoco.MjData(model)
     xpos = np.empty((num, model.nbody, 3), np.float32)
     xmat = np.empty((num, model.nbody, 9), np.float32)
     for scene in range(num):
@@ -59,7 +63,7 @@ def pretrain(
 ) -> tuple[NetworkPolicy, Pretraining]:
     """The learner with convolutions that tell the objects' places in these scenes."""
     assert task.vision is not None
-    view = make_view(task.model, task.vision.camera, width=config.width, height=config.height)
+    view = make_eye(task, config)
     key, look_key = jax.random.split(key)
     keys = jax.random.split(look_key, scenes.xpos.shape[0])
     vary = varying(task, view, config.looks)
@@ -79,30 +83,37 @@ def pretrain(
 
 def _place(model: mujoco.MjModel, task: Task, rng: np.random.Generator) -> None:
     """Puts every body that conditions place somewhere between some of its places."""
-    changes = task.train.changes
-    weights = rng.dirichlet(np.ones(MIXED))
-    chosen = {}
+    changes, weights, chosen = task.train.changes, rng.dirichlet(np.ones(MIXED)), {}
     for key in sorted(changes):
         field, _, name = key.partition(":")
         if field not in ("body_pos", "body_quat"):
             continue
         rows = chosen.setdefault(name, rng.integers(task.train.num, size=MIXED))
-        values = changes[key][rows]
-        if field == "body_quat":  # q and -q are one rotation
-            values = values * np.where(values @ values[0] < 0, -1, 1)[:, None]
-        mixed = weights @ values
-        if field == "body_quat":
-            mixed = mixed / np.linalg.norm(mixed)
-        getattr(model, field)[model.body(name).id] = mixed
+        mean = _mean_rotation if field == "body_quat" else np.matmul
+        getattr(model, field)[model.body(name).id] = mean(weights, changes[key][rows])
+
+
+def _mean_rotation(weights: np.ndarray, quaternions: np.ndarray) -> np.ndarray:
+    """Of [n, 4] by weights [n]; q and -q are one rotation, so all are taken near the heaviest."""
+    unit = quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)
+    nearest = unit[np.argmax(weights)]
+    mean = weights @ (unit * np.where(unit @ nearest < 0, -1, 1)[:, None])
+    return mean / np.linalg.norm(mean)
 
 
 def _near_start(
     model: mujoco.MjModel, task: Task, spread: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """One condition's start with its hinges and slides elsewhere in their ranges."""
-    qpos = np.array(task.train.qpos[rng.integers(task.train.num)])
+    """One condition's start: hinges and slides elsewhere in their ranges, what is free between."""
+    start = task.train.qpos
+    qpos = np.array(start[rng.integers(task.train.num)])
     for joint in range(model.njnt):
         kind, address = model.jnt_type[joint], model.jnt_qposadr[joint]
+        if kind == mujoco.mjtJoint.mjJNT_FREE:
+            rows = start[rng.integers(task.train.num, size=MIXED), address : address + 7]
+            weights = rng.dirichlet(np.ones(MIXED))
+            qpos[address : address + 3] = weights @ rows[:, :3]
+            qpos[address + 3 : address + 7] = _mean_rotation(weights, rows[:, 3:])
         if kind not in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE):
             continue
         whole = 2 * np.pi if kind == mujoco.mjtJoint.mjJNT_HINGE else 1.0

@@ -14,7 +14,14 @@ import numpy as np
 
 from jgps.controllers import LqrHoldConfig, NoiseConfig, PdHoldConfig
 from jgps.simulation import Conditions, StateLayout, System, check_conditions, load_model
-from jgps.tasks.vision import Vision, make_vision, moving_bodies, pose_entries
+from jgps.tasks.vision import (
+    Vision,
+    check_changes,
+    check_configuration,
+    make_vision,
+    moving_bodies,
+    pose_entries,
+)
 
 Initial = LqrHoldConfig | PdHoldConfig | NoiseConfig
 Cost = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -157,7 +164,7 @@ def from_mjcf(
     Raises:
       ValueError: says what is wrong with the model, a name, a shape or a number.
     """
-    for what, entries in (("state", state), ("observation", observation)):
+    for what, entries in (("state", state), ("observation", observation), ("clutter", clutter)):
         if isinstance(entries, str):
             raise ValueError(
                 f"{what} is the string {entries!r}; pass a sequence of entries: ({entries!r},)"
@@ -186,7 +193,14 @@ def from_mjcf(
     seen = None
     if vision is not None:
         sets = [each for each in (train, test, distracted) if each is not None]
-        entries = tuple(state if observation is None else observation)
+        if observation is None:
+            raise ValueError(
+                "vision needs an observation: what of itself the robot knows without a camera, as "
+                'in observation=("qpos", "qvel")'
+            )
+        entries = tuple(observation)
+        check_changes(model, sets)
+        check_configuration(model, sets, entries)
         poses = pose_entries(moving_bodies(model, sets, vision), entries)
         configuration_dim = (observed or layout).size
         model, layout, observed = load_model(source, tuple(state), (*entries, *poses))

@@ -5,7 +5,7 @@ in its place. Whoever draws it sees to it that a network gets none of them.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jgps.simulation import Conditions, StateLayout
 
 _VISIBLE = (
     "geom_pos", "geom_quat", "geom_size", "geom_rgba", "geom_matid", "mat_", "tex_", "cam_",
-    "light_",
+    "light_", "hfield_", "mesh_", "geom_dataid", "geom_type", "geom_group",
 )  # fmt: skip
 
 
@@ -63,22 +63,20 @@ def moving_bodies(
     the camera or a light is among them where it moves.
 
     Raises:
-      ValueError: if one has no name.
+      ValueError: if one has no name, or if there is none.
     """
-    shifted = {name for each in sets for name in _shifted(each)}
-    seen = {int(model.geom_bodyid[g]) for g in np.flatnonzero(model.geom_rgba[:, 3] > 0)}
-    seen |= {int(body) for body in model.light_bodyid}
+    placed = np.any([_placed(model, each) for each in sets], axis=0)
+    seen = _seen(model) | {int(body) for body in model.light_bodyid}
     if camera is not None:
         seen.add(int(model.cam_bodyid[model.camera(camera).id]))
-    names, moves = [], np.zeros(model.nbody, bool)
+    moves = placed | (model.body_jntnum > 0) | (model.body_mocapid >= 0)
     for body in range(1, model.nbody):
-        name = model.body(body).name
-        jointed = model.body_jntnum[body] > 0
-        moves[body] = moves[model.body_parentid[body]] or jointed or name in shifted
-        if moves[body] and body in seen:
-            names.append(name)
+        moves[body] |= moves[model.body_parentid[body]]
+    names = [model.body(body).name for body in np.flatnonzero(moves) if body in seen]
     if "" in names:
         raise ValueError("a body that moves and is seen has no name; give every <body> a name")
+    if not names:
+        raise ValueError("nothing that a camera could see moves; leave vision out")
     return tuple(names)
 
 
@@ -110,20 +108,20 @@ def make_vision(
       ValueError: if conditions differ in something visible that is no pose of a body, or place
         clutter.
     """
-    for key in (key for each in sets for key in each.changes):
-        if key.startswith(_VISIBLE):
-            raise ValueError(
-                f"conditions change {key!r}, which the camera for policies would not show: "
-                "only poses of bodies may look different; give each look a body of its own"
-            )
     names = moving_bodies(model, sets, camera)
     for name in clutter:
         if mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name) <= 0:
             raise ValueError(f"clutter: the model has no body {name!r}")
+        body = model.body(name).id
         if name in names:
             raise ValueError(f"clutter: the body {name!r} moves, or conditions place it")
+        if body in model.body_parentid or model.body_parentid[body] != 0:
+            raise ValueError(
+                f"clutter: the body {name!r} has children or a parent; it has to stand alone"
+            )
     ids = np.asarray([model.body(name).id for name in names], int)
-    objects = [model.body(name).id for name in names if name in _shifted(sets[0])]
+    placed = _placed(model, sets[0])
+    objects = [body for body in ids if placed[body]]
     data = mujoco.MjData(model)
     data.qpos[:] = sets[0].qpos[0]
     mujoco.mj_kinematics(model, data)
@@ -145,7 +143,74 @@ def make_vision(
     )
 
 
-def _shifted(conditions: Conditions) -> set[str]:
-    """Names of the bodies that conditions place."""
-    fields: Any = ("body_pos:", "body_quat:")
-    return {key.partition(":")[2] for key in conditions.changes if key.startswith(fields)}
+def _seen(model: mujoco.MjModel) -> set[int]:
+    """Bodies with a geom that is not transparent."""
+    return {int(model.geom_bodyid[g]) for g in np.flatnonzero(model.geom_rgba[:, 3] > 0)}
+
+
+def _placed(model: mujoco.MjModel, conditions: Conditions) -> np.ndarray:
+    """Which bodies [B] conditions place: by the model, by a free joint, or with their parent."""
+    placed = np.zeros(model.nbody, bool)
+    for key in conditions.changes:
+        field, _, name = key.partition(":")
+        if field in ("body_pos", "body_quat"):
+            placed[model.body(name).id] = True
+    for joint in np.flatnonzero(model.jnt_type == mujoco.mjtJoint.mjJNT_FREE):
+        start = model.jnt_qposadr[joint]
+        if np.ptp(conditions.qpos[:, start : start + 7], axis=0).any():
+            placed[model.jnt_bodyid[joint]] = True
+    for body in range(1, model.nbody):  # parents come first
+        placed[body] |= placed[model.body_parentid[body]] and model.body_jntnum[body] == 0
+    return placed
+
+
+def check_changes(model: mujoco.MjModel, sets: Sequence[Conditions]) -> None:
+    """Refuses what would look different without being the pose of a body in o.
+
+    Raises:
+      ValueError: naming it.
+    """
+    for key in (key for each in sets for key in each.changes):
+        field, _, name = key.partition(":")
+        if key.startswith(_VISIBLE):
+            raise ValueError(
+                f"conditions change {key!r}, which the camera for policies would not show: "
+                "only poses of bodies may look different; give each look a body of its own"
+            )
+        if field in ("body_pos", "body_quat") and not name:
+            raise ValueError(
+                f"conditions change all of {field!r}; with a camera for policies name the bodies: "
+                f"'{field}:NAME'"
+            )
+        if field in ("body_pos", "body_quat") and model.body_mocapid[model.body(name).id] >= 0:
+            raise ValueError(
+                f"conditions change {key!r}, and {name!r} is a mocap body, which its mocap pose "
+                'places: take mocap="true" from it'
+            )
+
+
+def check_configuration(
+    model: mujoco.MjModel, sets: Sequence[Conditions], entries: Sequence[str]
+) -> None:
+    """Refuses an observation that tells a network where objects are, which only images should.
+
+    Args:
+      entries: of the observation that a network reads beside the image.
+
+    Raises:
+      ValueError: naming the entry.
+    """
+    placed = _placed(model, sets[0])
+    for entry in entries:
+        kind, _, name = entry.partition(":")
+        if kind.startswith("body_") and name:
+            body = model.body(name).id
+        elif kind.startswith("site_") and name:
+            body = model.site_bodyid[model.site(name).id]
+        else:
+            continue
+        if placed[body]:
+            raise ValueError(
+                f"the observation has {entry!r}, which says where an object is that the camera "
+                "for policies is there to see; leave it out of observation"
+            )

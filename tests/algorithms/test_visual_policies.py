@@ -278,14 +278,18 @@ def test_bad_clutter():
 
 def test_scenes_show_objects_between_their_places():
     task = _pointer()
-    scenes = random_scenes(task, SMALL)
+    scenes = random_scenes(task, SMALL, jax.random.key(0))
     ball = scenes.xpos[:, task.model.body("ball").id]
     np.testing.assert_allclose(scenes.pose[:, :3], ball)
     np.testing.assert_allclose(scenes.pose[:, 3:6], ball + (0.1, 0, 0), atol=1e-6)
     places = task.train.changes["body_pos:ball"]
     assert (ball >= places.min(0) - 1e-6).all() and (ball <= places.max(0) + 1e-6).all()
     assert ball[:, 1].std() > 0.05
-    np.testing.assert_array_equal(scenes.xmat, random_scenes(task, SMALL).xmat)
+    again, other = (random_scenes(task, SMALL, jax.random.key(seed)) for seed in (0, 1))
+    np.testing.assert_array_equal(scenes.xmat, again.xmat)
+    assert (scenes.xmat != other.xmat).any()
+    shapes = jax.eval_shape(lambda key: random_scenes(task, SMALL, key), jax.random.key(0))
+    assert jax.tree.map(np.shape, scenes) == jax.tree.map(np.shape, shapes)
 
 
 def test_bad_settings():
