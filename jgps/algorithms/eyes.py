@@ -66,7 +66,7 @@ class VisionConfig:
     pretraining_images: int = 2000
     render: RenderConfig = RenderConfig()
     looks: LooksConfig = LooksConfig()
-    arm_spread: float = 0.06
+    arm_spread: float = 0.02
     between: float = 0.5
     trajectory_iterations: int = 5
     head_iterations: int = 4
@@ -91,7 +91,7 @@ class VisionConfig:
                 f"VisionConfig.conv_dtype is {self.conv_dtype!r}; it has to be one of {CONV_DTYPES}"
             )
         check_field(self, "pretraining_images", lambda v: v >= 2, ">= 2", integer=True)
-        check_field(self, "arm_spread", lambda v: v >= 0, ">= 0, usually 0.06")
+        check_field(self, "arm_spread", lambda v: v >= 0, ">= 0, usually 0.02")
         check_field(self, "between", lambda v: 0 <= v <= 1, "in [0, 1], usually 0.5")
         for name in ("trajectory_iterations", "head_iterations"):
             check_field(self, name, lambda v: v >= 0, ">= 0, usually 4 to 8", integer=True)

@@ -108,7 +108,7 @@ def _near_start(
     start = task.train.qpos
     qpos = np.array(start[rng.integers(task.train.num)])
     for joint in range(model.njnt):
-        kind, address = model.jnt_type[joint], model.jnt_qposadr[joint]
+        kind, address = mujoco.mjtJoint(model.jnt_type[joint]), model.jnt_qposadr[joint]
         if kind == mujoco.mjtJoint.mjJNT_FREE:
             rows = start[rng.integers(task.train.num, size=MIXED), address : address + 7]
             weights = rng.dirichlet(np.ones(MIXED))

@@ -1,11 +1,14 @@
 """What a camera sees, as poses of bodies in the observation."""
 
+import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
 
 from jgps import costs, tasks
+from jgps.algorithms import VisionConfig
+from jgps.algorithms.scenes import random_scenes
 from jgps.simulation import Conditions, condition_models, make_sampler
 from jgps.tasks.vision import body_poses
 
@@ -35,7 +38,7 @@ ARM = """
 BALLS = ((0.3, 0.1, 0.1), (0.1, 0.3, 0.1))
 
 
-def _task(**settings):
+def _task(source=ARM, **settings):
     arguments = {
         "state": ("qpos", "qvel", "site_pos:tip"),
         "observation": ("qpos", "qvel"),
@@ -45,7 +48,7 @@ def _task(**settings):
         "control_dt": 0.04,
         "vision": "eye",
     }
-    return tasks.from_mjcf(ARM, **{**arguments, **settings})
+    return tasks.from_mjcf(source, **{**arguments, **settings})
 
 
 @pytest.mark.parametrize("backend", ["native", pytest.param("mjx", marks=pytest.mark.slow)])
@@ -70,11 +73,8 @@ def test_poses_of_all_bodies_follow_from_the_observation(backend, rng):
 def test_without_vision_a_network_reads_all_of_the_observation():
     task = _task(vision=None)
     assert task.vision is None and task.configuration == slice(0, task.observation_dim)
-    # Without an observation of its own, what it reads beside the image is the state.
-    whole = _task(observation=None)
-    assert whole.configuration_dim == whole.state_dim == 7
     # What was named is not added again.
-    named = _task(observation=("body_pos:ball", "qpos"))
+    named = _task(observation=("body_pos:upper", "qpos"))
     assert named.configuration_dim == 5 and named.observation_dim == 5 + 3 * 9 - 3
 
 
@@ -94,6 +94,43 @@ def test_bad_vision():
         _task(vision="nose")
     with pytest.raises(ValueError, match="only poses of bodies may look different"):
         _task(changes={"geom_size": np.ones((2, 5, 3))})
+    for changes, wrong in (
+        ({"body_pos": np.zeros((2, 5, 3))}, "name the bodies: 'body_pos:NAME'"),
+        ({"geom_group": np.zeros((2, 5))}, "only poses of bodies may look different"),
+    ):
+        with pytest.raises(ValueError, match=wrong):
+            _task(changes=changes)
+    with pytest.raises(ValueError, match="vision needs an observation"):
+        _task(observation=None)
+    with pytest.raises(ValueError, match="'body_pos:ball', which says where an object is"):
+        _task(observation=("qpos", "body_pos:ball"))
     with pytest.raises(ValueError, match="has no name"):
-        source = ARM.replace('body name="fore"', "body")
-        tasks.from_mjcf(source, cost=lambda s: costs.action(1.0), control_dt=0.04, vision="eye")
+        _task(source=ARM.replace('body name="fore"', "body"))
+    mocap = ARM.replace('<body name="ball"', '<body name="ball" mocap="true"')
+    with pytest.raises(ValueError, match="'ball' is a mocap body"):
+        _task(source=mocap)
+    with pytest.raises(ValueError, match="clutter is the string 'lamp'"):
+        _task(clutter="lamp")
+    with pytest.raises(ValueError, match="'fore' has children or a parent|'fore' moves"):
+        _task(clutter=("fore",))
+
+
+def test_objects_are_what_conditions_place():
+    def objects(task):
+        return [task.model.body(body).name for body in task.vision.objects]
+
+    ball = '<body name="ball" pos="0.3 0.1 0.1"><geom type="sphere" size="0.05" rgba="1 0 0 1"/></body>'
+    assert ball in ARM
+    inside = ball.replace('name="ball"', 'name="core"').replace("0.3 0.1 0.1", "0 0 0")
+    carried = ARM.replace(ball, f'<body name="ball" pos="0.3 0.1 0.1">{inside}</body>')
+    assert objects(_task(source=carried)) == ["core"]
+    free = ARM.replace(ball, ball.replace("<geom", "<freejoint/><geom"))
+    starts = [[0, 0, *place, 1, 0, 0, 0] for place in BALLS]
+    task = _task(source=free, changes={}, qpos=starts, observation=("qpos:shoulder", "qpos:elbow"))
+    assert objects(task) == ["ball"]
+    scenes = random_scenes(task, VisionConfig(pretraining_images=50), jax.random.key(0))
+    where = scenes.xpos[:, task.model.body("ball").id]
+    assert len(np.unique(where, axis=0)) > 30
+    assert (where <= np.max(BALLS, axis=0) + 1e-6).all()
+    # The arm is elsewhere in every image.
+    assert len(np.unique(scenes.xmat[:, task.model.body("fore").id], axis=0)) == 50
