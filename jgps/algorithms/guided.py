@@ -270,7 +270,7 @@ def _fit(
     )
     log_prob = jnp.zeros(seen.x.shape[:3], seen.x.dtype)
     if config.reuse > 1:
-        log_prob = log_prob_before(state.controllers, seen.x, seen.u)
+        log_prob = log_prob_before(state.controllers, seen.x, seen.u, config.noise_smoothing)
     state = remember(state._replace(prior=prior_state), seen, log_prob)
     return see(task, config, grouping, state, sampled), models, metrics
 
@@ -285,10 +285,9 @@ def _supervise(
 ) -> tuple[GuidedState, Metrics]:
     """Trains the learner; one that diverges keeps its last good parameters."""
     supervision, learner = grouping.merge(supervision), state.learner
-    metrics, schedule = {}, (config.supervise,)
+    metrics = {}
     if state.pretraining is not None:
         how = config.vision
-        schedule = (how.head, how.end_to_end)
         learner, info = eyes.train(
             config.policy, how, own, state.iteration, learner, supervision, key
         )
@@ -307,7 +306,7 @@ def _supervise(
         "policy_gradient_norm": info.gradient_norm,
         "policy_status": info.status.code,
     }
-    if any(each.validation > 0 for each in schedule):
+    if any(each.validation > 0 for each in config.trainings):
         metrics["policy_loss_validation"] = info.loss_validation
     return state._replace(learner=learner), metrics
 
@@ -374,7 +373,7 @@ def mirror_descent(
     def label(state: GuidedState, sampled: SimulationRollouts, drew: Controller) -> Supervision:
         supervision = targets(state, sampled)
         if config.reuse > 1:
-            supervision = reused(state, drew, config.reuse)
+            supervision = reused(state, drew, config.reuse, config.noise_smoothing)
         if config.policy_weighting == "pooled":
             return pooled(supervision, state.controllers.C)
         return supervision

@@ -97,6 +97,13 @@ class GuidedConfig(LocalConfig):
             )
 
     @property
+    def trainings(self) -> tuple[SuperviseConfig, ...]:
+        """How the network is trained, in all phases."""
+        if sees(self.policy):
+            return self.vision.head, self.vision.end_to_end
+        return (self.supervise,)
+
+    @property
     def first_training(self) -> int:
         """The iteration in which the network is first trained."""
         return self.vision.trajectory_iterations if sees(self.policy) else 0

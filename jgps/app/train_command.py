@@ -91,6 +91,10 @@ def _options(
             }
     elif random_starts:
         raise UsageError(f"{algorithm} starts in fixed conditions; leave out --random-starts")
+    try:
+        config_type(**changed)
+    except ValueError as error:  # options that don't go together
+        raise UsageError(str(error)) from error
     default = functools.partial(config_type, **changed)
     fields.append(("config", config_type, dataclasses.field(default_factory=default)))
     options = dataclasses.make_dataclass(
@@ -114,11 +118,18 @@ def train(arguments: list[str]) -> None:
     options: Any = parse(kind, "train", arguments)
     if options.task not in tasks.names():
         raise UsageError(f"unknown task {options.task!r}; tasks: {', '.join(tasks.names())}")
+    policy = getattr(options.config, "policy", POLICIES[0])
+    if policy != getattr(options, "policy", policy):
+        raise UsageError(
+            f"--policy is {options.policy} and --config.policy {policy}; use --policy alone, which "
+            "brings what goes well with it"
+        )
     check_backend(options.backend)
     enable_compilation_cache()
     from jgps.app.progress import Progress, evaluation_table
 
-    out = options.out or Path("runs") / f"{options.task}-{algorithm}-seed{options.seed}"
+    kind = "" if policy == POLICIES[0] else f"-{policy}"
+    out = options.out or Path("runs") / f"{options.task}-{algorithm}{kind}-seed{options.seed}"
     console = Console()
     random_starts = getattr(options.config, "random_starts", None)
     grouped = None if random_starts is None else random_starts.num_rollouts

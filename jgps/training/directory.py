@@ -38,7 +38,13 @@ _OURS = (
     "config.json",  # last: a directory is recognised by it
 )
 # What a resumed run may have otherwise, and what follows from it.
-_FREE = ("iterations", "versions", "config.supervise.on_divergence")
+_FREE = (
+    "iterations",
+    "versions",
+    "config.supervise.on_divergence",
+    "config.vision.head.on_divergence",
+    "config.vision.end_to_end.on_divergence",
+)
 
 
 def describe(

@@ -15,7 +15,7 @@ from jgps.algorithms.guided_state import trained
 from jgps.algorithms.looks import LooksConfig, varying
 from jgps.algorithms.scenes import random_scenes
 from jgps.dynamics import NoPriorConfig
-from jgps.policies import PoseConfig, SuperviseConfig, Supervision
+from jgps.policies import PoseConfig, SuperviseConfig, Supervision, acting_on_images
 from jgps.rendering import make_view
 from jgps.simulation import Conditions, make_sampler
 from jgps.training import checkpoint
@@ -174,6 +174,12 @@ def test_only_image_and_configuration_reach_the_network(run):
     where = task.vision.position[list(task.vision.bodies).index(task.model.body("ball").id)]
     away = [o.at[:, where].set(jnp.array(place)) for place in ((0, 0, -1.0), (0.1, 0.1, -2.0))]
     np.testing.assert_array_equal(act(away[0]), act(away[1]))
+    # With one image, all poses in o may be anything.
+    image, _ = policy.observe(o[0])
+    blind = acting_on_images(policy.network, lambda o: (image, o[task.configuration]))
+    act = jax.jit(jax.vmap(lambda o: blind(params, jnp.zeros(0), o, 0, jnp.zeros(1))))
+    poses = jax.random.normal(jax.random.key(0), o.shape).at[:, task.configuration].set(0)
+    np.testing.assert_array_equal(act(o + poses), act(o))
 
 
 @pytest.mark.slow
@@ -198,6 +204,17 @@ def test_success_is_lost_with_images_of_another_condition(run):
 
     assert success(balls) >= 0.75
     assert success(balls[::-1]) == 0
+
+
+@pytest.mark.slow
+def test_one_program_on_mjx_keeps_the_state_as_it_is():
+    algorithm = mdgps(_pointer(), _config(), backend="mjx")
+    state = jax.eval_shape(algorithm.init, jax.random.key(0))
+    after, metrics = jax.eval_shape(algorithm.step, state)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    for one, other in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+    assert metrics["policy_loss"].shape == ()
 
 
 @pytest.mark.slow

@@ -111,7 +111,7 @@ def test_bad_vision():
         _task(source=mocap)
     with pytest.raises(ValueError, match="clutter is the string 'lamp'"):
         _task(clutter="lamp")
-    with pytest.raises(ValueError, match="'fore' has children or a parent|'fore' moves"):
+    with pytest.raises(ValueError, match="the body 'fore' moves"):
         _task(clutter=("fore",))
 
 
@@ -119,8 +119,7 @@ def test_objects_are_what_conditions_place():
     def objects(task):
         return [task.model.body(body).name for body in task.vision.objects]
 
-    ball = '<body name="ball" pos="0.3 0.1 0.1"><geom type="sphere" size="0.05" rgba="1 0 0 1"/></body>'
-    assert ball in ARM
+    ball = next(line.strip() for line in ARM.splitlines() if '"ball"' in line)
     inside = ball.replace('name="ball"', 'name="core"').replace("0.3 0.1 0.1", "0 0 0")
     carried = ARM.replace(ball, f'<body name="ball" pos="0.3 0.1 0.1">{inside}</body>')
     assert objects(_task(source=carried)) == ["core"]
