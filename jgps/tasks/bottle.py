@@ -30,7 +30,9 @@ HORIZON = 60
 LOWERED, TURNED = (8, 20), (18, 45)
 LIFT = 0.1  # from which the cap is lowered, metres
 TURN = 2.1  # of the wrist, rad
-DEPTH, LATERAL = 0.008, 0.008  # how far the cap may be from its seat and from the axis, metres
+# Heights of the cap where it may sit: its lid touches the neck at -4 mm, contacts hold it 2 mm up.
+SEAT, PRESSED = (-0.006, 0.0), -0.006  # and to where it is drawn, metres
+LATERAL = 0.008  # how far it may be from the axis, metres
 LEAN = 0.015  # how far the cap's axis may lean over 10 cm, metres
 SUCCESS_TURN = np.pi / 2  # by how much the cap has to turn on its seat, rad
 
@@ -45,7 +47,7 @@ def bottle() -> Task:
     def cost(s):
         # The cap's axis, two points 10 cm from each other, on the axis of the bottle.
         axis = np.r_[tuple(s[entry] for entry in bench.places(("cap", "cap_top")))]
-        path = [(0, 0, z, 0, 0, z + 0.1) for z in (LIFT, 0.0)]
+        path = [(0, 0, z, 0, 0, z + 0.1) for z in (LIFT, PRESSED)]
         penalty = costs.Penalty(l2=5.0, log=0.05, alpha=1e-5)
         roll = [s["qpos"].start + bench.JOINTS.index("wrist_roll")]
         turn = [[START[-1]], [START[-1] + TURN]]
@@ -94,7 +96,8 @@ def seated(x: jax.Array, s: StateLayout) -> jax.Array:
     lateral = jnp.linalg.norm(cap[:, :2], axis=-1)
     lean = jnp.linalg.norm((top - cap)[:, :2], axis=-1)
     upright = (top[:, 2] > cap[:, 2]) & (lean <= LEAN)
-    return (jnp.abs(cap[:, 2]) <= DEPTH) & (lateral <= LATERAL) & upright
+    low = (cap[:, 2] >= SEAT[0]) & (cap[:, 2] <= SEAT[1])
+    return low & (lateral <= LATERAL) & upright
 
 
 def turns(x: jax.Array, s: StateLayout) -> jax.Array:

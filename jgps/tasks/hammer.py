@@ -33,8 +33,10 @@ TEST_PLACES = (
 TEST_TILTS = (-0.15, 0.15)
 HORIZON = 50
 # The claw's prongs from the point between them: where they begin and end along the claw, and how
-# far their axes are from its middle there, metres.
+# far their axes are from its middle there, metres; the first 2 cm are inside the hammer's head.
 PRONGS, PRONG_GAPS = (-0.035, 0.03), (0.012, 0.024)
+HEAD = -0.016  # along the claw, where a shaft touches the head
+THICKNESS = 0.008  # of a prong and the shaft, their radii less 2 mm that soft contacts give, metres
 TIPS = 0.012  # by how much at least the tips reach past the shaft, metres
 HEIGHT = 0.018  # how far from the middle of the shaft's 5 cm the prongs may be, metres
 SUCCESS_TILT = np.deg2rad(15)  # how far the hammer may lean
@@ -66,7 +68,8 @@ def hammer() -> Task:
         def hooked(x, u):
             along, lateral, height, lean = claw_at_shaft(x[-1], s)
             gap = jnp.interp(along, jnp.asarray(PRONGS), jnp.asarray(PRONG_GAPS))
-            between = (along >= PRONGS[0]) & (along <= PRONGS[1] - TIPS) & (jnp.abs(lateral) <= gap)
+            free = jnp.abs(lateral) <= gap - THICKNESS
+            between = (along >= HEAD) & (along <= PRONGS[1] - TIPS) & free
             return between & (jnp.abs(height) <= HEIGHT) & (lean <= SUCCESS_TILT)
 
         return hooked

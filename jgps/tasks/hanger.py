@@ -29,7 +29,8 @@ TEST_GRASPS = (-0.7, 0.1, 0.6)
 LEVEL, TILT = -np.deg2rad(70), np.deg2rad(10)  # of the hanger in the gripper, and by the grasps
 SHIFT = 0.01  # by the grasps, metres
 INSIDE = 0.015  # of the rod's axis to the hook's: the hook's inner radius less the rod's, + 2 mm
-TOUCHING = 0.009  # as near as the hook's axis comes to the rod's where they touch, - 1 mm
+TOUCHING = 0.0095  # as near as the hook's axis comes to the rod's where contacts hold it, - 0.5 mm
+SIDE = 0.008  # how far the rod may be from the hook's middle, metres: it does not lean on it
 ALONG, TURNED = 0.05, np.cos(np.deg2rad(30))  # metres from the rod's middle; of up to the vertical
 SPOTS = ((0.53, 0.17), (0.54, 0.07), (0.83, 0.12), (0.84, 0.02), (0.83, -0.08))  # free of racks
 
@@ -70,7 +71,8 @@ def hanger() -> Task:
             up = (hook - below) / jnp.linalg.norm(hook - below)
             apart = jnp.hypot(hook[0], hook[2])
             enclosed = (apart <= INSIDE) & (jnp.abs(hook[1]) <= ALONG)
-            return enclosed & (apart >= TOUCHING) & (hook[2] < 0) & (up[2] >= TURNED)
+            on_top = (apart >= TOUCHING) & (hook[2] < 0) & (jnp.abs(hook[0]) <= SIDE)
+            return enclosed & on_top & (up[2] >= TURNED)
 
         return hangs
 

@@ -28,6 +28,8 @@ TEST_PLACES = (
     (0.002, 0.059),
 )  # fmt: skip
 DEPTH, LATERAL = 0.01, 0.006  # what may be left to the hole's bottom, and to its axis, metres
+BELOW = 0.004  # how far soft contact may let it into the bottom, metres
+HEIGHT, LEAN = 0.11, np.deg2rad(12)  # of the block's top above its tip, metres; how far it may lean
 
 
 def shape_sorting_cube() -> Task:
@@ -53,8 +55,10 @@ def shape_sorting_cube() -> Task:
 
     def success(s):
         def inside(x, u):
-            tip = x[-1, s["sensor:block_tip_place"]]
-            return (tip[2] <= DEPTH) & (jnp.max(jnp.abs(tip[:2])) <= LATERAL)
+            tip, top = (x[-1, s[f"sensor:{point}_place"]] for point in POINTS[:2])
+            on_axis = jnp.max(jnp.abs(tip[:2])) <= LATERAL
+            upright = (top - tip)[2] >= HEIGHT * np.cos(LEAN)
+            return (tip[2] >= -BELOW) & (tip[2] <= DEPTH) & on_axis & upright
 
         return inside
 
