@@ -20,8 +20,9 @@ class RandomiseConfig:
       colour: largest share, in [0, 1], of a random colour in a geom's own.
       texture: probability, in [0, 1], that a geom gets a random texture instead of its own.
       cell: smallest and largest cell of random textures, positive, metres.
-      light_turn: largest rotation of lights about the model's origin, degrees in [0, 180].
-      light_shift: largest shift of lights along each axis, metres, at least 0.
+      light_turn: largest rotation of lights about the origin of their body, degrees in [0, 180].
+      light_shift: largest shift of lights along each axis, metres, at least 0; directional ones
+        look the same.
       light_range: smallest and largest factor of each light's brightness, at least 0.
       sky: largest share, in [0, 1], of a random colour in the sky's.
       camera_shift: largest shift of the camera along each of its axes, metres, at least 0.

@@ -110,8 +110,14 @@ def make_scene(
 
     Raises:
       ValueError: a visible geom cannot be drawn (a signed distance field), or is a mesh or height
-        field of too many triangles.
+        field of too many triangles; or the model has a flex or a skin.
     """
+    for what, count in (("flex", model.nflex), ("skin", model.nskin)):
+        if count:
+            raise ValueError(
+                f"The model has a {what}, which the ray caster does not draw; take it out, or put "
+                "geoms in its place."
+            )
     if any(group not in range(mujoco.mjNGROUP) for group in geom_groups):
         raise ValueError(f"geom_groups = {tuple(geom_groups)}: groups are integers from 0 to 5.")
     visible = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -151,7 +152,8 @@ def surface_table(scene: Scene, xpos: jax.Array, xmat: jax.Array, look: Appearan
         emission=geoms.emission,
         haze=geoms.haze,
     )
-    return jnp.concatenate([a.reshape(ids.shape[0], -1).T for a in table])
+    # The number of columns is given: without rows there is nothing to tell it from.
+    return jnp.concatenate([a.reshape(ids.shape[0], math.prod(a.shape[1:])).T for a in table])
 
 
 def _lookup(table: jax.Array, row: jax.Array) -> _Surface:

@@ -75,5 +75,5 @@ def _hfield(model: mujoco.MjModel, hfield: int) -> np.ndarray:
 def _strip(grid: np.ndarray) -> np.ndarray:
     """Two triangles [2 (R - 1) (C - 1), 3, 3] per cell of a grid [R, C, 3], as MuJoCo cuts them."""
     a, b, c, d = grid[:-1, :-1], grid[:-1, 1:], grid[1:, :-1], grid[1:, 1:]
-    lower, upper = np.stack([a, b, c], axis=2), np.stack([b, d, c], axis=2)
+    lower, upper = np.stack([a, b, d], axis=2), np.stack([a, d, c], axis=2)
     return np.concatenate([lower.reshape(-1, 3, 3), upper.reshape(-1, 3, 3)])

@@ -71,7 +71,7 @@ class View:
 
         Returns:
           Image with leading axes `...`. Memory is bounded whatever their sizes: images are drawn
-          in groups (`RenderConfig.block`).
+          in groups (`RenderConfig.block`). Under vmap all are drawn at once.
 
         Raises:
           ValueError: while tracing, if shapes disagree.
@@ -108,6 +108,11 @@ class View:
             )
         xmat = jnp.asarray(body_xmat, xpos.dtype).reshape(*lead, num, 3, 3)
         look = self.appearance if appearance is None else appearance
+        if look.blur.shape[:-1] not in ((), lead):
+            raise ValueError(
+                f"appearance has leading axes {look.blur.shape[:-1]} and the poses {lead}; repeat "
+                "the poses, one for each look."
+            )
         geom_xpos, geom_xmat = _place(self.geoms, xpos, xmat)
         light_xpos, light_xmat = _place(
             self.lights._replace(position=look.light_position), xpos, xmat
@@ -155,7 +160,7 @@ def make_view(
         eye = _mount(np.zeros(1), pose.position[None], pose.rotation[None], np.ones(1))
         fovy = camera.fovy
     else:
-        index = camera_id(model, camera)
+        index = camera_id(model, camera, (width, height))
         eye, fovy = _camera(model, index), model.cam_fovy[index]
     geom_xmat = _matrices(model.geom_quat)
     return View(

@@ -298,3 +298,59 @@ def test_signed_distance_fields_are_refused():
     model.geom_type[0] = int(mujoco.mjtGeom.mjGEOM_SDF)
     with pytest.raises(ValueError, match=r"'g' .* of type sdf, which the ray caster cannot draw"):
         rendering.make_scene(model)
+
+
+def test_height_fields_are_cut_along_mujocos_diagonal():
+    """Opposite corners up: the middle of a cell is as high as the diagonal that it is cut along."""
+    model = mujoco.MjModel.from_xml_string("""
+    <mujoco>
+      <asset><hfield name="saddle" nrow="2" ncol="2" size="1 1 1 0.1" elevation="0 1 1 0"/></asset>
+      <worldbody>
+        <camera name="above" pos="0.05 0 4" fovy="30"/>
+        <geom type="hfield" hfield="saddle"/>
+      </worldbody>
+    </mujoco>""")
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    view = rendering.make_view(model, "above", width=9, height=9)
+    depth = np.asarray(view.draw(data.xpos[None], data.xmat[None]).depth[0])
+    geom = np.zeros(1, np.int32)
+    eye, tangent = data.cam_xpos[0], np.tan(np.deg2rad(15))
+    for row, column in np.ndindex(9, 9):
+        ray = np.array([(2 * column - 8) / 9 * tangent, (8 - 2 * row) / 9 * tangent, -1])
+        expected = mujoco.mj_ray(model, data, eye, ray, None, 1, -1, geom)  # in units of the ray
+        assert depth[row, column] == pytest.approx(expected, abs=1e-4), (row, column)
+
+
+def test_looks_and_poses_have_the_same_axes():
+    model = mujoco.MjModel.from_xml_string(
+        "<mujoco><worldbody><geom type='sphere' size='0.1'/></worldbody></mujoco>"
+    )
+    view = rendering.make_view(model, width=8, height=8)
+    looks = rendering.randomise(jax.random.split(jax.random.key(0), 5), view.appearance)
+    with pytest.raises(ValueError, match=r"leading axes \(5,\) and the poses \(\); repeat"):
+        view.draw(np.zeros((1, 3)), np.eye(3)[None], looks)
+
+
+def test_a_view_of_nothing_is_sky():
+    model = mujoco.MjModel.from_xml_string(
+        "<mujoco><worldbody><geom type='sphere' size='0.1' group='3'/></worldbody></mujoco>"
+    )
+    image = rendering.make_view(model, width=8, height=8).draw(np.zeros((1, 3)), np.eye(3)[None])
+    assert (image.geom_id == -1).all() and np.isfinite(image.rgb).all()
+
+
+def test_what_cannot_be_drawn_is_named():
+    camera = "<camera name='eye' pos='0 0 1' resolution='1 1' {}/>"
+    scene = "<mujoco><worldbody>{}<geom type='sphere' size='0.1'/></worldbody></mujoco>"
+    for lens, wrong in (
+        ("focal='3 2' sensorsize='1.5 1.5'", "other focal lengths across"),
+        ("focal='2 2' sensorsize='3 1.5'", "sensor of 3 by 1.5, and images are 8 by 8"),
+    ):
+        model = mujoco.MjModel.from_xml_string(scene.format(camera.format(lens)))
+        with pytest.raises(ValueError, match=wrong):
+            rendering.make_view(model, "eye", width=8, height=8)
+    flex = "<flexcomp name='cloth' type='grid' count='3 3 1' spacing='.1 .1 .1' dim='2'/>"
+    model = mujoco.MjModel.from_xml_string(scene.format(f"<body name='b'>{flex}</body>"))
+    with pytest.raises(ValueError, match="has a flex, which the ray caster does not draw"):
+        rendering.make_view(model, width=8, height=8)

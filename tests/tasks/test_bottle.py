@@ -31,7 +31,7 @@ def _states(task, angles, places, lean=0.0):
     return jnp.asarray(x)
 
 
-def test_conditions_are_those_of_the_paper(task):
+def test_places_are_those_of_the_paper_and_some_between_them(task):
     assert (task.train.num, task.test.num, task.distracted.num) == (9, 16, 9)
     lower, upper = (f(task.train.changes["body_pos:bottle"], axis=0) for f in (np.min, np.max))
     np.testing.assert_allclose(upper - lower, (0.10, 0.16, 0))
@@ -47,7 +47,7 @@ def test_conditions_are_those_of_the_paper(task):
 
 def test_success_is_a_cap_that_is_turned_on_its_seat(task):
     turned = STEP * np.arange(task.horizon)
-    still, seat = np.zeros(task.horizon), np.zeros((task.horizon, 3))
+    still, seat = np.zeros(task.horizon), np.tile((0, 0, -0.002), (task.horizon, 1))
     high = seat + np.array([0, 0, 0.03])
     success, u = jax.jit(task.success), jnp.zeros((task.horizon, 7))
 
@@ -58,6 +58,8 @@ def test_success_is_a_cap_that_is_turned_on_its_seat(task):
     assert not solved(still, seat), "seated but not turned"
     assert not solved(-turned, seat), "unscrewed"
     assert not solved(turned, high), "turned in the air"
+    assert not solved(turned, seat + np.array([0, 0, 0.008])), "turned just above the neck"
+    assert not solved(turned, seat - np.array([0, 0, 0.006])), "turned in the neck"
     assert not solved(turned, seat + np.array([0.012, 0, 0])), "beside the neck"
     assert not solved(turned, seat, lean=0.03), "askew"
     # Turned in the air, then put down; and seated long enough, then lifted.
@@ -123,10 +125,11 @@ def test_cost_is_first_of_the_place_then_of_the_turn(task):
         return float(value)
 
     on_seat = x.copy()
-    on_seat[s["sensor:cap_place"]] = 0
-    on_seat[s["sensor:cap_top_place"]] = 0, 0, 0.1
+    on_seat[s["sensor:cap_place"]] = 0, 0, bottle.PRESSED
+    on_seat[s["sensor:cap_top_place"]] = 0, 0, bottle.PRESSED + 0.1
     above = on_seat.copy()
-    above[[s["sensor:cap_place"].start + 2, s["sensor:cap_top_place"].start + 2]] += bottle.LIFT
+    heights = [s["sensor:cap_place"].start + 2, s["sensor:cap_top_place"].start + 2]
+    above[heights] += bottle.LIFT - bottle.PRESSED
     turned = on_seat.copy()
     turned[6] += bottle.TURN
     assert cost(above, 0) < cost(on_seat, 0) and cost(on_seat, 20) < cost(above, 20)

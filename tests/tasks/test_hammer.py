@@ -35,7 +35,7 @@ def _about(axis, angle):
     return matrix.reshape(3, 3)
 
 
-def test_conditions_are_those_of_the_paper(task):
+def test_places_are_those_of_the_paper_and_some_between_them(task):
     assert (task.train.num, task.test.num, task.distracted.num) == (15, 20, 15)
     assert task.configuration_dim == 32 and task.state_dim == 14 + 18
     nails, grasps = (task.train.changes[f"body_{k}"] for k in ("pos:nail", "quat:held"))
@@ -58,6 +58,8 @@ def test_success_is_a_claw_about_the_shaft_under_the_head(task):
 
     assert solved()
     assert solved(claw=(0.01, 0.005, -0.01)) and solved(claw=(-0.012, 0.0, 0.012))
+    assert not solved(claw=(0.02, 0.0, 0.0)), "the shaft in the hammer's head"
+    assert not solved(claw=(0.0, 0.0159, 0.0)), "the shaft in a prong"
     assert not solved(claw=(0.0, 0.0, 0.04)), "above the head"
     assert not solved(claw=(0.0, 0.0, -0.03)), "in the block"
     assert not solved(claw=(-0.03, 0.0, 0.0)), "the shaft only at the tips"

@@ -125,14 +125,19 @@ def test_the_cubes_places_are_those_of_the_paper():
 
 def test_success_of_the_cube_is_the_block_at_the_bottom_of_its_hole():
     task = tasks.make("shape_sorting_cube")
-    for place, solved in (
-        ((0, 0, 0), True),
-        ((0.004, -0.004, 0.005), True),
-        ((0, 0, 0.012), False),  # not at the bottom
-        ((0, 0, 0.05), False),  # on the rim
-        ((0, 0.04, 0), False),  # beside the hole
+    for place, axis, solved in (
+        ((0, 0, 0), (0, 0, 1), True),
+        ((0.004, -0.004, 0.005), (0.1, 0, 0.995), True),
+        ((0, 0, 0.012), (0, 0, 1), False),  # not at the bottom
+        ((0, 0, 0.05), (0, 0, 1), False),  # on the rim
+        ((0, 0.04, 0), (0, 0, 1), False),  # beside the hole
+        ((0, 0, -0.01), (0, 0, 1), False),  # through the bottom
+        ((0, 0, -0.15), (0, 0, 1), False),  # below the table
+        ((0, 0, 0), (0, 0, -1), False),  # upside down, from below
+        ((0, 0, 0), (0.5, 0, 0.87), False),  # askew
     ):
-        assert _succeeds(task, block_tip=place) is solved, place
+        top = np.asarray(place) + 0.11 * np.asarray(axis)
+        assert _succeeds(task, block_tip=place, block_top=top) is solved, (place, axis)
 
 
 def test_the_block_goes_into_the_hole_and_not_through_the_cube():
@@ -141,7 +146,7 @@ def test_the_block_goes_into_the_hole_and_not_through_the_cube():
     above = upright + (0, 0, 0.12)
     assert np.abs(_draw_to(task, [above])[0] - above).max() < 0.01
     points, deepest = _draw_to(task, [upright])
-    assert _succeeds(task, block_tip=points[0]) and deepest < 0.003
+    assert _succeeds(task, block_tip=points[0], block_top=points[1]) and deepest < 0.003
     # Pressed down beside the hole it slides in or off; it never goes through the walls.
     for beside in ((0.0, 0.045), (0.0, -0.05), (0.045, 0.0)):
         points, deepest = _draw_to(task, [upright + (*beside, 0)])
@@ -179,6 +184,8 @@ def test_success_of_the_hanger_is_a_hook_on_the_rod():
         ((0, 0, -0.010), (0, 0, -0.110), True),
         ((0.004, 0.03, -0.010), (-0.02, 0.03, -0.107), True),
         ((0, 0, 0), (0, 0, -0.1), False),  # around the rod, but held in the air
+        ((0, 0, -0.0092), (0, 0, -0.1092), False),  # nearly on it
+        ((0.0128, 0, -0.0005), (0.0128, 0, -0.1005), False),  # its stem leans on the rod
         ((0, 0, 0.010), (0, 0, -0.09), False),  # the rod lies in no hook, below it
         ((0, 0, -0.03), (0, 0, -0.13), False),  # through the rod
         ((-0.045, 0, -0.010), (-0.045, 0, -0.11), False),  # beside the rod
