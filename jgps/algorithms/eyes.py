@@ -46,8 +46,9 @@ class VisionConfig:
       pretraining_images: how many, at least 2.
       render: quality of the images, and the limit on triangles.
       looks: how images to learn from differ from the task's own.
-      arm_spread: standard deviation of the joints' positions in those, as a fraction of their
-        ranges, >= 0.
+      arm_spread: standard deviation of the joints' positions about their start in those, as a
+        fraction of their ranges, >= 0. Where an arm hides what it holds, places that images don't
+        tell cost the convolutions those that they do.
       between: share, in [0, 1], of the images of rollouts to learn from that are of scenes between
         training conditions, see `jgps.algorithms.between`; 0 where those have to be done in ways
         of which no mean is one.
@@ -66,7 +67,7 @@ class VisionConfig:
     pretraining_images: int = 2000
     render: RenderConfig = RenderConfig()
     looks: LooksConfig = LooksConfig()
-    arm_spread: float = 0.02
+    arm_spread: float = 0.0
     between: float = 0.5
     trajectory_iterations: int = 5
     head_iterations: int = 4
@@ -91,7 +92,7 @@ class VisionConfig:
                 f"VisionConfig.conv_dtype is {self.conv_dtype!r}; it has to be one of {CONV_DTYPES}"
             )
         check_field(self, "pretraining_images", lambda v: v >= 2, ">= 2", integer=True)
-        check_field(self, "arm_spread", lambda v: v >= 0, ">= 0, usually 0.02")
+        check_field(self, "arm_spread", lambda v: v >= 0, ">= 0, usually below 0.02")
         check_field(self, "between", lambda v: 0 <= v <= 1, "in [0, 1], usually 0.5")
         for name in ("trajectory_iterations", "head_iterations"):
             check_field(self, name, lambda v: v >= 0, ">= 0, usually 4 to 8", integer=True)

@@ -48,6 +48,7 @@ SMALL = VisionConfig(
     channels=(8, 8, 8),
     pretraining=PoseConfig(steps=150, batch_size=32),
     pretraining_images=100,
+    arm_spread=0.02,
     trajectory_iterations=1,
     head_iterations=1,
     head=dataclasses.replace(TRAINING, frozen="convolutions"),
