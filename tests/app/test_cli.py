@@ -255,6 +255,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(run: subprocess.CompletedProcess, tm
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell may have started the tests in the background, deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     metrics = out / "metrics.jsonl"
     deadline = time.monotonic() + 240

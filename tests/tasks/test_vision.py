@@ -127,7 +127,9 @@ def test_objects_are_what_conditions_place():
     starts = [[0, 0, *place, 1, 0, 0, 0] for place in BALLS]
     task = _task(source=free, changes={}, qpos=starts, observation=("qpos:shoulder", "qpos:elbow"))
     assert objects(task) == ["ball"]
-    scenes = random_scenes(task, VisionConfig(pretraining_images=50, arm_spread=0.02), jax.random.key(0))
+    scenes = random_scenes(
+        task, VisionConfig(pretraining_images=50, arm_spread=0.02), jax.random.key(0)
+    )
     where = scenes.xpos[:, task.model.body("ball").id]
     assert len(np.unique(where, axis=0)) > 30
     assert (where <= np.max(BALLS, axis=0) + 1e-6).all()
