@@ -11,10 +11,12 @@ The result is printed, and after every run written as `benchmarks/results/NAME.j
 """
 
 import importlib.metadata
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +30,10 @@ from jgps.training.metrics import plain
 RESULTS = Path(__file__).parent / "results"
 ELSEWHERE = Path("runs")  # for results of other settings than those that are kept
 SEEDS = (0, 1, 2)
+INTERVALS = (
+    " In brackets: Wilson's 95% interval of a share of successes, over conditions and seeds as if "
+    "all were independent trials."
+)
 _PACKAGES = ("flax", "optax", "evosax")
 
 
@@ -35,7 +41,8 @@ class Row(NamedTuple):
     """One line of the table.
 
     `run(seed)` returns numbers by column; None where there is none, such as a threshold not
-    reached. What no column names is only written, and may be any JSON.
+    reached. What no column names is only written, and may be any JSON; of that, "seconds" stands
+    for how long the run took and "revision" for the code's, where they were kept from earlier.
     """
 
     name: str
@@ -51,6 +58,25 @@ class Column(NamedTuple):
     heading: str
     spec: str = ".3g"  # how it is formatted
     missing: str = "-"  # what stands for None
+    count: str = ""  # key of the number of trials that a share is of; its interval is stated then
+
+
+class Interval(NamedTuple):
+    """Wilson's, at 95%, of a probability of success."""
+
+    low: float
+    high: float
+    successes: int
+    trials: int
+
+
+def wilson(successes: int, trials: int) -> Interval:
+    """From independent trials, at least one."""
+    z = NormalDist().inv_cdf(0.975)
+    share, shrunk = successes / trials, 1 + z**2 / trials
+    centre = (share + z**2 / (2 * trials)) / shrunk
+    half = z / shrunk * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
+    return Interval(max(0.0, centre - half), min(1.0, centre + half), successes, trials)
 
 
 class Results:
@@ -133,8 +159,10 @@ def run_seeds(
         "wall_seconds": 0.0,
     }
 
+    earlier = 0.0  # seconds of runs that were kept
+
     def save() -> None:
-        result["wall_seconds"] = round(time.perf_counter() - began, 1)
+        result["wall_seconds"] = round(time.perf_counter() - began + earlier, 1)
         write_json(path, plain(result))  # without infinities, which are not JSON
         path.with_suffix(".md").write_text(markdown(result))
 
@@ -142,12 +170,16 @@ def run_seeds(
         runs: list[dict[str, Any]] = []
         settings = encode(row.settings)
         entry = {"name": row.name, "published": dict(row.published), "settings": settings}
-        result["rows"].append({**entry, "runs": runs})
+        intervals: dict[str, Any] = {}
+        result["rows"].append({**entry, "intervals": intervals, "runs": runs})
         for seed in seeds:
             started = time.perf_counter()
             values = dict(row.run(seed))
-            seconds = round(time.perf_counter() - started, 1)
+            elapsed = round(time.perf_counter() - started, 1)
+            seconds = values.pop("seconds", elapsed)
+            earlier += seconds - elapsed
             runs.append({"seed": seed, **values, "seconds": seconds})
+            intervals |= {c.key: _interval(runs, c)._asdict() for c in columns if c.count}
             shown = ", ".join(f"{c.heading}: {_format(values[c.key], c)}" for c in columns)
             console.print(f"{row.name}, seed {seed}: {shown} ({seconds:.0f} s)", highlight=False)
             save()
@@ -180,7 +212,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     versions = machine["versions"]
     text = [
         f"`{result['command']}`: seeds {', '.join(map(str, result['seeds']))}; mean ± standard "
-        "deviation over them, or every one's value where one has none.",
+        "deviation over them, or every one's value where one has none."
+        + (INTERVALS if any(column.get("count") for column in result["columns"]) else ""),
         "",
         f"{machine['cpu']}, {machine['cores']} cores, "
         f"accelerator {machine['accelerator'] or 'none'}, jax {versions['jax']}, "
@@ -188,6 +221,10 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"{result['wall_seconds']:.0f} s in all.",
         "",
     ]
+    revisions = {run.get("revision") for row in result["rows"] for run in row["runs"]}
+    others = sorted(revisions - {None, machine["revision"]})
+    if others:
+        text += [f"Some runs were kept from earlier, of revision {', '.join(others)}.", ""]
     if not result["complete"]:
         text += ["Not complete: the runs were stopped.", ""]
     text += [_line(headings), _line(["---"] * len(headings)), *map(_line, lines)]
@@ -233,22 +270,34 @@ def _cells(result: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     for row in rows:
         line = [row["name"]]
         for column in columns:
-            line.append(_summary([run[column.key] for run in row["runs"]], column))
+            line.append(_summary(row["runs"], column))
             if column.key in compared:
                 line.append(_format(row["published"].get(column.key, ""), column))
         lines.append([*line, _seconds(row["runs"])])
     return [*headings, "seconds per run"], lines
 
 
-def _summary(values: list[float | None], column: Column) -> str:
+def _interval(runs: list[dict[str, Any]], column: Column) -> Interval:
+    trials = [run[column.count] for run in runs]
+    successes = [round(run[column.key] * run[column.count]) for run in runs]
+    return wilson(sum(successes), sum(trials))
+
+
+def _summary(runs: list[dict[str, Any]], column: Column) -> str:
+    values = [run[column.key] for run in runs]
     if not values:
         return ""
     known = np.asarray([value for value in values if value is not None], float)
     if known.size < len(values):
         shown = [_format(value, column) for value in values]
         return shown[0] if len(set(shown)) == 1 else ", ".join(shown)
-    mean = _format(float(known.mean()), column)
-    return mean if len(values) == 1 else f"{mean} ± {_format(float(known.std()), column)}"
+    text = _format(float(known.mean()), column)
+    if len(values) > 1:
+        text += f" ± {_format(float(known.std()), column)}"
+    if column.count:
+        low, high, *_ = _interval(runs, column)
+        text += f" ({_format(low, column)} to {_format(high, column)})"
+    return text
 
 
 def _format(value: float | str | None, column: Column) -> str:

@@ -27,6 +27,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="JAX has no accelerator on this machine"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Lets go of what a module compiled: a process may map 65,530 pieces of memory, XLA takes many.
+
+    Past that a test process dies while it reads or compiles a program.
+    """
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def key() -> jax.Array:
     """The key of seed 0."""

@@ -3,6 +3,9 @@
 from jgps.algorithms.algorithm import Algorithm, Inspection, Metrics
 from jgps.algorithms.badmm import BadmmConfig, badmm
 from jgps.algorithms.dagger import DaggerConfig, dagger
+from jgps.algorithms.eyes import VisionConfig
+from jgps.algorithms.guided_state import seeing_settings
+from jgps.algorithms.looks import LooksConfig
 from jgps.algorithms.mdgps import MdgpsConfig, mdgps
 from jgps.algorithms.mdgps_pilqr import MdgpsPilqrConfig, mdgps_pilqr
 from jgps.algorithms.pi2 import Pi2Config, pi2
@@ -30,6 +33,7 @@ __all__ = [
     "BadmmConfig",
     "DaggerConfig",
     "Inspection",
+    "LooksConfig",
     "MdgpsConfig",
     "MdgpsPilqrConfig",
     "Metrics",
@@ -40,6 +44,7 @@ __all__ = [
     "StepSizeConfig",
     "TrajoptConfig",
     "TrajoptState",
+    "VisionConfig",
     "badmm",
     "dagger",
     "mdgps",
@@ -47,5 +52,6 @@ __all__ = [
     "pi2",
     "pigps",
     "pilqr",
+    "seeing_settings",
     "trajopt",
 ]

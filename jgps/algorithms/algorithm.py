@@ -31,3 +31,4 @@ class Algorithm(NamedTuple):
     step: Callable[[Any], tuple[Any, Metrics]]
     inspect: Callable[[Any], Inspection]  # leaves the state as it is
     rollouts_per_step: int
+    first_training: int = 0  # the iteration in which a network is first trained

@@ -79,6 +79,11 @@ class BadmmConfig(GuidedConfig):
         check_field(self, "min_weight", lambda v: v > 0, f"{positive} 0.001")
         check_field(self, "max_weight", lambda v: v > 0, f"{positive} 1")
         check_field(self, "weight_band", lambda v: v > 1, "> 1, usually 2")
+        if self.reuse > 1:
+            raise ValueError(
+                f"BadmmConfig.reuse is {self.reuse}; it has to be 1: duals belong to the newest "
+                "rollouts; mdgps reuses older ones"
+            )
         if self.sampling != "off_policy":
             raise ValueError(
                 f"BadmmConfig.sampling is {self.sampling!r}; it has to be 'off_policy': the "

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jgps import policies
 from jgps.algorithms import guided, step_size
 from jgps.algorithms.algorithm import Algorithm, Metrics
 from jgps.algorithms.guided import Parts
@@ -140,8 +139,8 @@ class _Mixture(NamedTuple):
 
 def make_parts(task: Task, config: DaggerConfig, backend: str) -> Parts:
     """The shared parts, but for who acts: teacher and network in turns."""
-    network = policies.mlp(task.observation_dim, task.action_dim, config.hidden)
-    network_act = policies.acting(network)
+    parts = guided.make_parts(task, _guided(config), backend)
+    network_act = parts.eyes.act
 
     def act(mixture: _Mixture, x, o, t, noise):
         taught = linear_gaussian.act(mixture.controllers, x, t, noise)
@@ -171,7 +170,6 @@ def make_parts(task: Task, config: DaggerConfig, backend: str) -> Parts:
         ok = jnp.full(sampled.valid.shape[0], OK, jnp.int32)
         return state, state.controllers, Status(code=ok, step=jnp.full_like(ok, -1))
 
-    parts = guided.make_parts(task, _guided(config), backend)
     return parts._replace(sample=sample, judge=judge, linearize=linearize)
 
 

@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 
 from jgps import policies
+from jgps.algorithms import eyes
 from jgps.algorithms.algorithm import Algorithm, Inspection, Metrics
+from jgps.algorithms.eyes import Eyes
 from jgps.algorithms.grouping import Grouping, by_condition
 from jgps.algorithms.guided_state import (
     GuidedConfig,
@@ -24,7 +26,9 @@ from jgps.algorithms.guided_state import (
     History,
     Sight,
     remember,
+    trained,
 )
+from jgps.algorithms.importance import log_prob_before, reused
 from jgps.algorithms.local_models import (
     LocalModels,
     default_dtype,
@@ -41,12 +45,13 @@ from jgps.algorithms.projection import (
     targets,
 )
 from jgps.algorithms.sampling import make_sample
+from jgps.algorithms.scenes import Scenes, pretrain, random_scenes
 from jgps.controllers import linear_gaussian
 from jgps.controllers.linear_gaussian import FactoredController
 from jgps.core import lqr
 from jgps.core.types import Controller, Rollouts, Shared, Status, worst
 from jgps.policies import Supervision
-from jgps.simulation import SimulationRollouts, resolve_backend
+from jgps.simulation import Policy, SimulationRollouts, resolve_backend
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers
 
@@ -54,6 +59,7 @@ from jgps.tasks.start import initial_controllers
 class Parts(NamedTuple):
     """The shared parts of one iteration, jitted as far as the backend allows."""
 
+    eyes: Eyes  # the network and what it reads
     grouping: Grouping  # shares rollouts out among the controllers
     sample: Callable[[GuidedState, jax.Array], SimulationRollouts]  # with noise
     fit: Callable[[GuidedState, SimulationRollouts], tuple[GuidedState, LocalModels, Metrics]]
@@ -62,6 +68,8 @@ class Parts(NamedTuple):
     judge: Callable[[GuidedState, jax.Array], tuple[GuidedState, Metrics]]  # tries the learner
 
 
+# judge(state, key) -> (state, metrics)
+Judge = Callable[[GuidedState, jax.Array], tuple[GuidedState, Metrics]]
 # learn(state, models, linearised, rollouts, key) -> (state, metrics)
 Learn = Callable[..., tuple[GuidedState, Metrics]]
 
@@ -108,11 +116,20 @@ def make_algorithm(
         marginals = predict(state.controllers, models.dynamics, models.initial)
         return Inspection(sampled, marginals, state.controllers)
 
+    initialise = jax.jit(functools.partial(_init, task, config, memory, parts))
+
+    def init(key: jax.Array) -> GuidedState:
+        if not eyes.sees(config.policy):
+            return initialise(key, None)
+        key, scene_key = jax.random.split(key)
+        return initialise(key, random_scenes(task, config.vision, scene_key))
+
     return Algorithm(
-        init=jax.jit(functools.partial(_init, task, config, memory, grouping)),
+        init=init,
         step=step,
         inspect=inspect,
         rollouts_per_step=grouping.rollouts + task.train.num,
+        first_training=config.first_training,
     )
 
 
@@ -127,7 +144,8 @@ def make_parts(
     """
     if grouping is None:
         grouping = by_condition(task, config.num_samples, config.noise_smoothing)
-    network_act = policies.acting(_network(task, config))
+    own = eyes.open_eyes(task, config.policy, config.hidden, config.vision)
+    network_act = own.act
 
     def act(params, x, o, t, noise):
         factored, network_params, by_network = params
@@ -136,30 +154,60 @@ def make_parts(
             return local
         return jnp.where(by_network, network_act(network_params, x, o, t, noise), local)
 
-    try_out = make_sample(task, network_act, backend, 0)
-    judge_trial = jax.jit(functools.partial(keep_best, task))
-    network_params = jax.jit(lambda policy: policy.params_for(None))
-
-    def judge(state: GuidedState, key: jax.Array) -> tuple[GuidedState, Metrics]:
-        return judge_trial(state, try_out(network_params(state.learner), key).rollouts)
-
     return Parts(
+        eyes=own,
         grouping=grouping,
-        sample=grouping.make_sample(act, _acting_params, backend),
+        sample=grouping.make_sample(
+            act, lambda state: _acting_params(state, trained(config, state)), backend
+        ),
         fit=jax.jit(functools.partial(_fit, task, config, grouping)),
         linearize=jax.jit(functools.partial(linearize, task, config, grouping)),
-        supervise=jax.jit(functools.partial(_supervise, config, grouping)),
-        judge=judge,
+        supervise=jax.jit(functools.partial(_supervise, config, grouping, own)),
+        judge=_make_judge(task, config, backend, network_act),
     )
 
 
-def _network(task: Task, config: GuidedConfig) -> Any:
-    return policies.mlp(task.observation_dim, task.action_dim, config.hidden)
+def _make_judge(task: Task, config: GuidedConfig, backend: str, network_act: Policy) -> Judge:
+    """Tries the network; one that is not trained yet is not seen, and the controllers are tried."""
+    if config.first_training == 0:
+        try_out = make_sample(task, network_act, backend, 0)
+        judge_trial = jax.jit(functools.partial(keep_best, task))
+        network_params = jax.jit(lambda policy: policy.params_for(None))
+        return lambda state, key: judge_trial(
+            state, try_out(network_params(state.learner), key).rollouts
+        )
+
+    def act(params, x, o, t, noise):
+        factored, network_params, by_network = params
+        # No condition has this flag for itself, so that under vmap one branch is run.
+        return jax.lax.cond(
+            by_network,
+            lambda: network_act(network_params, x, o, t, noise),
+            lambda: linear_gaussian.act(factored, x, t, noise),
+        )
+
+    try_out = make_sample(task, act, backend, 0)
+
+    @jax.jit
+    def acting_params(state: GuidedState):
+        return _acting_params(state, state.iteration >= config.first_training)
+
+    @jax.jit
+    def judge_trial(state: GuidedState, trial: Rollouts) -> tuple[GuidedState, Metrics]:
+        return keep_best(task, state, trial, state.iteration >= config.first_training)
+
+    return lambda state, key: judge_trial(state, try_out(acting_params(state), key).rollouts)
 
 
 def _init(
-    task: Task, config: GuidedConfig, memory: Any, grouping: Grouping, key: jax.Array
+    task: Task,
+    config: GuidedConfig,
+    memory: Any,
+    parts: Parts,
+    key: jax.Array,
+    scenes: Scenes | None,
 ) -> GuidedState:
+    grouping = parts.grouping
     key, network_key, prior_key, policy_prior_key, group_key, sight_key = jax.random.split(key, 6)
     ring, dtype = (config.window, *grouping.shape), default_dtype()
     sight = None
@@ -167,11 +215,14 @@ def _init(
         num = grouping.x0.shape[0]
         sight = Sight(
             prior=sight_prior(task, config, grouping).init(sight_key),
-            slope=jnp.zeros((num, task.horizon, task.state_dim, task.observation_dim), dtype),
+            slope=jnp.zeros((num, task.horizon, task.state_dim, task.configuration_dim), dtype),
         )
-    learner = policies.initialise(
-        _network(task, config), network_key, task.observation_dim, task.action_dim, dtype
-    )
+    look_key = None
+    if scenes is not None:
+        network_key, look_key = jax.random.split(network_key)
+    learner, pretraining = parts.eyes.initialise(task, network_key, dtype), None
+    if scenes is not None and look_key is not None:
+        learner, pretraining = pretrain(task, config.vision, learner, scenes, look_key)
     return GuidedState(
         key=key,
         iteration=jnp.zeros((), jnp.int32),
@@ -187,16 +238,20 @@ def _init(
             x=jnp.zeros((*ring, task.horizon, task.state_dim), dtype),
             o=jnp.zeros((*ring, task.horizon, task.observation_dim), dtype),
             valid=jnp.zeros(ring, bool),
+            u=jnp.zeros((*ring, task.horizon, task.action_dim), dtype),
+            log_prob=jnp.zeros((*ring, task.horizon), dtype),
         ),
         memory=memory,
         groups=grouping.init(group_key),
         sight=sight,
+        pretraining=pretraining,
     )
 
 
-def _acting_params(state: GuidedState) -> tuple[FactoredController, Shared, Shared]:
+def _acting_params(
+    state: GuidedState, by_network: jax.Array
+) -> tuple[FactoredController, Shared, Shared]:
     factored, _ = jax.vmap(linear_gaussian.factor)(state.controllers)
-    by_network = state.iteration > 0
     x0 = factored.k[:, 0]
     return factored, state.learner.params_for(x0), Shared(by_network)
 
@@ -213,33 +268,55 @@ def _fit(
     prior_state, models, metrics = fit_models(
         task, config, prior, state.prior, sampled.rollouts, seen.rollouts
     )
-    state = remember(state._replace(prior=prior_state), seen)
+    log_prob = jnp.zeros(seen.x.shape[:3], seen.x.dtype)
+    if config.reuse > 1:
+        log_prob = log_prob_before(state.controllers, seen.x, seen.u, config.noise_smoothing)
+    state = remember(state._replace(prior=prior_state), seen, log_prob)
     return see(task, config, grouping, state, sampled), models, metrics
 
 
 def _supervise(
     config: GuidedConfig,
     grouping: Grouping,
+    own: Eyes,
     state: GuidedState,
     supervision: Supervision,
     key: jax.Array,
 ) -> tuple[GuidedState, Metrics]:
     """Trains the learner; one that diverges keeps its last good parameters."""
-    supervision = grouping.merge(supervision)
-    learner, info = policies.supervise(state.learner, supervision, key, config.supervise)
-    metrics = {
+    supervision, learner = grouping.merge(supervision), state.learner
+    metrics = {}
+    if state.pretraining is not None:
+        how = config.vision
+        learner, info = eyes.train(
+            config.policy, how, own, state.iteration, learner, supervision, key
+        )
+        metrics = {
+            "pose_error": state.pretraining.error,
+            "pose_error_constant": state.pretraining.error_constant,
+            "pretraining_status": state.pretraining.status,
+        }
+    else:
+        if learner.observe is not None:
+            supervision = supervision._replace(o=policies.look(learner.observe, supervision.o))
+        learner, info = policies.supervise(learner, supervision, key, config.supervise)
+    metrics |= {
         "policy_loss_before": info.loss_before,
         "policy_loss": info.loss,
         "policy_gradient_norm": info.gradient_norm,
         "policy_status": info.status.code,
     }
-    if config.supervise.validation > 0:
+    if any(each.validation > 0 for each in config.trainings):
         metrics["policy_loss_validation"] = info.loss_validation
     return state._replace(learner=learner), metrics
 
 
-def keep_best(task: Task, state: GuidedState, trial: Rollouts) -> tuple[GuidedState, Metrics]:
+def keep_best(
+    task: Task, state: GuidedState, trial: Rollouts, by_network: jax.Array | bool = True
+) -> tuple[GuidedState, Metrics]:
     """Keeps the learner if it did better than any before, on all training conditions together.
+
+    Nothing is kept of a trial that was not the network's.
 
     Better is to get through more of them with a finite cost, then to succeed in more, then to cost
     less: a mean cost alone may prefer one that fails, or diverges, where it costs most.
@@ -253,8 +330,13 @@ def keep_best(task: Task, state: GuidedState, trial: Rollouts) -> tuple[GuidedSt
     success = jnp.zeros_like(cost)
     if task.success is not None:
         success = jnp.mean(jnp.where(valid, metrics["trial_success"], 0))
-    better = jnp.any(valid) & _greater(
-        (through, success, -cost), (state.policy_valid, state.policy_success, -state.policy_cost)
+    better = (
+        jnp.any(valid)
+        & by_network
+        & _greater(
+            (through, success, -cost),
+            (state.policy_valid, state.policy_success, -state.policy_cost),
+        )
     )
     state = state._replace(
         policy=jax.tree.map(
@@ -288,15 +370,18 @@ def mirror_descent(
     """
 
     @jax.jit
-    def label(state: GuidedState, sampled: SimulationRollouts) -> Supervision:
+    def label(state: GuidedState, sampled: SimulationRollouts, drew: Controller) -> Supervision:
         supervision = targets(state, sampled)
+        if config.reuse > 1:
+            supervision = reused(state, drew, config.reuse, config.noise_smoothing)
         if config.policy_weighting == "pooled":
             return pooled(supervision, state.controllers.C)
         return supervision
 
     def learn(state, models, linearised, sampled, key):
+        drew = state.controllers
         state, metrics = improve(state, models, linearised, sampled)
-        state, more = parts.supervise(state, label(state, sampled), key)
+        state, more = parts.supervise(state, label(state, sampled, drew), key)
         return state, {**metrics, **more}
 
     return learn

@@ -4,8 +4,16 @@ import jax
 import jax.numpy as jnp
 
 from jgps import dynamics, policies
+from jgps.algorithms.eyes import sees
 from jgps.algorithms.grouping import Grouping
-from jgps.algorithms.guided_state import GuidedConfig, GuidedState, History, Sight, recent
+from jgps.algorithms.guided_state import (
+    GuidedConfig,
+    GuidedState,
+    History,
+    Sight,
+    recent,
+    trained,
+)
 from jgps.algorithms.local_models import LocalModels, choose, default_dtype
 from jgps.core import gaussian, linalg, lqr
 from jgps.core.types import OK, Controller, Status
@@ -24,9 +32,9 @@ def policy_prior(task: Task, config: GuidedConfig, grouping: Grouping) -> dynami
 
 
 def sight_prior(task: Task, config: GuidedConfig, grouping: Grouping) -> dynamics.PointsPrior:
-    """Over [o; x], of what the observation tells of the state."""
+    """Over [o; x], of what the vector that the network reads tells of the state."""
     return dynamics.make_points_prior(
-        config.policy_prior, task.observation_dim + task.state_dim, *grouping.shape,
+        config.policy_prior, task.configuration_dim + task.state_dim, *grouping.shape,
         task.horizon, default_dtype(),
     )  # fmt: skip
 
@@ -41,6 +49,8 @@ def see(
     """How the state goes with the observation now; a failing condition keeps what it knew."""
     if state.sight is None:
         return state
+    # What an image tells is left out.
+    sampled = sampled._replace(o=sampled.o[..., task.configuration])
     prior, seen = sight_prior(task, config, grouping), grouping.pool(sampled)
     points = jnp.concatenate([seen.o, seen.x], axis=-1)
     prior_state, _ = prior.update(state.sight.prior, points, seen.valid)
@@ -71,16 +81,16 @@ def linearize(
     """
     valid, own = sampled.valid, state.controllers
     used = valid[..., None, None]
-    mean = state.learner.mean(jnp.where(used, sampled.o, 0))
+    mean = _mean(config, state, jnp.where(used, sampled.o, 0))
     cov = own.C
     if config.policy_covariance == "network":
         cov = jnp.broadcast_to(state.learner.cov, cov.shape)
     if config.linearization == "offset":
         linearised, status = jax.vmap(policies.offset)(own._replace(C=cov), sampled.x, mean, valid)
-        return state, _unless_first(state, linearised), status
+        return state, _unless_first(config, state, linearised), status
 
     prior, history = policy_prior(task, config, grouping), recent(state)
-    points = jnp.concatenate([history.x, state.learner.mean(history.o)], axis=-1)
+    points = jnp.concatenate([history.x, _mean(config, state, history.o)], axis=-1)
     prior_state, _ = prior.update(state.policy_prior, points, history.valid)
     niw = prior.evaluate(prior_state, jnp.concatenate([sampled.x, mean], axis=-1), valid)
 
@@ -90,14 +100,27 @@ def linearize(
     linearised, status = jax.vmap(one, in_axes=(0, 0, 0, 0, None if niw is None else 0))(
         sampled.x, mean, valid, cov, niw
     )
-    return state._replace(policy_prior=prior_state), _unless_first(state, linearised), status
+    state = state._replace(policy_prior=prior_state)
+    return state, _unless_first(config, state, linearised), status
 
 
-def _unless_first(state: GuidedState, linearised: Controller) -> Controller:
+def _mean(config: GuidedConfig, state: GuidedState, o: jax.Array) -> jax.Array:
+    """The learner's mean actions; zero for one that sees before its first training, unused."""
+    if not sees(config.policy):
+        return state.learner.mean(o)
+    dU, dtype = state.learner.cov.shape[0], state.learner.cov.dtype
+
+    def nothing(o: jax.Array) -> jax.Array:
+        return jnp.zeros((*o.shape[:-1], dU), dtype)
+
+    return jax.lax.cond(trained(config, state), state.learner.mean, nothing, o)
+
+
+def _unless_first(config: GuidedConfig, state: GuidedState, linearised: Controller) -> Controller:
     """The controllers instead, before the first training: the network is nothing to stay near."""
-    trained = state.iteration > 0
+    known = trained(config, state)
     return jax.tree.map(
-        lambda fitted, own: jnp.where(trained, fitted, own), linearised, state.controllers
+        lambda fitted, own: jnp.where(known, fitted, own), linearised, state.controllers
     )
 
 
@@ -155,5 +178,5 @@ def sampled_with(config: GuidedConfig, state: GuidedState, linearised: Controlle
     """
     if config.sampling == "off_policy":
         return state.controllers
-    cov = jnp.where(state.iteration > 0, state.learner.cov, state.controllers.C)
+    cov = jnp.where(trained(config, state), state.learner.cov, state.controllers.C)
     return linearised._replace(C=cov)

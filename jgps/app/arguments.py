@@ -65,5 +65,6 @@ def check_choice(option: str, value: str, choices: Iterable[str]) -> str:
       UsageError: if it is not.
     """
     if value not in choices:
-        raise UsageError(f"unknown {option} {value!r}; {option}s: {', '.join(choices)}")
+        many = f"{option[:-1]}ies" if option.endswith("y") else f"{option}s"
+        raise UsageError(f"unknown {option} {value!r}; {many}: {', '.join(choices)}")
     return value

@@ -22,7 +22,7 @@ from jgps.training.directory import read_config
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-    """Rolls a trained policy out on training and unseen test conditions.
+    """Rolls a trained policy out on training, unseen test and (if any) distracted conditions.
 
     Attributes:
       directory: of the run.
@@ -58,7 +58,7 @@ class BenchOptions:
     """Measures speed on this machine, compile time apart.
 
     Attributes:
-      suite: physics, fit, lqr, iteration, network, policy or all.
+      suite: physics, fit, lqr, iteration, network, policy, render or all.
       out: JSON file for the results.
     """
 

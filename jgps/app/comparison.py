@@ -17,8 +17,10 @@ from jgps.app.style import COLOURS, iteration_axis, new_figure, save, style
 _PANELS = {
     "success_train": "Success without noise, training conditions",
     "success_test": "Success without noise, unseen conditions",
+    "success_distracted": "Success without noise, distracted conditions",
     "cost_train_policy": "Cost without noise, training conditions",
     "cost_test_policy": "Cost without noise, unseen conditions",
+    "cost_distracted_policy": "Cost without noise, distracted conditions",
     "cost": "Cost of the samples",
     "distance": "Distance of the samples to the target (m)",
 }
@@ -65,6 +67,8 @@ def comparison_figure(groups: Mapping[str, Sequence[Run]]) -> Figure:
     rollouts = _rollouts_per_iteration(runs)
     figure = new_figure(130 + 350 * rows, title[:1].upper() + title[1:], caption)
     grid = figure.subplots(rows, columns, squeeze=False)
+    for ax in grid.ravel()[len(keys) :]:
+        ax.set_visible(False)
     for ax, key in zip(grid.ravel(), keys, strict=False):
         curves = {label: _curves(group, key, rollouts) for label, group in groups.items()}
         for i, (label, each) in enumerate(curves.items()):

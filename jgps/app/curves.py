@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from jgps.app.style import COLOURS, GREY, INK, condition_colour, scale_y
+from jgps.app.run_data import Phase, Run
+from jgps.app.style import COLOURS, DPI, GREY, INK, WIDTH, condition_colour, scale_y
 
-SPREAD = "Thin: single {}s.  Thick: their mean.  Shaded: their range."
+_TINTS = {"controllers alone": "#ffffff", "dense layers": "#eaf3fb", "end to end": "#fdf1de"}
+_PHASE_SIZE = 7.5  # points
+SPREAD = "Thin: single {}s.  Thick: their mean.  Grey: their range."
 
 
 def scale(ax: Axes, key: str, values: np.ndarray) -> None:
@@ -49,6 +52,47 @@ def draw_spread(
     ax.plot(x, mean, color=INK, linewidth=2.2, label="mean" if num > 1 else None)
     if legend and num > 1:
         ax.legend(loc="best")
+
+
+class PhaseLabels(NamedTuple):
+    """The phases of a run and what to write above them."""
+
+    phases: list[Phase]
+    texts: list[str]
+    caption: str  # what the texts leave to say
+
+
+def phase_labels(run: Run, columns: int) -> PhaseLabels:
+    """Names where they have room in each of so many columns of panels, numbers otherwise."""
+    phases = run.phases
+    names = [phase.name for phase in phases]
+    x = run.metrics["iteration"]
+    pixels = (WIDTH / columns - 70) / (x[-1] - x[0] + 1.6)  # of an iteration
+    letter = 0.53 * _PHASE_SIZE * DPI / 72
+    room = [pixels * (phase.last - phase.first + 1) for phase in phases[:-1]]  # the last has more
+    if all(letter * len(name) <= each for name, each in zip(names, room, strict=False)):
+        return PhaseLabels(phases, names, "")
+    numbers = [str(number + 1) for number in range(len(names))]
+    told = ", ".join(f"{n} {name}" for n, name in zip(numbers, names, strict=True))
+    return PhaseLabels(phases, numbers, f"Phases: {told}.\n")
+
+
+def mark_phases(ax: Axes, labels: PhaseLabels) -> None:
+    """Shades the phases and names them between the panel and its title."""
+    if not labels.phases:
+        return
+    limits = ax.get_xlim()
+    for phase, text in zip(labels.phases, labels.texts, strict=True):
+        left, right = max(phase.first - 0.5, limits[0]), min(phase.last + 0.5, limits[1])
+        ax.axvspan(left, right, color=_TINTS[phase.name], linewidth=0, zorder=0)
+        if phase.first:
+            ax.axvline(left, color="#c7cdd6", linewidth=0.8, zorder=0.1)
+        ax.text(
+            left, 1.015, text, transform=ax.get_xaxis_transform(), fontsize=_PHASE_SIZE,
+            color=GREY, va="bottom", clip_on=False,
+        )  # fmt: skip
+    ax.set_xlim(limits)
+    ax.set_title(ax.get_title(loc="left"), pad=20)
 
 
 def figure_legend(figure: Figure, ax: Axes) -> None:

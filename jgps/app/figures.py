@@ -8,7 +8,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from jgps.app.curves import SPREAD, draw_spread, figure_legend, over_conditions, scale
+from jgps.app.curves import (
+    SPREAD,
+    draw_spread,
+    figure_legend,
+    mark_phases,
+    over_conditions,
+    phase_labels,
+    scale,
+)
 from jgps.app.run_data import Run
 from jgps.app.style import (
     COLOURS,
@@ -29,7 +37,8 @@ def learning_curve(run: Run, path: Path) -> Path:
     """Cost, distance and success of the samples over iterations, spread over conditions."""
     shown = {key: run.conditions(key) for key in _PANELS if key in run.metrics}
     iterations = run.metrics["iteration"]
-    caption = f"Samples, with exploration noise.  {SPREAD.format(run.locals_are)}"
+    labels = phase_labels(run, len(shown))
+    caption = f"{labels.caption}Samples, with exploration noise.  {SPREAD.format(run.locals_are)}"
     with style():
         figure = new_figure(480, run.title)
         axes = figure.subplots(1, len(shown), squeeze=False)[0]
@@ -42,6 +51,7 @@ def learning_curve(run: Run, path: Path) -> Path:
             ax.set_title(_PANELS[key])
             scale(ax, key, values)
             iteration_axis(ax, iterations[0], last, _iteration_label(run))
+            mark_phases(ax, labels)
         figure_legend(figure, axes[0])
         figure.supxlabel(caption, x=0.012, ha="left", fontsize=8.5, color=GREY)
         return save(figure, path)
@@ -72,11 +82,12 @@ def diagnostics(run: Run, path: Path) -> Path | None:
     num = len(keys) + (gains is not None)
     if not num:
         return None
+    columns = min(num, 2)
+    labels = phase_labels(run, columns)
+    caption = labels.caption + SPREAD.format(run.locals_are)
     with style():
-        figure = new_figure(
-            760 if num > 2 else 440, run.title + "  ·  optimisation", SPREAD.format(run.locals_are)
-        )
-        grid = figure.subplots(-(-num // 2), min(num, 2), squeeze=False)
+        figure = new_figure(760 if num > 2 else 440, run.title + "  ·  optimisation", caption)
+        grid = figure.subplots(-(-num // 2), columns, squeeze=False)
         for ax in grid.ravel()[num:]:
             ax.set_visible(False)
         for ax, key in zip(grid.ravel(), keys, strict=False):
@@ -89,11 +100,13 @@ def diagnostics(run: Run, path: Path) -> Path | None:
             ax.set_title(_DIAGNOSTICS[key])
             scale_y(ax, values)
             iteration_axis(ax, x[0], x[-1])
+            mark_phases(ax, labels)
         if gains is not None:
             ax = grid.ravel()[len(keys)]
             _draw_gains(ax, x, *gains)
             whose = "the network's" if run.trains_network else "the"
             ax.set_title(f"Decrease of {whose} expected cost (mean)")
+            mark_phases(ax, labels)
         if keys:
             figure_legend(figure, grid[0, 0])
         return save(figure, path)

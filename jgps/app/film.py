@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from jgps.app.feature_figure import TRAIL, draw_points
+from jgps.app.sight import Sight
 from jgps.app.style import INK, style
 from jgps.rendering import Camera, RenderConfig, render, write_png, write_video
 from jgps.simulation import condition_models
@@ -21,7 +24,8 @@ from jgps.tasks import Task
 
 MAX_CONDITIONS = 6  # in one video
 _MAX_ROWS = 4  # in one poster
-_TILE, _SMALL_TILE = (320, 240), (256, 192)  # pixels; small ones where there are more than four
+_TILE, _SMALL_TILE = (320, 240), (256, 192)  # pixels; small ones where there are more than four,
+# and beside images of policies, whose 64 pixels are three times as high then
 _MAX_FPS = 30
 _HOLD = 1.0  # seconds that the last frame stays
 _GAP = 2  # pixels between tiles, on each side
@@ -37,6 +41,7 @@ def write_film(
     x: np.ndarray | None = None,
     conditions: Sequence[int] | None = None,
     unseen: bool = False,
+    sight: Sight | None = None,
     poster: Path | None = None,
     tile: tuple[int, int] | None = None,
     config: RenderConfig = _VIDEO,
@@ -48,10 +53,12 @@ def write_film(
       qpos: joint positions of the training conditions, or of the unseen ones, [C, T, nq].
       path: of the mp4.
       x: their states [C, T, dX]; with them, the distance to the target is shown.
-      conditions: which to show, counted from 0; None for all, and of many every so manyth, so that
-        six are left at most.
+      conditions: which to show, counted from 0; None for all, and of many those that `thin_out`
+        leaves.
       unseen: they are the test conditions.
-      poster: of a PNG with four moments, made from the same pictures; None for none.
+      sight: what the policy saw in those that are shown, drawn beside each; None for none.
+      poster: of a PNG with four moments (three with `sight`), made from the same pictures; None for
+        none.
       tile: width and height of each condition's picture, pixels, even; None fits their number.
       config: quality of the pictures.
 
@@ -64,11 +71,15 @@ def write_film(
     models = _models(task, qpos, unseen)
     shown = list(range(len(qpos)) if conditions is None else conditions)
     _check_indices("condition", shown, len(qpos))
-    if len(shown) > MAX_CONDITIONS:
-        places = np.linspace(0, len(shown) - 1, MAX_CONDITIONS).round().astype(int)
-        shown = [shown[place] for place in places]
+    shown = thin_out(shown)
+    if sight is not None and sight.images.shape[:2] != (len(shown), qpos.shape[1]):
+        raise ValueError(
+            f"sight has images {sight.images.shape[:2]} of rollouts and steps; the film shows "
+            f"{(len(shown), qpos.shape[1])}"
+        )
     name = "unseen" if unseen else "condition"
-    width, height = tile or (_TILE if len(shown) <= 4 else _SMALL_TILE)
+    few = len(shown) <= 4 and sight is None
+    width, height = tile or (_TILE if few else _SMALL_TILE)
     stride = max(1, math.ceil(1 / (task.control_dt * _MAX_FPS) - 1e-9))
     steps = np.unique([*range(0, qpos.shape[1], stride), qpos.shape[1] - 1])
     tiles = np.stack(
@@ -87,11 +98,20 @@ def write_film(
         ]
         for i in range(len(steps))
     ]
-    columns = math.ceil(math.sqrt(len(shown)))
-    frames = [
-        _labelled(_grid(tiles[:, i], columns), captions[i], (height, width), columns)
-        for i in range(len(steps))
-    ]
+    beside = None if sight is None else _beside(sight, steps, (height, width), task.control_dt)
+    if beside is not None:
+        tiles = np.concatenate([tiles, beside.images], axis=3)
+    whole = tiles.shape[3]
+    columns = math.ceil(math.sqrt(len(shown) * width / whole))
+
+    def picture(rows: int, moments: Sequence[int], columns: int) -> np.ndarray:
+        """The first so many conditions at some moments, row by row."""
+        image = _grid(tiles[:rows, moments].reshape(-1, height, whole, 3), columns)
+        texts = [captions[i][m] for m in range(rows) for i in moments]
+        points = None if beside is None else beside.trails(rows, moments, columns)
+        return _labelled(image, texts, (height, whole), columns, width, points)
+
+    frames = [picture(len(shown), [i], columns) for i in range(len(steps))]
     fps = 1 / (task.control_dt * stride)
     frames += [frames[-1]] * round(_HOLD * fps)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,13 +119,56 @@ def write_film(
     if poster is None:
         return [path]
     # Movements are fast at first: the moments get further apart.
-    moments = np.round(np.array([0, 0.1, 0.3, 1]) * (len(steps) - 1)).astype(int)
-    rows = min(len(shown), _MAX_ROWS)
-    strip = _grid(tiles[:rows, moments].reshape(-1, height, width, 3), len(moments))
-    texts = [captions[i][m] for m in range(rows) for i in moments]
+    parts = (0, 0.1, 0.3, 1) if sight is None else (0, 0.2, 1)
+    moments = np.round(np.array(parts) * (len(steps) - 1)).astype(int).tolist()
     poster.parent.mkdir(parents=True, exist_ok=True)
-    write_png(poster, _labelled(strip, texts, (height, width), len(moments)))
+    write_png(poster, picture(min(len(shown), _MAX_ROWS), moments, len(moments)))
     return [path, poster]
+
+
+def thin_out(conditions: Sequence[int]) -> list[int]:
+    """Those that a film shows: all, and of many every so manyth, so that six are left at most."""
+    places = np.linspace(0, len(conditions) - 1, min(len(conditions), MAX_CONDITIONS))
+    return [conditions[place] for place in places.round().astype(int)]
+
+
+class _Beside(NamedTuple):
+    """What a policy saw, in pixels of the film."""
+
+    images: np.ndarray  # [C, I, height, width, 3] uint8
+    points: np.ndarray  # [C, T, K, 2] from the upper left corner of a tile
+    steps: np.ndarray  # [I] of T
+    trail: int  # steps
+    tile: tuple[int, int]  # height and width of a tile with the image
+
+    def trails(self, rows: int, moments: Sequence[int], columns: int) -> np.ndarray:
+        """Where points have been lately [rows len(moments), S, K, 2], in tiles row by row."""
+        found = []
+        for m in range(rows):
+            for i in moments:
+                past = np.maximum(np.arange(-self.trail, 1) + self.steps[i], 0)
+                row, column = divmod(len(found), columns)
+                corner = np.array([column * self.tile[1], row * self.tile[0]])
+                found.append(self.points[m, past] + corner)
+        return np.stack(found)
+
+
+def _beside(sight: Sight, steps: np.ndarray, tile: tuple[int, int], control_dt: float) -> _Beside:
+    """Images as high as the tiles that they stand beside, without smoothing."""
+    height, left = tile
+    rows, columns = sight.images.shape[2:4]
+    width = 2 * round(height * columns / rows / 2)  # even, for the encoder
+    y, x = np.arange(height) * rows // height, np.arange(width) * columns // width
+    images = sight.images[:, steps][:, :, y[:, None], x]
+    images[:, :, :, :_GAP] = 255
+    scale = np.array([width / columns, height / rows])
+    return _Beside(
+        images=images,
+        points=(sight.points + 0.5) * scale + (left, 0),
+        steps=steps,
+        trail=round(TRAIL / control_dt),
+        tile=(height, left + width),
+    )
 
 
 def film_strip(
@@ -206,10 +269,25 @@ def _grid(tiles: np.ndarray, columns: int) -> np.ndarray:
 
 
 def _labelled(
-    image: np.ndarray, captions: Sequence[tuple[str, str]], tile: tuple[int, int], columns: int
+    image: np.ndarray,
+    captions: Sequence[tuple[str, str]],
+    tile: tuple[int, int],
+    columns: int,
+    text_width: int | None = None,
+    trails: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Writes two texts over every tile, at the upper left and upper right corner."""
+    """Writes two texts over every tile, at the upper left and upper right corner.
+
+    Args:
+      image: of all tiles, [H, W, 3].
+      captions: two for each tile, row by row.
+      tile: its height and width, pixels.
+      columns: of tiles.
+      text_width: of a tile's part on which they are; None for all of it.
+      trails: of points to draw, pixels from the upper left corner; see `draw_points`.
+    """
     height, width = image.shape[:2]
+    text_width = text_width or tile[1]
     dpi = 100
     with style():
         figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi, facecolor="none")
@@ -218,7 +296,7 @@ def _labelled(
         halo = [withStroke(linewidth=2.5, foreground="white")]  # legible on any background
         for m, (left, right) in enumerate(captions):
             top = 1 - (m // columns * tile[0] + 0.045 * tile[0]) / height
-            start, end = (m % columns + 0.035) * tile[1], (m % columns + 0.965) * tile[1]
+            start, end = (m % columns * tile[1] + part * text_width for part in (0.035, 0.965))
             for x, text, side, weight in (
                 (start, left, "left", "bold"),
                 (end, right, "right", None),
@@ -227,6 +305,10 @@ def _labelled(
                     x / width, top, text, size=size, color=INK, va="top", ha=side, weight=weight,
                     path_effects=halo,
                 )  # fmt: skip
+        if trails is not None:
+            ax = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+            ax.set_axis_off()
+            draw_points(ax, trails, tile[0], dpi=dpi)
         canvas.draw()
     overlay = np.asarray(canvas.buffer_rgba()).astype(np.float32) / 255
     alpha = overlay[..., 3:]

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from jgps.app.curves import draw_spread, over_conditions, scale
+from jgps.app.curves import draw_spread, mark_phases, over_conditions, phase_labels, scale
 from jgps.app.run_data import Run
 from jgps.app.style import COLOURS, GREY, INK, iteration_axis, new_figure, save, scale_y, style
 
 # label, colour, sizes of a dot, of the result's dot and of the line: one may lie on the other
 _SETS = {
     "train": ("training conditions", COLOURS[0], 8, 12, 4.0),
-    "test": ("unseen conditions", COLOURS[1], 4, 7, 1.6),
+    "test": ("unseen conditions", COLOURS[1], 4.5, 7.5, 2.0),
+    "distracted": ("distracted conditions", COLOURS[2], 2.5, 4.5, 1.0),
 }
 _NO_KL = 1e-6  # nats: before its first training the network stands for the controllers themselves
 
@@ -46,6 +47,8 @@ def policy(run: Run, path: Path) -> Path | None:
     if any(np.isnan(cost[_evaluated(run)]).any() for cost in costs):
         caption += "Gaps: a rollout diverges."
     columns = min(len(panels), 2)
+    labels = phase_labels(run, columns)
+    caption = labels.caption + caption
     rows = -(-len(panels) // columns)
     with style():
         figure = new_figure(130 + 340 * rows, run.title + "  ·  policy", caption)
@@ -54,6 +57,7 @@ def policy(run: Run, path: Path) -> Path | None:
             ax.set_visible(False)
         for ax, draw in zip(grid.ravel(), panels, strict=False):
             iteration_axis(ax, x[0], draw(ax, run))
+            mark_phases(ax, labels)
         return save(figure, path)
 
 
@@ -75,10 +79,12 @@ def _mean(values: Any) -> float | None:
 
 
 def _both(ax: Axes, run: Run, key: str, finals: dict[str, float | None]) -> float:
-    """Lines of the training and the test conditions; returns the last place on the x axis."""
+    """Lines of all sets of conditions; returns the last place on the x axis."""
     x, last, drawn = run.metrics["iteration"], run.metrics["iteration"][-1], []
     evaluated = _evaluated(run)
     for name, (label, colour, dot, size, width) in _SETS.items():
+        if key.format(name) not in run.metrics and finals[name] is None:
+            continue  # the task has no such set
         values = run.metrics.get(key.format(name), np.full(len(x), np.nan))
         # A gap is an iteration whose policy diverges, not one that was not evaluated.
         ax.plot(

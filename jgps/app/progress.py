@@ -115,7 +115,9 @@ def evaluation_table(evaluation: EvaluationResult) -> Table:
     table = Table(title="without exploration noise")
     for heading in ("conditions", "number", "success", "distance m", "cost"):
         table.add_column(heading, justify="left" if heading == "conditions" else "right")
-    for name, result in (("training", evaluation.train), ("unseen", evaluation.test)):
+    names = {"train": "training", "test": "unseen", "distracted": "distracted"}
+    for key, result in evaluation.sets.items():
+        name = names[key]
         for c in range(len(result.cost)):
             last = c + 1 == len(result.cost)
             table.add_row(name, str(c), *_row(result, c), end_section=last)

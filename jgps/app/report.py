@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import mujoco
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -16,9 +17,13 @@ from rich.table import Table
 from jgps import tasks
 from jgps.app import figures, film, path_figures, policy_figures
 from jgps.app.comparison import comparison_curves
+from jgps.app.feature_figure import feature_points
 from jgps.app.run_data import Run, read_run
+from jgps.app.sight import load_policy, see
+from jgps.simulation import condition_models
 from jgps.tasks import Task
 
+_FEATURE_ROWS = 3  # unseen conditions whose feature points are shown
 Groups = dict[tuple[str, str], list[Run]]  # (task, label) -> runs that differ in the seed alone
 
 
@@ -70,7 +75,7 @@ def write_report(
             "Call write_report(directory, task) for them."
         )
         return written
-    return written + _film(run, task, say)
+    return written + _pictures(run, task, say)
 
 
 def _check_task(run: Run, task: Task) -> None:
@@ -83,27 +88,67 @@ def _check_task(run: Run, task: Task) -> None:
         )
 
 
-def _film(run: Run, task: Task, say: Callable[[str], None]) -> list[Path]:
-    """Films the result: a network where it has never been, local controllers where they learned."""
+def _pictures(run: Run, task: Task, say: Callable[[str], None]) -> list[Path]:
+    """Films the result: a network where it has never been, local controllers where they learned.
+
+    Of a policy that sees, there is a figure of that too, and its images stand in the film.
+    """
     assert run.trajectories is not None
-    prefix = "test_" if run.trains_network else ""
+    prefix, unseen = ("test_", True) if run.trains_network else ("", False)
+    kind = "unseen condition" if unseen else "condition"
     qpos, x = (run.trajectories[prefix + name] for name in ("qpos", "x"))
-    finite = np.isfinite(qpos).all(axis=(1, 2)) & np.isfinite(x).all(axis=(1, 2))
-    if not finite.all():
-        diverged = ", ".join(str(c) for c in np.flatnonzero(~finite))
-        kind = "unseen condition" if run.trains_network else "condition"
-        say(f"The final policy diverges in {kind} {diverged}: left out of the video.")
-    if not finite.any():
+    finite = _finite(qpos, x, kind, say)
+    if not finite:
         return []
-    return film.write_film(
+    shown = film.thin_out(finite)
+    written, sight, policy = [], None, load_policy(run, task, say)
+    if policy is not None:
+        models = condition_models(task.model, task.test if unseen else task.train)
+        rollouts = {f"unseen {c}": (models[c], qpos[c]) for c in shown}
+        rollouts |= _distracted(run, task)
+        sight = see(task, policy, list(rollouts.values()))
+        names = list(rollouts)
+        rows = [*range(min(len(shown), _FEATURE_ROWS)), *range(len(shown), len(names))]
+        written.append(
+            feature_points(
+                sight.of(rows),
+                [names[row] for row in rows],
+                task.control_dt,
+                run.title + "  ·  what the policy sees",
+                run.directory / "figures" / "feature_points.png",
+            )
+        )
+        sight = sight.of(range(len(shown)))
+    return written + film.write_film(
         task,
         qpos,
         run.directory / "videos" / "final.mp4",
         x=x,
-        conditions=np.flatnonzero(finite).tolist(),
-        unseen=run.trains_network,
+        conditions=shown,
+        unseen=unseen,
+        sight=sight,
         poster=run.directory / "figures" / "final.png",
     )
+
+
+def _finite(qpos: np.ndarray, x: np.ndarray, kind: str, say: Callable[[str], None]) -> list[int]:
+    """Conditions whose rollouts can be drawn."""
+    finite = np.isfinite(qpos).all(axis=(1, 2)) & np.isfinite(x).all(axis=(1, 2))
+    if not finite.all():
+        diverged = ", ".join(str(c) for c in np.flatnonzero(~finite))
+        say(f"The final policy diverges in {kind} {diverged}: left out of the video.")
+    return np.flatnonzero(finite).tolist()
+
+
+def _distracted(run: Run, task: Task) -> dict[str, tuple[mujoco.MjModel, np.ndarray]]:
+    """The first distracted condition that can be drawn, by name, if there is one."""
+    assert run.trajectories is not None
+    qpos = run.trajectories.get("distracted_qpos")  # runs of before have none
+    if task.distracted is None or qpos is None:
+        return {}
+    for c in np.flatnonzero(np.isfinite(qpos).all(axis=(1, 2)))[:1]:
+        return {f"distracted {c}": (condition_models(task.model, task.distracted)[c], qpos[c])}
+    return {}
 
 
 def compare(
@@ -138,7 +183,7 @@ def compare(
     for task in dict.fromkeys(task for task, _ in groups):
         curves = {label: runs for (name, label), runs in groups.items() if name == task}
         written.append(comparison_curves(curves, out / f"comparison_{task}.png"))
-    header, rows = _COLUMNS, [_row(key, runs) for key, runs in groups.items()]
+    header, rows = _table(groups)
     (console or Console()).print(_rich_table(header, rows))
     written.append(_write_markdown(out / "comparison.md", header, rows))
     written.append(_write_csv(out / "comparison.csv", groups))
@@ -180,22 +225,19 @@ def _settings(run: Run) -> dict[str, str]:
     return flat
 
 
-_COLUMNS = (
-    "task",
-    "algorithm",
-    "runs",
-    "iterations",
-    "rollouts",
-    "cost, training",
-    "cost, unseen",
-    "final distance (cm)",
-    "success, training",
-    "success, unseen",
-    "s / iteration",
-)
+_SETS = {"train": "training", "test": "unseen", "distracted": "distracted"}
 
 
-def _row(key: tuple[str, str], runs: Sequence[Run]) -> tuple[str, ...]:
+def _table(groups: Groups) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Headings and a row per group; sets of conditions that no run was tried on have no column."""
+    rows = [_row(key, runs) for key, runs in groups.items()]
+    empty = {f"{kind}, distracted" for kind in ("cost", "success")}
+    header = [name for name in rows[0] if not (name in empty and {r[name] for r in rows} == {"–"})]
+    return header, [tuple(row[name] for name in header) for row in rows]
+
+
+def _row(key: tuple[str, str], runs: Sequence[Run]) -> dict[str, str]:
+    """What the table says of a group, by heading."""
     values = [_numbers(run) for run in runs]
 
     def spread(name: str, scale: float = 1.0, unit: str = "", digits: int = 3) -> str:
@@ -214,19 +256,17 @@ def _row(key: tuple[str, str], runs: Sequence[Run]) -> tuple[str, ...]:
             else "–".join(str(n) for n in dict.fromkeys((numbers[0], numbers[-1])))
         )
 
-    return (
-        key[0],
-        key[1],
-        str(len(runs)),
-        span("iterations"),
-        span("rollouts"),
-        spread("cost_train"),
-        spread("cost_test"),
-        spread("distance", 100),
-        spread("success_train", 100, "%"),
-        spread("success_test", 100, "%"),
-        spread("seconds_per_iteration"),
-    )
+    return {
+        "task": key[0],
+        "algorithm": key[1],
+        "runs": str(len(runs)),
+        "iterations": span("iterations"),
+        "rollouts": span("rollouts"),
+        **{f"cost, {name}": spread(f"cost_{each}") for each, name in _SETS.items()},
+        "final distance (cm)": spread("distance", 100),
+        **{f"success, {name}": spread(f"success_{each}", 100, "%") for each, name in _SETS.items()},
+        "s / iteration": spread("seconds_per_iteration"),
+    }
 
 
 def _numbers(run: Run) -> dict[str, Any]:
@@ -240,13 +280,12 @@ def _numbers(run: Run) -> dict[str, Any]:
         "cost_samples": float(np.nanmean(cost)) if np.isfinite(cost).any() else None,
         **{
             f"cost_{name}": float(np.mean(costs)) if costs else None
-            for name in ("train", "test")
+            for name in _SETS
             for costs in [_known(run.summary.get(f"cost_{name}"))]
         },
         "distance": float(np.mean(known)) if known else None,
         "distance_worst": float(np.max(known)) if known else None,
-        "success_train": run.summary.get("success_train"),
-        "success_test": run.summary.get("success_test"),
+        **{f"success_{name}": run.summary.get(f"success_{name}") for name in _SETS},
         "seconds_per_iteration": run.summary.get("seconds_per_iteration"),
         "wall_seconds": run.summary.get("wall_seconds"),
     }

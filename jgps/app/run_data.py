@@ -11,8 +11,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jgps.algorithms.eyes import sees
 from jgps.training.directory import read_config
 from jgps.training.metrics import read_metrics
+
+
+class Phase(NamedTuple):
+    """Iterations in which a network that sees learns in one way."""
+
+    name: str
+    first: int
+    last: int  # is in it
 
 
 class Run(NamedTuple):
@@ -46,6 +55,24 @@ class Run(NamedTuple):
     def locals_are(self) -> str:
         """What each local controller belongs to: "condition", or "group" of random starts."""
         return "group" if (self.config.get("config") or {}).get("random_starts") else "condition"
+
+    @property
+    def phases(self) -> list[Phase]:
+        """Those that the run has come to; none where nothing changes in its course."""
+        settings = self.config.get("config") or {}
+        vision, policy = settings.get("vision"), str(settings.get("policy", "mlp"))
+        if not isinstance(vision, dict) or not sees(policy):
+            return []
+        alone = vision["trajectory_iterations"]
+        starts = {"controllers alone": 0, "dense layers": alone}
+        if policy == "visuomotor":
+            starts["end to end"] = alone + vision["head_iterations"]
+        ends = [*list(starts.values())[1:], int(self.metrics["iteration"][-1]) + 1]
+        phases = [
+            Phase(name, first, min(end, ends[-1]) - 1)
+            for (name, first), end in zip(starts.items(), ends, strict=True)
+        ]
+        return [phase for phase in phases if phase.first <= phase.last]
 
     def conditions(self, key: str) -> np.ndarray:
         """A metric of `metrics` as [I, C]."""

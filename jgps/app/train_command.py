@@ -10,7 +10,8 @@ import tyro
 from rich.console import Console
 
 from jgps import tasks, training
-from jgps.algorithms import ALGORITHMS, RandomStartsConfig
+from jgps.algorithms import ALGORITHMS, RandomStartsConfig, seeing_settings
+from jgps.algorithms.eyes import POLICIES, sees
 from jgps.app.arguments import check_choice, flagged, given, parse
 from jgps.app.commands import report_one
 from jgps.app.machine import check_backend, enable_compilation_cache, where
@@ -36,6 +37,8 @@ class _TrainOptions:
       overwrite: replace the run in the directory.
       evaluate_every: after how many iterations the newest policy is tried without noise, on
         training and on unseen conditions; 0 is only at the end.
+      policy: what the network reads: mlp (the observation), visuomotor (the task's camera and the
+        robot's configuration), or a baseline: pose_features, pose_prediction.
       prior: of the fitted dynamics: mixture, constant or none.
       random_starts: learn from rollouts that start at random, in groups, not in fixed conditions.
       config: settings of the algorithm.
@@ -52,7 +55,9 @@ class _TrainOptions:
     evaluate_every: int = 1
 
 
-def _options(algorithm: str, prior: str | None, random_starts: bool = False) -> type:
+def _options(
+    algorithm: str, prior: str | None, random_starts: bool = False, policy: str | None = None
+) -> type:
     """The options of `jgps train`, those of the algorithm's own settings among them."""
     _, config_type = ALGORITHMS[algorithm]
     names = {field.name for field in dataclasses.fields(config_type)}
@@ -67,6 +72,14 @@ def _options(algorithm: str, prior: str | None, random_starts: bool = False) -> 
             changed["prior"] = PRIORS[chosen]()
     elif prior is not None:
         raise UsageError(f"{algorithm} fits no dynamics; leave out --prior")
+    if "policy" in names:
+        fields.append(("policy", str, dataclasses.field(default=POLICIES[0])))
+        if policy is not None:
+            changed["policy"] = check_choice("policy", policy, POLICIES)
+            if sees(policy):
+                changed |= seeing_settings(config_type(), policy)
+    elif policy is not None and policy != POLICIES[0]:
+        raise UsageError(f"{algorithm} trains no network that sees; leave out --policy")
     if "random_starts" in names:
         fields.append(("random_starts", bool, dataclasses.field(default=False)))
         if random_starts:
@@ -78,6 +91,10 @@ def _options(algorithm: str, prior: str | None, random_starts: bool = False) -> 
             }
     elif random_starts:
         raise UsageError(f"{algorithm} starts in fixed conditions; leave out --random-starts")
+    try:
+        config_type(**changed)
+    except ValueError as error:  # options that don't go together
+        raise UsageError(str(error)) from error
     default = functools.partial(config_type, **changed)
     fields.append(("config", config_type, dataclasses.field(default_factory=default)))
     options = dataclasses.make_dataclass(
@@ -92,15 +109,27 @@ def train(arguments: list[str]) -> None:
     algorithm = check_choice(
         "algorithm", given("algorithm", arguments) or DEFAULT_ALGORITHM, ALGORITHMS
     )
-    kind = _options(algorithm, given("prior", arguments), flagged("random-starts", arguments))
+    kind = _options(
+        algorithm,
+        given("prior", arguments),
+        flagged("random-starts", arguments),
+        given("policy", arguments),
+    )
     options: Any = parse(kind, "train", arguments)
     if options.task not in tasks.names():
         raise UsageError(f"unknown task {options.task!r}; tasks: {', '.join(tasks.names())}")
+    policy = getattr(options.config, "policy", POLICIES[0])
+    if policy != getattr(options, "policy", policy):
+        raise UsageError(
+            f"--policy is {options.policy} and --config.policy {policy}; use --policy alone, which "
+            "brings what goes well with it"
+        )
     check_backend(options.backend)
     enable_compilation_cache()
     from jgps.app.progress import Progress, evaluation_table
 
-    out = options.out or Path("runs") / f"{options.task}-{algorithm}-seed{options.seed}"
+    kind = "" if policy == POLICIES[0] else f"-{policy}"
+    out = options.out or Path("runs") / f"{options.task}-{algorithm}{kind}-seed{options.seed}"
     console = Console()
     random_starts = getattr(options.config, "random_starts", None)
     grouped = None if random_starts is None else random_starts.num_rollouts

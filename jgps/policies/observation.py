@@ -5,6 +5,7 @@ A network of pixels reads {"image": [..., H, W, 3] uint8, "configuration": [...,
 the arguments of its methods. Only the vector is disturbed in training; controllers know its gains.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,8 +16,9 @@ import jax.numpy as jnp
 from jgps.core.regression import spread
 
 Observation = jax.Array | Mapping[str, jax.Array]
-# observe(o [dO]) -> (image [H, W, 3], configuration [dq]), pure: renders what the robot sees
-Observe = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+# observe(o [dO]) -> (image [H, W, 3], configuration [dq]), pure: renders what the robot sees; or
+# the part of o alone that a network reads as a vector
+Observe = Callable[[jax.Array], tuple[jax.Array, jax.Array] | jax.Array]
 
 VECTOR = "configuration"
 CHUNK = 64  # images computed at once where no gradient is taken
@@ -104,13 +106,27 @@ def cache_features(network: nn.Module, variables: Any, o: Observation) -> dict[s
     return {**others, "features": features.reshape(*image.shape[:-3], -1)}
 
 
-def look(observe: Observe, o: jax.Array) -> dict[str, jax.Array]:
-    """What `observe` sees in all of o [..., dO], in chunks; leaves have the same leading axes."""
-    seen = in_chunks(lambda one: observed(observe, one), o.reshape(-1, o.shape[-1]))
+def look(observe: Callable[..., Any], o: jax.Array, key: jax.Array | None = None) -> Observation:
+    """What `observe` sees in all of o [..., dO], in chunks; leaves have the same leading axes.
+
+    Args:
+      observe: an `Observe`, or `observe(key, o)` where a key is given: one of its own for each o.
+    """
+    rows = o.reshape(-1, o.shape[-1])
+    if key is None:
+        seen = in_chunks(lambda one: observed(observe, one), rows)
+    else:
+        keys = jax.random.split(key, rows.shape[0])
+        seen = in_chunks(
+            lambda row: observed(functools.partial(observe, row[0]), row[1]), (keys, rows)
+        )
     return jax.tree.map(lambda leaf: leaf.reshape(*o.shape[:-1], *leaf.shape[1:]), seen)
 
 
-def observed(observe: Observe, o: jax.Array) -> dict[str, jax.Array]:
-    """What `observe` sees in one o [dO], by name."""
-    image, configuration = observe(o)
+def observed(observe: Observe, o: jax.Array) -> Observation:
+    """What `observe` sees in one o [dO], by name where there is an image."""
+    seen = observe(o)
+    if isinstance(seen, jax.Array):
+        return seen
+    image, configuration = seen
     return {"image": image, VECTOR: configuration}

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jgps.policies.convolution import convolution
 from jgps.policies.mlp import STANDARDISATION, Mlp
 from jgps.policies.spatial_softmax import SpatialSoftmax
 
@@ -45,7 +46,15 @@ class Convolutions(nn.Module):
         h = h.reshape(-1, *image.shape[-3:])
         for number, ((size, stride), width) in enumerate(zip(KERNELS, self.channels, strict=True)):
             name, shape = f"conv_{number}", (size, size)
-            h = nn.Conv(width, shape, stride, padding="VALID", dtype=self.dtype, name=name)(h)
+            h = nn.Conv(
+                width,
+                shape,
+                stride,
+                padding="VALID",
+                dtype=self.dtype,
+                conv_general_dilated=convolution,
+                name=name,
+            )(h)
             h = nn.relu(h)
             if self.pool and stride == 1:
                 h = nn.max_pool(h, (self.pool, self.pool), (2, 2))

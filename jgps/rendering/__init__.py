@@ -1,22 +1,31 @@
 """Pictures and videos of MuJoCo models by a pure-JAX ray caster."""
 
+from jgps.rendering.appearance import Appearance, appearance_of
 from jgps.rendering.camera import Camera, CameraPose, camera_id, framing, free_pose
 from jgps.rendering.cast import Image, raycast, raycast_rgb
+from jgps.rendering.config import RenderConfig
 from jgps.rendering.frames import render, scene_poses
+from jgps.rendering.randomise import RandomiseConfig, randomise
 from jgps.rendering.scene import Scene, make_scene
-from jgps.rendering.shade import RenderConfig
 from jgps.rendering.video import write_png, write_video
+from jgps.rendering.view import View, make_view
 
 __all__ = [
+    "Appearance",
     "Camera",
     "CameraPose",
     "Image",
+    "RandomiseConfig",
     "RenderConfig",
     "Scene",
+    "View",
+    "appearance_of",
     "camera_id",
     "framing",
     "free_pose",
     "make_scene",
+    "make_view",
+    "randomise",
     "raycast",
     "raycast_rgb",
     "render",

@@ -81,8 +81,8 @@ def free_pose(camera: Camera) -> CameraPose:
     )
 
 
-def camera_id(model: mujoco.MjModel, camera: str | int) -> int:
-    """Id of a model camera.
+def camera_id(model: mujoco.MjModel, camera: str | int, size: tuple[int, int] | None = None) -> int:
+    """Id of a model camera, for images of a size (width, height).
 
     Raises:
       ValueError: no such camera, or one that is not a plain pinhole.
@@ -102,6 +102,18 @@ def camera_id(model: mujoco.MjModel, camera: str | int) -> int:
             f"Camera {camera!r} has a principal point off the image centre, which is not drawn; "
             "set principal to 0 0 or give fovy."
         )
+    if model.cam_sensorsize[index].all():
+        focal, sensor = model.cam_intrinsic[index, :2], model.cam_sensorsize[index]
+        if abs(focal[0] - focal[1]) > 1e-6 * focal[1]:
+            raise ValueError(
+                f"Camera {camera!r} has other focal lengths across ({focal[0]:g}) and up "
+                f"({focal[1]:g}), which is not drawn; make them equal or give fovy."
+            )
+        if size is not None and abs(sensor[0] / sensor[1] * size[1] / size[0] - 1) > 1e-3:
+            raise ValueError(
+                f"Camera {camera!r} has a sensor of {sensor[0]:g} by {sensor[1]:g}, and images are "
+                f"{size[0]} by {size[1]}; give both the same aspect, or the camera fovy."
+            )
     return int(index)
 
 

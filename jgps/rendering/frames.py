@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -10,10 +11,11 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from jgps.rendering.appearance import Appearance, appearance_of, light_ids
 from jgps.rendering.camera import Camera, CameraPose, camera_id, framing, free_pose
 from jgps.rendering.cast import raycast_rgb
+from jgps.rendering.config import RenderConfig
 from jgps.rendering.scene import make_scene
-from jgps.rendering.shade import RenderConfig
 
 _VIDEO = RenderConfig(shadows=4, supersample=2)
 _PIXELS_AT_ONCE = 2**21  # images are drawn, converted and copied out in groups of this many pixels
@@ -44,31 +46,32 @@ def render(
 
     Raises:
       ValueError: wrong shape of `qpos`, non-finite positions, an unknown camera, or a visible geom
-        that is not a primitive.
+        that cannot be drawn (see `make_scene`).
     """
     qpos = np.asarray(qpos, np.float64)
     if qpos.ndim < 1 or qpos.shape[-1] != model.nq:
         raise ValueError(f"qpos has shape {qpos.shape}; this model needs [..., {model.nq}].")
-    lead, frames = qpos.shape[:-1], qpos.reshape(-1, model.nq)
+    lead, frames = qpos.shape[:-1], qpos.reshape(math.prod(qpos.shape[:-1]), model.nq)
     finite = np.isfinite(frames).all(axis=1)
     if not finite.all():
         raise ValueError(
             f"qpos of frame {int(np.argmin(finite))} of {len(frames)} is not finite; "
             "leave invalid rollouts out."
         )
-    scene = make_scene(model, geom_groups=geom_groups)
-    xpos, xmat, pose = scene_poses(model, frames, camera)
+    scene = make_scene(model, geom_groups=geom_groups, max_triangles=config.max_triangles)
+    poses = _kinematics(model, frames, camera, scene.appearance)
     images = np.empty((len(frames), height, width, 3), np.uint8)
     group = max(1, min(len(frames), _PIXELS_AT_ONCE // (width * height)))
     for start in range(0, len(frames), group):
         # The last group repeats its last frame, so that every group has one shape.
         index = np.minimum(np.arange(start, start + group), len(frames) - 1)
-        part = _draw(
+        part = raycast_rgb(
             scene,
-            *jax.tree.map(partial(_group, index), (xpos, xmat, pose)),
+            *jax.tree.map(partial(_group, index), poses),
             width=width,
             height=height,
             config=config,
+            as_uint8=True,
         )
         images[start : start + group] = part[: len(frames) - start]
     return images.reshape(*lead, height, width, 3)
@@ -86,7 +89,21 @@ def scene_poses(
     Returns:
       geom positions [M, G, 3], rotations [M, G, 3, 3], and camera poses with a leading axis M.
     """
-    count = len(qpos)
+    xpos, xmat, pose, _ = _kinematics(model, qpos, camera, appearance_of(model))
+    return xpos, xmat, pose
+
+
+def _kinematics(
+    model: mujoco.MjModel,
+    qpos: np.ndarray,
+    camera: Camera | str | int | None,
+    appearance: Appearance,
+) -> tuple[np.ndarray, np.ndarray, CameraPose, Appearance]:
+    """As `scene_poses`, and looks with the lights where they are in every frame."""
+    count, lights = len(qpos), light_ids(model)
+    place = np.empty((2, count, *appearance.light_position.shape))
+    if not len(lights):
+        place[0], place[1] = appearance.light_position, appearance.light_direction
     free = framing(model) if camera is None else camera if isinstance(camera, Camera) else None
     index = -1 if free else camera_id(model, camera)  # pyright: ignore[reportArgumentType]
     xpos, xmat = np.empty((count, model.ngeom, 3)), np.empty((count, model.ngeom, 9))
@@ -96,21 +113,20 @@ def scene_poses(
         data.qpos[:] = frame
         mujoco.mj_kinematics(model, data)
         xpos[i], xmat[i] = data.geom_xpos, data.geom_xmat
+        mujoco.mj_comPos(model, data)  # tracking cameras and lights follow centres of mass
+        mujoco.mj_camlight(model, data)
+        if len(lights):
+            place[0, i], place[1, i] = data.light_xpos[lights], data.light_xdir[lights]
         if free is None:
-            mujoco.mj_comPos(model, data)  # tracking cameras follow centres of mass
-            mujoco.mj_camlight(model, data)
             eye[i], axes[i] = data.cam_xpos[index], data.cam_xmat[index]
     if free is None:
         pose = CameraPose(eye, axes.reshape(-1, 3, 3), np.full(count, model.cam_fovy[index]))
     else:
         pose = jax.tree.map(lambda a: np.broadcast_to(a, (count, *a.shape)), free_pose(free))
-    return xpos, xmat.reshape(count, -1, 3, 3), pose
-
-
-@partial(jax.jit, static_argnames=("width", "height", "config"))
-def _draw(scene, xpos, xmat, camera, *, width, height, config):
-    rgb = raycast_rgb(scene, xpos, xmat, camera, width=width, height=height, config=config)
-    return jnp.round(rgb * 255).astype(jnp.uint8)
+    look = {k: np.broadcast_to(v, (count, *v.shape)) for k, v in appearance._asdict().items()}
+    look |= {"light_position": place[0], "light_direction": place[1]}
+    looks = Appearance(**look)  # pyright: ignore[reportArgumentType]
+    return xpos, xmat.reshape(count, -1, 3, 3), pose, looks
 
 
 def _group(index: np.ndarray, values: np.ndarray | jax.Array) -> jax.Array:

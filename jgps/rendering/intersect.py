@@ -128,7 +128,7 @@ _BEVEL = 0.03
 
 
 def normal_form(kind: str, size: jax.Array) -> NormalForm:
-    """Coefficients for the geoms of one kind with sizes [n, 3]."""
+    """Coefficients for the geoms of one kind with sizes [n, 3]; zero for triangles."""
     zero, flat = jnp.zeros_like(size[:, 0]), jnp.zeros_like(size)
     gain, core, ring, rim, up = flat, flat, zero, zero, zero
     if kind == "ellipsoid":
@@ -144,6 +144,6 @@ def normal_form(kind: str, size: jax.Array) -> NormalForm:
     elif kind == "box":
         bevel = _BEVEL * jnp.min(size, axis=1, keepdims=True)
         gain, core = flat + 1 / bevel, size - bevel
-    else:
+    elif kind == "plane":
         up = zero + 1
     return NormalForm(gain=gain, core=core, ring=ring, rim=rim, up=up)

@@ -1,4 +1,4 @@
-"""From a MuJoCo model to the primitives the ray caster draws.
+"""From a MuJoCo model to the shapes the ray caster draws.
 
 A `Scene` holds everything that does not move. Geom poses come separately, as MuJoCo's
 `geom_xpos` and `geom_xmat`, so that any physics backend can supply them.
@@ -14,6 +14,10 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from jgps.rendering.appearance import Appearance, appearance_of, geom_rgba, light_ids
+from jgps.rendering.config import RenderConfig
+from jgps.rendering.triangles import geom_name, geom_triangles
+
 _KINDS = {
     int(mujoco.mjtGeom.mjGEOM_SPHERE): "ellipsoid",
     int(mujoco.mjtGeom.mjGEOM_ELLIPSOID): "ellipsoid",
@@ -21,10 +25,10 @@ _KINDS = {
     int(mujoco.mjtGeom.mjGEOM_CYLINDER): "cylinder",
     int(mujoco.mjtGeom.mjGEOM_BOX): "box",
     int(mujoco.mjtGeom.mjGEOM_PLANE): "plane",
+    int(mujoco.mjtGeom.mjGEOM_MESH): "mesh",
+    int(mujoco.mjtGeom.mjGEOM_HFIELD): "mesh",
 }
 _INFINITE = 1e9  # metres; stands for MuJoCo's plane size 0, finite so that gradients are
-_DEFAULT_SUN = (0.45, -0.55, 1.0)
-_DEFAULT_ZENITH, _DEFAULT_HORIZON = (0.42, 0.60, 0.82), (0.86, 0.91, 0.96)
 
 
 class Geoms(NamedTuple):
@@ -32,12 +36,17 @@ class Geoms(NamedTuple):
 
     geom_id: jax.Array  # [n] int32, index into the model's geoms
     size: jax.Array  # [n, 3] half sizes in MuJoCo's order; spheres have three equal ones
-    rgba: jax.Array  # [n, 4]
-    rgb2: jax.Array  # [n, 3] second checker colour; equals rgba[:, :3] where there is no checker
-    cell: jax.Array  # [n, 2] checker cell along local x and y, metres
     gloss: jax.Array  # [n] specular strength in [0, 1]
     emission: jax.Array  # [n] share of its own colour that a geom shines with
     haze: jax.Array  # [n] one where the geom fades into the horizon (infinite planes), else zero
+
+
+class Triangles(NamedTuple):
+    """The faces of all meshes and height fields of a layer."""
+
+    corners: jax.Array  # [F, 3, 3] metres, geom frame, counter-clockwise seen from outside
+    normal: jax.Array  # [F, 3] outward unit vectors, geom frame
+    owner: jax.Array  # [F] int32, index into the layer's meshes
 
 
 class Layer(NamedTuple):
@@ -48,11 +57,29 @@ class Layer(NamedTuple):
     cylinder: Geoms
     box: Geoms
     plane: Geoms
+    mesh: Geoms
+    triangles: Triangles
+
+    @property
+    def kinds(self) -> dict[str, Geoms]:
+        """Geoms by kind; rows of a layer count them in this order."""
+        return {kind: getattr(self, kind) for kind in KINDS}
 
     @property
     def num_geoms(self) -> int:
         """How many geoms all kinds have together."""
-        return sum(geoms.geom_id.shape[0] for geoms in self)
+        return sum(geoms.geom_id.shape[0] for geoms in self.kinds.values())
+
+
+KINDS = tuple(field for field in Layer._fields if field != "triangles")
+
+
+class Lights(NamedTuple):
+    """What kinds the lights are; where they are and how bright is `Appearance`."""
+
+    directional: jax.Array  # [L] one for parallel light, zero for light from a point
+    shadow: jax.Array  # [L] one where the light casts shadows, else zero
+    spot: jax.Array | None  # [L, 2] cosine of the cutoff and exponent; None if no light is a spot
 
 
 class Scene(NamedTuple):
@@ -60,89 +87,102 @@ class Scene(NamedTuple):
 
     opaque: Layer
     translucent: Layer  # 0 < alpha < 1; the nearest one is blended over what lies behind
-    sun: jax.Array  # [3] unit vector towards the directional light, world frame
-    zenith: jax.Array  # [3] rgb of the sky overhead
-    horizon: jax.Array  # [3] rgb of the sky at and below the horizon
+    lights: Lights
+    appearance: Appearance  # the model's own, lights in the world frame of the model's qpos0
+    center: jax.Array  # [3] middle of the model, metres
     extent: jax.Array  # [] size of the model, metres
 
 
 def make_scene(
-    model: mujoco.MjModel, *, geom_groups: Sequence[int] = (0, 1, 2), dtype=jnp.float32
+    model: mujoco.MjModel,
+    *,
+    geom_groups: Sequence[int] = (0, 1, 2),
+    max_triangles: int = RenderConfig.max_triangles,
+    dtype=jnp.float32,
 ) -> Scene:
-    """Collects the visible primitives of a model.
-
-    Colours follow MuJoCo: a geom's own rgba unless it is the default and there is a material.
-    A checker texture is drawn as a checker; any other texture as its average colour. The sun is
-    the model's first light (its direction if directional, else its position seen from the model's
-    centre). The sky is the model's skybox, if any.
+    """Collects the visible geoms and the lights of a model; `appearance_of` says how they look.
 
     Args:
       model: compiled model.
       geom_groups: groups to draw, each in 0..5; MuJoCo's viewer shows 0, 1 and 2.
+      max_triangles: of each mesh and height field.
       dtype: of all floating-point leaves.
 
     Raises:
-      ValueError: a visible geom is not a primitive (mesh, height field, signed distance field).
+      ValueError: a visible geom cannot be drawn (a signed distance field), or is a mesh or height
+        field of too many triangles; or the model has a flex or a skin.
     """
+    for what, count in (("flex", model.nflex), ("skin", model.nskin)):
+        if count:
+            raise ValueError(
+                f"The model has a {what}, which the ray caster does not draw; take it out, or put "
+                "geoms in its place."
+            )
     if any(group not in range(mujoco.mjNGROUP) for group in geom_groups):
         raise ValueError(f"geom_groups = {tuple(geom_groups)}: groups are integers from 0 to 5.")
     visible = [
         g
         for g in range(model.ngeom)
-        if model.geom_group[g] in geom_groups and _rgba(model, g)[3] > 0
+        if model.geom_group[g] in geom_groups and geom_rgba(model, g)[3] > 0
     ]
     for g in visible:
         if int(model.geom_type[g]) not in _KINDS:
             raise ValueError(_unsupported(model, g))
-    opaque = [g for g in visible if _rgba(model, g)[3] >= 1]
-    translucent = [g for g in visible if _rgba(model, g)[3] < 1]
-    zenith, horizon = _sky(model)
-    return Scene(
-        opaque=_layer(model, opaque, dtype),
-        translucent=_layer(model, translucent, dtype),
-        sun=jnp.asarray(_sun(model), dtype),
-        zenith=jnp.asarray(zenith, dtype),
-        horizon=jnp.asarray(horizon, dtype),
-        extent=jnp.asarray(model.stat.extent, dtype),
+    opaque = [g for g in visible if geom_rgba(model, g)[3] >= 1]
+    translucent = [g for g in visible if geom_rgba(model, g)[3] < 1]
+    scene = Scene(
+        opaque=_layer(model, opaque, max_triangles),
+        translucent=_layer(model, translucent, max_triangles),
+        lights=_lights(model),
+        appearance=_world_lights(model, appearance_of(model)),
+        center=jnp.asarray(model.stat.center),
+        extent=jnp.asarray(model.stat.extent),
+    )
+    return jax.tree.map(
+        lambda a: jnp.asarray(a, dtype if jnp.issubdtype(a.dtype, jnp.floating) else a.dtype), scene
     )
 
 
 def _unsupported(model: mujoco.MjModel, geom: int) -> str:
     kind = mujoco.mjtGeom(model.geom_type[geom]).name.removeprefix("mjGEOM_").lower()
-    name = (
-        f"{model.geom(geom).name!r} (id {geom}, body {model.body(model.geom_bodyid[geom]).name!r})"
-    )
     return (
-        f"Geom {name} is of type {kind}, which the ray caster cannot draw. Hide it by putting it "
-        "in a group that is not drawn (geom_groups), or replace it by a primitive: sphere, "
-        "capsule, cylinder, box, ellipsoid or plane."
+        f"Geom {geom_name(model, geom)} is of type {kind}, which the ray caster cannot draw. Hide "
+        "it by putting it in a group that is not drawn (geom_groups), or replace it by a mesh or a "
+        "primitive: sphere, capsule, cylinder, box, ellipsoid or plane."
     )
 
 
-def _layer(model: mujoco.MjModel, ids: Sequence[int], dtype) -> Layer:
+def _layer(model: mujoco.MjModel, ids: Sequence[int], max_triangles: int) -> Layer:
+    by_kind = {k: [g for g in ids if _KINDS[int(model.geom_type[g])] == k] for k in KINDS}
     return Layer(
-        **{
-            kind: _geoms(model, [g for g in ids if _KINDS[int(model.geom_type[g])] == kind], dtype)
-            for kind in Layer._fields
-        }
+        **{kind: _geoms(model, members) for kind, members in by_kind.items()},
+        triangles=_triangles(model, by_kind["mesh"], max_triangles),
     )
 
 
-def _geoms(model: mujoco.MjModel, ids: Sequence[int], dtype) -> Geoms:
-    rows = [_surface(model, g) for g in ids]
-
+def _geoms(model: mujoco.MjModel, ids: Sequence[int]) -> Geoms:
     def column(values, *shape):
-        return jnp.asarray(np.reshape(np.asarray(values, np.float64), (len(ids), *shape)), dtype)
+        return jnp.asarray(np.reshape(np.asarray(values, np.float64), (len(ids), *shape)))
 
     return Geoms(
         geom_id=jnp.asarray(np.asarray(ids, np.int32)),
         size=column([_size(model, g) for g in ids], 3),
-        rgba=column([(*row[0], _rgba(model, g)[3]) for g, row in zip(ids, rows, strict=True)], 4),
-        rgb2=column([row[1] for row in rows], 3),
-        cell=column([row[2] for row in rows], 2),
         gloss=column([_material(model, g, "mat_specular", 0.5) for g in ids]),
         emission=column([_material(model, g, "mat_emission", 0.0) for g in ids]),
         haze=column([_size(model, g)[0] == _INFINITE for g in ids]),
+    )
+
+
+def _triangles(model: mujoco.MjModel, ids: Sequence[int], max_triangles: int) -> Triangles:
+    parts = [geom_triangles(model, g, max_triangles) for g in ids]
+    corners = np.concatenate([np.zeros((0, 3, 3)), *parts])
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-20)
+    owner = np.repeat(np.arange(len(ids)), [len(part) for part in parts])
+    return Triangles(
+        corners=jnp.asarray(corners),
+        normal=jnp.asarray(normal),
+        owner=jnp.asarray(owner, jnp.int32),
     )
 
 
@@ -160,84 +200,32 @@ def _material(model: mujoco.MjModel, geom: int, field: str, default: float) -> f
     return default if material < 0 else float(getattr(model, field)[material])
 
 
-def _rgba(model: mujoco.MjModel, geom: int) -> np.ndarray:
-    own, material = model.geom_rgba[geom], model.geom_matid[geom]
-    is_default = np.array_equal(own, np.array([0.5, 0.5, 0.5, 1.0], own.dtype))
-    return model.mat_rgba[material] if material >= 0 and is_default else own
+def _lights(model: mujoco.MjModel) -> Lights:
+    ids = light_ids(model)
+    if not len(ids):
+        return Lights(directional=jnp.ones(1), shadow=jnp.ones(1), spot=None)
+    types = np.asarray(model.light_type)[ids]
+    is_spot = types == int(mujoco.mjtLightType.mjLIGHT_SPOT)
+    cutoff = np.cos(np.deg2rad(np.minimum(model.light_cutoff[ids], 180)))
+    # OpenGL reads a cutoff of 180 degrees as light in all directions.
+    narrow = is_spot & (model.light_cutoff[ids] < 180)
+    spot = np.stack([np.where(narrow, cutoff, -2), np.where(narrow, model.light_exponent[ids], 0)])
+    return Lights(
+        directional=jnp.asarray(types == int(mujoco.mjtLightType.mjLIGHT_DIRECTIONAL), float),
+        shadow=jnp.asarray(model.light_castshadow[ids], float),
+        spot=jnp.asarray(spot.T) if narrow.any() else None,
+    )
 
 
-def _surface(model: mujoco.MjModel, geom: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First and second colour and cell size [2] of a geom's checker, if its texture is one."""
-    rgb, material = np.array(_rgba(model, geom)[:3], np.float64), model.geom_matid[geom]
-    no_cell = np.ones(2)
-    if material < 0:
-        return rgb, rgb, no_cell
-    texture = model.mat_texid[material, mujoco.mjtTextureRole.mjTEXROLE_RGB]
-    if texture < 0:
-        return rgb, rgb, no_cell
-    image = _texture(model, texture)
-    quadrants = _checker_colours(image)
-    if quadrants is None or model.tex_type[texture] != mujoco.mjtTexture.mjTEXTURE_2D:
-        average = rgb * image.reshape(-1, 3).mean(0)
-        return average, average, no_cell
-    # A texture spans two units of the geom's frame scaled to half size one, or two metres if
-    # texuniform, divided by texrepeat; one cell is half of it.
-    size = np.array(model.geom_size[geom, :2])
-    relative = (size > 0) & ~np.array(model.mat_texuniform[material], bool)
-    cell = np.where(relative, size, 1.0) / np.maximum(model.mat_texrepeat[material], 1e-6)
-    return rgb * quadrants[0], rgb * quadrants[1], cell
-
-
-def _texture(model: mujoco.MjModel, texture: int) -> np.ndarray:
-    """Pixels [H, W, 3] in [0, 1]."""
-    height, width = model.tex_height[texture], model.tex_width[texture]
-    channels, start = model.tex_nchannel[texture], model.tex_adr[texture]
-    pixels = model.tex_data[start : start + height * width * channels]
-    pixels = pixels.reshape(height, width, channels)[:, :, : 3 if channels >= 3 else 1]
-    return np.broadcast_to(pixels, (height, width, 3)) / 255.0
-
-
-def _checker_colours(image: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Colours of a two-by-two checker; None if the image is not one (edge marks are ignored)."""
-    height, width = image.shape[:2]
-    if height < 8 or width < 8:
-        return None
-    quarters = [
-        image[y * height // 2 : (y + 1) * height // 2, x * width // 2 : (x + 1) * width // 2]
-        for y, x in ((0, 0), (0, 1), (1, 0), (1, 1))
-    ]
-    inner = [
-        q[q.shape[0] // 4 : -(q.shape[0] // 4), q.shape[1] // 4 : -(q.shape[1] // 4)]
-        for q in quarters
-    ]
-    if any(np.ptp(q, axis=(0, 1)).max() > 0 for q in inner):
-        return None
-    a, b, c, d = (q[0, 0] for q in inner)
-    if not (np.array_equal(a, d) and np.array_equal(b, c)) or np.array_equal(a, b):
-        return None
-    return a, b
-
-
-def _sun(model: mujoco.MjModel) -> np.ndarray:
-    direction = np.array(_DEFAULT_SUN)
+def _world_lights(model: mujoco.MjModel, appearance: Appearance) -> Appearance:
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
     mujoco.mj_comPos(model, data)
     mujoco.mj_camlight(model, data)
-    for light in np.flatnonzero(model.light_active)[:1]:
-        directional = model.light_type[light] == int(mujoco.mjtLightType.mjLIGHT_DIRECTIONAL)
-        position, axis = data.light_xpos[light], data.light_xdir[light]
-        towards = -axis if directional else position - model.stat.center
-        if np.linalg.norm(towards) > 1e-6:
-            direction = towards
-    return direction / np.linalg.norm(direction)
-
-
-def _sky(model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:
-    """Zenith and horizon rgb, from the faces right, left, up, down, front, back of a skybox."""
-    for texture in np.flatnonzero(model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX)[:1]:
-        image = _texture(model, texture)
-        faces = image.reshape(-1, image.shape[1], image.shape[1], 3)
-        side = faces[4 % len(faces)]
-        return faces[2 % len(faces)].mean((0, 1)), side[side.shape[0] // 2].mean(0)
-    return np.array(_DEFAULT_ZENITH), np.array(_DEFAULT_HORIZON)
+    ids = light_ids(model)
+    if not len(ids):
+        return appearance
+    return appearance._replace(
+        light_position=jnp.asarray(data.light_xpos[ids]),
+        light_direction=jnp.asarray(data.light_xdir[ids]),
+    )

@@ -1,6 +1,6 @@
 """Tasks: a model, its state, what it costs, where it starts, and when it has succeeded."""
 
-from jgps.tasks.registry import describe, make, names
+from jgps.tasks.registry import describe, make, names, with_vision
 from jgps.tasks.task import Task, from_mjcf
 
-__all__ = ["Task", "describe", "from_mjcf", "make", "names"]
+__all__ = ["Task", "describe", "from_mjcf", "make", "names", "with_vision"]

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 
+from jgps.tasks.bottle import bottle
 from jgps.tasks.disc_point_mass import disc_point_mass
 from jgps.tasks.door_opening import door_opening
+from jgps.tasks.hammer import hammer
+from jgps.tasks.hanger import hanger
 from jgps.tasks.peg_insertion import blind_peg_insertion, peg_insertion
 from jgps.tasks.point_mass import point_mass
 from jgps.tasks.pusher import pusher
 from jgps.tasks.reacher import reacher
+from jgps.tasks.shape_sorting_cube import shape_sorting_cube
 from jgps.tasks.task import Task
 
 _TASKS: dict[str, Callable[[], Task]] = {
@@ -18,12 +22,22 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "disc_point_mass": disc_point_mass,
     "pusher": pusher,
     "door_opening": door_opening,
+    "shape_sorting_cube": shape_sorting_cube,
+    "hanger": hanger,
+    "hammer": hammer,
+    "bottle": bottle,
 }
+VISUAL = ("shape_sorting_cube", "hanger", "hammer", "bottle")
 
 
 def names() -> tuple[str, ...]:
     """Names of all tasks."""
     return tuple(_TASKS)
+
+
+def with_vision() -> tuple[str, ...]:
+    """Names of the tasks that a policy may look at through a camera."""
+    return VISUAL
 
 
 def describe(name: str) -> str:

@@ -14,6 +14,14 @@ import numpy as np
 
 from jgps.controllers import LqrHoldConfig, NoiseConfig, PdHoldConfig
 from jgps.simulation import Conditions, StateLayout, System, check_conditions, load_model
+from jgps.tasks.vision import (
+    Vision,
+    check_changes,
+    check_configuration,
+    make_vision,
+    moving_bodies,
+    pose_entries,
+)
 
 Initial = LqrHoldConfig | PdHoldConfig | NoiseConfig
 Cost = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -43,6 +51,10 @@ class Task:
       observation: which quantities make up o [dO], all that a network sees; None where it is x.
       random_start: `random_start(key) -> (qpos [nq], qvel [nv])` draws one initial pose, with unit
         quaternions; None where the task defines none.
+      distracted: conditions to evaluate on that look different to a camera, such as the training
+        places among things that have nothing to do with the task; None where the task defines none.
+      vision: the camera that a network of pixels looks through; o then ends with the poses of what
+        it sees, which no network may read. None where the task has none.
     """
 
     name: str
@@ -60,6 +72,8 @@ class Task:
     camera: str | None = None
     observation: StateLayout | None = None
     random_start: RandomStart | None = None
+    distracted: Conditions | None = None
+    vision: Vision | None = None
 
     @property
     def state_dim(self) -> int:
@@ -70,6 +84,16 @@ class Task:
     def observation_dim(self) -> int:
         """The dO of this task, which is dX where the observation is the state."""
         return (self.observation or self.layout).size
+
+    @property
+    def configuration(self) -> slice:
+        """The part of o that a network reads as it is: all of it, but for what a camera shows."""
+        return slice(0, self.observation_dim) if self.vision is None else self.vision.configuration
+
+    @property
+    def configuration_dim(self) -> int:
+        """How many numbers that is."""
+        return self.configuration.stop
 
     @property
     def action_dim(self) -> int:
@@ -105,6 +129,9 @@ def from_mjcf(
     name: str = "custom",
     observation: Sequence[str] | None = None,
     random_start: RandomStart | None = None,
+    distracted: Conditions | None = None,
+    vision: str | None = None,
+    clutter: Sequence[str] = (),
 ) -> Task:
     """A task of any MuJoCo model.
 
@@ -128,11 +155,16 @@ def from_mjcf(
       observation: entries of all that a network sees, of the same kinds as those of the state; None
         is the state.
       random_start: draws an initial pose, see `Task`.
+      distracted: conditions with visual distractors, see `Task`.
+      vision: name of a camera of the model that a network of pixels may look through. What it
+        reads beside the image is the observation.
+      clutter: names of bodies out of sight that conditions leave alone. In images a network learns
+        from they stand about in any colours, so that it learns not to mind such things.
 
     Raises:
       ValueError: says what is wrong with the model, a name, a shape or a number.
     """
-    for what, entries in (("state", state), ("observation", observation)):
+    for what, entries in (("state", state), ("observation", observation), ("clutter", clutter)):
         if isinstance(entries, str):
             raise ValueError(
                 f"{what} is the string {entries!r}; pass a sequence of entries: ({entries!r},)"
@@ -143,11 +175,12 @@ def from_mjcf(
         source, tuple(state), None if observation is None else tuple(observation)
     )
     _check_times(model, horizon, control_dt)
-    if camera is not None and mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera) < 0:
-        names = [model.camera(i).name for i in range(model.ncam)]
-        raise ValueError(
-            f"the model has no camera {camera!r}; it has: {', '.join(names) or 'none'}"
-        )
+    for each in (camera, vision):
+        if each is not None and mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, each) < 0:
+            names = [model.camera(i).name for i in range(model.ncam)]
+            raise ValueError(
+                f"the model has no camera {each!r}; it has: {', '.join(names) or 'none'}"
+            )
     if model.na and "act" not in state:
         warnings.warn(
             f"the model has {model.na} activation states that are not in the state; add 'act', or "
@@ -155,6 +188,24 @@ def from_mjcf(
             stacklevel=2,
         )
     train = _conditions(model, qpos, qvel, changes or {})
+    test = train if test is None else check_conditions(model, test)
+    distracted = None if distracted is None else check_conditions(model, distracted)
+    seen = None
+    if vision is not None:
+        sets = [each for each in (train, test, distracted) if each is not None]
+        if observation is None:
+            raise ValueError(
+                "vision needs an observation: what of itself the robot knows without a camera, as "
+                'in observation=("qpos", "qvel")'
+            )
+        entries = tuple(observation)
+        check_changes(model, sets)
+        check_configuration(model, sets, entries)
+        poses = pose_entries(moving_bodies(model, sets, vision), entries)
+        configuration_dim = (observed or layout).size
+        model, layout, observed = load_model(source, tuple(state), (*entries, *poses))
+        assert observed is not None
+        seen = make_vision(model, observed, configuration_dim, sets, vision, clutter)
     task = Task(
         name=name,
         model=model,
@@ -163,7 +214,7 @@ def from_mjcf(
         control_dt=control_dt,
         cost=_from_layout("cost", cost, layout),
         train=train,
-        test=train if test is None else check_conditions(model, test),
+        test=test,
         success=None if success is None else _from_layout("success", success, layout),
         distance=None if distance is None else _from_layout("distance", distance, layout),
         initial=initial,
@@ -171,6 +222,8 @@ def from_mjcf(
         camera=camera,
         observation=observed,
         random_start=random_start,
+        distracted=distracted,
+        vision=seen,
     )
     _check_functions(task)
     return task

@@ -147,6 +147,17 @@ def _checkpointer_save(path: Path, leaves: list[Any]) -> None:
         checkpointer.save(path, leaves)
 
 
+def _first_difference(template: Any, found: list[Any], expected: list[Any]) -> str:
+    """Where the first array of another shape or kind belongs; empty where their number differs."""
+    if len(found) != len(expected):
+        return ""
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(template)]
+    pairs = zip(paths, found, expected, strict=True)
+    path, has, wants = next(pair for pair in pairs if pair[1] != pair[2])
+    where = jax.tree_util.keystr(path, simple=True, separator="/")
+    return f" ({where} is {has[0]} {has[1]} and has to be {wants[0]} {wants[1]})"
+
+
 def _restore(path: Path, template: Any) -> Any:
     leaves, structure = jax.tree.flatten(template)
     stored = jax.eval_shape(_unwrap_keys, leaves)
@@ -162,7 +173,8 @@ def _restore(path: Path, template: Any) -> Any:
     if kinds != expected:
         raise UsageError(
             f"checkpoint {path} holds another state than these settings make in this version of "
-            "jgps; use the version and the config.json that the run was made with, or train anew"
+            f"jgps{_first_difference(template, kinds, expected)}; use the version and the "
+            "config.json that the run was made with, or train anew"
         )
     restored = [
         jax.random.wrap_key_data(jax.numpy.asarray(array))

@@ -38,7 +38,13 @@ _OURS = (
     "config.json",  # last: a directory is recognised by it
 )
 # What a resumed run may have otherwise, and what follows from it.
-_FREE = ("iterations", "versions", "config.supervise.on_divergence")
+_FREE = (
+    "iterations",
+    "versions",
+    "config.supervise.on_divergence",
+    "config.vision.head.on_divergence",
+    "config.vision.end_to_end.on_divergence",
+)
 
 
 def describe(
@@ -85,8 +91,10 @@ def _hash(task: Task) -> str:
     buffer = np.empty(mujoco.mj_sizeModel(task.model), np.uint8)
     mujoco.mj_saveModel(task.model, None, buffer)
     digest = hashlib.sha256(buffer.tobytes())
-    conditions: Conditions
-    for conditions in (task.train, task.test):
+    conditions: Conditions | None
+    for conditions in (task.train, task.test, task.distracted):
+        if conditions is None:
+            continue
         arrays = {"qpos": conditions.qpos, "qvel": conditions.qvel, **conditions.changes}
         for name, array in sorted(arrays.items()):
             digest.update(name.encode())

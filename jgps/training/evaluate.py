@@ -1,10 +1,12 @@
 """How well a policy does on a task's training conditions and on unseen ones."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 
 from jgps import costs
@@ -51,19 +53,27 @@ class ConditionsResult(NamedTuple):
 
 
 class EvaluationResult(NamedTuple):
-    """Results on a task's training and test conditions."""
+    """Results on a task's training and test conditions, and on distracted ones if it has any."""
 
     train: ConditionsResult
     test: ConditionsResult
+    distracted: ConditionsResult | None = None
+
+    @property
+    def sets(self) -> dict[str, ConditionsResult]:
+        """The results that there are, by the name of their set."""
+        found = {"train": self.train, "test": self.test}
+        return found if self.distracted is None else {**found, "distracted": self.distracted}
 
     def metrics(self) -> dict[str, float]:
         """Means over conditions, as training records them after every iteration.
 
         `success_train` and `success_test` where the task defines success; `cost_train_policy` and
-        `cost_test_policy`, NaN where the policy diverges in any condition.
+        `cost_test_policy`, NaN where the policy diverges in any condition. The same of distracted
+        conditions where the task has them.
         """
         found = {}
-        for name, result in (("train", self.train), ("test", self.test)):
+        for name, result in self.sets.items():
             if result.success_rate is not None:
                 found[f"success_{name}"] = result.success_rate
             found[f"cost_{name}_policy"] = float(np.mean(result.cost))
@@ -82,7 +92,7 @@ def evaluate(
     backend: str = "auto",
     num_samples: int | None = None,
 ) -> EvaluationResult:
-    """Rolls a policy out on the training and the test conditions of a task.
+    """Rolls a policy out on the training, the test and the distracted conditions of a task.
 
     Args:
       task: the task.
@@ -120,41 +130,50 @@ def make_evaluator(
             f"num_samples is {num_samples}; it has to be at least 1; leave it out for one rollout "
             "without noise"
         )
-    name, num = resolve_backend(backend), task.train.num
-    judge = _make_judge(task)
-    both = _join(task.train, task.test)
-    if both is None:
-        runs = [
-            _make_run(task, act, each, name, num_samples, judge) for each in (task.train, task.test)
-        ]
-    else:  # one program for both compiles in half the time
-        runs = [_make_run(task, act, both, name, num_samples, judge)]
+    name, judge = resolve_backend(backend), _make_judge(task)
+    sets = [task.train, task.test, *([] if task.distracted is None else [task.distracted])]
+    joint = _join(task.model, sets)
+    if joint is None:
+        runs = [_make_run(task, act, each, name, num_samples, judge) for each in sets]
+    else:  # one program for all compiles in half the time
+        runs = [_make_run(task, act, joint, name, num_samples, judge)]
+    ends = np.cumsum([0, *(each.num for each in sets)])
 
     def evaluator(params_for: Callable[[jax.Array], Any], key: jax.Array) -> EvaluationResult:
-        if both is None:
-            keys = jax.random.split(key)
-            train, test = (run(params_for, each) for run, each in zip(runs, keys, strict=True))
-            return EvaluationResult(train, test)
+        if joint is None:
+            keys = jax.random.split(key, len(runs))
+            found = [run(params_for, each) for run, each in zip(runs, keys, strict=True)]
+            return EvaluationResult(*found)
         result = runs[0](params_for, key)
-        train, test = (
-            jax.tree.map(lambda leaf, part=part: leaf[part], result)
-            for part in (slice(None, num), slice(num, None))
+        parts = [slice(*pair) for pair in itertools.pairwise(ends)]
+        return EvaluationResult(
+            *(jax.tree.map(lambda leaf, part=part: leaf[part], result) for part in parts)
         )
-        return EvaluationResult(train, test)
 
     return evaluator
 
 
-def _join(first: Conditions, second: Conditions) -> Conditions | None:
-    """Both sets of conditions as one, or None where they change different parts of the model."""
-    if set(first.changes) != set(second.changes):
-        return None
+def _join(model: mujoco.MjModel, sets: Sequence[Conditions]) -> Conditions | None:
+    """All sets of conditions as one; None where they change different parts of the model.
+
+    Where some alone move a body, it is in the others where the model has it.
+    """
+    keys = {key for each in sets for key in each.changes}
+    rows = []
+    for key in sorted(keys):
+        field, _, name = key.partition(":")
+        if all(key in each.changes for each in sets):
+            rows.append([each.changes[key] for each in sets])
+            continue
+        if field not in ("body_pos", "body_quat") or not name:
+            return None
+        own = getattr(model, field)[model.body(name).id]
+        rows.append([each.changes.get(key, np.tile(own, (each.num, 1))) for each in sets])
     return Conditions(
-        qpos=np.concatenate([first.qpos, second.qpos]),
-        qvel=np.concatenate([first.qvel, second.qvel]),
+        qpos=np.concatenate([each.qpos for each in sets]),
+        qvel=np.concatenate([each.qvel for each in sets]),
         changes={
-            key: np.concatenate([value, second.changes[key]])
-            for key, value in first.changes.items()
+            key: np.concatenate(values) for key, values in zip(sorted(keys), rows, strict=True)
         },
     )
 

@@ -31,7 +31,7 @@ def summarise(
     their records.
     """
     device = jax.devices()[0]
-    train, test = evaluation.train, evaluation.test
+    train, test, distracted = evaluation
     steps = [record["iteration_seconds"] - record["compile_seconds"] for record in records]
     return plain(
         {
@@ -41,14 +41,17 @@ def summarise(
             "rollouts_total": rollouts_per_step * len(records),
             "success_train": train.success_rate,
             "success_test": test.success_rate,
+            **({} if distracted is None else {"success_distracted": distracted.success_rate}),
             "cost_first": _mean(records[0]["cost"]),
             "cost_last": _mean(records[-1]["cost"]),
             "cost_train": train.cost,
             "cost_test": test.cost,
+            **({} if distracted is None else {"cost_distracted": distracted.cost}),
             "distance_last": train.distance,
             "distance_test": test.distance,
             "success_train_conditions": train.success,
             "success_test_conditions": test.success,
+            **({} if distracted is None else {"success_distracted_conditions": distracted.success}),
             "wall_seconds": wall_seconds,
             "compile_seconds": compile_seconds
             + sum(record["compile_seconds"] for record in records),
@@ -69,15 +72,16 @@ def trajectories(evaluation: EvaluationResult, inspection: Inspection) -> dict[s
     """What `trajectories.npz` holds.
 
     Of the final policy without noise, on training conditions: x, u, qpos [C, T, .], valid [C];
-    the same of test conditions with the prefix `test_`. With noise: sample_x, sample_u
-    [C, N, T, .], sample_valid [C, N], and the Gaussian model of z = [x; u]: mean, cov
-    [C, T, ...]. The local controllers: K, k, C [C, T, ...].
+    the same of test conditions with the prefix `test_`, and of distracted ones, where the task has
+    them, with `distracted_`. With noise: sample_x, sample_u [C, N, T, .], sample_valid [C, N], and
+    the Gaussian model of z = [x; u]: mean, cov [C, T, ...]. The local controllers: K, k, C
+    [C, T, ...].
     """
     arrays = {}
-    for prefix, result in (("", evaluation.train), ("test_", evaluation.test)):
-        rollouts = result.rollouts
+    for key, result in evaluation.sets.items():
+        prefix = "" if key == "train" else f"{key}_"
         for name in ("x", "u", "qpos", "valid"):
-            arrays[prefix + name] = np.asarray(getattr(rollouts, name))[:, 0]
+            arrays[prefix + name] = np.asarray(getattr(result.rollouts, name))[:, 0]
     sampled, marginals, controllers = inspection
     arrays |= {f"sample_{name}": getattr(sampled, name) for name in ("x", "u", "valid")}
     arrays |= {"mean": marginals.mean, "cov": marginals.cov}

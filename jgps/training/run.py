@@ -15,6 +15,7 @@ import numpy as np
 
 from jgps import tasks
 from jgps.algorithms import ALGORITHMS, Algorithm
+from jgps.core.types import OK
 from jgps.simulation import resolve_backend
 from jgps.tasks import Task
 from jgps.training import checkpoint, directory
@@ -154,17 +155,29 @@ def _set_up(
             "config.teacher_iterations"
         )
     name = resolve_backend(backend)
-    supervise = getattr(config, "supervise", None)
+    made = make(task, config, name)
+    if iterations <= made.first_training:
+        raise UsageError(
+            f"iterations is {iterations}, in the first {made.first_training} of which controllers "
+            f"improve alone, so that no network would be trained; ask for at least "
+            f"{made.first_training + 1}, or lower config.vision.trajectory_iterations"
+        )
     return _Setup(
         task=task,
-        algorithm=make(task, config, name),
-        stop_on_divergence=getattr(supervise, "on_divergence", "continue") == "stop",
+        algorithm=made,
+        stop_on_divergence=any(each.on_divergence == "stop" for each in _trainings(config)),
         evaluate_every=_integer("evaluate_every", evaluate_every, 0),
         description=directory.describe(task, algorithm, config, iterations, seed, name),
         seed=seed,
         iterations=iterations,
         out=None if out is None else Path(out),
     )
+
+
+def _trainings(config: Any) -> tuple[Any, ...]:
+    """How the network is trained; empty where there is none."""
+    own = (config.supervise,) if hasattr(config, "supervise") else ()
+    return getattr(config, "trainings", own)
 
 
 def _integer(name: str, value: Any, low: int, high: int | None = None) -> int:
@@ -187,7 +200,7 @@ def _make_evaluate(setup: _Setup, template: Any) -> Callable[[Any], EvaluationRe
 def _start(setup: _Setup, template: Any, resume: bool) -> tuple[Any, list[Record]]:
     """The state to begin with, and the records of the iterations before it."""
     if setup.out is None or not resume:
-        return setup.algorithm.init(jax.random.key(setup.seed)), []
+        return _init(setup), []
     records = read_metrics(setup.out)
     restored = checkpoint.restore_newest(setup.out, template, at_most=len(records))
     # What is newer is no part of the run from here on; a broken one would outlive what follows.
@@ -199,7 +212,7 @@ def _start(setup: _Setup, template: Any, resume: bool) -> tuple[Any, list[Record
                 "metrics lead to; the run starts from its beginning",
                 stacklevel=3,
             )
-        return setup.algorithm.init(jax.random.key(setup.seed)), []
+        return _init(setup), []
     if discarded and discarded[-1] > len(records):
         warnings.warn(
             f"{setup.out / 'metrics.jsonl'} has {len(records)} whole lines; the checkpoint after "
@@ -207,6 +220,31 @@ def _start(setup: _Setup, template: Any, resume: bool) -> tuple[Any, list[Record
             stacklevel=3,
         )
     return restored[1], records[: restored[0]]
+
+
+def _init(setup: _Setup) -> Any:
+    """The state of a new run.
+
+    Raises:
+      TrainingError: where convolutions were to learn where objects are, and that diverged.
+    """
+    state = setup.algorithm.init(jax.random.key(setup.seed))
+    pretraining = getattr(state, "pretraining", None)
+    if pretraining is None:
+        return state
+    if int(pretraining.status) != OK:
+        raise TrainingError(
+            "the convolutions did not learn where objects are, their training diverged; lower "
+            "config.vision.pretraining.learning_rate"
+        )
+    if not pretraining.error < pretraining.error_constant:
+        warnings.warn(
+            f"the convolutions tell where objects are with an error of {pretraining.error:.2g} m, "
+            f"no better than a guess ({pretraining.error_constant:.2g} m); raise "
+            "config.vision.pretraining.steps or pretraining_images",
+            stacklevel=4,
+        )
+    return state
 
 
 def _loop(
@@ -244,7 +282,8 @@ def _loop(
             reason = explain_failure([*records, record], setup.stop_on_divergence)
             if reason is not None:
                 raise TrainingError(f"iteration {len(records)}: {reason}")
-            if setup.evaluate_every and (len(records) + 1) % setup.evaluate_every == 0:
+            trained = len(records) >= setup.algorithm.first_training
+            if trained and setup.evaluate_every and (len(records) + 1) % setup.evaluate_every == 0:
                 record |= _try_out(evaluate, new_state)
                 clock.take()  # the summary's seconds to compile are those of training
             record["wall_seconds"] = time.perf_counter() - began

@@ -12,7 +12,7 @@ from jgps.app.bench import measure, peers, policy, suites
 
 def test_unknown_suite_lists_the_valid_ones():
     with pytest.raises(
-        ValueError, match=r"unknown benchmark 'speed'.*physics, fit, lqr, iteration, network"
+        ValueError, match=r"unknown benchmark 'speed'.*iteration, network, policy, render"
     ):
         bench.main("speed")
 

@@ -255,6 +255,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(run: subprocess.CompletedProcess, tm
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell may have started the tests in the background, deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     metrics = out / "metrics.jsonl"
     deadline = time.monotonic() + 240
@@ -280,3 +282,20 @@ def test_version(capsys: pytest.CaptureFixture):
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"jgps {version}\n"
     assert version == jgps.__version__
+
+
+def test_policies_that_see_are_settings_of_algorithms_with_a_network(capsys: pytest.CaptureFixture):
+    assert _options("mdgps", None)(task="t").config.policy == "mlp"
+    seeing = _options("badmm", None, policy="pose_features")(task="t").config
+    assert seeing.policy == "pose_features" and seeing.step_size.max_multiplier == 1
+    for arguments, sentence in (
+        (["--algorithm", "trajopt"], "trajopt trains no network that sees; leave out --policy"),
+        ([], "the task 'point_mass' has no camera for policy='visuomotor'; tasks that have one: "),
+    ):
+        assert cli.main(["train", "point_mass", "--policy", "visuomotor", *arguments]) == 2
+        assert sentence in capsys.readouterr().err
+    assert cli.main(["train", "point_mass", "--policy", "cnn"]) == 2
+    assert "unknown policy 'cnn'; policies: mlp, visuomotor" in capsys.readouterr().err
+    few = ["train", "shape_sorting_cube", "--policy", "visuomotor", "--iterations", "2"]
+    assert cli.main(few) == 2
+    assert "so that no network would be trained; ask for at least" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from jgps import costs, tasks
 from jgps.app.comparison import _curves, _draw, comparison_figure
+from jgps.app.curves import mark_phases, phase_labels
 from jgps.app.film import film_strip
 from jgps.app.policy_figures import policy
 from jgps.app.report import compare, write_report
@@ -284,6 +285,59 @@ def test_comparison_means_runs_of_one_setting(tmp_path):
         [np.mean(m["cost"]) for m in last]
     )
     assert [row["directory"] for row in rows] == [str(run) for run in runs]
+
+
+def test_distracted_conditions_have_columns_and_panels_where_a_run_was_tried_there(tmp_path):
+    runs = [make_run(tmp_path / f"run{seed}", seed=seed) for seed in (0, 1)]
+    console = Console(record=True, width=200)
+    _, markdown, _ = compare(runs, tmp_path / "out", console=console)
+    assert "distracted" not in markdown.read_text()
+    summary = json.loads((runs[1] / "summary.json").read_text())
+    summary |= {"success_distracted": 0.25, "cost_distracted": [3.0, 5.0]}
+    (runs[1] / "summary.json").write_text(json.dumps(summary))
+    _, markdown, table = compare(runs, tmp_path / "out", console=console)
+    header, _, row = (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in markdown.read_text().splitlines()
+    )
+    found = dict(zip(header, row, strict=True))
+    assert (found["cost, distracted"], found["success, distracted"]) == ("4", "25%")
+    with table.open() as file:
+        assert [each["success_distracted"] for each in csv.DictReader(file)] == ["", "0.25"]
+    run = read_run(runs[1])
+    metrics = run.metrics | {"success_distracted": np.linspace(0, 0.25, ITERATIONS)}
+    titles = [ax.get_title() for ax in comparison_figure({"a": [run]}).axes]
+    more = comparison_figure({"a": [run._replace(metrics=metrics)]})
+    added = {ax.get_title() for ax in more.axes if ax.get_visible()} - set(titles)
+    assert added == {"Success without noise, distracted conditions"}
+
+
+def test_phases_are_named_where_there_is_room_and_numbered_elsewhere(tmp_path):
+    run = read_run(make_run(tmp_path / "run"))
+    assert run.phases == []
+    vision = {"trajectory_iterations": 5, "head_iterations": 4}
+
+    def lasting(num, policy):
+        settings = {"policy": policy, "vision": vision}
+        metrics = {"iteration": np.arange(float(num))}
+        return run._replace(config={**run.config, "config": settings}, metrics=metrics)
+
+    assert lasting(12, "mlp").phases == []
+    assert lasting(12, "visuomotor").phases == [
+        ("controllers alone", 0, 4),
+        ("dense layers", 5, 8),
+        ("end to end", 9, 11),
+    ]
+    assert lasting(7, "visuomotor").phases == [("controllers alone", 0, 4), ("dense layers", 5, 6)]
+    assert lasting(12, "pose_features").phases[-1] == ("dense layers", 5, 11)
+    assert phase_labels(lasting(12, "visuomotor"), 3).texts[1:] == ["dense layers", "end to end"]
+    numbered = phase_labels(lasting(40, "visuomotor"), 3)
+    assert numbered.texts == ["1", "2", "3"] and "2 dense layers" in numbered.caption
+    ax = Figure().subplots()
+    ax.set(xlim=(-0.3, 12.3), title="")
+    mark_phases(ax, phase_labels(lasting(12, "visuomotor"), 3))
+    assert [text.get_position()[0] for text in ax.texts] == [-0.3, 4.5, 8.5]
+    assert ax.get_xlim() == (-0.3, 12.3)
 
 
 def test_a_curve_is_the_mean_over_runs_at_every_iteration_that_any_has(tmp_path):

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from reproduce import Claim, Column, Row, run_seeds, status
+import scipy.stats
+from reproduce import Claim, Column, Row, run_seeds, status, wilson
 from rich.console import Console
 
 from jgps.algorithms import TrajoptConfig
@@ -40,6 +41,33 @@ def test_writes_means_beside_the_published(tmp_path):
     assert "| theirs | 50% ± 0% |  | > 50, 40 |" in table
     assert "Published: A paper." in table
     assert "- DOES NOT HOLD: theirs arrives" in table
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 6), (5, 9), (9, 9), (140, 144)])
+def test_intervals_are_wilsons(successes, trials):
+    expected = scipy.stats.binomtest(successes, trials).proportion_ci(method="wilson")
+    low, high, *_ = wilson(successes, trials)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_states_intervals_of_shares_and_what_was_kept(tmp_path):
+    columns = (Column("success", "success", ".0%", count="conditions"),)
+    row = Row(
+        "ours",
+        lambda seed: {
+            "success": (1.0, 0.8)[seed], "conditions": 10, "seconds": 500, "revision": "earlier",
+        },
+    )  # fmt: skip
+    out = tmp_path / "test.json"
+    result = run_seeds(
+        "test", (row,), (0, 1), columns=columns, out=out, console=Console(quiet=True)
+    )
+    interval = result["rows"][0]["intervals"]["success"]
+    assert (interval["successes"], interval["trials"]) == (18, 20)
+    assert 1000 <= result["wall_seconds"] < 1060
+    table = out.with_suffix(".md").read_text()
+    assert "| ours | 90% ± 10% (70% to 97%) | 500 |" in table
+    assert "Wilson's 95% interval" in table and "of revision earlier." in table
 
 
 def test_keeps_what_was_measured_before_a_failure(tmp_path):

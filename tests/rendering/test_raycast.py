@@ -146,10 +146,11 @@ def test_checker_texture_alternates_and_fades_far_away():
     red = np.asarray(rgb)[..., 0] > np.asarray(rgb)[..., 2]
     assert red[24, 24] == red[40, 40] != red[24, 40] == red[40, 24]
     # A finer checker than the pixels is grey, not noise.
-    plane = scene.opaque.plane
-    plane = plane._replace(cell=jnp.full((1, 2), 1e-3), haze=jnp.zeros(1))
-    tiny = scene._replace(opaque=scene.opaque._replace(plane=plane))
-    rgb = rendering.raycast(tiny, *_poses(model), _TOP, width=64, height=64, config=config).rgb
+    plane = scene.opaque.plane._replace(haze=jnp.zeros(1))
+    clear = scene._replace(opaque=scene.opaque._replace(plane=plane))
+    tiny = scene.appearance._replace(cell=jnp.full((1, 3), 1e-3))
+    image = rendering.raycast(clear, *_poses(model), _TOP, tiny, width=64, height=64, config=config)
+    rgb = image.rgb
     np.testing.assert_allclose(rgb[..., 0], rgb[..., 2], atol=0.05)
 
 
@@ -238,8 +239,10 @@ def test_bad_input_is_named():
         '<geom name="bunny" type="mesh" mesh="m"/>',
         '<mesh name="m" vertex="0 0 0 1 0 0 0 1 0 0 0 1"/>',
     )
-    with pytest.raises(ValueError, match=r"'bunny'.*mesh.*replace it by a primitive"):
-        rendering.make_scene(mesh)
+    with pytest.raises(
+        ValueError, match=r"'bunny'.*has 4 triangles.*up to 3.*max_triangles.*simplify"
+    ):
+        rendering.make_scene(mesh, max_triangles=3)
     assert rendering.make_scene(mesh, geom_groups=(1,)).opaque.num_geoms == 0
     with pytest.raises(ValueError, match="geom_groups"):
         rendering.make_scene(mesh, geom_groups=(7,))

@@ -1,5 +1,7 @@
 """Evaluation of policies, during training and after it."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -76,3 +78,26 @@ def test_the_network_is_judged_as_last_trained_and_the_result_is_the_best(task: 
     np.testing.assert_array_equal(result.evaluation.test.cost, best.test.cost)
     trials = [np.mean(record["trial_cost"]) for record in result.metrics]
     np.testing.assert_allclose(np.mean(best.train.cost), min(trials), rtol=1e-5)
+
+
+def test_distracted_conditions_are_a_third_set(task: Task, result: TrainingResult):
+    # Where only some conditions move a body, it stays where the model has it in the others.
+    place = np.tile(task.model.body("mass").pos, (task.train.num, 1))
+    same = task.train._replace(changes={**task.train.changes, "body_pos:mass": place})
+    distracted = dataclasses.replace(task, distracted=same)
+    again = train(distracted, iterations=4, seed=1)
+    assert result.evaluation.distracted is None
+    assert list(again.evaluation.sets) == ["train", "test", "distracted"]
+    for name, found in again.evaluation.sets.items():
+        expected = result.evaluation.sets["train" if name == "distracted" else name]
+        np.testing.assert_allclose(found.cost, expected.cost, rtol=1e-5)
+    assert again.summary["success_distracted"] == again.summary["success_train"]
+    extra = set(again.metrics[-1]) - set(result.metrics[-1])
+    assert extra == {"success_distracted", "cost_distracted_policy"}
+    # What cannot be moved back is judged apart.
+    heavy = task.train._replace(changes={"body_mass:mass": np.full((task.train.num, 1), 1.1)})
+    apart = jgps.evaluate(
+        dataclasses.replace(task, distracted=heavy), result.state.policy, key=jax.random.key(0)
+    )
+    np.testing.assert_array_equal(apart.test.cost, result.evaluation.test.cost)
+    assert apart.distracted is not None and np.all(apart.distracted.cost != apart.train.cost)

@@ -22,6 +22,7 @@ from jgps.app.bench import peers
 from jgps.app.bench.measure import Row, compiled, row, times
 from jgps.app.bench.network import network
 from jgps.app.bench.policy import policy
+from jgps.app.bench.render import render
 from jgps.controllers import linear_gaussian
 from jgps.controllers.nearest import NearestController
 from jgps.core import lqr
@@ -313,4 +314,5 @@ SUITES: dict[str, Callable[[], list[Row]]] = {
     "iteration": iteration,
     "network": functools.partial(network, TASK, SEED),
     "policy": policy,
+    "render": render,
 }

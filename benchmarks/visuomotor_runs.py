@@ -1,0 +1,169 @@
+"""Single runs of the visuomotor tables. What a run found is kept on disk: none is done twice.
+
+A run's place has a hash of everything that decides how it goes: settings, task, seed, backend and
+versions. The code's revision is none of that, but is written beside the numbers.
+"""
+
+import dataclasses
+import hashlib
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+
+from jgps import policies, training
+from jgps.algorithms import MdgpsConfig, seeing_settings
+from jgps.algorithms.eyes import VisionConfig, cameras, pose_dim
+from jgps.algorithms.scenes import pretrain, random_scenes
+from jgps.app.bench.measure import environment
+from jgps.core.types import OK
+from jgps.simulation import resolve_backend
+from jgps.tasks import Task
+from jgps.training.directory import describe, write_json
+from jgps.training.metrics import plain
+
+ALGORITHM = "mdgps"
+SCALES = ("small", "full")
+ITERATIONS, FULL_ITERATIONS = 12, 16
+FULL_SIDE, FULL_IMAGES = 240, 10_000
+FULL_STEPS = dict(pretraining=3000, head=4000, end_to_end=600)
+POSE_STEPS = dict(small=500, full=10_000)
+
+
+def settings(task: str, policy: str, scale: str = "small") -> tuple[MdgpsConfig, int]:
+    """Of the training of one policy, and how many iterations it takes.
+
+    At the scale "small" they are those of `jgps train TASK --policy POLICY`.
+    """
+    config = MdgpsConfig()
+    config = dataclasses.replace(config, **seeing_settings(config, policy))
+    if scale == "small":
+        return config, ITERATIONS
+    vision = config.vision
+    longer = {
+        phase: dataclasses.replace(getattr(vision, phase), steps=steps)
+        for phase, steps in FULL_STEPS.items()
+    }
+    vision = dataclasses.replace(
+        vision, width=FULL_SIDE, height=FULL_SIDE, pretraining_images=FULL_IMAGES, **longer
+    )
+    return dataclasses.replace(config, vision=vision), FULL_ITERATIONS
+
+
+def pose_settings(task: str, scale: str = "small") -> VisionConfig:
+    """Of the pose regression: the images that policies learn from, but more steps on them."""
+    vision = settings(task, "visuomotor", scale)[0].vision
+    pretraining = dataclasses.replace(vision.pretraining, steps=POSE_STEPS[scale])
+    return dataclasses.replace(vision, pretraining=pretraining)
+
+
+def count_key(conditions: str) -> str:
+    """Of the number of conditions that the share under `conditions` is of."""
+    return f"{conditions}_conditions"
+
+
+def success(
+    task: Task, config: MdgpsConfig, iterations: int, backend: str, kept: Path, seed: int
+) -> dict[str, Any]:
+    """Success of the result of one training, by set of conditions.
+
+    The training is a run directory in `kept`, for `jgps report` too; one that was interrupted goes
+    on from its last iteration.
+    """
+    what = describe(task, ALGORITHM, config, iterations, seed, resolve_backend(backend))
+    directory = kept / f"{task.name}-{config.policy}-seed{seed}-{_digest(what)}"
+
+    def compute() -> dict[str, Any]:
+        result = training.train(
+            task, ALGORITHM, config=config, iterations=iterations, seed=seed, backend=backend,
+            out=directory, resume=(directory / "config.json").is_file(),
+            on_iteration=_announce(directory.name, iterations),
+        )  # fmt: skip
+        numbers = {"seconds": round(result.summary["wall_seconds"], 1)}  # of all sessions
+        for conditions, found in result.evaluation.sets.items():
+            assert found.success is not None
+            numbers[conditions] = found.success_rate
+            numbers[count_key(conditions)] = len(found.success)
+            numbers[f"{conditions}_by_condition"] = found.success
+        numbers["pretraining_error"] = result.state.pretraining.error  # metres
+        return numbers
+
+    return _once(directory / "numbers.json", compute)
+
+
+def pose_error(
+    task: Task, architecture: str, config: VisionConfig, kept: Path, seed: int
+) -> dict[str, Any]:
+    """Mean error of points on the objects in images that were held out, cm.
+
+    With the same seed all architectures see the same images in the same order.
+    """
+    steps = config.pretraining.steps
+    what = describe(task, architecture, config, steps, seed, jax.default_backend())
+
+    def compute() -> dict[str, Any]:
+        trunk = policies.make_trunk(architecture, config.channels, config.conv_dtype)
+        sizes = (task.configuration_dim, task.action_dim)
+        network = policies.pose_prediction_policy(
+            policies.PoseRegressor(trunk, pose_dim(task)), *sizes
+        )
+        init_key, scene_key, key = jax.random.split(jax.random.key(seed), 3)
+        observe, _ = cameras(task, config)
+        learner = policies.initialise(network, init_key, *sizes, jnp.float32, observe)
+        scenes = random_scenes(task, config, scene_key)
+        learn = jax.jit(lambda *arguments: pretrain(task, config, *arguments)[1])
+        found = learn(learner, scenes, key)
+        if int(found.status) != OK:
+            raise RuntimeError(f"{architecture}, seed {seed}: pose regression diverged")
+        return {"error": 100 * found.error, "error_constant": 100 * found.error_constant}
+
+    name = f"pose-{task.name}-{architecture}-seed{seed}-{_digest(what)}.json"
+    return _once(kept / name, compute)
+
+
+def _once(path: Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """The numbers in the file, or else those that are computed, which are left there."""
+    console = Console(soft_wrap=True)
+    if path.is_file():
+        numbers = json.loads(path.read_text())
+        console.print(f"{path}: kept, of revision {numbers['revision']}", highlight=False)
+        return numbers
+    path.parent.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    found = compute()
+    machine = environment()
+    numbers = {
+        "seconds": round(time.perf_counter() - began, 1),
+        **plain(found),
+        "peak_memory_gib": peak_memory(),
+        **{name: machine[name] for name in ("cpu", "cores", "accelerator", "revision", "time")},
+    }
+    write_json(path, numbers)
+    # A process may map a limited number of pieces of memory, and every program takes some.
+    jax.clear_caches()
+    return numbers
+
+
+def peak_memory() -> float:
+    """Of this process up to now, not of an accelerator, GiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**30 if sys.platform == "darwin" else 2**20), 2)
+
+
+def _digest(what: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _announce(name: str, iterations: int) -> Callable[[Mapping[str, Any]], None]:
+    def announce(record: Mapping[str, Any]) -> None:
+        done = record["iteration"] + 1
+        print(f"{name}: {done} of {iterations} iterations, {record['wall_seconds']:.0f} s")
+
+    return announce

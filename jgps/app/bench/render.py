@@ -1,0 +1,140 @@
+"""Images per second by the ray caster, beside MuJoCo's own renderer where OpenGL works."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from jgps import rendering
+from jgps.app.bench.measure import Row, compiled, row, times
+
+SEED, NUM_GEOMS, FOVY = 0, 20, 60
+_SIZES = {
+    "sphere": ".05",
+    "ellipsoid": ".04 .06 .08",
+    "capsule": ".03 .08",
+    "cylinder": ".04 .06",
+    "box": ".05 .04 .06",
+}
+# Operations of float32 per ray: about 60 to meet a primitive with one ray, 500 to shade.
+_MEET, _SHADE = 60, 500
+_PEAK = {"H100": 67e12, "H200": 67e12, "A100": 19.5e12}  # float32 operations/s outside tensor cores
+
+
+def scene_xml() -> str:
+    """A floor and 19 primitives of five kinds on bodies of their own, one directional light."""
+    rng = np.random.default_rng(SEED)
+    kinds = list(_SIZES)
+    bodies = []
+    for i in range(NUM_GEOMS - 1):
+        kind = kinds[i % len(kinds)]
+        pos, quat = rng.uniform([-0.4, -0.4, 0.05], [0.4, 0.4, 0.85]), rng.normal(size=4)
+        rgb = rng.uniform(size=3)
+        values = (" ".join(f"{v:.4f}" for v in array) for array in (pos, quat, rgb))
+        bodies.append(
+            '<body pos="{}" quat="{}"><freejoint/><geom rgba="{} 1" '.format(*values)
+            + f'type="{kind}" size="{_SIZES[kind]}"/></body>'
+        )
+    return (
+        '<mujoco><visual><global offwidth="320" offheight="240"/></visual><worldbody>'
+        '<light type="directional" dir="-.3 .2 -1"/><geom type="plane" size="0 0 1"/>'
+        f'<camera name="eye" pos="0 -1.2 1" xyaxes="1 0 0 0 .5 1" fovy="{FOVY}"/>'
+        f"{''.join(bodies)}</worldbody></mujoco>"
+    )
+
+
+def body_poses(model: mujoco.MjModel, count: int) -> tuple[jax.Array, jax.Array]:
+    """Different positions [count, B, 3] and rotations [count, B, 3, 3] of all bodies."""
+    rng, data = np.random.default_rng(SEED), mujoco.MjData(model)
+    xpos, xmat = np.empty((count, model.nbody, 3)), np.empty((count, model.nbody, 9))
+    for i in range(count):
+        mujoco.mj_resetData(model, data)
+        mujoco.mj_integratePos(model, data.qpos, rng.normal(scale=0.05, size=model.nv), 1.0)
+        mujoco.mj_kinematics(model, data)
+        xpos[i], xmat[i] = data.xpos, data.xmat
+    return jnp.asarray(xpos, jnp.float32), jnp.asarray(xmat, jnp.float32).reshape(count, -1, 3, 3)
+
+
+def render() -> list[Row]:
+    """64x64 with and without shadows and 240x240, as bytes, by both renderers."""
+    model = mujoco.MjModel.from_xml_string(scene_xml())
+    cpu = jax.default_backend() == "cpu"
+    rows = []
+    for width, shadows, count in ((64, 0, 1024), (64, 1, 1024), (240, 0, 64)):
+        count = count if cpu else 16 * count
+        view = rendering.make_view(
+            model,
+            "eye",
+            width=width,
+            height=width,
+            config=rendering.RenderConfig(shadows=shadows),
+        )
+        poses = body_poses(model, count)
+        draw, compile_s = compiled(lambda v, x, m: v.draw_rgb(x, m, as_uint8=True), view, *poses)
+        seconds = times({"ours": lambda d=draw, v=view, p=poses: d(v, *p)}, repeats=7)["ours"]
+        name = f"{width}x{width}, {NUM_GEOMS} primitives, {'hard' if shadows else 'no'} shadows"
+        ours = row(name, seconds, "images/s", count, batch=count, compile_s=compile_s)
+        rows.append(ours)
+        fraction = _fraction(ours["median"], width, shadows)
+        if fraction is not None:
+            ours["fraction_of_arithmetic_limit"] = fraction
+        theirs = mujoco_seconds(width, shadows)
+        if theirs is not None:
+            backend, values = theirs
+            peer = row(f"mujoco.Renderer ({backend}), {width}x{width}", values, "images/s", 1)
+            ours["ratio"] = {peer["name"]: ours["median"] / peer["median"]}
+            rows.append(peer)
+    return rows
+
+
+def _fraction(images_per_s: float, width: int, shadows: int) -> float | None:
+    device = jax.devices()[0].device_kind
+    peak = next((v for name, v in _PEAK.items() if name in device), None)
+    operations = width**2 * (NUM_GEOMS * _MEET * (1 + shadows) + _SHADE)
+    return None if peak is None else images_per_s * operations / peak
+
+
+def mujoco_seconds(width: int, shadows: int, images: int = 100):
+    """OpenGL backend and seconds per image [images] of MuJoCo's renderer; None where none works.
+
+    In processes of their own: a backend is chosen at import, and some hang.
+    """
+    own = os.environ.get("MUJOCO_GL")
+    code = "from jgps.app.bench.render import mujoco_process as m; m({}, {}, {})"
+    for backend in (own,) if own else ("egl", "osmesa"):
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", code.format(width, shadows, images)],
+                env={**os.environ, "MUJOCO_GL": backend, "JAX_PLATFORMS": "cpu"},
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
+        except subprocess.TimeoutExpired:
+            continue
+        if done.returncode == 0:
+            return backend, np.array(done.stdout.splitlines()[-1].split(), np.float64)
+    return None
+
+
+def mujoco_process(width: int, shadows: int, images: int) -> None:
+    """Entry of the processes that `mujoco_seconds` starts: prints the seconds of every image."""
+    import time
+
+    model = mujoco.MjModel.from_xml_string(scene_xml())
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    seconds = []
+    with mujoco.Renderer(model, width, width) as renderer:
+        for _ in range(images + 3):
+            start = time.perf_counter()
+            renderer.update_scene(data, "eye")
+            renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
+            renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+            renderer.render()
+            seconds.append(time.perf_counter() - start)
+    print(*seconds[3:])

@@ -1,0 +1,133 @@
+"""Random looks, so that a policy does not depend on one (domain randomisation)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from jgps.core.checks import check_field
+from jgps.rendering.appearance import NO_CELL, Appearance
+from jgps.rendering.view import rotation_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomiseConfig:
+    """How far looks may differ from the model's own; zero leaves a thing alone.
+
+    Attributes:
+      colour: largest share, in [0, 1], of a random colour in a geom's own.
+      texture: probability, in [0, 1], that a geom gets a random texture instead of its own.
+      cell: smallest and largest cell of random textures, positive, metres.
+      light_turn: largest rotation of lights about the origin of their body, degrees in [0, 180].
+      light_shift: largest shift of lights along each axis, metres, at least 0; directional ones
+        look the same.
+      light_range: smallest and largest factor of each light's brightness, at least 0.
+      sky: largest share, in [0, 1], of a random colour in the sky's.
+      camera_shift: largest shift of the camera along each of its axes, metres, at least 0.
+      camera_turn: largest rotation about each of its axes, degrees in [0, 180].
+      camera_fovy: largest change of the field of view, degrees, at least 0.
+    """
+
+    colour: float = 0.3
+    texture: float = 0.3
+    cell: tuple[float, float] = (0.02, 0.2)
+    light_turn: float = 30.0
+    light_shift: float = 0.2
+    light_range: tuple[float, float] = (0.6, 1.4)
+    sky: float = 0.3
+    camera_shift: float = 0.02
+    camera_turn: float = 2.0
+    camera_fovy: float = 1.0
+
+    def __post_init__(self):
+        for name in ("colour", "texture", "sky"):
+            check_field(self, name, lambda v: 0 <= v <= 1, "in [0, 1]")
+        for name in ("light_turn", "camera_turn"):
+            check_field(self, name, lambda v: 0 <= v <= 180, "in [0, 180] degrees")
+        for name in ("light_shift", "camera_shift", "camera_fovy"):
+            check_field(self, name, lambda v: v >= 0, "at least 0")
+        check_field(self, "cell", lambda v: v > 0, "positive metres, smallest and largest")
+        check_field(self, "light_range", lambda v: v >= 0, "at least 0, smallest and largest")
+        for name in ("cell", "light_range"):
+            value = getattr(self, name)
+            if len(value) != 2 or value[0] > value[1]:
+                raise ValueError(
+                    f"RandomiseConfig.{name} is {value}; give the smallest and the largest value."
+                )
+
+
+def randomise(
+    key: jax.Array, appearance: Appearance, config: RandomiseConfig | None = None
+) -> Appearance:
+    """Draws one appearance per key about a given one.
+
+    Args:
+      key: [...] random keys; all fields of the result have these leading axes.
+      appearance: without leading axes, such as `appearance_of(model)`.
+    """
+    draw = lambda one: _draw(one, appearance, config or RandomiseConfig())  # noqa: E731
+    for _ in range(key.ndim):
+        draw = jax.vmap(draw)
+    return draw(key)
+
+
+def _draw(key: jax.Array, look: Appearance, config: RandomiseConfig) -> Appearance:
+    colours, textures, lights, sky, camera = jax.random.split(key, 5)
+    rgba, rgb2 = look.rgba, look.rgb2
+    share, one, two = jax.random.split(colours, 3)
+    mix = config.colour * jax.random.uniform(share, (rgba.shape[0], 1))
+    rgb = rgba[:, :3] + mix * (jax.random.uniform(one, rgb2.shape) - rgba[:, :3])
+    rgb2 = rgb2 + mix * (jax.random.uniform(two, rgb2.shape) - rgb2)
+    look = look._replace(rgba=jnp.concatenate([rgb, rgba[:, 3:]], axis=1), rgb2=rgb2)
+    look = _draw_textures(textures, look, config)
+    look = _draw_lights(lights, look, config)
+    share, up, down = jax.random.split(sky, 3)
+    mix = config.sky * jax.random.uniform(share)
+    shift, turn, fovy = jax.random.split(camera, 3)
+    angle = jnp.deg2rad(config.camera_turn)
+    return look._replace(
+        zenith=look.zenith + mix * (jax.random.uniform(up, (3,)) - look.zenith),
+        horizon=look.horizon + mix * (jax.random.uniform(down, (3,)) - look.horizon),
+        camera_offset=look.camera_offset + config.camera_shift * _signed(shift, (3,)),
+        camera_turn=look.camera_turn + angle * _signed(turn, (3,)),
+        camera_fovy=look.camera_fovy + config.camera_fovy * _signed(fovy, ()),
+    )
+
+
+def _draw_textures(key: jax.Array, look: Appearance, config: RandomiseConfig) -> Appearance:
+    """Stripes, checkers and gradients along any axes, with hard or soft edges."""
+    n = look.rgba.shape[0]
+    which, colour, size, axes, blur = jax.random.split(key, 5)
+    drawn = jax.random.uniform(which, (n,)) < config.texture
+    low, high = config.cell
+    cell = low * (high / low) ** jax.random.uniform(size, (n, 3))
+    cell = jnp.where(jax.random.bernoulli(axes, 0.6, (n, 3)), cell, NO_CELL)
+    soft = 0.5 * jax.random.uniform(blur, (n,))
+    return look._replace(
+        rgb2=jnp.where(drawn[:, None], jax.random.uniform(colour, (n, 3)), look.rgb2),
+        cell=jnp.where(drawn[:, None], cell, look.cell),
+        blur=jnp.where(drawn, soft, look.blur),
+    )
+
+
+def _draw_lights(key: jax.Array, look: Appearance, config: RandomiseConfig) -> Appearance:
+    count = look.light_rgb.shape[0]
+    turn, angle, shift, bright = jax.random.split(key, 4)
+    axis = jax.random.normal(turn, (count, 3))
+    axis /= jnp.maximum(jnp.linalg.norm(axis, axis=1, keepdims=True), 1e-6)
+    turned = jnp.deg2rad(config.light_turn) * jax.random.uniform(angle, (count, 1))
+    rotation = rotation_of(axis * turned)
+    low, high = config.light_range
+    factor = low + (high - low) * jax.random.uniform(bright, (count, 1))
+    moved = config.light_shift * _signed(shift, (count, 3))
+    return look._replace(
+        light_position=jnp.einsum("lij,lj->li", rotation, look.light_position) + moved,
+        light_direction=jnp.einsum("lij,lj->li", rotation, look.light_direction),
+        light_rgb=look.light_rgb * factor,
+    )
+
+
+def _signed(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return jax.random.uniform(key, shape, minval=-1, maxval=1)

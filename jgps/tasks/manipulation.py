@@ -1,0 +1,102 @@
+"""What the tasks of the robot at its bench share: the scene, the entries of state and observation.
+
+The robot holds an object rigidly and brings it to a place that differs between conditions. The
+optimiser sees where the object is relative to that place; a network sees the robot itself and what
+its camera sees.
+"""
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jgps.simulation import Conditions
+
+ASSETS = Path(__file__).parent / "assets"
+HEAD, SIDE = "head", "side"  # cameras: the robot's own, and one that watches it
+JOINTS = (
+    "shoulder_pan", "shoulder_lift", "upper_arm_roll", "elbow_flex", "forearm_roll", "wrist_flex",
+    "wrist_roll",
+)  # fmt: skip
+GAINS = (3.09, 1.08, 0.393, 0.674, 0.111, 0.152, 0.098)  # how strongly a torque moves each joint
+GRIPPER_POINTS = ("gripper_tip", "gripper_left", "gripper_up")
+CONFIGURATION = (
+    *(f"qpos:{joint}" for joint in JOINTS),
+    *(f"qvel:{joint}" for joint in JOINTS),
+    *(f"site_pos:{point}" for point in GRIPPER_POINTS),
+    *(f"site_vel:{point}" for point in GRIPPER_POINTS),
+)  # what the robot knows of itself without a camera: 7 + 7 + 9 + 9 = 32 numbers
+DISTRACTORS = ("distractor_0", "distractor_1", "distractor_2", "distractor_3")
+CLUTTER = ("clutter_0", "clutter_1", "clutter_2", "clutter_3")
+TABLE = -0.3  # height of the table's top, metres
+# On the table, seen by the robot's camera, beside where the tasks take place; metres.
+SPOTS = ((0.50, 0.17), (0.63, 0.19), (0.76, 0.14), (0.80, 0.03), (0.81, -0.08))
+
+
+def bench(objects: str | Path, points: Sequence[str], goal: str) -> str:
+    """MJCF of the robot at its bench with a task's objects.
+
+    Args:
+      objects: path of an MJCF file, or MJCF text. Its body `held` goes into the gripper, whose
+        frame it is then relative to; its other bodies stand in the world. What else it has is
+        added. Geoms of the default classes `held` and `fixture` touch each other.
+      points: sites of what is held. Each gets a sensor `POINT_place`: where it is in the frame of
+        the goal.
+      goal: a site where the task is to be done.
+    """
+    root = ElementTree.parse(ASSETS / "pr2_bench.xml").getroot()
+    text = objects.read_text() if isinstance(objects, Path) else objects
+    added = ElementTree.fromstring(text)
+    world, gripper = root.find("worldbody"), root.find(".//body[@name='gripper']")
+    if world is None or gripper is None:
+        raise ValueError("pr2_bench.xml has no worldbody with a body 'gripper'")
+    for section in added:
+        if section.tag != "worldbody":
+            root.append(section)
+            continue
+        for element in section:
+            (gripper if element.get("name") == "held" else world).append(element)
+    sensors = ElementTree.SubElement(root, "sensor")
+    for point in points:
+        frames = {"objtype": "site", "objname": point, "reftype": "site", "refname": goal}
+        ElementTree.SubElement(sensors, "framepos", {"name": f"{point}_place", **frames})
+    root.set("model", added.get("model", "bench"))
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def places(points: Sequence[str]) -> tuple[str, ...]:
+    """State entries of where points of what is held are in the goal's frame, 3 numbers each."""
+    return tuple(f"sensor:{point}_place" for point in points)
+
+
+def full_state(points: Sequence[str]) -> tuple[str, ...]:
+    """State entries for the optimiser: joints, points of what is held by the goal, velocities."""
+    return "qpos", "qvel", *places(points), *(f"site_vel:{point}" for point in points)
+
+
+def conditions(start: Sequence[float], **changes: Sequence[Sequence[float]]) -> Conditions:
+    """Conditions that all start at rest in one pose and differ in where bodies are.
+
+    Args:
+      start: joint positions [nq].
+      changes: places [C, 3] or quaternions [C, 4] by `field__body`: `body_pos__held=...`.
+    """
+    rows = {key.replace("__", ":"): np.asarray(rows, float) for key, rows in changes.items()}
+    num = len(next(iter(rows.values())))
+    return Conditions(np.tile(start, (num, 1)), np.zeros((num, len(start))), rows)
+
+
+def distracted(plain: Conditions, spots: Sequence[tuple[float, float]] = SPOTS) -> Conditions:
+    """The same conditions with the distractors on the table, in every condition on other spots.
+
+    Args:
+      plain: conditions of a task at the bench.
+      spots: places (x, y) on the table, at least as many as there are distractors.
+    """
+    on_table = np.asarray([(*spot, TABLE) for spot in spots])
+    first = np.arange(plain.num)
+    moved = {
+        f"body_pos:{name}": on_table[(first + i) % len(spots)] for i, name in enumerate(DISTRACTORS)
+    }
+    return plain._replace(changes={**plain.changes, **moved})

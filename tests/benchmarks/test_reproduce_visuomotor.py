@@ -1,0 +1,202 @@
+"""The visuomotor tables: tiny runs that are kept, and what the tables claim."""
+
+import dataclasses
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import visuomotor_runs
+from reproduce import Results
+from reproduce_visuomotor import (
+    BASELINE,
+    END_TO_END,
+    ENTRIES,
+    POLICIES,
+    POSE_NAMES,
+    SETS,
+    TASKS,
+    claims,
+    main,
+    pose_claims,
+    pose_row,
+    row_name,
+    success_row,
+)
+from visuomotor_runs import count_key, pose_error, pose_settings, settings, success
+
+from jgps import tasks
+from jgps.algorithms import MdgpsConfig
+from jgps.algorithms.eyes import VisionConfig
+from jgps.dynamics import NoPriorConfig
+from jgps.policies import ARCHITECTURES, PoseConfig, SuperviseConfig
+from jgps.simulation import Conditions
+
+# A cart goes to a ball that its own position does not tell.
+CART = """
+<mujoco model="cart">
+  <option timestep="0.05" gravity="0 0 0"/>
+  <worldbody>
+    <camera name="eye" pos="0 0 1" fovy="60"/>
+    <geom type="plane" size="1 1 0.1" rgba="0.9 0.9 0.9 1"/>
+    <body name="cart" pos="0 0 0.05">
+      <joint name="slide" type="slide" axis="1 0 0" damping="1"/>
+      <geom type="box" size="0.03 0.03 0.03" rgba="0.2 0.2 0.2 1"/>
+      <site name="tip"/>
+    </body>
+    <body name="ball" pos="0.2 0.1 0.05">
+      <geom type="sphere" size="0.07" rgba="1 0 0 1" contype="0" conaffinity="0"/>
+    </body>
+  </worldbody>
+  <actuator><motor joint="slide"/></actuator>
+</mujoco>
+"""
+TRAINING = SuperviseConfig(steps=5, batch_size=8, checks=1)
+VISION = VisionConfig(
+    width=36,
+    height=36,
+    channels=(2, 2, 2),
+    pretraining=PoseConfig(steps=5, batch_size=8),
+    pretraining_images=20,
+    trajectory_iterations=1,
+    head_iterations=1,
+    head=dataclasses.replace(TRAINING, frozen="convolutions"),
+    end_to_end=TRAINING,
+)
+CONFIG = MdgpsConfig(
+    policy="visuomotor",
+    vision=VISION,
+    hidden=(4,),
+    num_samples=2,
+    prior=NoPriorConfig(),
+    policy_prior=NoPriorConfig(),
+)
+
+
+@pytest.fixture(scope="module")
+def task() -> tasks.Task:
+    def conditions(*places):
+        ball = np.array([(place, 0.1, 0.05) for place in places])
+        start = np.zeros((len(places), 1))
+        return Conditions(start, start, {"body_pos:ball": ball})
+
+    def gap(s):
+        return lambda x: x[s["site_pos:tip"]][0] - x[s["body_pos:ball"]][0]
+
+    return tasks.from_mjcf(
+        CART,
+        state=("qpos", "qvel", "site_pos:tip", "body_pos:ball"),
+        observation=("qpos", "qvel"),
+        cost=lambda s: lambda x, u, t: jnp.square(5 * gap(s)(x)) + 1e-3 * jnp.sum(u**2),
+        success=lambda s: lambda x, u: jnp.abs(gap(s)(x[-1])) < 0.1,
+        changes=conditions(-0.2, 0.0, 0.2).changes,
+        test=conditions(-0.1, 0.1),
+        distracted=conditions(0.05),
+        horizon=6,
+        control_dt=0.05,
+        vision="eye",
+    )
+
+
+@pytest.mark.slow
+def test_a_finished_training_is_not_done_again(task, tmp_path, monkeypatch):
+    found = success(task, CONFIG, 3, "native", tmp_path, seed=0)
+    assert [found[count_key(key)] for key in SETS] == [3, 2, 1]
+    for key in SETS:
+        assert found[key] == np.mean(found[f"{key}_by_condition"])
+    assert found["seconds"] > 0 and 0.1 < found["peak_memory_gib"] < 100
+    (directory,) = tmp_path.iterdir()
+    assert directory.name.startswith(f"{task.name}-visuomotor-seed0-")
+    assert json.loads((directory / "numbers.json").read_text()) == found
+
+    class TrainedError(Exception):
+        pass
+
+    def train(*_, resume, **__):
+        raise TrainedError(resume)
+
+    monkeypatch.setattr(visuomotor_runs.training, "train", train)
+    assert success(task, CONFIG, 3, "native", tmp_path, seed=0) == found
+    for other in (dict(seed=1), dict(config=dataclasses.replace(CONFIG, hidden=(5,)))):
+        with pytest.raises(TrainedError, match="False"):
+            success(**{**dict(task=task, config=CONFIG, iterations=3, backend="native",
+                              kept=tmp_path, seed=0), **other})  # fmt: skip
+    (directory / "numbers.json").unlink()  # as if it had been interrupted
+    with pytest.raises(TrainedError, match="True"):
+        success(task, CONFIG, 3, "native", tmp_path, seed=0)
+
+
+@pytest.mark.slow
+def test_poses_are_told_of_images_that_only_the_seed_decides(task, tmp_path):
+    config = dataclasses.replace(VISION, width=64, height=64)
+
+    def error(architecture, seed=0):
+        return pose_error(task, architecture, config, tmp_path, seed)
+
+    softmax, pooled, other = error("feature_points"), error("max_pool_dense"), error("dense", 1)
+    assert 0 < softmax["error"] < 100 and softmax["error"] != pooled["error"]
+    assert softmax["error_constant"] == pooled["error_constant"] != other["error_constant"]
+    assert 1 < softmax["error_constant"] < 20  # cm: places are within 40
+    assert error("feature_points") == softmax
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_small_settings_are_those_of_the_command_line():
+    config, iterations = settings("hanger", "visuomotor")
+    assert (config.policy, iterations) == ("visuomotor", 12)
+    assert (config.vision.width, config.step_size.max_multiplier, config.agreement) == (64, 1, 0.5)
+    large, longer = settings("hanger", "pose_features", "full")
+    assert (large.policy, large.vision.width, large.vision.height) == ("pose_features", 240, 240)
+    assert longer > iterations and large.vision.head.frozen == "convolutions"
+    assert large.vision.end_to_end.steps > config.vision.end_to_end.steps
+    assert pose_settings("hanger").pretraining.steps >= config.vision.pretraining.steps
+
+
+def test_rows_are_beside_the_published_values(tmp_path):
+    row = success_row("hammer", BASELINE, "small", "native", tmp_path)
+    assert row.name == "hammer, pose features" and row.settings.policy == BASELINE
+    assert row.published == {"train": 0.62, "test": 0.75, "distracted": 0.53}
+    assert success_row("hammer", "pose_prediction", "small", "native", tmp_path).published == {}
+    errors = [pose_row(each, "hanger", "small", tmp_path).published for each in ARCHITECTURES]
+    assert [each["error"] for each in errors] == [1.30, 2.59, 4.75, 3.71]
+
+
+def _successes(ours, baseline):
+    def run(values):
+        return [dict(zip(SETS, values, strict=True))]
+
+    return Results({row_name("hanger", END_TO_END): run(ours),
+                    row_name("hanger", BASELINE): run(baseline)})  # fmt: skip
+
+
+def test_claims_are_on_every_set_and_on_the_baseline():
+    reaches, above = claims(("hanger",), POLICIES)
+    least = ENTRIES["hanger"].least
+    assert reaches.holds(_successes(least, least)) and not above.holds(_successes(least, least))
+    for index in range(3):
+        less = [value - 0.05 * (index == which) for which, value in enumerate(least)]
+        assert not reaches.holds(_successes(less, least))
+        assert above.holds(_successes(least, less)) and not above.holds(_successes(less, least))
+    assert len(claims(TASKS, POLICIES)) == 8
+    assert len(claims(TASKS, (END_TO_END,))) == 4 and not claims(TASKS, (BASELINE,))
+
+
+def test_the_claim_on_poses_is_on_all_architectures():
+    (claim,) = pose_claims()
+    for last, holds in ((2.0, True), (1.0, False)):
+        errors = dict(zip(POSE_NAMES.values(), (1.0, 2.0, 3.0, last), strict=True))
+        rows = {name: [{"error": value}] for name, value in errors.items()}
+        assert claim.holds(Results(rows)) == holds
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (dict(tasks=("cube",)), "--tasks is cube; it has to name some of shape_sorting_cube"),
+        (dict(policies=()), "--policies is "),
+        (dict(pose_task="reacher"), "--pose-task is reacher"),
+    ],
+)
+def test_unknown_names_are_refused(arguments, sentence, capsys):
+    assert main(**arguments) == 2
+    assert sentence in capsys.readouterr().err

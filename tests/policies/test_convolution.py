@@ -1,0 +1,38 @@
+"""Convolutions with gradients of our own against JAX's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jgps.policies.convolution import convolution
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size", "stride"), [(13, 11, 7, 2), (12, 14, 7, 2), (9, 8, 5, 1)]
+)
+def test_gradients_are_those_of_jax(height, width, size, stride, key):
+    x_key, kernel_key, weight_key = jax.random.split(key, 3)
+    x = jax.random.normal(x_key, (2, height, width, 3))
+    kernel = jax.random.normal(kernel_key, (size, size, 3, 4))
+    numbers = ("NHWC", "HWIO", "NHWC")
+
+    def ours(x, kernel):
+        return convolution(x, kernel, (stride, stride), [(0, 0)] * 2, dimension_numbers=numbers)
+
+    def reference(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), "VALID", dimension_numbers=numbers
+        )
+
+    weight = jax.random.normal(weight_key, reference(x, kernel).shape)
+    np.testing.assert_allclose(ours(x, kernel), reference(x, kernel), rtol=1e-5, atol=1e-5)
+
+    def gradients(function):
+        return jax.grad(lambda x, k: jnp.sum(weight * function(x, k)), argnums=(0, 1))(x, kernel)
+
+    for one, other in zip(gradients(ours), gradients(reference), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+    # On accelerators the gradient is JAX's own; under vmap both are the same.
+    batched = jax.vmap(ours, in_axes=(0, None))(x[:, None], kernel)
+    np.testing.assert_allclose(batched[:, 0], reference(x, kernel), rtol=1e-5, atol=1e-5)
