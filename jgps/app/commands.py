@@ -44,6 +44,7 @@ class ReportOptions:
     Attributes:
       directories: run directories.
       out: where a comparison of several runs goes.
+      opengl: MuJoCo's own renderer draws the video, where OpenGL works, not the ray caster.
     """
 
     directories: Annotated[
@@ -51,6 +52,7 @@ class ReportOptions:
         tyro.conf.arg(metavar="DIR", help_behavior_hint="(one or more)"),
     ]
     out: Path = Path("runs/comparison")
+    opengl: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,8 +135,10 @@ def report(arguments: list[str]) -> None:
         read_config(path)
     enable_compilation_cache()
     if len(directories) == 1:
-        report_one(directories[0])
+        report_one(directories[0], options.opengl)
         return
+    if options.opengl:
+        raise UsageError("--opengl is for the video of one run; several have none")
     if options.out.exists() and not options.out.is_dir():
         raise UsageError(f"--out {options.out} is a file; name a directory for the comparison")
     from jgps.app.report import compare
@@ -146,12 +150,12 @@ def report(arguments: list[str]) -> None:
     _print_paths(written)
 
 
-def report_one(path: Path) -> None:
+def report_one(path: Path, opengl: bool = False) -> None:
     """Draws and films one run, and prints where the pictures are."""
     from jgps.app.report import write_report
 
     try:
-        written = write_report(path)
+        written = write_report(path, opengl=opengl)
     except ValueError as error:
         raise UsageError(str(error)) from error
     _print_paths(written)

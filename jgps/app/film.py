@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from matplotlib.patheffects import withStroke
 from jgps.app.feature_figure import TRAIL, draw_points
 from jgps.app.sight import Sight
 from jgps.app.style import INK, style
-from jgps.rendering import Camera, RenderConfig, render, write_png, write_video
+from jgps.rendering import Camera, RenderConfig, render, render_opengl, write_png, write_video
 from jgps.simulation import condition_models
 from jgps.tasks import Task
 
@@ -45,6 +46,7 @@ def write_film(
     poster: Path | None = None,
     tile: tuple[int, int] | None = None,
     config: RenderConfig = _VIDEO,
+    opengl: bool = False,
 ) -> list[Path]:
     """Films rollouts of several conditions side by side, in real time.
 
@@ -61,6 +63,7 @@ def write_film(
         none.
       tile: width and height of each condition's picture, pixels, even; None fits their number.
       config: quality of the pictures.
+      opengl: MuJoCo's own renderer draws them, not the ray caster; what a policy sees is as it is.
 
     Returns:
       The files written.
@@ -82,13 +85,9 @@ def write_film(
     width, height = tile or (_TILE if few else _SMALL_TILE)
     stride = max(1, math.ceil(1 / (task.control_dt * _MAX_FPS) - 1e-9))
     steps = np.unique([*range(0, qpos.shape[1], stride), qpos.shape[1] - 1])
+    draw = render_opengl if opengl else functools.partial(render, config=config)
     tiles = np.stack(
-        [
-            render(
-                models[c], qpos[c, steps], task.camera, width=width, height=height, config=config
-            )
-            for c in shown
-        ]
+        [draw(models[c], qpos[c, steps], task.camera, width=width, height=height) for c in shown]
     )
     distances = None if x is None else _distances(task, x[shown][:, steps])
     captions = [

@@ -32,6 +32,7 @@ def write_report(
     task: Task | None = None,
     *,
     say: Callable[[str], None] = print,
+    opengl: bool = False,
 ) -> list[Path]:
     """Draws the figures of a run directory and films its result.
 
@@ -39,12 +40,14 @@ def write_report(
       directory: of the run.
       task: that it was trained on; None looks it up among the tasks that jgps ships.
       say: told in one sentence about everything that could not be drawn.
+      opengl: MuJoCo's own renderer draws the video, not the ray caster.
 
     Returns:
       The files written, under `figures/` and `videos/` of the directory.
 
     Raises:
-      ValueError: the directory holds no run, a damaged one, or one of another task.
+      ValueError: the directory holds no run, a damaged one, or one of another task; or there is no
+        OpenGL.
     """
     run = read_run(directory)
     name = str(run.config["task"])
@@ -75,7 +78,7 @@ def write_report(
             "Call write_report(directory, task) for them."
         )
         return written
-    return written + _pictures(run, task, say)
+    return written + _pictures(run, task, say, opengl)
 
 
 def _check_task(run: Run, task: Task) -> None:
@@ -88,7 +91,7 @@ def _check_task(run: Run, task: Task) -> None:
         )
 
 
-def _pictures(run: Run, task: Task, say: Callable[[str], None]) -> list[Path]:
+def _pictures(run: Run, task: Task, say: Callable[[str], None], opengl: bool) -> list[Path]:
     """Films the result: a network where it has never been, local controllers where they learned.
 
     Of a policy that sees, there is a figure of that too, and its images stand in the film.
@@ -128,6 +131,7 @@ def _pictures(run: Run, task: Task, say: Callable[[str], None]) -> list[Path]:
         unseen=unseen,
         sight=sight,
         poster=run.directory / "figures" / "final.png",
+        opengl=opengl,
     )
 
 

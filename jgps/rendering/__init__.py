@@ -5,6 +5,7 @@ from jgps.rendering.camera import Camera, CameraPose, camera_id, framing, free_p
 from jgps.rendering.cast import Image, raycast, raycast_rgb
 from jgps.rendering.config import RenderConfig
 from jgps.rendering.frames import render, scene_poses
+from jgps.rendering.opengl import render_opengl
 from jgps.rendering.randomise import RandomiseConfig, randomise
 from jgps.rendering.scene import Scene, make_scene
 from jgps.rendering.video import write_png, write_video
@@ -29,6 +30,7 @@ __all__ = [
     "raycast",
     "raycast_rgb",
     "render",
+    "render_opengl",
     "scene_poses",
     "write_png",
     "write_video",
