@@ -5,7 +5,7 @@ Objects stand anywhere between their places in the training conditions, the robo
 
 import copy
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +69,8 @@ def pretrain(
     vary = varying(task, view, config.looks)
     varied = jax.vmap(vary)(keys, jnp.asarray(scenes.xpos), jnp.asarray(scenes.xmat))
     images = view.draw_rgb(*varied, as_uint8=True)
-    trunk = getattr(learner.network, "trunk")  # noqa: B009
+    seeing: Any = learner.network  # of a kind that has one
+    trunk = seeing.trunk
     network = trunk if isinstance(trunk, PoseRegressor) else PoseRegressor(trunk, pose_dim(task))
     pretrained, info = policies.regress_pose(
         network, images, jnp.asarray(scenes.pose), key, config.pretraining

@@ -104,6 +104,24 @@ def _options(
     return options
 
 
+def _check(options: Any) -> str:
+    """The kind of policy, of options that go together on this machine.
+
+    Raises:
+      UsageError: if they don't.
+    """
+    if options.task not in tasks.names():
+        raise UsageError(f"unknown task {options.task!r}; tasks: {', '.join(tasks.names())}")
+    policy = getattr(options.config, "policy", POLICIES[0])
+    if policy != getattr(options, "policy", policy):
+        raise UsageError(
+            f"--policy is {options.policy} and --config.policy {policy}; use --policy alone, which "
+            "brings what goes well with it"
+        )
+    check_backend(options.backend)
+    return policy
+
+
 def train(arguments: list[str]) -> None:
     """Trains with live progress, then evaluates, draws and films the result."""
     algorithm = check_choice(
@@ -116,20 +134,12 @@ def train(arguments: list[str]) -> None:
         given("policy", arguments),
     )
     options: Any = parse(kind, "train", arguments)
-    if options.task not in tasks.names():
-        raise UsageError(f"unknown task {options.task!r}; tasks: {', '.join(tasks.names())}")
-    policy = getattr(options.config, "policy", POLICIES[0])
-    if policy != getattr(options, "policy", policy):
-        raise UsageError(
-            f"--policy is {options.policy} and --config.policy {policy}; use --policy alone, which "
-            "brings what goes well with it"
-        )
-    check_backend(options.backend)
+    policy = _check(options)
     enable_compilation_cache()
     from jgps.app.progress import Progress, evaluation_table
 
-    kind = "" if policy == POLICIES[0] else f"-{policy}"
-    out = options.out or Path("runs") / f"{options.task}-{algorithm}{kind}-seed{options.seed}"
+    sight = "" if policy == POLICIES[0] else f"-{policy}"
+    out = options.out or Path("runs") / f"{options.task}-{algorithm}{sight}-seed{options.seed}"
     console = Console()
     random_starts = getattr(options.config, "random_starts", None)
     grouped = None if random_starts is None else random_starts.num_rollouts

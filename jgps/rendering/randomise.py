@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +68,7 @@ def randomise(
       key: [...] random keys; all fields of the result have these leading axes.
       appearance: without leading axes, such as `appearance_of(model)`.
     """
-    draw = lambda one: _draw(one, appearance, config or RandomiseConfig())  # noqa: E731
+    draw = partial(_draw, look=appearance, config=config or RandomiseConfig())
     for _ in range(key.ndim):
         draw = jax.vmap(draw)
     return draw(key)

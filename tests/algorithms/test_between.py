@@ -51,10 +51,12 @@ def test_means_keep_to_what_is_linear(rows, vision, key):
     # Target and position follow from the configuration, as in the rows, and the step is the same.
     for t in range(T):
         known = np.c_[rows.o[:, :, t, :2].reshape(-1, 2), np.ones(C * N)]
-        of = lambda r, t=t: np.c_[r.o[:, :, t, 2:5], r.target[:, :, t]].reshape(C * N, -1)  # noqa: E731
-        solution, *_ = np.linalg.lstsq(known, of(rows), rcond=None)
+        before, after = (
+            np.c_[r.o[:, :, t, 2:5], r.target[:, :, t]].reshape(C * N, -1) for r in (rows, found)
+        )
+        solution, *_ = np.linalg.lstsq(known, before, rcond=None)
         asked = np.c_[found.o[:, :, t, :2].reshape(-1, 2), np.ones(C * N)]
-        np.testing.assert_allclose(asked @ solution, of(found), atol=1e-3)
+        np.testing.assert_allclose(asked @ solution, after, atol=1e-3)
         low, high = rows.o[:, :, t, :5].min((0, 1)), rows.o[:, :, t, :5].max((0, 1))
         inside = found.o[:, :, t, :5]
         assert (inside >= low - 1e-5).all() and (inside <= high + 1e-5).all()

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pointer import make_task, small_vision, with_body
 
 from jgps import tasks
 from jgps.algorithms import MdgpsConfig, RandomStartsConfig, eyes, mdgps
@@ -15,71 +16,12 @@ from jgps.algorithms.guided_state import trained
 from jgps.algorithms.looks import LooksConfig, varying
 from jgps.algorithms.scenes import random_scenes
 from jgps.dynamics import NoPriorConfig
-from jgps.policies import PoseConfig, SuperviseConfig, Supervision, acting_on_images
+from jgps.policies import SuperviseConfig, Supervision, acting_on_images
 from jgps.rendering import make_view
-from jgps.simulation import Conditions, make_sampler
+from jgps.simulation import make_sampler
 from jgps.training import checkpoint
 
-# A pointer turns to where the ball is; its angle alone does not tell where that is.
-POINTER = """
-<mujoco model="pointer">
-  <option timestep="0.05" gravity="0 0 0"/>
-  <worldbody>
-    <camera name="eye" pos="0 0 1" fovy="60"/>
-    <geom type="plane" size="1 1 0.1" rgba="0.9 0.9 0.9 1"/>
-    <body name="pointer" pos="0 0 0.05">
-      <joint name="turn" axis="0 0 1" damping="0.05" armature="0.01"/>
-      <geom type="capsule" fromto="0 0 0 0.2 0 0" size="0.02" rgba="0.2 0.2 0.2 1"/>
-      <site name="tip" pos="0.2 0 0"/>
-    </body>
-    <body name="ball" pos="0.2 0 0.05">
-      <geom type="sphere" size="0.07" rgba="1 0 0 1" contype="0" conaffinity="0"/>
-    </body>
-  </worldbody>
-  <actuator><motor joint="turn" gear="0.2" ctrlrange="-5 5"/></actuator>
-</mujoco>
-"""
-TRAIN, TEST = (-1.2, -0.4, 0.4, 1.2), (-0.8, 0.0, 0.8)
-NEAR = 0.06  # metres
-TRAINING = SuperviseConfig(steps=60, batch_size=32, checks=1)
-SMALL = VisionConfig(
-    width=32,
-    height=32,
-    channels=(8, 8, 8),
-    pretraining=PoseConfig(steps=150, batch_size=32),
-    pretraining_images=100,
-    arm_spread=0.02,
-    trajectory_iterations=1,
-    head_iterations=1,
-    head=dataclasses.replace(TRAINING, frozen="convolutions"),
-    end_to_end=TRAINING,
-)
-
-
-def _pointer(horizon=10, source=POINTER, **settings):
-    def balls(angles):
-        return np.array([(0.2 * np.cos(a), 0.2 * np.sin(a), 0.05) for a in angles])
-
-    def conditions(angles):
-        num = len(angles)
-        return Conditions(np.zeros((num, 1)), np.zeros((num, 1)), {"body_pos:ball": balls(angles)})
-
-    def gap(s):
-        return lambda x: jnp.linalg.norm(x[s["site_pos:tip"]] - x[s["body_pos:ball"]])
-
-    return tasks.from_mjcf(
-        source,
-        state=("qpos", "qvel", "site_pos:tip", "body_pos:ball"),
-        observation=("qpos", "qvel"),
-        cost=lambda s: lambda x, u, t: jnp.square(5 * gap(s)(x)) + 1e-3 * jnp.sum(u**2),
-        success=lambda s: lambda x, u: gap(s)(x[-1]) < NEAR,
-        changes=conditions(TRAIN).changes,
-        test=conditions(TEST),
-        horizon=horizon,
-        control_dt=0.05,
-        vision="eye",
-        **settings,
-    )
+SMALL = small_vision(60, 150, arm_spread=0.02)
 
 
 def _config(**settings):
@@ -100,7 +42,7 @@ def _same(one, other):
 @pytest.fixture(scope="module")
 def run():
     """States and metrics: an iteration of controllers alone, one of dense layers, then of all."""
-    algorithm = mdgps(_pointer(), _config(), backend="native")
+    algorithm = mdgps(make_task(), _config(), backend="native")
     states, metrics = [algorithm.init(jax.random.key(0))], []
     for _ in range(10):
         state, found = algorithm.step(states[-1])
@@ -162,7 +104,7 @@ def test_a_run_goes_on_exactly_from_any_phase(run, tmp_path):
 @pytest.mark.slow
 def test_only_image_and_configuration_reach_the_network(run):
     _, states, _ = run
-    policy, task = states[-1].policy, _pointer()
+    policy, task = states[-1].policy, make_task()
     o = states[-1].history.o[0, :, 0, 0]  # [C, dO], each with another ball
     params = policy.params_for(None).value
     act = jax.jit(jax.vmap(lambda o: policy.act(params, jnp.zeros(0), o, 0, jnp.zeros(1))))
@@ -186,7 +128,7 @@ def test_only_image_and_configuration_reach_the_network(run):
 @pytest.mark.slow
 def test_success_is_lost_with_images_of_another_condition(run):
     _, states, _ = run
-    policy, task = states[-1].policy, _pointer()
+    policy, task = states[-1].policy, make_task()
     where = task.vision.position[list(task.vision.bodies).index(task.model.body("ball").id)]
 
     def act(params, x, o, t, noise):
@@ -209,7 +151,7 @@ def test_success_is_lost_with_images_of_another_condition(run):
 
 @pytest.mark.slow
 def test_one_program_on_mjx_keeps_the_state_as_it_is():
-    algorithm = mdgps(_pointer(), _config(), backend="mjx")
+    algorithm = mdgps(make_task(), _config(), backend="mjx")
     state = jax.eval_shape(algorithm.init, jax.random.key(0))
     after, metrics = jax.eval_shape(algorithm.step, state)
     assert jax.tree.structure(after) == jax.tree.structure(state)
@@ -221,7 +163,7 @@ def test_one_program_on_mjx_keeps_the_state_as_it_is():
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["visuomotor", "pose_features", "pose_prediction"])
 def test_the_baselines_keep_their_convolutions(policy, rng):
-    task = _pointer()
+    task = make_task()
     vision = dataclasses.replace(SMALL, trajectory_iterations=0, head_iterations=0)
     own = open_eyes(task, policy, (8,), vision)
     start = own.initialise(task, jax.random.key(0), jnp.float32)
@@ -242,7 +184,7 @@ def test_the_baselines_keep_their_convolutions(policy, rng):
 
 
 def test_a_network_of_vectors_reads_no_poses_of_the_scene():
-    task = _pointer()
+    task = make_task()
     own = open_eyes(task, "mlp", (8,), SMALL)
     learner = own.initialise(task, jax.random.key(0), jnp.float32)
     o = jnp.ones(task.observation_dim)
@@ -254,15 +196,8 @@ def test_a_network_of_vectors_reads_no_poses_of_the_scene():
     assert state.sight.slope.shape[-1] == 2
 
 
-CLUTTERED = POINTER.replace(
-    "</worldbody>",
-    """<body name="thing" pos="0 0 -3"><geom type="box" size="0.03 0.03 0.03" contype="0"
-    conaffinity="0"/></body></worldbody>""",
-)
-
-
 def test_clutter_stands_about_in_images_to_learn_from_alone():
-    task = _pointer(source=CLUTTERED, clutter=("thing",))
+    task = make_task(source=with_body("thing"), clutter=("thing",))
     view = make_view(task.model, "eye", width=32, height=32)
     xpos = jnp.asarray(task.vision.xpos, jnp.float32)
     xmat = jnp.asarray(task.vision.xmat, jnp.float32)
@@ -287,15 +222,15 @@ def test_clutter_stands_about_in_images_to_learn_from_alone():
 
 def test_bad_clutter():
     with pytest.raises(ValueError, match=r"clutter: the model has no body 'thing'"):
-        _pointer(clutter=("thing",))
+        make_task(clutter=("thing",))
     with pytest.raises(ValueError, match=r"clutter: the body 'ball' moves"):
-        _pointer(clutter=("ball",))
+        make_task(clutter=("ball",))
     with pytest.raises(ValueError, match=r"LooksConfig.farthest is 0.05"):
         LooksConfig(farthest=0.05)
 
 
 def test_scenes_show_objects_between_their_places():
-    task = _pointer()
+    task = make_task()
     scenes = random_scenes(task, SMALL, jax.random.key(0))
     ball = scenes.xpos[:, task.model.body("ball").id]
     np.testing.assert_allclose(scenes.pose[:, :3], ball)

@@ -18,11 +18,9 @@ from rich.console import Console
 from jgps import costs, tasks
 from jgps.app.comparison import _curves, _draw, comparison_figure
 from jgps.app.curves import mark_phases, phase_labels
-from jgps.app.film import film_strip
 from jgps.app.policy_figures import policy
 from jgps.app.report import compare, write_report
 from jgps.app.run_data import read_run
-from jgps.rendering import RenderConfig
 from jgps.simulation import Conditions
 
 MODEL = """
@@ -398,18 +396,3 @@ def test_curves_and_bands_are_in_view(tmp_path):
 def test_nothing_to_compare_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="at least one"):
         compare([], tmp_path / "out")
-
-
-def test_film_strip_has_a_row_per_condition_and_checks_indices(task, tmp_path):
-    qpos = 0.1 * np.random.default_rng(0).normal(size=(C, T, 2))
-    quick = RenderConfig(shadows=0, supersample=1)
-    path = film_strip(
-        task, qpos, tmp_path / "s.png", conditions=(1, 0), steps=(0, 5), width=160, config=quick
-    )
-    assert mediapy.read_image(path).shape[:2] == (2 * 60, 160)
-    with pytest.raises(ValueError, match=r"condition 2 is not in 0\.\.1"):
-        film_strip(task, qpos, tmp_path / "s.png", conditions=(2,))
-    with pytest.raises(ValueError, match=r"step 6 is not in 0\.\.5"):
-        film_strip(task, qpos, tmp_path / "s.png", steps=(6,))
-    with pytest.raises(ValueError, match=r"needs \[2, T, 2\]"):
-        film_strip(task, qpos[:1], tmp_path / "s.png")

@@ -1,6 +1,5 @@
 """What a policy saw, against what it would see in the simulation (seed 0)."""
 
-import dataclasses
 import shutil
 
 import jax
@@ -8,85 +7,34 @@ import jax.numpy as jnp
 import mediapy
 import numpy as np
 import pytest
+from pointer import conditions, make_task, small_vision, with_body
 
 import jgps
-from jgps import policies, tasks
+from jgps import policies
 from jgps.algorithms import MdgpsConfig
-from jgps.algorithms.eyes import VisionConfig, open_eyes
+from jgps.algorithms.eyes import open_eyes
 from jgps.app.feature_figure import POINT_COLOURS, feature_points
 from jgps.app.film import thin_out, write_film
 from jgps.app.report import write_report
 from jgps.app.sight import Sight, _influence, _readout, _trunk, see
 from jgps.dynamics import NoPriorConfig
-from jgps.policies import PoseConfig, SuperviseConfig
 from jgps.rendering import RenderConfig
-from jgps.simulation import Conditions, condition_models, make_sampler
+from jgps.simulation import condition_models, make_sampler
 
-# A pointer turns to where the ball is, which only the camera tells; a cube may stand about.
-POINTER = """
-<mujoco model="pointer">
-  <option timestep="0.05" gravity="0 0 0"/>
-  <worldbody>
-    <camera name="eye" pos="0 0 1" fovy="60"/>
-    <geom type="plane" size="1 1 0.1" rgba="0.9 0.9 0.9 1"/>
-    <body name="pointer" pos="0 0 0.05">
-      <joint name="turn" axis="0 0 1" damping="0.05" armature="0.01"/>
-      <geom type="capsule" fromto="0 0 0 0.2 0 0" size="0.02" rgba="0.2 0.2 0.2 1"/>
-      <site name="tip" pos="0.2 0 0"/>
-    </body>
-    <body name="ball" pos="0.2 0 0.05">
-      <geom type="sphere" size="0.07" rgba="1 0 0 1" contype="0" conaffinity="0"/>
-    </body>
-    <body name="cube" pos="0 0 -5">
-      <geom type="box" size="0.05 0.05 0.05" rgba="0 0 1 1" contype="0" conaffinity="0"/>
-    </body>
-  </worldbody>
-  <actuator><motor joint="turn" gear="0.2" ctrlrange="-5 5"/></actuator>
-</mujoco>
-"""
 T = 8
-TRAINING = SuperviseConfig(steps=20, batch_size=32, checks=1)
-SMALL = VisionConfig(
-    width=40,
-    height=32,
-    channels=(8, 8, 8),
-    pretraining=PoseConfig(steps=10, batch_size=32),
-    pretraining_images=50,
-    trajectory_iterations=1,
-    head_iterations=1,
-    head=dataclasses.replace(TRAINING, frozen="convolutions"),
-    end_to_end=TRAINING,
-)
-
-
-def _conditions(angles, cube=None):
-    num = len(angles)
-    balls = np.array([(0.2 * np.cos(a), 0.2 * np.sin(a), 0.05) for a in angles])
-    changes = {"body_pos:ball": balls}
-    if cube is not None:
-        changes["body_pos:cube"] = np.tile(cube, (num, 1))
-    return Conditions(np.zeros((num, 1)), np.zeros((num, 1)), changes)
+SMALL = small_vision(20, 10, width=40, pretraining_images=50)
 
 
 @pytest.fixture(scope="module")
 def task():
-    def gap(s):
-        return lambda x: jnp.linalg.norm(x[s["site_pos:tip"]] - x[s["body_pos:ball"]])
-
-    train = _conditions((-1.0, 1.0))
-    return tasks.from_mjcf(
-        POINTER,
-        name="pointer",
-        state=("qpos", "qvel", "site_pos:tip", "body_pos:ball"),
-        observation=("qpos", "qvel"),
-        cost=lambda s: lambda x, u, t: jnp.square(5 * gap(s)(x)) + 1e-3 * jnp.sum(u**2),
-        success=lambda s: lambda x, u: gap(s)(x[-1]) < 0.06,
-        changes=train.changes,
-        test=_conditions((-0.5, 0.0, 0.5)),
-        distracted=_conditions((-1.0, 1.0), cube=(-0.2, 0.1, 0.05)),
+    angles = (-1.0, 1.0)
+    return make_task(
+        angles,
+        (-0.5, 0.0, 0.5),
+        source=with_body("cube"),
+        distracted=conditions(angles, cube=(-0.2, 0.1, 0.05)),
         horizon=T,
         control_dt=0.1,
-        vision="eye",
     )
 
 

@@ -3,10 +3,10 @@
 import dataclasses
 import json
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import visuomotor_runs
+from pointer import conditions, make_task, small_vision
 from reproduce import Results
 from reproduce_visuomotor import (
     BASELINE,
@@ -27,41 +27,11 @@ from visuomotor_runs import count_key, pose_error, pose_settings, settings, succ
 
 from jgps import tasks
 from jgps.algorithms import MdgpsConfig
-from jgps.algorithms.eyes import VisionConfig
 from jgps.dynamics import NoPriorConfig
-from jgps.policies import ARCHITECTURES, PoseConfig, SuperviseConfig
-from jgps.simulation import Conditions
+from jgps.policies import ARCHITECTURES
 
-# A cart goes to a ball that its own position does not tell.
-CART = """
-<mujoco model="cart">
-  <option timestep="0.05" gravity="0 0 0"/>
-  <worldbody>
-    <camera name="eye" pos="0 0 1" fovy="60"/>
-    <geom type="plane" size="1 1 0.1" rgba="0.9 0.9 0.9 1"/>
-    <body name="cart" pos="0 0 0.05">
-      <joint name="slide" type="slide" axis="1 0 0" damping="1"/>
-      <geom type="box" size="0.03 0.03 0.03" rgba="0.2 0.2 0.2 1"/>
-      <site name="tip"/>
-    </body>
-    <body name="ball" pos="0.2 0.1 0.05">
-      <geom type="sphere" size="0.07" rgba="1 0 0 1" contype="0" conaffinity="0"/>
-    </body>
-  </worldbody>
-  <actuator><motor joint="slide"/></actuator>
-</mujoco>
-"""
-TRAINING = SuperviseConfig(steps=5, batch_size=8, checks=1)
-VISION = VisionConfig(
-    width=36,
-    height=36,
-    channels=(2, 2, 2),
-    pretraining=PoseConfig(steps=5, batch_size=8),
-    pretraining_images=20,
-    trajectory_iterations=1,
-    head_iterations=1,
-    head=dataclasses.replace(TRAINING, frozen="convolutions"),
-    end_to_end=TRAINING,
+VISION = small_vision(
+    5, 5, batch_size=8, width=36, height=36, channels=(2, 2, 2), pretraining_images=20
 )
 CONFIG = MdgpsConfig(
     policy="visuomotor",
@@ -75,26 +45,8 @@ CONFIG = MdgpsConfig(
 
 @pytest.fixture(scope="module")
 def task() -> tasks.Task:
-    def conditions(*places):
-        ball = np.array([(place, 0.1, 0.05) for place in places])
-        start = np.zeros((len(places), 1))
-        return Conditions(start, start, {"body_pos:ball": ball})
-
-    def gap(s):
-        return lambda x: x[s["site_pos:tip"]][0] - x[s["body_pos:ball"]][0]
-
-    return tasks.from_mjcf(
-        CART,
-        state=("qpos", "qvel", "site_pos:tip", "body_pos:ball"),
-        observation=("qpos", "qvel"),
-        cost=lambda s: lambda x, u, t: jnp.square(5 * gap(s)(x)) + 1e-3 * jnp.sum(u**2),
-        success=lambda s: lambda x, u: jnp.abs(gap(s)(x[-1])) < 0.1,
-        changes=conditions(-0.2, 0.0, 0.2).changes,
-        test=conditions(-0.1, 0.1),
-        distracted=conditions(0.05),
-        horizon=6,
-        control_dt=0.05,
-        vision="eye",
+    return make_task(
+        (-0.6, 0.0, 0.6), (-0.3, 0.3), horizon=6, name="custom", distracted=conditions((0.1,))
     )
 
 
