@@ -70,11 +70,29 @@ def _of_input(x: jax.Array, kernel: jax.Array, stride: int, gradient: jax.Array)
 
 def _of_kernel(x: jax.Array, kernel: jax.Array, stride: int, gradient: jax.Array) -> jax.Array:
     """Images convolved with their gradients, channels and images in each other's place."""
+    if stride > 1:  # that would be a dilated convolution, which is slow
+        return _of_strided_kernel(x, kernel, stride, gradient)
     found = _convolve(
         jnp.transpose(x, (3, 1, 2, 0)), jnp.transpose(gradient, (1, 2, 0, 3)), (1, 1),
-        list(kernel.shape[:2]), rhs_dilation=(stride, stride),
+        list(kernel.shape[:2]),
     )  # fmt: skip
     return jnp.transpose(found, (1, 2, 0, 3))
+
+
+def _of_strided_kernel(
+    x: jax.Array, kernel: jax.Array, stride: int, gradient: jax.Array
+) -> jax.Array:
+    """A matrix product for every row of the kernel: pixels under it by gradients."""
+    height, width = (stride * (n - 1) + 1 for n in gradient.shape[1:3])
+    size, channels = kernel.shape[0], kernel.shape[2]
+    across = [x[:, :, column : column + width : stride] for column in range(size)]
+    pixels = jnp.concatenate(across, axis=-1)  # [B, H, w, k C]
+    by = gradient.reshape(-1, gradient.shape[-1])
+    rows = [
+        pixels[:, row : row + height : stride].reshape(-1, size * channels).T @ by
+        for row in range(size)
+    ]
+    return jnp.stack(rows).reshape(kernel.shape)
 
 
 _convolution.defvjp(_forward, _backward)

@@ -1,8 +1,9 @@
 """A coat hanger goes on a rack, wherever the rack stands and however the hanger is held.
 
 As in Levine et al. (2016), "End-to-end training of deep visuomotor policies": 3 places of the rack
-and 2 grasps to train in. The network sees the robot's configuration; where the rack is and how the
-hanger lies in the gripper, only its camera tells.
+and 2 grasps to train in, 24 tries in unseen places, 18 with distractors. The network sees the
+robot's configuration; where the rack is and how the hanger lies in the gripper, only its camera
+tells.
 """
 
 import itertools
@@ -23,9 +24,10 @@ WEIGHTS = (6.0, 6.0, 1.0) * 3
 POSTURE = 0.05
 RACK = (0.69, 0.0)  # metres
 TRAIN_RACKS = ((-0.03, -0.05), (0.03, 0.0), (-0.03, 0.05))  # from there, metres
-TEST_RACKS = ((-0.02, -0.033), (-0.021, 0.029), (0.002, -0.019), (0.005, 0.021), (-0.008, 0.004))
+TEST_RACKS = bench.between(TRAIN_RACKS, 8, gap=0.01)
 TRAIN_GRASPS = (-1.0, 1.0)
 TEST_GRASPS = (-0.7, 0.1, 0.6)
+NUM_DISTRACTED = 18
 LEVEL, TILT = -np.deg2rad(70), np.deg2rad(10)  # of the hanger in the gripper, and by the grasps
 SHIFT = 0.01  # by the grasps, metres
 INSIDE = 0.015  # of the rod's axis to the hook's: the hook's inner radius less the rod's, + 2 mm
@@ -90,7 +92,7 @@ def hanger() -> Task:
         qpos=train.qpos,
         changes=train.changes,
         test=test,
-        distracted=bench.distracted(train, SPOTS),
+        distracted=bench.distracted(train, NUM_DISTRACTED, SPOTS),
         initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
         camera=bench.SIDE,
         vision=bench.HEAD,

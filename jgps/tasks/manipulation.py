@@ -5,6 +5,7 @@ optimiser sees where the object is relative to that place; a network sees the ro
 its camera sees.
 """
 
+import itertools
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ DISTRACTORS = ("distractor_0", "distractor_1", "distractor_2", "distractor_3")
 CLUTTER = ("clutter_0", "clutter_1", "clutter_2", "clutter_3")
 TABLE = -0.3  # height of the table's top, metres
 # On the table, seen by the robot's camera, beside where the tasks take place; metres.
-SPOTS = ((0.50, 0.17), (0.63, 0.19), (0.76, 0.14), (0.80, 0.03), (0.81, -0.08))
+SPOTS = ((0.495, 0.185), (0.63, 0.195), (0.78, 0.15), (0.80, 0.03), (0.81, -0.08))
 
 
 def bench(objects: str | Path, points: Sequence[str], goal: str) -> str:
@@ -87,16 +88,44 @@ def conditions(start: Sequence[float], **changes: Sequence[Sequence[float]]) -> 
     return Conditions(np.tile(start, (num, 1)), np.zeros((num, len(start))), rows)
 
 
-def distracted(plain: Conditions, spots: Sequence[tuple[float, float]] = SPOTS) -> Conditions:
-    """The same conditions with the distractors on the table, in every condition on other spots.
+def between(
+    places: Sequence[tuple[float, float]], num: int, gap: float
+) -> tuple[tuple[float, float], ...]:
+    """Places spread evenly over the convex hull of some, to try where nothing was trained.
+
+    Args:
+      places: (x, y) of three or more that are not on one line, metres.
+      num: how many to find.
+      gap: how far they stay from each of `places`, metres; small beside the distances of those.
+    """
+    corners = np.asarray(places)
+    low, size = corners.min(axis=0), np.ptp(corners, axis=0)
+    # The R2 sequence: Roberts (2018), "The unreasonable effectiveness of quasirandom sequences".
+    steps = np.arange(1, 100 * num)[:, None] * (0.7548776662466927, 0.5698402909980532)
+    found = low + size * (steps % 1)
+    # What is in the hull is in the triangle of some three: there its weights are not negative.
+    triples = np.asarray(list(itertools.combinations(np.c_[corners, np.ones(len(corners))], 3)))
+    triples = triples[np.abs(np.linalg.det(triples)) > 1e-9]
+    weights = np.c_[found, np.ones(len(found))] @ np.linalg.inv(triples)  # [triples, found, 3]
+    inside = np.any(np.all(weights >= 0, axis=-1), axis=0)
+    far = np.linalg.norm(found[:, None] - corners, axis=-1).min(axis=1) >= gap
+    return tuple((float(x), float(y)) for x, y in found[inside & far][:num])
+
+
+def distracted(
+    plain: Conditions, num: int, spots: Sequence[tuple[float, float]] = SPOTS
+) -> Conditions:
+    """The same conditions in turn with the distractors on the table, each time on other spots.
 
     Args:
       plain: conditions of a task at the bench.
+      num: how many there are to be, at most as many as there are ways to fill the spots.
       spots: places (x, y) on the table, at least as many as there are distractors.
     """
     on_table = np.asarray([(*spot, TABLE) for spot in spots])
-    first = np.arange(plain.num)
-    moved = {
-        f"body_pos:{name}": on_table[(first + i) % len(spots)] for i, name in enumerate(DISTRACTORS)
-    }
-    return plain._replace(changes={**plain.changes, **moved})
+    ways = np.asarray(list(itertools.permutations(range(len(spots)), len(DISTRACTORS))))
+    chosen = on_table[np.random.default_rng(0).permutation(ways)[:num]]  # [num, distractors, 3]
+    moved = {f"body_pos:{name}": chosen[:, i] for i, name in enumerate(DISTRACTORS)}
+    turn = np.arange(num) % plain.num
+    changes = {key: rows[turn] for key, rows in plain.changes.items()}
+    return Conditions(plain.qpos[turn], plain.qvel[turn], {**changes, **moved})

@@ -32,7 +32,7 @@ def _states(task, angles, places, lean=0.0):
 
 
 def test_places_are_those_of_the_paper_and_some_between_them(task):
-    assert (task.train.num, task.test.num, task.distracted.num) == (9, 16, 9)
+    assert (task.train.num, task.test.num, task.distracted.num) == (9, 12, 40)
     lower, upper = (f(task.train.changes["body_pos:bottle"], axis=0) for f in (np.min, np.max))
     np.testing.assert_allclose(upper - lower, (0.10, 0.16, 0))
     unseen = task.test.changes["body_pos:bottle"]
@@ -41,7 +41,8 @@ def test_places_are_those_of_the_paper_and_some_between_them(task):
     assert gaps.min() > 0.008
     assert task.configuration_dim == 32 and task.state_dim == 14 + 18
     for name in bench.DISTRACTORS:  # clear of the bottle, which is 4.5 cm wide
-        apart = task.distracted.changes[f"body_pos:{name}"] - task.train.changes["body_pos:bottle"]
+        changes = task.distracted.changes
+        apart = changes[f"body_pos:{name}"] - changes["body_pos:bottle"]
         assert np.linalg.norm(apart, axis=-1).min() > 0.08
 
 

@@ -33,11 +33,13 @@ TOUCHED = {
 def test_distractors_leave_every_state_as_it_is(name):
     task = tasks.make(name)
     assert task.distracted is not None
-    noise = jax.random.normal(jax.random.key(0), (task.train.num, 1, task.horizon, 7))
+    num = task.train.num
+    noise = jax.random.normal(jax.random.key(0), (task.distracted.num, 1, task.horizon, 7))
     runs = []
     for conditions in (task.train, task.distracted):
         sampler = make_sampler(task.system, conditions, lambda p, x, o, t, e: 3 * e, "native")
-        runs.append(sampler.sample(jnp.zeros(task.train.num), noise))
+        run = sampler.sample(jnp.zeros(conditions.num), noise[: conditions.num])
+        runs.append(jax.tree.map(lambda leaf: leaf[:num], run))
     assert np.asarray(runs[0].valid).all()
     runs = [run._replace(o=run.o[..., task.configuration]) for run in runs]
     for field in ("x", "o", "qpos"):

@@ -41,7 +41,7 @@ def _task(**settings) -> tasks.Task:
         qpos=plain.qpos,
         changes=plain.changes,
         horizon=10,
-        **{"distracted": bench.distracted(plain), **settings},
+        **{"distracted": bench.distracted(plain, 2), **settings},
     )
 
 
@@ -115,6 +115,32 @@ def test_distractors_change_the_picture_and_nothing_else():
     for name in bench.DISTRACTORS:
         spots = task.distracted.changes[f"body_pos:{name}"]
         assert np.linalg.norm(spots[0] - spots[1]) > 0.05
+
+
+def test_distracted_conditions_take_turns_and_never_look_alike():
+    plain = bench.conditions(START, body_pos__pad=PADS)
+    found = bench.distracted(plain, 60)
+    assert found.num == 60 and found.qpos.shape == (60, 7)
+    np.testing.assert_array_equal(found.changes["body_pos:pad"], np.tile(PADS, (30, 1)))
+    where = np.stack([found.changes[f"body_pos:{name}"] for name in bench.DISTRACTORS], axis=1)
+    assert len(np.unique(where, axis=0)) == 60
+    known = {(*spot, bench.TABLE) for spot in bench.SPOTS}
+    for spots in where:
+        used = {tuple(spot) for spot in spots}
+        assert len(used) == len(bench.DISTRACTORS) and used <= known
+
+
+def test_unseen_places_are_spread_over_the_hull_of_the_seen_ones():
+    triangle = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
+    places = np.array(bench.between(triangle, 200, gap=0.05))
+    assert places.shape == (200, 2)
+    assert (places >= 0).all() and (places.sum(axis=1) <= 1).all()
+    assert np.linalg.norm(places[:, None] - np.array(triangle), axis=-1).min() >= 0.05
+    # Each quarter of the triangle has its share, but for what the gap takes of three of them.
+    quarters = [places[:, 0] > 0.5, places[:, 1] > 0.5, places.sum(axis=1) < 0.5]
+    assert all(0.18 < np.mean(quarter) < 0.32 for quarter in quarters)
+    square = (*triangle, (1.0, 1.0))
+    assert (np.array(bench.between(square, 50, gap=0.0)).sum(axis=1) > 1).any()
 
 
 def test_bodies_that_a_camera_sees_move():
