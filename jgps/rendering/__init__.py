@@ -10,6 +10,7 @@ from jgps.rendering.randomise import RandomiseConfig, randomise
 from jgps.rendering.scene import Scene, make_scene
 from jgps.rendering.video import write_png, write_video
 from jgps.rendering.view import View, make_view
+from jgps.rendering.warp import warp_available, warp_renderer
 
 __all__ = [
     "Appearance",
@@ -32,6 +33,8 @@ __all__ = [
     "render",
     "render_opengl",
     "scene_poses",
+    "warp_available",
+    "warp_renderer",
     "write_png",
     "write_video",
 ]

@@ -1,4 +1,4 @@
-"""Images per second by the ray caster, beside MuJoCo's own renderer where OpenGL works."""
+"""Images per second by the ray caster, beside MuJoCo's own renderers where these work."""
 
 import os
 import subprocess
@@ -60,7 +60,7 @@ def body_poses(model: mujoco.MjModel, count: int) -> tuple[jax.Array, jax.Array]
 
 
 def render() -> list[Row]:
-    """64x64 with and without shadows and 240x240, as bytes, by both renderers."""
+    """64x64 with and without shadows and 240x240, as bytes, by all renderers."""
     model = mujoco.MjModel.from_xml_string(scene_xml())
     cpu = jax.default_backend() == "cpu"
     rows = []
@@ -83,11 +83,18 @@ def render() -> list[Row]:
         if fraction is not None:
             ours["fraction_of_arithmetic_limit"] = fraction
         theirs = mujoco_seconds(width, shadows)
+        peers = []
         if theirs is not None:
             backend, values = theirs
-            peer = row(f"mujoco.Renderer ({backend}), {width}x{width}", values, "images/s", 1)
-            ours["ratio"] = {peer["name"]: ours["median"] / peer["median"]}
-            rows.append(peer)
+            name = f"mujoco.Renderer ({backend}), {width}x{width}"
+            peers.append(row(name, values, "images/s", 1))
+        if rendering.warp_available():
+            values = warp_seconds(model, width, shadows, count)
+            name = f"MuJoCo Warp, {width}x{width}"
+            peers.append(row(name, values, "images/s", count))
+        if peers:
+            ours["ratio"] = {peer["name"]: ours["median"] / peer["median"] for peer in peers}
+        rows += peers
     return rows
 
 
@@ -119,6 +126,15 @@ def mujoco_seconds(width: int, shadows: int, images: int = 100):
         if done.returncode == 0:
             return backend, np.array(done.stdout.splitlines()[-1].split(), np.float64)
     return None
+
+
+def warp_seconds(model: mujoco.MjModel, width: int, shadows: int, count: int) -> np.ndarray:
+    """Seconds [7] in which MuJoCo Warp draws `count` images, and they come back to the host."""
+    draw = rendering.warp_renderer(
+        model, "eye", count, width=width, height=width, shadows=bool(shadows)
+    )
+    qpos = np.tile(model.qpos0, (count, 1))
+    return times({"theirs": lambda: draw(qpos)}, repeats=7)["theirs"]
 
 
 def mujoco_process(width: int, shadows: int, images: int) -> None:

@@ -1,0 +1,53 @@
+"""MuJoCo Warp's renderer, where it is installed."""
+
+import mujoco
+import numpy as np
+import pytest
+
+from jgps import rendering
+from jgps.rendering import warp_available
+
+MODEL = """
+<mujoco>
+  <option><flag autoreset="disable"/></option>
+  <worldbody>
+    <light pos="0 0 3" dir="0 0 -1" directional="true"/>
+    <camera name="side" pos="0 -2 0.5" xyaxes="1 0 0 0 0 1"/>
+    <camera name="above" pos="0 0 2" fovy="45"/>
+    <geom type="plane" size="2 2 0.1" rgba="0.9 0.9 0.9 1"/>
+    <body name="ball" pos="0 0 0.2">
+      <joint name="slide" type="slide" axis="1 0 0"/>
+      <geom type="sphere" size="0.2" rgba="1 0 0 1"/>
+    </body>
+  </worldbody>
+</mujoco>
+"""
+
+
+@pytest.mark.skipif(not warp_available(), reason="MuJoCo Warp is not installed")
+def test_it_sees_the_same_as_the_ray_caster():
+    model = mujoco.MjModel.from_xml_string(MODEL)
+    qpos = np.array([[-0.3], [0.3], [0.0]])
+    draw = rendering.warp_renderer(model, "above", 3, width=64, height=48)
+    theirs = draw(qpos)
+    ours = rendering.render(model, qpos, "above", width=64, height=48)
+    assert theirs.shape == ours.shape and theirs.dtype == np.uint8
+
+    def red(images):
+        return (images[..., 0] > 2.0 * images[..., 1]) & (images[..., 0] > 60)
+
+    assert (red(theirs) == red(ours)).mean() > 0.98
+    assert red(theirs)[0, :, :32].sum() > 50 > red(theirs)[0, :, 32:].sum()
+    np.testing.assert_array_equal(draw(qpos[::-1]), theirs[::-1])
+    with pytest.raises(ValueError, match=r"qpos has shape \(2, 1\); this needs \(3, 1\)"):
+        draw(qpos[:2])
+    with pytest.raises(ValueError, match="camera"):
+        rendering.warp_renderer(model, "none", 1)
+    assert model.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
+
+
+@pytest.mark.skipif(warp_available(), reason="MuJoCo Warp is installed")
+def test_without_it_the_remedy_is_named():
+    model = mujoco.MjModel.from_xml_string(MODEL)
+    with pytest.raises(ValueError, match=r"not installed; pip install 'jgps\[warp\]'"):
+        rendering.warp_renderer(model, "above", 1)
