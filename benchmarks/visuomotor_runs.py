@@ -33,8 +33,8 @@ ALGORITHM = "mdgps"
 SCALES = ("small", "full")
 ITERATIONS, FULL_ITERATIONS = 12, 16
 FULL_SIDE, FULL_IMAGES = 240, 10_000
-FULL_STEPS = dict(pretraining=3000, head=4000, end_to_end=600)
-POSE_STEPS = dict(small=500, full=10_000)
+FULL_STEPS = dict(pretraining=12_000, head=4000, end_to_end=600)
+POSE_STEPS = dict(small=2000, full=40_000)
 
 
 def settings(task: str, policy: str, scale: str = "small") -> tuple[MdgpsConfig, int]:
