@@ -188,7 +188,7 @@ def _above(name: str, other: str, results: Results) -> bool:
 
 def pose_row(architecture: str, task: str, scale: str, kept: Path) -> Row:
     """An architecture, beside its published error."""
-    config = pose_settings(task, scale)
+    config = pose_settings(task, architecture, scale)
     run = functools.partial(pose_error, all_tasks.make(task), architecture, config, kept)
     published = {"error": POSE_PUBLISHED[architecture]}
     return Row(POSE_NAMES[architecture], run=run, published=published, settings=config)

@@ -35,6 +35,9 @@ ITERATIONS, FULL_ITERATIONS = 12, 16
 FULL_SIDE, FULL_IMAGES = 240, 10_000
 FULL_STEPS = dict(pretraining=12_000, head=4000, end_to_end=600)
 POSE_STEPS = dict(small=2000, full=40_000)
+POSE_IMAGES = 1000  # few, as a robot would make: with many an architecture matters less
+# With the rate of the others the dense layer on all maps may die at once: its ReLUs stay at zero.
+POSE_RATES = {"dense": 1e-3}
 
 
 def settings(task: str, policy: str, scale: str = "small") -> tuple[MdgpsConfig, int]:
@@ -57,11 +60,14 @@ def settings(task: str, policy: str, scale: str = "small") -> tuple[MdgpsConfig,
     return dataclasses.replace(config, vision=vision), FULL_ITERATIONS
 
 
-def pose_settings(task: str, scale: str = "small") -> VisionConfig:
-    """Of the pose regression: the images that policies learn from, but more steps on them."""
+def pose_settings(task: str, architecture: str, scale: str = "small") -> VisionConfig:
+    """Of the pose regression: that of policies, but on fewer images, and on accelerators longer."""
     vision = settings(task, "visuomotor", scale)[0].vision
-    pretraining = dataclasses.replace(vision.pretraining, steps=POSE_STEPS[scale])
-    return dataclasses.replace(vision, pretraining=pretraining)
+    rate = POSE_RATES.get(architecture, vision.pretraining.learning_rate)
+    pretraining = dataclasses.replace(
+        vision.pretraining, steps=POSE_STEPS[scale], learning_rate=rate
+    )
+    return dataclasses.replace(vision, pretraining=pretraining, pretraining_images=POSE_IMAGES)
 
 
 def count_key(conditions: str) -> str:

@@ -98,13 +98,16 @@ def _draw(key: jax.Array, look: Appearance, config: RandomiseConfig) -> Appearan
 
 
 def _draw_textures(key: jax.Array, look: Appearance, config: RandomiseConfig) -> Appearance:
-    """Stripes, checkers and gradients along any axes, with hard or soft edges."""
+    """Stripes, checkers and gradients, with hard or soft edges, along x, y or both, and maybe z."""
     n = look.rgba.shape[0]
     which, colour, size, axes, blur = jax.random.split(key, 5)
     drawn = jax.random.uniform(which, (n,)) < config.texture
     low, high = config.cell
     cell = low * (high / low) ** jax.random.uniform(size, (n, 3))
-    cell = jnp.where(jax.random.bernoulli(axes, 0.6, (n, 3)), cell, NO_CELL)
+    level, upright = jax.random.split(axes)
+    one = jax.random.randint(level, (n,), 0, 3)  # x alone, y alone, or both
+    used = jnp.stack([one != 1, one != 0, jax.random.bernoulli(upright, 0.6, (n,))], axis=1)
+    cell = jnp.where(used, cell, NO_CELL)
     soft = 0.5 * jax.random.uniform(blur, (n,))
     return look._replace(
         rgb2=jnp.where(drawn[:, None], jax.random.uniform(colour, (n, 3)), look.rgb2),

@@ -140,13 +140,15 @@ def surface_table(scene: Scene, xpos: jax.Array, xmat: jax.Array, look: Appearan
     forms = [normal_form(kind, g.size) for kind, g in layers]
     form: NormalForm = jax.tree.map(lambda *a: jnp.concatenate(a), *forms)
     ids, cell = geoms.geom_id, look.cell[geoms.geom_id]
+    # A plane lies where cells along its normal meet: half of each would be all grey.
+    normal = (form.up[:, None] > 0) & (jnp.arange(3) == 2)
     table = _Surface(
         position=xpos[ids],
         rotation=xmat[ids],
         **form._asdict(),
         rgba=look.rgba[ids],
         rgb2=look.rgb2[ids],
-        frequency=jnp.where(cell < NO_CELL, 1 / cell, 0),
+        frequency=jnp.where((cell < NO_CELL) & ~normal, 1 / cell, 0),
         blur=look.blur[ids],
         gloss=geoms.gloss,
         emission=geoms.emission,

@@ -207,6 +207,25 @@ def test_random_looks_differ_by_key_and_stay_in_range(model, view, batch):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), same, own)
 
 
+def test_random_textures_show_on_a_floor():
+    floor = mujoco.MjModel.from_xml_string(
+        '<mujoco><worldbody><geom type="plane" size="3 3 1" rgba="1 0 0 1"/></worldbody></mujoco>'
+    )
+    top = rendering.Camera(distance=2, elevation=-90, azimuth=90)
+    view = rendering.make_view(floor, top, width=40, height=40, config=_CONFIG)
+    textured = rendering.RandomiseConfig(
+        colour=0, texture=1, cell=(0.1, 0.3), light_turn=0, light_shift=0, light_range=(1, 1),
+        sky=0, camera_shift=0, camera_turn=0, camera_fovy=0,
+    )  # fmt: skip
+    keys = jax.random.split(jax.random.key(0), 30)
+    looks = rendering.randomise(keys, rendering.appearance_of(floor), textured)
+    # Colours that are seen against red, whichever the texture's second one is.
+    looks = looks._replace(rgb2=jnp.zeros_like(looks.rgb2))
+    poses = np.zeros((30, 1, 3), np.float32), np.tile(np.eye(3, dtype=np.float32), (30, 1, 1, 1))
+    red = np.asarray(view.draw_rgb(*poses, looks))[..., 0]
+    assert (np.ptp(red, axis=(1, 2)) > 0.3).all()
+
+
 def test_a_lamp_behind_a_box_leaves_its_shadow_on_the_floor():
     scene = mujoco.MjModel.from_xml_string("""
 <mujoco><asset><mesh name="m" vertex="-.3 -.3 0 .3 -.3 0 .3 .3 0 -.3 .3 0 0 0 .1"/></asset>
