@@ -101,7 +101,12 @@ def test_small_settings_are_those_of_the_command_line():
     assert (large.policy, large.vision.width, large.vision.height) == ("pose_features", 240, 240)
     assert longer > iterations and large.vision.head.frozen == "convolutions"
     assert large.vision.end_to_end.steps > config.vision.end_to_end.steps
-    assert pose_settings("hanger").pretraining.steps >= config.vision.pretraining.steps
+    softmax, dense = (pose_settings("hanger", each) for each in ("feature_points", "dense"))
+    assert softmax.pretraining == config.vision.pretraining
+    assert softmax.pretraining_images == 1000
+    assert dense.pretraining.learning_rate == 1e-3
+    longest = pose_settings("hanger", "dense", "full").pretraining.steps
+    assert longest > large.vision.pretraining.steps > softmax.pretraining.steps
 
 
 def test_rows_are_beside_the_published_values(tmp_path):
