@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import tyro
 from reproduce import ELSEWHERE, SEEDS, Claim, Column, Results, Row, refuse, run_seeds, status
-from visuomotor_runs import count_key, pose_error, pose_settings, settings, success
+from visuomotor_runs import POSE_IMAGES, count_key, pose_error, pose_settings, settings, success
 
 from jgps import tasks as all_tasks
 from jgps.app.machine import enable_compilation_cache
@@ -52,7 +52,8 @@ TASKS, POLICIES = tuple(ENTRIES), tuple(NAMES)
 SUCCESS_SEEDS = {"small": SEEDS[:1], "full": SEEDS}
 PUBLISHED = (
     "Levine, Finn, Darrell & Abbeel (2016), with a PR2 and 240x240 images of its camera; our tasks "
-    "are simulated, their places, clutter and numbers of trials our own."
+    "are simulated, their places and clutter our own, with as many trials in unseen places and "
+    "with distractors as theirs."
 )
 
 POSE_TASK = "shape_sorting_cube"
@@ -126,7 +127,15 @@ def main(
             f"visuomotor_pose{ending}",
             [pose_row(architecture, pose_task, scale, kept) for architecture in ARCHITECTURES],
             chosen, columns=pose_columns(), claims=pose_claims(),
-            published=f"Levine et al. (2016), on images of a PR2's camera; ours of {pose_task}.",
+            published=(
+                f"Levine et al. (2016), on images of a PR2's camera; ours of {pose_task}, "
+                f"{POSE_IMAGES} with a tenth held out. Learning rates: "
+                + ", ".join(
+                    f"{name} {pose_settings(pose_task, each, scale).pretraining.learning_rate:g}"
+                    for each, name in POSE_NAMES.items()
+                )
+                + "."
+            ),
             out=None if out is None else out.with_name(f"{out.stem}_pose.json"),
             whole=(pose_task, chosen) == (POSE_TASK, SEEDS),
         )  # fmt: skip

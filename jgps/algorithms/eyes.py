@@ -63,7 +63,7 @@ class VisionConfig:
     channels: tuple[int, ...] = CHANNELS
     learned_temperature: bool = False
     conv_dtype: str | None = None
-    pretraining: PoseConfig = PoseConfig(steps=2000, batch_size=16, learning_rate=3e-3)
+    pretraining: PoseConfig = PoseConfig()
     pretraining_images: int = 2000
     render: RenderConfig = RenderConfig()
     looks: LooksConfig = LooksConfig()

@@ -23,7 +23,16 @@ def convolution(
       strides: the same twice.
       padding: none.
       settings: for where the gradient is left to JAX.
+
+    Raises:
+      ValueError: while tracing, for other kernels, strides or padding.
     """
+    square = kernel.shape[0] == kernel.shape[1] and len(set(strides)) == 1
+    if not square or (padding != "VALID" and any(map(any, padding))):
+        raise ValueError(
+            f"kernel {kernel.shape[:2]}, strides {tuple(strides)}, padding {padding}: it has to be "
+            "square, with one stride, without padding"
+        )
     if jax.default_backend() == "cpu":
         return _convolution(x, kernel, strides[0])
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, **settings)

@@ -31,14 +31,14 @@ class PoseConfig:
     """
 
     steps: int = 2000
-    batch_size: int = 64
-    learning_rate: float = 1e-3
+    batch_size: int = 16
+    learning_rate: float = 3e-3
     validation: float = 0.1
 
     def __post_init__(self) -> None:
         check_field(self, "steps", lambda v: v >= 1, ">= 1, usually 2000", integer=True)
-        check_field(self, "batch_size", lambda v: v >= 1, ">= 1, usually 64", integer=True)
-        check_field(self, "learning_rate", lambda v: v > 0, "> 0, usually 1e-3")
+        check_field(self, "batch_size", lambda v: v >= 1, ">= 1, usually 16", integer=True)
+        check_field(self, "learning_rate", lambda v: v > 0, "> 0, usually 3e-3")
         check_field(self, "validation", lambda v: 0 <= v <= 0.5, "from 0 to 0.5, usually 0.1")
 
 

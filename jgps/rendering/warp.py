@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -17,9 +17,14 @@ from jgps.rendering.camera import camera_id
 _MUJOCO_WARP = "mujoco.mjx.third_party.mujoco_warp"
 
 
+@functools.cache
 def warp_available() -> bool:
     """Whether MuJoCo Warp can be imported: the extra `warp` installs it."""
-    return importlib.util.find_spec("warp") is not None
+    try:
+        importlib.import_module(_MUJOCO_WARP)
+    except (ImportError, AttributeError):  # the latter of a Warp that does not suit it
+        return False
+    return True
 
 
 def warp_renderer(
@@ -33,15 +38,14 @@ def warp_renderer(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """A function that draws a batch of poses, on Warp's default device: a GPU where there is one.
 
-    It draws what its materials and lights are to MuJoCo Warp, in its own way: colours differ from
-    those of `render`.
+    Materials and lights are drawn in its own way: colours differ from those of `render`.
 
     Args:
       model: compiled model.
       camera: name or id of a camera of the model.
       num: images in a batch.
       width, height: of each image, pixels.
-      shadows: hard ones.
+      shadows: hard ones, where some light is left.
 
     Returns:
       draw(qpos [num, nq]) -> uint8 images [num, height, width, 3].
@@ -72,7 +76,6 @@ def warp_renderer(
             )  # fmt: skip
         except NotImplementedError as error:
             raise ValueError(f"MuJoCo Warp does not draw this model: {error}") from error
-        colours = wp.zeros((num, height, width), dtype=wp.vec3)
 
     def draw(qpos: np.ndarray) -> np.ndarray:
         qpos = np.asarray(qpos, np.float32)
@@ -81,10 +84,11 @@ def warp_renderer(
         with wp.ScopedDevice(device):
             worlds.qpos.assign(qpos)
             mjw.kinematics(scene, worlds)
+            mjw.com_pos(scene, worlds)  # which some cameras and lights follow
             mjw.camlight(scene, worlds)
             mjw.refit_bvh(scene, worlds, context)
             mjw.render(scene, worlds, context)
-            mjw.get_rgb(context, 0, colours)
-            return np.round(255 * np.clip(colours.numpy(), 0, 1)).astype(np.uint8)
+            packed = context.rgb_data.numpy().view(np.uint8)  # blue, green, red, alpha
+        return np.ascontiguousarray(packed.reshape(num, height, width, 4)[..., 2::-1])
 
     return draw

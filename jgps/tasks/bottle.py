@@ -19,7 +19,7 @@ START = (-0.347, -0.168, -1.348, -1.545, -1.402, -1.74, -0.8)  # rad: the cap ab
 POINTS = ("cap", "cap_top", "cap_mark")
 CENTRE = (0.60, 0.0)  # of the places, metres
 TRAIN_PLACES = tuple((x, y) for x in (-0.05, 0.0, 0.05) for y in (-0.08, 0.0, 0.08))
-TEST_PLACES = bench.between(TRAIN_PLACES, 12, gap=0.01)
+TEST_PLACES = bench.unseen_places(TRAIN_PLACES, 12, gap=0.01)
 NUM_DISTRACTED = 40
 HORIZON = 60
 # The steps between which the cap goes down, and the wrist turns. Nothing waits in between: a

@@ -27,7 +27,7 @@ BEHIND_AT, UNDER_AT = 10, 25  # the steps at which it is there
 CENTRE = (0.60, 0.03)  # of the places, metres
 TRAIN_PLACES = ((0.0, 0.0), (-0.05, -0.07), (-0.05, 0.07), (0.05, -0.07), (0.05, 0.07))
 TRAIN_TILTS = (-0.3, 0.0, 0.3)  # of the hammer in the gripper, rad
-TEST_PLACES = bench.between(TRAIN_PLACES, 30, gap=0.015)
+TEST_PLACES = bench.unseen_places(TRAIN_PLACES, 30, gap=0.015)
 TEST_TILTS = (-0.15, 0.15)
 NUM_DISTRACTED = 60
 HORIZON = 50

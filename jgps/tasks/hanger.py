@@ -24,7 +24,7 @@ WEIGHTS = (6.0, 6.0, 1.0) * 3
 POSTURE = 0.05
 RACK = (0.69, 0.0)  # metres
 TRAIN_RACKS = ((-0.03, -0.05), (0.03, 0.0), (-0.03, 0.05))  # from there, metres
-TEST_RACKS = bench.between(TRAIN_RACKS, 8, gap=0.01)
+TEST_RACKS = bench.unseen_places(TRAIN_RACKS, 8, gap=0.01)
 TRAIN_GRASPS = (-1.0, 1.0)
 TEST_GRASPS = (-0.7, 0.1, 0.6)
 NUM_DISTRACTED = 18

@@ -88,7 +88,7 @@ def conditions(start: Sequence[float], **changes: Sequence[Sequence[float]]) -> 
     return Conditions(np.tile(start, (num, 1)), np.zeros((num, len(start))), rows)
 
 
-def between(
+def unseen_places(
     places: Sequence[tuple[float, float]], num: int, gap: float
 ) -> tuple[tuple[float, float], ...]:
     """Places spread evenly over the convex hull of some, to try where nothing was trained.
@@ -97,6 +97,9 @@ def between(
       places: (x, y) of three or more that are not on one line, metres.
       num: how many to find.
       gap: how far they stay from each of `places`, metres; small beside the distances of those.
+
+    Raises:
+      ValueError: if there are not so many.
     """
     corners = np.asarray(places)
     low, size = corners.min(axis=0), np.ptp(corners, axis=0)
@@ -109,21 +112,35 @@ def between(
     weights = np.c_[found, np.ones(len(found))] @ np.linalg.inv(triples)  # [triples, found, 3]
     inside = np.any(np.all(weights >= 0, axis=-1), axis=0)
     far = np.linalg.norm(found[:, None] - corners, axis=-1).min(axis=1) >= gap
-    return tuple((float(x), float(y)) for x, y in found[inside & far][:num])
+    found = found[inside & far][:num]
+    if len(found) < num:
+        raise ValueError(
+            f"{len(found)} of {num} places are in the hull of the {len(corners)} given ones and "
+            f"{gap} m from each; lower num or gap, or give places that are not on one line"
+        )
+    return tuple((float(x), float(y)) for x, y in found)
 
 
 def distracted(
     plain: Conditions, num: int, spots: Sequence[tuple[float, float]] = SPOTS
 ) -> Conditions:
-    """The same conditions in turn with the distractors on the table, each time on other spots.
+    """The same conditions in turn with the distractors on the table, each time arranged otherwise.
 
     Args:
       plain: conditions of a task at the bench.
       num: how many there are to be, at most as many as there are ways to fill the spots.
       spots: places (x, y) on the table, at least as many as there are distractors.
+
+    Raises:
+      ValueError: if there are fewer arrangements than `num`.
     """
     on_table = np.asarray([(*spot, TABLE) for spot in spots])
     ways = np.asarray(list(itertools.permutations(range(len(spots)), len(DISTRACTORS))))
+    if len(ways) < num:
+        raise ValueError(
+            f"{len(DISTRACTORS)} distractors on {len(spots)} spots have {len(ways)} arrangements, "
+            f"fewer than {num}; lower num, or give more spots"
+        )
     chosen = on_table[np.random.default_rng(0).permutation(ways)[:num]]  # [num, distractors, 3]
     moved = {f"body_pos:{name}": chosen[:, i] for i, name in enumerate(DISTRACTORS)}
     turn = np.arange(num) % plain.num

@@ -21,7 +21,7 @@ POSTURE = 0.05
 CENTRE = (0.60, 0.0)  # of the area, metres
 AREA = (0.10, 0.16)  # along x and y, metres
 TRAIN_PLACES = tuple((x, y) for x in (-0.05, 0.0, 0.05) for y in (-0.08, 0.0, 0.08))
-TEST_PLACES = bench.between(TRAIN_PLACES, 36, gap=0.01)
+TEST_PLACES = bench.unseen_places(TRAIN_PLACES, 36, gap=0.01)
 NUM_DISTRACTED = 40
 DEPTH, LATERAL = 0.01, 0.006  # what may be left to the hole's bottom, and to its axis, metres
 BELOW = 0.004  # how far soft contact may let it into the bottom, metres

@@ -2,12 +2,13 @@
 
 import json
 
+import mujoco
 import numpy as np
 import pytest
 
 from jgps import tasks
 from jgps.app import bench
-from jgps.app.bench import measure, peers, policy, suites
+from jgps.app.bench import measure, peers, policy, render, suites
 
 
 def test_unknown_suite_lists_the_valid_ones():
@@ -45,6 +46,28 @@ def test_row_of_durations_and_of_rates():
     assert rate["median"] == pytest.approx(50)
     assert rate["best"] == pytest.approx(100)
     assert rate["quartiles"] == pytest.approx([37.5, 75])
+
+
+@pytest.mark.parametrize("shadows", [0, 1])
+def test_mujoco_warp_draws_the_same_poses_where_it_is_installed(monkeypatch, shadows):
+    model, drawn = mujoco.MjModel.from_xml_string(render.scene_xml()), []
+
+    def renderer(model, camera, num, **settings):
+        assert (camera, num) == ("eye", 3)
+        assert settings == {"width": 16, "height": 16, "shadows": bool(shadows)}
+        return drawn.append
+
+    monkeypatch.setattr(render, "mujoco_seconds", lambda *_: None)
+    monkeypatch.setattr(render.rendering, "warp_available", lambda: False)
+    assert render._peers(model, "small", 16, shadows, 3) == []
+    monkeypatch.setattr(render.rendering, "warp_available", lambda: True)
+    monkeypatch.setattr(render.rendering, "warp_renderer", renderer)
+    (peer,) = render._peers(model, "small", 16, shadows, 3)
+    assert peer["name"] == "MuJoCo Warp, small" and peer["unit"] == "images/s"
+    data = mujoco.MjData(model)
+    data.qpos[:] = drawn[-1][2]
+    mujoco.mj_kinematics(model, data)
+    np.testing.assert_allclose(render.body_poses(model, 3)[0][2], data.xpos, atol=1e-6)
 
 
 def test_functions_take_turns():

@@ -14,6 +14,7 @@ MODEL = """
     <light pos="0 0 3" dir="0 0 -1" directional="true"/>
     <camera name="side" pos="0 -2 0.5" xyaxes="1 0 0 0 0 1"/>
     <camera name="above" pos="0 0 2" fovy="45"/>
+    <camera name="behind" pos="0 -2 0.5" xyaxes="1 0 0 0 0 1" mode="trackcom"/>
     <geom type="plane" size="2 2 0.1" rgba="0.9 0.9 0.9 1"/>
     <body name="ball" pos="0 0 0.2">
       <joint name="slide" type="slide" axis="1 0 0"/>
@@ -39,6 +40,10 @@ def test_it_sees_the_same_as_the_ray_caster():
     assert (red(theirs) == red(ours)).mean() > 0.98
     assert red(theirs)[0, :, :32].sum() > 50 > red(theirs)[0, :, 32:].sum()
     np.testing.assert_array_equal(draw(qpos[::-1]), theirs[::-1])
+    # A camera that goes with the ball sees it in one place.
+    following = red(rendering.warp_renderer(model, "behind", 3, width=64, height=48)(qpos))
+    assert following[0].sum() > 50
+    np.testing.assert_array_equal(following[0], following[1])
     with pytest.raises(ValueError, match=r"qpos has shape \(2, 1\); this needs \(3, 1\)"):
         draw(qpos[:2])
     with pytest.raises(ValueError, match="camera"):

@@ -128,11 +128,15 @@ def test_distracted_conditions_take_turns_and_never_look_alike():
     for spots in where:
         used = {tuple(spot) for spot in spots}
         assert len(used) == len(bench.DISTRACTORS) and used <= known
+    with pytest.raises(ValueError, match="4 distractors on 5 spots have 120 arrangements, fewer"):
+        bench.distracted(plain, 121)
+    with pytest.raises(ValueError, match="on 3 spots have 0 arrangements"):
+        bench.distracted(plain, 2, bench.SPOTS[:3])
 
 
 def test_unseen_places_are_spread_over_the_hull_of_the_seen_ones():
     triangle = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
-    places = np.array(bench.between(triangle, 200, gap=0.05))
+    places = np.array(bench.unseen_places(triangle, 200, gap=0.05))
     assert places.shape == (200, 2)
     assert (places >= 0).all() and (places.sum(axis=1) <= 1).all()
     assert np.linalg.norm(places[:, None] - np.array(triangle), axis=-1).min() >= 0.05
@@ -140,7 +144,10 @@ def test_unseen_places_are_spread_over_the_hull_of_the_seen_ones():
     quarters = [places[:, 0] > 0.5, places[:, 1] > 0.5, places.sum(axis=1) < 0.5]
     assert all(0.18 < np.mean(quarter) < 0.32 for quarter in quarters)
     square = (*triangle, (1.0, 1.0))
-    assert (np.array(bench.between(square, 50, gap=0.0)).sum(axis=1) > 1).any()
+    assert (np.array(bench.unseen_places(square, 50, gap=0.0)).sum(axis=1) > 1).any()
+    for places, gap in ((triangle, 2.0), (((0, 0), (1, 1), (2, 2)), 0.0)):
+        with pytest.raises(ValueError, match="0 of 7 places are in the hull of the 3 given ones"):
+            bench.unseen_places(places, 7, gap=gap)
 
 
 def test_bodies_that_a_camera_sees_move():

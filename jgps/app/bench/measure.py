@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-PACKAGES = ("jgps", "jax", "jaxlib", "mujoco", "mujoco-mjx", "numpy", "crocoddyl")
+PACKAGES = ("jgps", "jax", "jaxlib", "mujoco", "mujoco-mjx", "numpy", "crocoddyl", "warp-lang")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "XLA_FLAGS")
 
 Row = dict[str, Any]

@@ -47,13 +47,20 @@ def scene_xml() -> str:
     )
 
 
+def random_qpos(model: mujoco.MjModel, count: int) -> np.ndarray:
+    """Joint positions [count, nq] near the model's own."""
+    rng, qpos = np.random.default_rng(SEED), np.tile(model.qpos0, (count, 1))
+    for each in qpos:
+        mujoco.mj_integratePos(model, each, rng.normal(scale=0.05, size=model.nv), 1.0)
+    return qpos
+
+
 def body_poses(model: mujoco.MjModel, count: int) -> tuple[jax.Array, jax.Array]:
     """Different positions [count, B, 3] and rotations [count, B, 3, 3] of all bodies."""
-    rng, data = np.random.default_rng(SEED), mujoco.MjData(model)
+    data = mujoco.MjData(model)
     xpos, xmat = np.empty((count, model.nbody, 3)), np.empty((count, model.nbody, 9))
-    for i in range(count):
-        mujoco.mj_resetData(model, data)
-        mujoco.mj_integratePos(model, data.qpos, rng.normal(scale=0.05, size=model.nv), 1.0)
+    for i, qpos in enumerate(random_qpos(model, count)):
+        data.qpos[:] = qpos
         mujoco.mj_kinematics(model, data)
         xpos[i], xmat[i] = data.xpos, data.xmat
     return jnp.asarray(xpos, jnp.float32), jnp.asarray(xmat, jnp.float32).reshape(count, -1, 3, 3)
@@ -75,26 +82,39 @@ def render() -> list[Row]:
         )
         poses = body_poses(model, count)
         draw, compile_s = compiled(lambda v, x, m: v.draw_rgb(x, m, as_uint8=True), view, *poses)
-        seconds = times({"ours": lambda d=draw, v=view, p=poses: d(v, *p)}, repeats=7)["ours"]
-        name = f"{width}x{width}, {NUM_GEOMS} primitives, {'hard' if shadows else 'no'} shadows"
-        ours = row(name, seconds, "images/s", count, batch=count, compile_s=compile_s)
+        seconds = times(
+            {
+                "ours": lambda d=draw, v=view, p=poses: d(v, *p),
+                "to_host": lambda d=draw, v=view, p=poses: np.asarray(d(v, *p)),
+            },
+            repeats=7,
+        )
+        what = f"{width}x{width}, {'hard' if shadows else 'no'} shadows"
+        name = f"{what}, {NUM_GEOMS} primitives"
+        ours = row(name, seconds["ours"], "images/s", count, batch=count, compile_s=compile_s)
         rows.append(ours)
         fraction = _fraction(ours["median"], width, shadows)
         if fraction is not None:
             ours["fraction_of_arithmetic_limit"] = fraction
-        theirs = mujoco_seconds(width, shadows)
-        peers = []
-        if theirs is not None:
-            backend, values = theirs
-            name = f"mujoco.Renderer ({backend}), {width}x{width}"
-            peers.append(row(name, values, "images/s", 1))
-        if rendering.warp_available():
-            values = warp_seconds(model, width, shadows, count)
-            name = f"MuJoCo Warp, {width}x{width}"
-            peers.append(row(name, values, "images/s", count))
+        peers = _peers(model, what, width, shadows, count)
+        # Theirs are images that have come to the host, so what they are compared with has too.
+        on_host = row(name, seconds["to_host"], "images/s", count)["median"]
         if peers:
-            ours["ratio"] = {peer["name"]: ours["median"] / peer["median"] for peer in peers}
+            ours["ratio"] = {peer["name"]: on_host / peer["median"] for peer in peers}
         rows += peers
+    return rows
+
+
+def _peers(model: mujoco.MjModel, what: str, width: int, shadows: int, count: int) -> list[Row]:
+    """Those of MuJoCo's own renderers that work here."""
+    rows = []
+    opengl = mujoco_seconds(width, shadows)
+    if opengl is not None:
+        backend, seconds = opengl
+        rows.append(row(f"mujoco.Renderer ({backend}), {what}", seconds, "images/s", 1))
+    if rendering.warp_available():
+        seconds = warp_seconds(model, width, shadows, count)
+        rows.append(row(f"MuJoCo Warp, {what}", seconds, "images/s", count))
     return rows
 
 
@@ -129,11 +149,14 @@ def mujoco_seconds(width: int, shadows: int, images: int = 100):
 
 
 def warp_seconds(model: mujoco.MjModel, width: int, shadows: int, count: int) -> np.ndarray:
-    """Seconds [7] in which MuJoCo Warp draws `count` images, and they come back to the host."""
+    """Seconds [7] in which MuJoCo Warp draws `count` images and they come to the host.
+
+    Of them its kinematics and what it builds to find geoms quickly are a part, as are ours.
+    """
     draw = rendering.warp_renderer(
         model, "eye", count, width=width, height=width, shadows=bool(shadows)
     )
-    qpos = np.tile(model.qpos0, (count, 1))
+    qpos = random_qpos(model, count)
     return times({"theirs": lambda: draw(qpos)}, repeats=7)["theirs"]
 
 
