@@ -130,8 +130,8 @@ def main(
             published=(
                 f"Levine et al. (2016), on images of a PR2's camera; ours of {pose_task}, "
                 f"{POSE_IMAGES} with a tenth held out. Learning rates: "
-                + ", ".join(
-                    f"{name} {pose_settings(pose_task, each, scale).pretraining.learning_rate:g}"
+                + "; ".join(
+                    f"{name}: {pose_settings(pose_task, each, scale).pretraining.learning_rate:g}"
                     for each, name in POSE_NAMES.items()
                 )
                 + "."
