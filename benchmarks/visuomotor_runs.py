@@ -23,6 +23,7 @@ from jgps.algorithms import MdgpsConfig, seeing_settings
 from jgps.algorithms.eyes import VisionConfig, cameras, pose_dim
 from jgps.algorithms.scenes import pretrain, random_scenes
 from jgps.app.bench.measure import environment
+from jgps.app.train_command import SEEING_ITERATIONS
 from jgps.core.types import OK
 from jgps.simulation import resolve_backend
 from jgps.tasks import Task
@@ -31,7 +32,7 @@ from jgps.training.metrics import plain
 
 ALGORITHM = "mdgps"
 SCALES = ("small", "full")
-ITERATIONS, FULL_ITERATIONS = 12, 16
+FULL_ITERATIONS = 21
 FULL_SIDE, FULL_IMAGES = 240, 10_000
 FULL_STEPS = dict(pretraining=12_000, head=4000, end_to_end=600)
 FULL_POSE_STEPS = 40_000
@@ -48,7 +49,7 @@ def settings(task: str, policy: str, scale: str = "small") -> tuple[MdgpsConfig,
     config = MdgpsConfig()
     config = dataclasses.replace(config, **seeing_settings(config, policy))
     if scale == "small":
-        return config, ITERATIONS
+        return config, SEEING_ITERATIONS
     vision = config.vision
     longer = {
         phase: dataclasses.replace(getattr(vision, phase), steps=steps)

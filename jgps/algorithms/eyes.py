@@ -69,7 +69,7 @@ class VisionConfig:
     looks: LooksConfig = LooksConfig()
     arm_spread: float = 0.0
     between: float = 0.5
-    trajectory_iterations: int = 5
+    trajectory_iterations: int = 10
     head_iterations: int = 4
     head: SuperviseConfig = SuperviseConfig(steps=2000, learning_rate=3e-3, frozen="convolutions")
     end_to_end: SuperviseConfig = SuperviseConfig(

@@ -19,6 +19,8 @@ from jgps.dynamics import ConstantPriorConfig, MixturePriorConfig, NoPriorConfig
 from jgps.training import TrainingError, UsageError
 
 DEFAULT_ALGORITHM = "mdgps"
+ITERATIONS = 12
+SEEING_ITERATIONS = 17  # of a policy that sees: controllers alone, dense layers, all of the network
 PRIORS = {"mixture": MixturePriorConfig, "constant": ConstantPriorConfig, "none": NoPriorConfig}
 
 
@@ -29,7 +31,7 @@ class _TrainOptions:
     Attributes:
       task: name of the task; `jgps list` shows them.
       algorithm: name of the algorithm.
-      iterations: how many in all.
+      iterations: how many in all; by default more of a policy that looks through a camera.
       seed: of everything random.
       backend: native, mjx or auto.
       out: run directory; runs/TASK-ALGORITHM-seedS if not given.
@@ -46,7 +48,7 @@ class _TrainOptions:
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
     algorithm: str = DEFAULT_ALGORITHM
-    iterations: int = 12
+    iterations: int = ITERATIONS
     seed: int = 0
     backend: str = "auto"
     out: Path | None = None
@@ -78,6 +80,7 @@ def _options(
             changed["policy"] = check_choice("policy", policy, POLICIES)
             if sees(policy):
                 changed |= seeing_settings(config_type(), policy)
+                fields.append(("iterations", int, dataclasses.field(default=SEEING_ITERATIONS)))
     elif policy is not None and policy != POLICIES[0]:
         raise UsageError(f"{algorithm} trains no network that sees; leave out --policy")
     if "random_starts" in names:

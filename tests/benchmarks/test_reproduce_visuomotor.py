@@ -95,7 +95,7 @@ def test_poses_are_told_of_images_that_only_the_seed_decides(task, tmp_path):
 
 def test_small_settings_are_those_of_the_command_line():
     config, iterations = settings("hanger", "visuomotor")
-    assert (config.policy, iterations) == ("visuomotor", 12)
+    assert (config.policy, iterations) == ("visuomotor", 17)
     assert (config.vision.width, config.step_size.max_multiplier, config.agreement) == (64, 1, 0.5)
     large, longer = settings("hanger", "pose_features", "full")
     assert (large.policy, large.vision.width, large.vision.height) == ("pose_features", 240, 240)
