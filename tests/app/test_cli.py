@@ -286,8 +286,15 @@ def test_version(capsys: pytest.CaptureFixture):
 
 def test_policies_that_see_are_settings_of_algorithms_with_a_network(capsys: pytest.CaptureFixture):
     assert _options("mdgps", None)(task="t").config.policy == "mlp"
-    seeing = _options("badmm", None, policy="pose_features")(task="t").config
+    assert _options("badmm", None, policy="mlp")(task="t").iterations == 12
+    options = _options("badmm", None, policy="pose_features")(task="t")
+    seeing = options.config
     assert seeing.policy == "pose_features" and seeing.step_size.max_multiplier == 1
+    # Enough for all phases, the last one several times.
+    assert (
+        options.iterations
+        >= seeing.vision.trajectory_iterations + seeing.vision.head_iterations + 3
+    )
     for arguments, sentence in (
         (["--algorithm", "trajopt"], "trajopt trains no network that sees; leave out --policy"),
         ([], "the task 'point_mass' has no camera for policy='visuomotor'; tasks that have one: "),
