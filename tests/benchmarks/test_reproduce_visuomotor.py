@@ -97,6 +97,9 @@ def test_small_settings_are_those_of_the_command_line():
     config, iterations = settings("hanger", "visuomotor")
     assert (config.policy, iterations) == ("visuomotor", 17)
     assert (config.vision.width, config.step_size.max_multiplier, config.agreement) == (64, 1, 0.5)
+    hammer, fewer = settings("hammer", "visuomotor")
+    gone = config.vision.trajectory_iterations - hammer.vision.trajectory_iterations
+    assert gone == iterations - fewer == 5
     large, longer = settings("hanger", "pose_features", "full")
     assert (large.policy, large.vision.width, large.vision.height) == ("pose_features", 240, 240)
     assert longer > iterations and large.vision.head.frozen == "convolutions"
