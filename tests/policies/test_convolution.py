@@ -9,7 +9,8 @@ from jgps.policies.convolution import convolution
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "size", "stride"), [(13, 11, 7, 2), (12, 14, 7, 2), (9, 8, 5, 1)]
+    ("height", "width", "size", "stride"),
+    [(13, 11, 7, 2), (12, 14, 7, 2), (9, 8, 5, 1), (12, 11, 5, 3)],
 )
 def test_gradients_are_those_of_jax(height, width, size, stride, key):
     x_key, kernel_key, weight_key = jax.random.split(key, 3)
@@ -36,3 +37,14 @@ def test_gradients_are_those_of_jax(height, width, size, stride, key):
     # On accelerators the gradient is JAX's own; under vmap both are the same.
     batched = jax.vmap(ours, in_axes=(0, None))(x[:, None], kernel)
     np.testing.assert_allclose(batched[:, 0], reference(x, kernel), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "strides", "padding"),
+    [((7, 5), (1, 1), "VALID"), ((5, 5), (1, 2), "VALID"), ((5, 5), (1, 1), "SAME"),
+     ((5, 5), (1, 1), [(0, 1), (0, 0)])],
+)  # fmt: skip
+def test_what_it_would_get_wrong_is_refused(size, strides, padding):
+    x, kernel = jnp.zeros((1, 12, 12, 3)), jnp.zeros((*size, 3, 4))
+    with pytest.raises(ValueError, match="it has to be square, with one stride, without padding"):
+        convolution(x, kernel, strides, padding)
