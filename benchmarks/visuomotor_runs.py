@@ -19,11 +19,11 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from jgps import policies, training
-from jgps.algorithms import MdgpsConfig, seeing_settings
+from jgps.algorithms import MdgpsConfig
 from jgps.algorithms.eyes import VisionConfig, cameras, pose_dim
 from jgps.algorithms.scenes import pretrain, random_scenes
 from jgps.app.bench.measure import environment
-from jgps.app.train_command import SEEING_ITERATIONS
+from jgps.app.train_command import seeing
 from jgps.core.types import OK
 from jgps.simulation import resolve_backend
 from jgps.tasks import Task
@@ -32,10 +32,7 @@ from jgps.training.metrics import plain
 
 ALGORITHM = "mdgps"
 SCALES = ("small", "full")
-FULL_ITERATIONS = 21
-# In which controllers improve alone, where that is not the default: the hammer's many grasps and
-# places each find a way of their own in longer, and a network imitates them less well.
-TRAJECTORY_ITERATIONS = {"hammer": 5}
+FULL_MORE_ITERATIONS = 4
 FULL_SIDE, FULL_IMAGES = 240, 10_000
 FULL_STEPS = dict(pretraining=12_000, head=4000, end_to_end=600)
 FULL_POSE_STEPS = 40_000
@@ -47,17 +44,13 @@ POSE_RATES = {"dense": 1e-3}
 def settings(task: str, policy: str, scale: str = "small") -> tuple[MdgpsConfig, int]:
     """Of the training of one policy, and how many iterations it takes.
 
-    At the scale "small" they are those of `jgps train TASK --policy POLICY`, but for
-    `TRAJECTORY_ITERATIONS`.
+    At the scale "small" they are those of `jgps train TASK --policy POLICY`.
     """
-    config = MdgpsConfig()
-    config = dataclasses.replace(config, **seeing_settings(config, policy))
-    usual = config.vision.trajectory_iterations
-    alone = TRAJECTORY_ITERATIONS.get(task, usual)
-    vision = dataclasses.replace(config.vision, trajectory_iterations=alone)
-    config = dataclasses.replace(config, vision=vision)
+    changed, iterations = seeing(MdgpsConfig(), policy, task)
+    config = MdgpsConfig(**changed)
+    vision = config.vision
     if scale == "small":
-        return config, SEEING_ITERATIONS - usual + alone
+        return config, iterations
     longer = {
         phase: dataclasses.replace(getattr(vision, phase), steps=steps)
         for phase, steps in FULL_STEPS.items()
@@ -65,7 +58,7 @@ def settings(task: str, policy: str, scale: str = "small") -> tuple[MdgpsConfig,
     vision = dataclasses.replace(
         vision, width=FULL_SIDE, height=FULL_SIDE, pretraining_images=FULL_IMAGES, **longer
     )
-    return dataclasses.replace(config, vision=vision), FULL_ITERATIONS - usual + alone
+    return dataclasses.replace(config, vision=vision), iterations + FULL_MORE_ITERATIONS
 
 
 def pose_settings(task: str, architecture: str, scale: str = "small") -> VisionConfig:

@@ -6,6 +6,8 @@ sees may learn from images of means of scenes, drawn as any other, and does not 
 lies between the few places that it was trained in.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -15,7 +17,9 @@ from jgps.tasks.vision import Vision, orthonormal
 OTHERS = 2  # rows of other rollouts in a mean
 
 
-def between(key: jax.Array, supervision: Supervision, vision: Vision, share: float) -> Supervision:
+def between(
+    key: jax.Array, supervision: Supervision, vision: Vision, share: float, spread: float = 0.0
+) -> Supervision:
     """The supervision with some rows replaced by random means of rows of the same step.
 
     A row counts as much as the least of those that it is a mean of, and keeps its own condition's
@@ -25,24 +29,33 @@ def between(key: jax.Array, supervision: Supervision, vision: Vision, share: flo
       supervision: of vectors o [C, N, T, dO].
       vision: where o has the poses of bodies, whose means are made rotations again.
       share: of the rows, in [0, 1].
+      spread: how far those lie off, in standard deviations of the rollouts of their conditions.
     """
     if share == 0:
         return supervision
-    num, samples, horizon = supervision.weight.shape
-    which_key, row_key, mix_key = jax.random.split(key, 3)
-    rows = jax.random.randint(row_key, (OTHERS, num, samples, horizon), 0, num * samples)
+    num, samples, horizon = shape = supervision.weight.shape
+    which_key, row_key, mix_key, pair_key, far_key = jax.random.split(key, 5)
     step = jnp.arange(horizon)
     dtype = supervision.target.dtype
-    mix = jax.random.dirichlet(mix_key, jnp.ones(1 + OTHERS, dtype), (num, samples, horizon))
-    mixed = jax.random.bernoulli(which_key, share, (num, samples, horizon))
-    weights = [supervision.weight, *(_at(supervision.weight, each, step) for each in rows)]
-    least = jnp.min(jnp.stack(weights), axis=0)
+    own = jnp.broadcast_to(jnp.arange(num * samples).reshape(num, samples, 1), shape)
+    others = jax.random.randint(row_key, (OTHERS, *shape), 0, num * samples)
+    rows = jnp.concatenate([own[None], others])
+    mix = jnp.moveaxis(jax.random.dirichlet(mix_key, jnp.ones(1 + OTHERS, dtype), shape), -1, 0)
+    # Two rollouts each of the same conditions: what their controllers do is linear in how they
+    # differ, however far that is drawn out.
+    pairs = jax.random.randint(pair_key, (2, *shape), 0, samples)
+    pairs = rows // samples * samples + pairs[:, None]
+    far = spread / math.sqrt(2) * jax.random.normal(far_key, shape, dtype)
+    parts = jnp.concatenate([rows, *pairs])
+    factors = jnp.concatenate([mix, far * mix, -far * mix])
+    least = jnp.min(jax.vmap(lambda each: _at(supervision.weight, each, step))(parts), axis=0)
     # Whatever a row without weight holds, it is left alone.
-    mixed &= least > 0
+    mixed = jax.random.bernoulli(which_key, share, shape) & (least > 0)
 
     def mean(leaf: jax.Array) -> jax.Array:
-        leaves = [leaf, *(_at(leaf, each, step) for each in rows)]
-        total = sum(mix[..., i, None] * each for i, each in enumerate(leaves))
+        total = sum(
+            f[..., None] * _at(leaf, each, step) for f, each in zip(factors, parts, strict=True)
+        )
         return jnp.where(mixed[..., None], total, leaf)
 
     o = mean(supervision.o)

@@ -12,6 +12,7 @@ from rich.console import Console
 from jgps import tasks, training
 from jgps.algorithms import ALGORITHMS, RandomStartsConfig, seeing_settings
 from jgps.algorithms.eyes import POLICIES, sees
+from jgps.algorithms.guided_state import GuidedConfig
 from jgps.app.arguments import check_choice, flagged, given, parse
 from jgps.app.commands import report_one
 from jgps.app.machine import check_backend, enable_compilation_cache, where
@@ -21,6 +22,9 @@ from jgps.training import TrainingError, UsageError
 DEFAULT_ALGORITHM = "mdgps"
 ITERATIONS = 12
 SEEING_ITERATIONS = 17  # of a policy that sees: controllers alone, dense layers, all of the network
+# In which controllers improve alone, where that is not the default: the hammer's many grasps and
+# places each find a way of their own in longer, and a network imitates them less well.
+TRAJECTORY_ITERATIONS = {"hammer": 5}
 PRIORS = {"mixture": MixturePriorConfig, "constant": ConstantPriorConfig, "none": NoPriorConfig}
 
 
@@ -31,7 +35,8 @@ class _TrainOptions:
     Attributes:
       task: name of the task; `jgps list` shows them.
       algorithm: name of the algorithm.
-      iterations: how many in all; by default more of a policy that looks through a camera.
+      iterations: how many in all; by default more of a policy that looks through a camera, and of
+        that fewer for the hammer.
       seed: of everything random.
       backend: native, mjx or auto.
       out: run directory; runs/TASK-ALGORITHM-seedS if not given.
@@ -57,8 +62,21 @@ class _TrainOptions:
     evaluate_every: int = 1
 
 
+def seeing(config: GuidedConfig, policy: str, task: str | None) -> tuple[dict[str, Any], int]:
+    """What goes well with a policy that sees on a task, by name, and how many iterations."""
+    usual = config.vision.trajectory_iterations
+    alone = usual if task is None else TRAJECTORY_ITERATIONS.get(task, usual)
+    vision = dataclasses.replace(config.vision, trajectory_iterations=alone)
+    changed = {**seeing_settings(config, policy), "vision": vision}
+    return changed, SEEING_ITERATIONS - usual + alone
+
+
 def _options(
-    algorithm: str, prior: str | None, random_starts: bool = False, policy: str | None = None
+    algorithm: str,
+    prior: str | None,
+    random_starts: bool = False,
+    policy: str | None = None,
+    task: str | None = None,
 ) -> type:
     """The options of `jgps train`, those of the algorithm's own settings among them."""
     _, config_type = ALGORITHMS[algorithm]
@@ -79,8 +97,9 @@ def _options(
         if policy is not None:
             changed["policy"] = check_choice("policy", policy, POLICIES)
             if sees(policy):
-                changed |= seeing_settings(config_type(), policy)
-                fields.append(("iterations", int, dataclasses.field(default=SEEING_ITERATIONS)))
+                suited, iterations = seeing(config_type(), policy, task)
+                changed |= suited
+                fields.append(("iterations", int, dataclasses.field(default=iterations)))
     elif policy is not None and policy != POLICIES[0]:
         raise UsageError(f"{algorithm} trains no network that sees; leave out --policy")
     if "random_starts" in names:
@@ -130,13 +149,16 @@ def train(arguments: list[str]) -> None:
     algorithm = check_choice(
         "algorithm", given("algorithm", arguments) or DEFAULT_ALGORITHM, ALGORITHMS
     )
-    kind = _options(
+    kind = functools.partial(
+        _options,
         algorithm,
         given("prior", arguments),
         flagged("random-starts", arguments),
         given("policy", arguments),
     )
-    options: Any = parse(kind, "train", arguments)
+    options: Any = parse(kind(), "train", arguments)
+    if options.task in TRAJECTORY_ITERATIONS:
+        options = parse(kind(task=options.task), "train", arguments)
     policy = _check(options)
     enable_compilation_cache()
     from jgps.app.progress import Progress, evaluation_table

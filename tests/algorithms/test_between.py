@@ -66,6 +66,40 @@ def test_means_keep_to_what_is_linear(rows, vision, key):
     np.testing.assert_allclose(jnp.linalg.norm(second, axis=-1), 1, atol=1e-5)
 
 
+def test_rows_off_the_way_are_what_every_condition_s_own_controller_does(rng, vision, key):
+    """As far off as asked for, to all sides."""
+    conditions, samples, spread = 2, 400, 3.0
+    way = rng.normal(size=(conditions, 1, T, 2))
+    off = 0.1 * rng.normal(size=(conditions, samples, T, 2))
+    gain = rng.normal(size=(conditions, DU, 2))
+    constant = 5 * rng.normal(size=(conditions, 1, 1, DU))
+    configuration = way + off
+    target = np.einsum("cij,cntj->cnti", gain, configuration) + constant
+    body = np.broadcast_to([0, 0, 0, 1, 0, 0, 0, 1, 0], (conditions, samples, T, 9))
+    one = Supervision(
+        o=jnp.asarray(np.concatenate([configuration, body], -1), jnp.float32),
+        target=jnp.asarray(target, jnp.float32),
+        precision=jnp.ones((conditions, T, DU, DU)),
+        weight=jnp.ones((conditions, samples, T)),
+    )
+    first = jax.tree.map(lambda leaf: leaf[:1], one)  # one condition: its controller everywhere
+    found = between(key, first, vision, 1.0, spread)
+    asked = found.o[..., :2]
+    expected = np.einsum("ij,cntj->cnti", gain[0], asked) + constant[0]
+    np.testing.assert_allclose(found.target, expected, atol=1e-4)
+    # Means of three lie within; what is added is as far off as asked for, less as in means of it.
+    within = np.std(between(key, first, vision, 1.0).o[..., :2] - way[:1])
+    beyond = np.std(asked - way[:1])
+    assert within < 0.1 < 0.8 * spread * 0.1 * np.sqrt(0.5) < beyond < 1.2 * spread * 0.1
+    # Of two conditions: nowhere beyond both ways, as differences between conditions would lead to.
+    both = between(key, one, vision, 1.0, spread).o[..., :2]
+    along = way[1] - way[0]
+    length = np.linalg.norm(along, axis=-1)
+    place = np.sum((both - way[0]) * along, axis=-1) / length**2
+    slack = 5 * spread * 0.1 / length
+    assert (-slack < place).all() and (place < 1 + slack).all()
+
+
 def test_a_share_of_the_rows(rows, vision, key):
     assert between(key, rows, vision, 0.0) is rows
     many = jax.tree.map(lambda leaf: jnp.tile(leaf, (1, 200, *[1] * (leaf.ndim - 2))), rows)

@@ -295,6 +295,9 @@ def test_policies_that_see_are_settings_of_algorithms_with_a_network(capsys: pyt
         options.iterations
         >= seeing.vision.trajectory_iterations + seeing.vision.head_iterations + 3
     )
+    hammer = _options("mdgps", None, policy="visuomotor", task="hammer")(task="hammer")
+    gone = seeing.vision.trajectory_iterations - hammer.config.vision.trajectory_iterations
+    assert gone == options.iterations - hammer.iterations == 5
     for arguments, sentence in (
         (["--algorithm", "trajopt"], "trajopt trains no network that sees; leave out --policy"),
         ([], "the task 'point_mass' has no camera for policy='visuomotor'; tasks that have one: "),
@@ -303,6 +306,7 @@ def test_policies_that_see_are_settings_of_algorithms_with_a_network(capsys: pyt
         assert sentence in capsys.readouterr().err
     assert cli.main(["train", "point_mass", "--policy", "cnn"]) == 2
     assert "unknown policy 'cnn'; policies: mlp, visuomotor" in capsys.readouterr().err
-    few = ["train", "shape_sorting_cube", "--policy", "visuomotor", "--iterations", "2"]
-    assert cli.main(few) == 2
-    assert "so that no network would be trained; ask for at least" in capsys.readouterr().err
+    for task, enough in (("shape_sorting_cube", 11), ("hammer", 6)):
+        assert cli.main(["train", task, "--policy", "visuomotor", "--iterations", "2"]) == 2
+        sentence = f"so that no network would be trained; ask for at least {enough}"
+        assert sentence in capsys.readouterr().err
