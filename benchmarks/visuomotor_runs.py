@@ -39,6 +39,11 @@ FULL_POSE_STEPS = 40_000
 POSE_IMAGES = 1000
 # On 297 images (the cube, seed 0) the rate of the others left this one at the mean pose.
 POSE_RATES = {"dense": 1e-3}
+# Of how policies are trained; poses don't depend on it.
+POLICY_FIELDS = (
+    "learned_temperature", "between", "spread", "trajectory_iterations", "head_iterations", "head",
+    "end_to_end",
+)  # fmt: skip
 
 
 def settings(task: str, policy: str, scale: str = "small") -> tuple[MdgpsConfig, int]:
@@ -75,10 +80,15 @@ def count_key(conditions: str) -> str:
     return f"{conditions}_conditions"
 
 
+def cost_key(conditions: str) -> str:
+    """Of the mean cost in the conditions."""
+    return f"{conditions}_cost"
+
+
 def success(
     task: Task, config: MdgpsConfig, iterations: int, backend: str, kept: Path, seed: int
 ) -> dict[str, Any]:
-    """Success of the result of one training, by set of conditions.
+    """Success and mean cost of the result of one training, by set of conditions.
 
     The training is a run directory in `kept`, for `jgps report` too; one that was interrupted goes
     on from its last iteration.
@@ -97,6 +107,7 @@ def success(
             assert found.success is not None
             numbers[conditions] = found.success_rate
             numbers[count_key(conditions)] = len(found.success)
+            numbers[cost_key(conditions)] = found.cost.mean()
             numbers[f"{conditions}_by_condition"] = found.success
         numbers["pretraining_error"] = result.state.pretraining.error  # metres
         return numbers
@@ -113,6 +124,8 @@ def pose_error(
     """
     steps = config.pretraining.steps
     what = describe(task, architecture, config, steps, seed, jax.default_backend())
+    for name in POLICY_FIELDS:
+        del what["config"][name]
 
     def compute() -> dict[str, Any]:
         trunk = policies.make_trunk(architecture, config.channels, config.conv_dtype)

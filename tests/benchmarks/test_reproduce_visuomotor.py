@@ -23,7 +23,7 @@ from reproduce_visuomotor import (
     row_name,
     success_row,
 )
-from visuomotor_runs import count_key, pose_error, pose_settings, settings, success
+from visuomotor_runs import cost_key, count_key, pose_error, pose_settings, settings, success
 
 from jgps import tasks
 from jgps.algorithms import MdgpsConfig
@@ -56,6 +56,7 @@ def test_a_finished_training_is_not_done_again(task, tmp_path, monkeypatch):
     assert [found[count_key(key)] for key in SETS] == [3, 2, 1]
     for key in SETS:
         assert found[key] == np.mean(found[f"{key}_by_condition"])
+        assert np.isfinite(found[cost_key(key)])
     assert found["seconds"] > 0 and 0.1 < found["peak_memory_gib"] < 100
     (directory,) = tmp_path.iterdir()
     assert directory.name.startswith(f"{task.name}-visuomotor-seed0-")
@@ -89,6 +90,8 @@ def test_poses_are_told_of_images_that_only_the_seed_decides(task, tmp_path):
     assert 0 < softmax["error"] < 100 and softmax["error"] != pooled["error"]
     assert softmax["error_constant"] == pooled["error_constant"] != other["error_constant"]
     assert 1 < softmax["error_constant"] < 20  # cm: places are within 40
+    assert error("feature_points") == softmax
+    config = dataclasses.replace(config, trajectory_iterations=99)  # of policies
     assert error("feature_points") == softmax
     assert len(list(tmp_path.iterdir())) == 3
 
