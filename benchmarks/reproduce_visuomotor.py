@@ -62,8 +62,8 @@ PUBLISHED = (
     "Levine, Finn, Darrell & Abbeel (2016), with a PR2 and 240x240 images of its camera; our tasks "
     "are simulated, their places and clutter our own, with as many trials in unseen places and "
     "with distractors as theirs. Before a network imitates them controllers improve alone for 10 "
-    "iterations, the hammer's for 5: chosen after seeing seed 0, with these sets. How far off their "
-    "ways it learns to act in between was chosen after seeing seed 1 of the hanger. Costs tell "
+    "iterations, the hammer's for 5: chosen after seeing seed 0, with these sets. How far off the "
+    "ways between it learns to act was chosen after seeing seed 1 of the hanger. Costs tell "
     "policies apart that succeed equally; less is better."
 )
 

@@ -52,9 +52,9 @@ class VisionConfig:
       between: share, in [0, 1], of the images of rollouts to learn from that are of scenes between
         training conditions, see `jgps.algorithms.between`; 0 where those have to be done in ways
         of which no mean is one.
-      spread: how far those lie off the ways there, in standard deviations of the rollouts, >= 0.
-        Where it never trained a network does not keep to the way as closely as controllers do, and
-        has to know how to get back.
+      spread: how far those are moved off the ways there, in standard deviations of the rollouts,
+        >= 0. Where it never trained a network does not keep to the way as closely as controllers
+        do, and has to know how to get back.
       trajectory_iterations: in which the controllers improve alone, >= 0.
       head_iterations: in which the dense layers alone are trained, after those, >= 0.
       head, end_to_end: how the dense layers are trained in an iteration then, and all of the
@@ -72,7 +72,7 @@ class VisionConfig:
     looks: LooksConfig = LooksConfig()
     arm_spread: float = 0.0
     between: float = 0.5
-    spread: float = 2.0
+    spread: float = 1.5
     trajectory_iterations: int = 10
     head_iterations: int = 4
     head: SuperviseConfig = SuperviseConfig(steps=2000, learning_rate=3e-3, frozen="convolutions")
@@ -98,7 +98,7 @@ class VisionConfig:
         check_field(self, "pretraining_images", lambda v: v >= 2, ">= 2", integer=True)
         check_field(self, "arm_spread", lambda v: v >= 0, ">= 0, usually below 0.02")
         check_field(self, "between", lambda v: 0 <= v <= 1, "in [0, 1], usually 0.5")
-        check_field(self, "spread", lambda v: v >= 0, ">= 0, usually 2")
+        check_field(self, "spread", lambda v: v >= 0, ">= 0, usually 1.5")
         for name in ("trajectory_iterations", "head_iterations"):
             check_field(self, name, lambda v: v >= 0, ">= 0, usually 4 to 8", integer=True)
         if self.head.frozen != "convolutions":

@@ -66,38 +66,58 @@ def test_means_keep_to_what_is_linear(rows, vision, key):
     np.testing.assert_allclose(jnp.linalg.norm(second, axis=-1), 1, atol=1e-5)
 
 
-def test_rows_off_the_way_are_what_every_condition_s_own_controller_does(rng, vision, key):
-    """As far off as asked for, to all sides."""
-    conditions, samples, spread = 2, 400, 3.0
+def _moved(found, still):
+    """By how much configurations and targets were moved off the means."""
+    return np.asarray(found.o - still.o)[..., :2], np.asarray(found.target - still.target)
+
+
+def test_rows_off_the_way_are_what_the_controllers_of_its_conditions_do(rng, vision, key):
+    """Condition 0 differs along the first coordinate alone, condition 1 along the second."""
+    conditions, samples, spread, deviation = 2, 400, 1.5, 0.1
     way = rng.normal(size=(conditions, 1, T, 2))
-    off = 0.1 * rng.normal(size=(conditions, samples, T, 2))
+    off = deviation * rng.normal(size=(conditions, samples, T, 2)) * np.eye(2)[:, None, None]
     gain = rng.normal(size=(conditions, DU, 2))
-    constant = 5 * rng.normal(size=(conditions, 1, 1, DU))
-    configuration = way + off
-    target = np.einsum("cij,cntj->cnti", gain, configuration) + constant
+    target = np.einsum("cij,cntj->cnti", gain, way + off) + rng.normal(size=(conditions, 1, 1, DU))
     body = np.broadcast_to([0, 0, 0, 1, 0, 0, 0, 1, 0], (conditions, samples, T, 9))
-    one = Supervision(
-        o=jnp.asarray(np.concatenate([configuration, body], -1), jnp.float32),
+    rows = Supervision(
+        o=jnp.asarray(np.concatenate([way + off, body], -1), jnp.float32),
         target=jnp.asarray(target, jnp.float32),
         precision=jnp.ones((conditions, T, DU, DU)),
         weight=jnp.ones((conditions, samples, T)),
     )
-    first = jax.tree.map(lambda leaf: leaf[:1], one)  # one condition: its controller everywhere
-    found = between(key, first, vision, 1.0, spread)
-    asked = found.o[..., :2]
-    expected = np.einsum("ij,cntj->cnti", gain[0], asked) + constant[0]
-    np.testing.assert_allclose(found.target, expected, atol=1e-4)
-    # Means of three lie within; what is added is as far off as asked for, less as in means of it.
-    within = np.std(between(key, first, vision, 1.0).o[..., :2] - way[:1])
-    beyond = np.std(asked - way[:1])
-    assert within < 0.1 < 0.8 * spread * 0.1 * np.sqrt(0.5) < beyond < 1.2 * spread * 0.1
-    # Of two conditions: nowhere beyond both ways, as differences between conditions would lead to.
-    both = between(key, one, vision, 1.0, spread).o[..., :2]
-    along = way[1] - way[0]
-    length = np.linalg.norm(along, axis=-1)
-    place = np.sum((both - way[0]) * along, axis=-1) / length**2
-    slack = 5 * spread * 0.1 / length
-    assert (-slack < place).all() and (place < 1 + slack).all()
+    still = between(key, rows, vision, 1.0)
+    moved, answer = _moved(between(key, rows, vision, 1.0, spread), still)
+    # Each coordinate belongs to one condition, and so does what is done about it.
+    for condition in range(conditions):
+        moved_along = moved[..., condition, None] * gain[condition, :, condition]
+        answer = answer - moved_along
+    np.testing.assert_allclose(answer, 0, atol=1e-4)
+    assert (np.abs(moved).max(-1) > 0).mean() > 0.99 and (np.abs(moved).min(-1) > 0).mean() > 0.4
+    # As far as asked for, in a condition alone too, and with no tails but those of rollouts.
+    first = jax.tree.map(lambda leaf: leaf[:1], rows)
+    alone, _ = _moved(between(key, first, vision, 1.0, spread), between(key, first, vision, 1.0))
+    for size in (np.linalg.norm(moved, axis=-1), np.abs(alone[..., 0])):
+        np.testing.assert_allclose(np.sqrt(np.mean(size**2)), spread * deviation, rtol=0.1)
+        assert size.max() < 6 * spread * deviation
+
+
+def test_rollouts_without_weight_move_no_other(rng, vision, key):
+    """In every condition one rollout has none."""
+    o = rng.normal(size=(C, 3, T, DO))
+    target = rng.normal(size=(C, 3, T, DU))
+    weight = np.ones((C, 3, T))
+    o[:, 1], target[:, 1], weight[:, 1] = np.nan, np.nan, 0
+    rows = Supervision(
+        *(jnp.asarray(each, jnp.float32) for each in (o, target)),
+        precision=jnp.ones((C, T, DU, DU)),
+        weight=jnp.asarray(weight, jnp.float32),
+    )
+    found = between(key, rows, vision, 1.0, 2.0)
+    used = np.asarray(found.weight) > 0
+    assert (used == (weight > 0)).all()
+    assert np.isfinite(found.o[used]).all() and np.isfinite(found.target[used]).all()
+    moved, _ = _moved(found, between(key, rows, vision, 1.0))
+    assert (moved[used] != 0).any() and (moved[used] == 0).any()
 
 
 def test_a_share_of_the_rows(rows, vision, key):
