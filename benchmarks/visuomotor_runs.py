@@ -23,7 +23,7 @@ from jgps.algorithms import MdgpsConfig
 from jgps.algorithms.eyes import VisionConfig, cameras, pose_dim
 from jgps.algorithms.scenes import pretrain, random_scenes
 from jgps.app.bench.measure import environment
-from jgps.app.train_command import seeing
+from jgps.app.train_command import seeing, usual_iterations
 from jgps.core.types import OK
 from jgps.simulation import resolve_backend
 from jgps.tasks import Task
@@ -51,8 +51,9 @@ def settings(task: str, policy: str, scale: str = "small") -> tuple[MdgpsConfig,
 
     At the scale "small" they are those of `jgps train TASK --policy POLICY`.
     """
-    changed, iterations = seeing(MdgpsConfig(), policy, task)
-    config = MdgpsConfig(**changed)
+    config = MdgpsConfig()
+    config = dataclasses.replace(config, **seeing(config, policy, task))
+    iterations = usual_iterations(config)
     vision = config.vision
     if scale == "small":
         return config, iterations

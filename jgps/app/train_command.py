@@ -21,7 +21,8 @@ from jgps.training import TrainingError, UsageError
 
 DEFAULT_ALGORITHM = "mdgps"
 ITERATIONS = 12
-SEEING_ITERATIONS = 17  # of a policy that sees: controllers alone, dense layers, all of the network
+# Of a policy that sees, after those of controllers alone: dense layers, then all of the network.
+SEEING_ITERATIONS = 7
 # In which controllers improve alone, where that is not the default: the hammer's many grasps and
 # places each find a way of their own in longer, and a network imitates them less well.
 TRAJECTORY_ITERATIONS = {"hammer": 5}
@@ -35,8 +36,7 @@ class _TrainOptions:
     Attributes:
       task: name of the task; `jgps list` shows them.
       algorithm: name of the algorithm.
-      iterations: how many in all; by default more of a policy that looks through a camera, and of
-        that fewer for the hammer.
+      iterations: how many in all; by default more of a policy that looks through a camera.
       seed: of everything random.
       backend: native, mjx or auto.
       out: run directory; runs/TASK-ALGORITHM-seedS if not given.
@@ -62,13 +62,19 @@ class _TrainOptions:
     evaluate_every: int = 1
 
 
-def seeing(config: GuidedConfig, policy: str, task: str | None) -> tuple[dict[str, Any], int]:
-    """What goes well with a policy that sees on a task, by name, and how many iterations."""
+def seeing(config: GuidedConfig, policy: str, task: str | None) -> dict[str, Any]:
+    """What goes well with a policy that sees on a task, by name, for `dataclasses.replace`."""
     usual = config.vision.trajectory_iterations
     alone = usual if task is None else TRAJECTORY_ITERATIONS.get(task, usual)
     vision = dataclasses.replace(config.vision, trajectory_iterations=alone)
-    changed = {**seeing_settings(config, policy), "vision": vision}
-    return changed, SEEING_ITERATIONS - usual + alone
+    return {**seeing_settings(config, policy), "vision": vision}
+
+
+def usual_iterations(config: Any) -> int:
+    """How many, where none are asked for."""
+    if not sees(getattr(config, "policy", POLICIES[0])):
+        return ITERATIONS
+    return config.vision.trajectory_iterations + SEEING_ITERATIONS
 
 
 def _options(
@@ -97,9 +103,7 @@ def _options(
         if policy is not None:
             changed["policy"] = check_choice("policy", policy, POLICIES)
             if sees(policy):
-                suited, iterations = seeing(config_type(), policy, task)
-                changed |= suited
-                fields.append(("iterations", int, dataclasses.field(default=iterations)))
+                changed |= seeing(config_type(), policy, task)
     elif policy is not None and policy != POLICIES[0]:
         raise UsageError(f"{algorithm} trains no network that sees; leave out --policy")
     if "random_starts" in names:
@@ -114,9 +118,10 @@ def _options(
     elif random_starts:
         raise UsageError(f"{algorithm} starts in fixed conditions; leave out --random-starts")
     try:
-        config_type(**changed)
+        config = config_type(**changed)
     except ValueError as error:  # options that don't go together
         raise UsageError(str(error)) from error
+    fields.append(("iterations", int, dataclasses.field(default=usual_iterations(config))))
     default = functools.partial(config_type, **changed)
     fields.append(("config", config_type, dataclasses.field(default_factory=default)))
     options = dataclasses.make_dataclass(
@@ -144,8 +149,12 @@ def _check(options: Any) -> str:
     return policy
 
 
-def train(arguments: list[str]) -> None:
-    """Trains with live progress, then evaluates, draws and films the result."""
+def read(arguments: list[str]) -> tuple[str, Any]:
+    """The algorithm, and the options as they are on the task.
+
+    Raises:
+      UsageError: for arguments that cannot be read.
+    """
     algorithm = check_choice(
         "algorithm", given("algorithm", arguments) or DEFAULT_ALGORITHM, ALGORITHMS
     )
@@ -156,9 +165,19 @@ def train(arguments: list[str]) -> None:
         flagged("random-starts", arguments),
         given("policy", arguments),
     )
-    options: Any = parse(kind(), "train", arguments)
-    if options.task in TRAJECTORY_ITERATIONS:
+    # Help is shown while it is read, before the task is known.
+    named = next((each for each in arguments if each in TRAJECTORY_ITERATIONS), None)
+    options: Any = parse(kind(task=named), "train", arguments)
+    if {options.task, named} & set(TRAJECTORY_ITERATIONS) and options.task != named:
         options = parse(kind(task=options.task), "train", arguments)
+    if given("iterations", arguments) is None:
+        options = dataclasses.replace(options, iterations=usual_iterations(options.config))
+    return algorithm, options
+
+
+def train(arguments: list[str]) -> None:
+    """Trains with live progress, then evaluates, draws and films the result."""
+    algorithm, options = read(arguments)
     policy = _check(options)
     enable_compilation_cache()
     from jgps.app.progress import Progress, evaluation_table

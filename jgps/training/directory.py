@@ -237,11 +237,19 @@ def _check_same(directory: Path, description: dict[str, Any]) -> None:
     given = _flat(json.loads(json.dumps(description)))
     other_jax = saved.get("versions.jax") != given.get("versions.jax")
     free = (*_FREE, "functions") if other_jax else _FREE  # each version traces in its own way
-    differences = [
-        f"{key}: saved {_show(saved, key)}, given {_show(given, key)}"
+    different = [
+        key
         for key in {**saved, **given}
         if not {key, key.split(".")[0]} & set(free)
         and saved.get(key, _MISSING) != given.get(key, _MISSING)
+    ]
+    if different and all(key.startswith("config.") and key not in saved for key in different):
+        raise UsageError(
+            f"{directory} was made by a jgps without {' or '.join(different)}, so it cannot be "
+            "resumed; choose another --out"
+        )
+    differences = [
+        f"{key}: saved {_show(saved, key)}, given {_show(given, key)}" for key in different
     ]
     if differences:
         raise UsageError(

@@ -218,6 +218,18 @@ def test_resume_of_another_run_is_refused(
     assert (interrupted / "config.json").read_text() == before
 
 
+def test_a_run_from_before_a_setting_is_refused_by_its_name(
+    task: Task, interrupted: Path, tmp_path: Path
+):
+    old = copy_run(interrupted, tmp_path / "old")
+    saved = json.loads((old / "config.json").read_text())
+    del saved["config"]["noise_smoothing"]
+    (old / "config.json").write_text(json.dumps(saved))
+    sentence = "was made by a jgps without config.noise_smoothing, so it cannot be resumed"
+    with pytest.raises(UsageError, match=sentence):
+        train(task, out=old, resume=True, config=CONFIG, iterations=4, seed=1)
+
+
 def test_a_run_that_stopped_on_divergence_may_go_on(task: Task, tmp_path: Path):
     """What the message proposes can be done."""
     supervise = SuperviseConfig(steps=10, checks=5, learning_rate=1e30, on_divergence="stop")
