@@ -133,8 +133,8 @@ def test_settings_reach_the_trajectory_step():
 def test_a_network_solves_a_cost_that_jumps(make, config, iterations):
     """In unseen conditions too, where models alone go for the lure.
 
-    Five seeds together: controllers that pass the post on either side teach PIGPS a network that
-    fails between them. Of 20 seeds that happened to 4, in one or two of 10 unseen conditions.
+    Of 20 seeds of PIGPS 16 did all unseen conditions, two 90%, two (seed 0 among them) 80%: on the
+    mean of five seeds 90% is asked for, and of none that it fails in more than three of ten.
     """
     task = tasks.make("disc_point_mass")
     algorithm = make(task, config(num_samples=20), backend="native")
@@ -146,4 +146,5 @@ def test_a_network_solves_a_cost_that_jumps(make, config, iterations):
             state, _ = algorithm.step(state)
         found.append(jgps.evaluate(task, state.policy, key=jax.random.key(0)))
     assert np.mean([each.train.success_rate for each in found]) == 1
-    assert np.mean([each.test.success_rate for each in found]) >= 0.9
+    unseen = [each.test.success_rate for each in found]
+    assert np.mean(unseen) >= 0.9 and min(unseen) >= 0.7
