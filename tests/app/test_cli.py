@@ -53,7 +53,7 @@ def directory(run: subprocess.CompletedProcess, home: Path) -> Path:
 
 def environment() -> dict[str, str]:
     root = str(Path(jgps.__file__).parents[1])
-    return {**os.environ, "PYTHONPATH": root}
+    return {**os.environ, "PYTHONPATH": root, "XLA_FLAGS": ""}  # as users run it
 
 
 def test_train_leaves_a_whole_run(run: subprocess.CompletedProcess, directory: Path):
