@@ -6,6 +6,7 @@ import pathlib
 import jax
 import numpy as np
 import pytest
+from xla_flags import compile_fast
 
 # Programs compiled by an earlier run are reused. This goes through the environment as well, for the
 # command lines that tests start. It changes how long tests take, nothing else.
@@ -14,12 +15,7 @@ CACHE_SETTINGS = {
     "jax_persistent_cache_min_compile_time_secs": "0",
     "jax_persistent_cache_min_entry_size_bytes": "-1",
 }
-# Most of the suite's time is compiling, and most of that is optimising programs that run once;
-# `XLA_FLAGS= make test` tests what users run. A version that knows no such flag ends the process.
-FLAGS = "--xla_backend_optimization_level=0"
-if jax.__version_info__[:2] == (0, 10):
-    FLAGS += " --xla_cpu_use_fusion_emitters=false"
-os.environ.setdefault("XLA_FLAGS", FLAGS)
+compile_fast()
 for name, value in CACHE_SETTINGS.items():
     value = os.environ.setdefault(name.upper(), value)
     jax.config.update(name, value if name.endswith("dir") else int(value))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from xla_flags import as_users_have_them
 
 import jgps
 from jgps.algorithms import ALGORITHMS, RandomStartsConfig
@@ -22,7 +23,7 @@ from jgps.app.train_command import _options, read
 from jgps.dynamics import MixturePriorConfig, NoPriorConfig, PriorConfig
 from jgps.training import checkpoint
 
-# Small and quick to compile; all tests use the same programs.
+# Small and quick to compile; all commands use the same programs.
 QUICK = ["--config.num-samples", "2", "--config.prior.max-clusters", "2"]
 TRAIN = ["train", "point_mass", "--algorithm", "trajopt", "--iterations", "2", *QUICK]
 
@@ -53,7 +54,7 @@ def directory(run: subprocess.CompletedProcess, home: Path) -> Path:
 
 def environment() -> dict[str, str]:
     root = str(Path(jgps.__file__).parents[1])
-    return {**os.environ, "PYTHONPATH": root, "XLA_FLAGS": ""}  # as users run it
+    return {**os.environ, "PYTHONPATH": root, "XLA_FLAGS": as_users_have_them()}
 
 
 def test_train_leaves_a_whole_run(run: subprocess.CompletedProcess, directory: Path):
