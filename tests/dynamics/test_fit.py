@@ -112,7 +112,7 @@ def test_still_state_at_the_first_step_is_finite():
 
 @pytest.mark.parametrize(("dtype", "atol"), [(jnp.float32, 5e-3), (jnp.float64, 1e-7)])
 def test_vmap_over_conditions_equals_a_loop(x64, dtype, atol):
-    """Of a rollout without weight four others tell less than float32 has digits for."""
+    """In float32 at rollouts that were fitted; at others 4 samples leave rounding to decide."""
     data = [_linear_rollouts(seed, num_samples=5) for seed in range(3)]
     valid = np.ones((3, 5), bool)
     valid[1, 4] = False
