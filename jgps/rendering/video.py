@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 from types import ModuleType
 
 import numpy as np
@@ -26,7 +27,7 @@ def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
 
 
 def write_video(path: str | os.PathLike[str], frames: np.ndarray, *, fps: float = 30.0) -> None:
-    """Writes uint8 frames [T, H, W, 3] to an H.264 mp4.
+    """Writes uint8 frames [T, H, W, 3] to an H.264 mp4, as a whole or not at all.
 
     Height and width must be even, because the format stores colour at half resolution.
 
@@ -40,4 +41,10 @@ def write_video(path: str | os.PathLike[str], frames: np.ndarray, *, fps: float 
         raise ValueError(f"Frame size {frames.shape[1:3]} is odd; mp4 needs even height and width.")
     if not fps > 0:
         raise ValueError(f"fps = {fps}: must be positive.")
-    _mediapy().write_video(path, frames, fps=fps, crf=20)
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".unfinished-{path.name}")  # the encoder goes by the ending
+    try:
+        _mediapy().write_video(temporary, frames, fps=fps, crf=20)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -80,3 +80,19 @@ def test_files_can_be_read_back(tmp_path, model):
         rendering.write_video(tmp_path / "b.mp4", frames[:, 1:])
     with pytest.raises(ValueError, match="uint8 image"):
         rendering.write_png(tmp_path / "b.png", frames[0] / 255)
+
+
+def test_an_interrupted_film_leaves_the_one_before(tmp_path, monkeypatch):
+    path, frames = tmp_path / "a.mp4", np.zeros((2, 16, 16, 3), np.uint8)
+    rendering.write_video(path, frames)
+    before = path.read_bytes()
+
+    def interrupted(path, frames, **options):
+        path.write_bytes(b"half a film")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mediapy, "write_video", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rendering.write_video(path, frames)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
