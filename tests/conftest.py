@@ -1,5 +1,6 @@
 """Fixtures and settings that all tests share; every test seeds itself."""
 
+import gc
 import os
 import pathlib
 
@@ -19,6 +20,8 @@ compile_fast()
 for name, value in CACHE_SETTINGS.items():
     value = os.environ.setdefault(name.upper(), value)
     jax.config.update(name, value if name.endswith("dir") else int(value))
+# Tracing makes so many objects that looking for unused ones took a tenth of the time.
+gc.set_threshold(100_000, 50, 100)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

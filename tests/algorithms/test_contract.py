@@ -16,14 +16,22 @@ from jgps.training import checkpoint
 # Every algorithm on the smallest task, and the default one on all: each pair compiles anew.
 CASES = [(algorithm, "point_mass") for algorithm in ALGORITHMS]
 CASES += [("mdgps", task) for task in tasks.names() if task != "point_mass"]
+MOST = 4  # training conditions of a task here: what holds of so many holds of all
 LOCAL = ("trajopt", "pi2", "pilqr")  # controllers alone, without a network
 # Two iterations are to have everything in them that an algorithm does.
 SETTINGS = {"dagger": {"teacher_iterations": 1}}
 
 
+def _task(name):
+    """With the first of its training conditions."""
+    task = tasks.make(name)
+    first = jax.tree.map(lambda leaf: leaf[:MOST], task.train)
+    return dataclasses.replace(task, train=first)
+
+
 def _make(algorithm, task):
     make, config = ALGORITHMS[algorithm]
-    return make(tasks.make(task), config(**SETTINGS.get(algorithm, {})), backend="native")
+    return make(task, config(**SETTINGS.get(algorithm, {})), backend="native")
 
 
 def _arrays(tree):
@@ -37,8 +45,8 @@ def _arrays(tree):
 
 @pytest.mark.parametrize(("algorithm", "task_name"), CASES)
 def test_contract(algorithm, task_name, tmp_path):
-    task, name = tasks.make(task_name), algorithm
-    algorithm = _make(algorithm, task_name)
+    task, name = _task(task_name), algorithm
+    algorithm = _make(algorithm, task)
     start = algorithm.init(jax.random.key(3))
     state, metrics = algorithm.step(start)
 

@@ -1,5 +1,6 @@
 """What a policy saw, against what it would see in the simulation (seed 0)."""
 
+import functools
 import shutil
 
 import jax
@@ -13,6 +14,7 @@ import jgps
 from jgps import policies
 from jgps.algorithms import MdgpsConfig
 from jgps.algorithms.eyes import open_eyes
+from jgps.app import film
 from jgps.app.feature_figure import POINT_COLOURS, feature_points
 from jgps.app.film import thin_out, write_film
 from jgps.app.report import write_report
@@ -22,6 +24,7 @@ from jgps.rendering import RenderConfig
 from jgps.simulation import condition_models, make_sampler
 
 T = 8
+ROUGH = RenderConfig(shadows=0, supersample=1)
 SMALL = small_vision(20, 10, width=40, pretraining_images=50)
 
 
@@ -124,7 +127,7 @@ def test_points_lie_where_they_are_in_the_film(task, tmp_path):
         sight=_still(3, at),
         poster=poster,
         tile=(120, 96),
-        config=RenderConfig(shadows=0, supersample=1),
+        config=ROUGH,
     )
     image = mediapy.read_image(poster)
     assert image.shape[:2] == (3 * 96, 3 * (120 + 120))  # three moments, image beside picture
@@ -142,7 +145,8 @@ def test_a_film_of_many_shows_every_so_manyth():
 
 
 @pytest.mark.slow
-def test_a_report_shows_what_the_policy_sees(task, tmp_path):
+def test_a_report_shows_what_the_policy_sees(task, tmp_path, monkeypatch):
+    monkeypatch.setattr(film, "write_film", functools.partial(write_film, config=ROUGH))
     config = MdgpsConfig(
         policy="visuomotor",
         vision=SMALL,
