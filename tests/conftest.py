@@ -40,6 +40,7 @@ def forget_programs():
     """
     yield
     jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

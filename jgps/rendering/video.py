@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 from types import ModuleType
@@ -33,6 +34,7 @@ def write_video(path: str | os.PathLike[str], frames: np.ndarray, *, fps: float 
 
     Raises:
       ValueError: wrong dtype or shape, no frames, odd sizes, or fps that is not positive.
+      RuntimeError: the encoder failed; a film of before is left as it was.
     """
     frames = np.asarray(frames)
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not len(frames):
@@ -47,4 +49,5 @@ def write_video(path: str | os.PathLike[str], frames: np.ndarray, *, fps: float 
         _mediapy().write_video(temporary, frames, fps=fps, crf=20)
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # which would hide what went wrong
+            temporary.unlink(missing_ok=True)

@@ -82,17 +82,18 @@ def test_files_can_be_read_back(tmp_path, model):
         rendering.write_png(tmp_path / "b.png", frames[0] / 255)
 
 
-def test_an_interrupted_film_leaves_the_one_before(tmp_path, monkeypatch):
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, RuntimeError])
+def test_an_unfinished_film_leaves_the_one_before(failure, tmp_path, monkeypatch):
     path, frames = tmp_path / "a.mp4", np.zeros((2, 16, 16, 3), np.uint8)
     rendering.write_video(path, frames)
     before = path.read_bytes()
 
-    def interrupted(path, frames, **options):
+    def unfinished(path, frames, **options):
         path.write_bytes(b"half a film")
-        raise KeyboardInterrupt
+        raise failure
 
-    monkeypatch.setattr(mediapy, "write_video", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(mediapy, "write_video", unfinished)
+    with pytest.raises(failure):
         rendering.write_video(path, frames)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
