@@ -20,7 +20,7 @@ compile_fast()
 for name, value in CACHE_SETTINGS.items():
     value = os.environ.setdefault(name.upper(), value)
     jax.config.update(name, value if name.endswith("dir") else int(value))
-# Tracing makes so many objects that looking for unused ones took a tenth of the time.
+# Tracing makes so many objects that looking for unused ones takes up to a tenth of the time.
 gc.set_threshold(100_000, 50, 100)
 
 
