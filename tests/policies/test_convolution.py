@@ -9,12 +9,12 @@ from jgps.policies.convolution import convolution
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "size", "stride"),
-    [(13, 11, 7, 2), (12, 14, 7, 2), (9, 8, 5, 1), (12, 11, 5, 3)],
+    ("images", "height", "width", "size", "stride"),
+    [(2, 13, 11, 7, 2), (9, 12, 14, 7, 2), (2, 9, 8, 5, 1), (9, 8, 9, 5, 1), (1, 12, 11, 5, 3)],
 )
-def test_gradients_are_those_of_jax(height, width, size, stride, key):
+def test_gradients_are_those_of_jax(images, height, width, size, stride, key):
     x_key, kernel_key, weight_key = jax.random.split(key, 3)
-    x = jax.random.normal(x_key, (2, height, width, 3))
+    x = jax.random.normal(x_key, (images, height, width, 3))
     kernel = jax.random.normal(kernel_key, (size, size, 3, 4))
     numbers = ("NHWC", "HWIO", "NHWC")
 
@@ -37,6 +37,25 @@ def test_gradients_are_those_of_jax(height, width, size, stride, key):
     # On accelerators the gradient is JAX's own; under vmap both are the same.
     batched = jax.vmap(ours, in_axes=(0, None))(x[:, None], kernel)
     np.testing.assert_allclose(batched[:, 0], reference(x, kernel), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_of_many_images_in_half_precision(stride, key):
+    numbers = ("NHWC", "HWIO", "NHWC")
+
+    def gradient(images, dtype):
+        def summed(kernel):
+            x = jnp.ones((images, 12, 12, 1), dtype)
+            return convolution(
+                x, kernel, (stride, stride), "VALID", dimension_numbers=numbers
+            ).sum(dtype=jnp.float32)
+
+        return jax.grad(summed)(jnp.ones((5, 5, 1, 1), dtype))
+
+    half = gradient(2000, "bfloat16")
+    assert half.dtype == jnp.bfloat16
+    np.testing.assert_allclose(half.astype("float32"), gradient(2000, "float32"), rtol=0.01)
+    np.testing.assert_array_equal(gradient(0, "float32"), 0)
 
 
 @pytest.mark.parametrize(
