@@ -102,7 +102,8 @@ def _of_unstrided_kernel(
     x: jax.Array, kernel: jax.Array, stride: int, gradient: jax.Array
 ) -> jax.Array:
     """A matrix product for every row of the kernel: pixels under it by gradients, one for each
-    column. As a convolution of images with their gradients it takes two to ten times as long."""
+    column. As a convolution of images with their gradients it takes up to ten times as long.
+    """
     size, channels, height = kernel.shape[0], kernel.shape[2], gradient.shape[1]
     beside = jnp.pad(gradient, ((0, 0), (0, 0), (size - 1, size - 1), (0, 0)))
     ends = range(size - 1, -1, -1)
@@ -116,7 +117,8 @@ def _of_strided_kernel(
     x: jax.Array, kernel: jax.Array, stride: int, gradient: jax.Array
 ) -> jax.Array:
     """A matrix product for every row of the kernel: pixels under it by gradients. The other way
-    would have gaps between gradients."""
+    would have gaps between gradients.
+    """
     height, width = (stride * (n - 1) + 1 for n in gradient.shape[1:3])
     size, channels = kernel.shape[0], kernel.shape[2]
     across = [x[:, :, column : column + width : stride] for column in range(size)]

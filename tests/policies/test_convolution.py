@@ -46,9 +46,9 @@ def test_gradients_of_many_images_in_half_precision(stride, key):
     def gradient(images, dtype):
         def summed(kernel):
             x = jnp.ones((images, 12, 12, 1), dtype)
-            return convolution(
-                x, kernel, (stride, stride), "VALID", dimension_numbers=numbers
-            ).sum(dtype=jnp.float32)
+            return convolution(x, kernel, (stride, stride), "VALID", dimension_numbers=numbers).sum(
+                dtype=jnp.float32
+            )
 
         return jax.grad(summed)(jnp.ones((5, 5, 1, 1), dtype))
 
