@@ -81,7 +81,6 @@ def _of_input(x: jax.Array, kernel: jax.Array, stride: int, gradient: jax.Array)
 
 def _of_kernel(x: jax.Array, kernel: jax.Array, stride: int, gradient: jax.Array) -> jax.Array:
     """A few images at a time, added up: all at once takes longer, with 64 images up to thrice."""
-    of_some = _of_strided_kernel if stride > 1 else _of_unstrided_kernel
     times = max(-(-x.shape[0] // TOGETHER), 1)
     together = -(-x.shape[0] // times)
     missing = times * together - x.shape[0]
@@ -91,16 +90,17 @@ def _of_kernel(x: jax.Array, kernel: jax.Array, stride: int, gradient: jax.Array
     ]
 
     def add(total: jax.Array, images: list[jax.Array]):
-        return total + of_some(images[0], kernel, stride, images[1]), None
+        x, gradient = images
+        if stride > 1:
+            return total + _of_strided_kernel(x, kernel, stride, gradient), None
+        return total + _of_unstrided_kernel(x, kernel, gradient), None
 
     # The sum of many small numbers would get stuck in half precision.
     total = jnp.zeros(kernel.shape, jnp.promote_types(kernel.dtype, jnp.float32))
     return jax.lax.scan(add, total, some)[0].astype(kernel.dtype)
 
 
-def _of_unstrided_kernel(
-    x: jax.Array, kernel: jax.Array, stride: int, gradient: jax.Array
-) -> jax.Array:
+def _of_unstrided_kernel(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> jax.Array:
     """A matrix product for every row of the kernel: pixels under it by gradients of all columns.
 
     There are fewer channels of gradients than of pixels to be copied for every column, and a
