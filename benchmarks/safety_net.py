@@ -1,0 +1,212 @@
+"""Metrics of short runs with fixed seeds, bit for bit: a change of structure leaves them alone.
+
+    python benchmarks/safety_net.py record FILE.json [CASE ...]   before the change
+    python benchmarks/safety_net.py check FILE.json [CASE ...]    after it, on the same machine
+
+Floats are compared as they are in memory. Another processor, another JAX or other XLA flags give
+other last bits: record on the machine that checks.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import sys
+import tempfile
+
+import jax
+import numpy as np
+
+import jgps
+from jgps import tasks
+from jgps.algorithms import (
+    ALGORITHMS,
+    MdgpsConfig,
+    RandomStartsConfig,
+    VisionConfig,
+    mdgps,
+    seeing_settings,
+)
+from jgps.dynamics import MixturePriorConfig, NoPriorConfig
+from jgps.policies import PoseConfig, SuperviseConfig
+
+
+def hexed(metrics):
+    out = {}
+    for k, v in sorted(metrics.items()):
+        a = np.asarray(v)
+        out[k] = [float(x).hex() if a.dtype.kind == "f" else int(x) for x in a.ravel()]
+    return out
+
+
+def leaves(tree):
+    h = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        h.update(np.ascontiguousarray(np.asarray(leaf)).tobytes())
+    return h.hexdigest()[:16]
+
+
+def go(make, task, config, iterations, backend="native", seed=0):
+    run = make(task, config, backend=backend)
+    state = run.init(jax.random.key(seed))
+    rows = []
+    for _ in range(iterations):
+        state, metrics = run.step(state)
+        rows.append(hexed(metrics))
+    result = jgps.evaluate(task, state.policy, key=jax.random.key(1), backend=backend)
+    rows.append(
+        {
+            f"{s}_{n}": [float(x).hex() for x in np.ravel(v)]
+            for s, r in result.sets.items()
+            for n, v in (("cost", r.cost), ("distance", r.distance), ("success", r.success))
+            if v is not None
+        }
+    )
+    rows.append({"policy": leaves(state.policy), "controllers": leaves(state.controllers)})
+    return rows
+
+
+def few(name, horizon=None, conditions=None):
+    task = tasks.make(name)
+    if horizon:
+        task = dataclasses.replace(task, horizon=horizon)
+    if conditions:
+        task = dataclasses.replace(task, train=jax.tree.map(lambda a: a[:conditions], task.train))
+    return task
+
+
+SHORT = SuperviseConfig(steps=200)
+CASES = {}
+
+
+def case(f):
+    CASES[f.__name__] = f
+    return f
+
+
+for name in ALGORITHMS:
+
+    def f(name=name):
+        make, config = ALGORITHMS[name]
+        extra = {"teacher_iterations": 1} if name == "dagger" else {}
+        return go(make, few("point_mass", 20), config(**extra), 3)
+
+    CASES[name] = f
+
+
+@case
+def random_starts():
+    c = MdgpsConfig(
+        sampling="on_policy",
+        linearization="fitted",
+        random_starts=RandomStartsConfig(num_rollouts=12, num_groups=3),
+        supervise=SHORT,
+    )
+    return go(mdgps, few("point_mass", 20), c, 3)
+
+
+@case
+def on_policy_fitted_global():
+    c = MdgpsConfig(
+        sampling="on_policy",
+        linearization="fitted",
+        policy_covariance="network",
+        policy_weighting="precision",
+        step_rule="global",
+        supervise=SHORT,
+    )
+    return go(mdgps, few("reacher", 20), c, 3)
+
+
+@case
+def reuse():
+    return go(
+        mdgps,
+        few("point_mass", 20),
+        MdgpsConfig(reuse=3, supervise=SHORT, prior=MixturePriorConfig(shared=False)),
+        4,
+    )
+
+
+@case
+def blind():
+    return go(mdgps, few("blind_peg_insertion", 30, 2), MdgpsConfig(supervise=SHORT), 3)
+
+
+@case
+def on_mjx():
+    return go(mdgps, few("point_mass", 20), MdgpsConfig(supervise=SHORT), 3, "mjx")
+
+
+def visual(policy):
+    vision = VisionConfig(
+        pretraining=PoseConfig(steps=20),
+        pretraining_images=24,
+        trajectory_iterations=1,
+        head_iterations=1,
+        channels=(8, 4, 4),
+        head=SuperviseConfig(steps=40, learning_rate=3e-3, frozen="convolutions"),
+        end_to_end=SuperviseConfig(
+            steps=4, batch_size=16, learning_rate=1e-3, checks=1, convolution_rate=0.1
+        ),
+    )
+    base = MdgpsConfig()
+    c = dataclasses.replace(
+        base, **seeing_settings(base, policy), vision=vision, num_samples=3, prior=NoPriorConfig()
+    )
+    return go(mdgps, few("hanger", 20, 2), c, 4)
+
+
+@case
+def visuomotor():
+    return visual("visuomotor")
+
+
+@case
+def pose_prediction():
+    return visual("pose_prediction")
+
+
+@case
+def resumed():
+    with tempfile.TemporaryDirectory() as d:
+        args = dict(config=MdgpsConfig(supervise=SHORT), backend="native", seed=1)
+        task = few("point_mass", 20)
+        whole = jgps.train(task, iterations=4, **args)
+        jgps.train(task, iterations=2, out=d + "/run", **args)
+        again = jgps.train(task, iterations=4, out=d + "/run", resume=True, **args)
+
+        def strip(rs):
+            return [{k: v for k, v in r.items() if "seconds" not in k} for r in rs]
+
+        assert strip(whole.metrics) == strip(again.metrics), "resume differs"
+        return strip(again.metrics)
+
+
+def main(action: str, path: str, *wanted: str) -> int:
+    found = {}
+    for name in wanted or CASES:
+        found[name] = CASES[name]()
+        print(name, "done", flush=True)
+    if action == "record":
+        pathlib.Path(path).write_text(json.dumps(found, indent=0) + "\n")
+        return 0
+    recorded = json.loads(pathlib.Path(path).read_text())
+    different = {name: _difference(recorded[name], rows) for name, rows in found.items()}
+    for name, where in different.items():
+        print(f"{name}: {where or 'the same'}")
+    return int(any(different.values()))
+
+
+def _difference(recorded: list, found: list) -> str:
+    """The first difference between the rows of two runs; empty where they are the same."""
+    found = json.loads(json.dumps(found))
+    for iteration, (one, other) in enumerate(zip(recorded, found, strict=True)):
+        for key in one:
+            if one[key] != other.get(key):
+                return f"row {iteration} {key}: {one[key]} recorded, {other.get(key)} now"
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
