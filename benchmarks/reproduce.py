@@ -23,7 +23,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jgps.app.bench.measure import environment
+from jgps.bench.measure import environment
 from jgps.training.directory import encode, write_json
 from jgps.training.metrics import plain
 

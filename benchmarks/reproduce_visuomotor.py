@@ -23,7 +23,7 @@ from visuomotor_runs import (
 )
 
 from jgps import tasks as all_tasks
-from jgps.app.machine import enable_compilation_cache
+from jgps.cli.machine import enable_compilation_cache
 from jgps.policies import ARCHITECTURES
 
 SETS = {"train": "training", "test": "unseen places", "distracted": "distractors"}

@@ -28,7 +28,8 @@ from jgps.algorithms import (
     seeing_settings,
 )
 from jgps.dynamics import MixturePriorConfig, NoPriorConfig
-from jgps.policies import PoseConfig, SuperviseConfig
+from jgps.policies import SuperviseConfig
+from jgps.vision.pose_regression import PoseConfig
 
 
 def hexed(metrics):

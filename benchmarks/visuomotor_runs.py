@@ -20,15 +20,15 @@ from rich.console import Console
 
 from jgps import policies, training
 from jgps.algorithms import MdgpsConfig
-from jgps.algorithms.eyes import VisionConfig, cameras, pose_dim
-from jgps.algorithms.scenes import pretrain, random_scenes
-from jgps.app.bench.measure import environment
-from jgps.app.train_command import seeing, usual_iterations
+from jgps.bench.measure import environment
+from jgps.cli.train import seeing, usual_iterations
 from jgps.core.types import OK
 from jgps.simulation import resolve_backend
 from jgps.tasks import Task
 from jgps.training.directory import describe, write_json
 from jgps.training.metrics import plain
+from jgps.vision.learner import VisionConfig, cameras, pose_dim
+from jgps.vision.pretraining import pretrain, random_scenes
 
 ALGORITHM = "mdgps"
 SCALES = ("small", "full")

@@ -10,8 +10,9 @@ import numpy as np
 
 from jgps import tasks
 from jgps.algorithms import VisionConfig
-from jgps.policies import PoseConfig, SuperviseConfig
+from jgps.policies import SuperviseConfig
 from jgps.simulation import Conditions
+from jgps.vision.pose_regression import PoseConfig
 
 MODEL = """
 <mujoco model="pointer">

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from jgps import tasks
-from jgps.app.film import film_strip
-from jgps.app.run_data import read_run
 from jgps.rendering import Camera
+from jgps.reports.run_data import read_run
+from jgps.reports.video import film_strip
 
 run = read_run(sys.argv[1])
 if run.trajectories is None:

@@ -1,19 +1,19 @@
 """Published algorithms, one file each, on shared parts."""
 
-from jgps.algorithms.algorithm import Algorithm, Inspection, Metrics
 from jgps.algorithms.badmm import BadmmConfig, badmm
 from jgps.algorithms.dagger import DaggerConfig, dagger
-from jgps.algorithms.eyes import VisionConfig
-from jgps.algorithms.guided_state import seeing_settings
-from jgps.algorithms.looks import LooksConfig
 from jgps.algorithms.mdgps import MdgpsConfig, mdgps
 from jgps.algorithms.mdgps_pilqr import MdgpsPilqrConfig, mdgps_pilqr
 from jgps.algorithms.pi2 import Pi2Config, pi2
 from jgps.algorithms.pigps import PigpsConfig, pigps
 from jgps.algorithms.pilqr import PilqrConfig, pilqr
-from jgps.algorithms.random_starts import RandomStartsConfig
-from jgps.algorithms.step_size import StepSizeConfig
 from jgps.algorithms.trajopt import TrajoptConfig, TrajoptState, trajopt
+from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
+from jgps.optimise.guided.state import seeing_settings
+from jgps.optimise.rollouts.random_starts import RandomStartsConfig
+from jgps.optimise.step_size import StepSizeConfig
+from jgps.vision.domain_randomisation import LooksConfig
+from jgps.vision.learner import VisionConfig
 
 # name: (what makes the algorithm on a task, the type of its settings)
 ALGORITHMS = {

@@ -26,16 +26,18 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jgps.algorithms import guided, projection, step_size
-from jgps.algorithms.algorithm import Algorithm, Metrics
-from jgps.algorithms.guided import Parts, joint_status
-from jgps.algorithms.guided_state import GuidedConfig, GuidedState
-from jgps.algorithms.local_models import LocalModels, choose, default_dtype, expected_cost
-from jgps.algorithms.lqr_step import lqr_step
-from jgps.algorithms.step_size import StepMemory, StepSizeConfig
 from jgps.core import gaussian, linalg, lqr
 from jgps.core.checks import check_field
 from jgps.core.types import OK, Controller, QuadraticCost
+from jgps.optimise import step_size
+from jgps.optimise.algorithm import Algorithm, Metrics
+from jgps.optimise.guided import loop as guided
+from jgps.optimise.guided import projection
+from jgps.optimise.guided.loop import Parts, joint_status
+from jgps.optimise.guided.state import GuidedConfig, GuidedState
+from jgps.optimise.models import LocalModels, choose, default_dtype, expected_cost
+from jgps.optimise.step_size import StepMemory, StepSizeConfig
+from jgps.optimise.steps.lqr import lqr_step
 from jgps.policies import SuperviseConfig, Supervision
 from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task

@@ -21,27 +21,28 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jgps.algorithms import guided, step_size
-from jgps.algorithms.algorithm import Algorithm, Metrics
-from jgps.algorithms.guided import Parts
-from jgps.algorithms.guided_state import GuidedConfig, GuidedState, recent
-from jgps.algorithms.local_models import (
+from jgps.controllers import linear_gaussian
+from jgps.controllers.linear_gaussian import FactoredController
+from jgps.core import linalg
+from jgps.core.checks import check_field
+from jgps.core.lqr.trust_region import TrustRegionConfig
+from jgps.core.types import OK, Controller, Rollouts, Shared, Status
+from jgps.optimise import step_size
+from jgps.optimise.algorithm import Algorithm, Metrics
+from jgps.optimise.guided import loop as guided
+from jgps.optimise.guided.loop import Parts
+from jgps.optimise.guided.projection import targets
+from jgps.optimise.guided.state import GuidedConfig, GuidedState, recent
+from jgps.optimise.models import (
     LocalConfig,
     LocalModels,
     choose,
     default_dtype,
     expected_cost,
 )
-from jgps.algorithms.lqr_step import lqr_step
-from jgps.algorithms.projection import targets
-from jgps.algorithms.sampling import make_sample
-from jgps.algorithms.step_size import StepMemory, StepSizeConfig
-from jgps.controllers import linear_gaussian
-from jgps.controllers.linear_gaussian import FactoredController
-from jgps.core import linalg
-from jgps.core.checks import check_field
-from jgps.core.trust_region import TrustRegionConfig
-from jgps.core.types import OK, Controller, Rollouts, Shared, Status
+from jgps.optimise.rollouts.sampling import make_sample
+from jgps.optimise.step_size import StepMemory, StepSizeConfig
+from jgps.optimise.steps.lqr import lqr_step
 from jgps.policies import SuperviseConfig, Supervision
 from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task

@@ -18,20 +18,21 @@ import functools
 
 import jax
 
-from jgps.algorithms import guided, step_size
-from jgps.algorithms.algorithm import Algorithm, Metrics
-from jgps.algorithms.guided import mirror_descent
-from jgps.algorithms.guided_state import GuidedConfig, GuidedState
-from jgps.algorithms.local_models import LocalModels, default_dtype, expected_cost
-from jgps.algorithms.lqr_step import lqr_step
-from jgps.algorithms.projection import centre, divergence
-from jgps.algorithms.random_starts import (
+from jgps.core.checks import check_choice
+from jgps.core.types import OK, Controller
+from jgps.optimise import step_size
+from jgps.optimise.algorithm import Algorithm, Metrics
+from jgps.optimise.guided import loop as guided
+from jgps.optimise.guided.loop import mirror_descent
+from jgps.optimise.guided.projection import centre, divergence
+from jgps.optimise.guided.state import GuidedConfig, GuidedState
+from jgps.optimise.models import LocalModels, default_dtype, expected_cost
+from jgps.optimise.rollouts.random_starts import (
     RandomStartsConfig,
     by_random_start,
     check_random_starts,
 )
-from jgps.core.checks import check_choice
-from jgps.core.types import OK, Controller
+from jgps.optimise.steps.lqr import lqr_step
 from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task
 

@@ -18,14 +18,14 @@ import functools
 
 import jax
 
-from jgps.algorithms import guided
-from jgps.algorithms.algorithm import Algorithm, Metrics
-from jgps.algorithms.guided_state import GuidedConfig, GuidedState
-from jgps.algorithms.local_models import LocalModels, expected_cost
 from jgps.algorithms.pilqr import first_memory, pilqr_step
-from jgps.algorithms.projection import centre, divergence, sampled_with
 from jgps.core.pilqr import TwoStageConfig
 from jgps.core.types import Controller
+from jgps.optimise.algorithm import Algorithm, Metrics
+from jgps.optimise.guided import loop as guided
+from jgps.optimise.guided.projection import centre, divergence, sampled_with
+from jgps.optimise.guided.state import GuidedConfig, GuidedState
+from jgps.optimise.models import LocalModels, expected_cost
 from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task
 

@@ -17,13 +17,13 @@ import jax
 import jax.numpy as jnp
 
 from jgps import costs
-from jgps.algorithms import local_search
-from jgps.algorithms.algorithm import Algorithm, Metrics
-from jgps.algorithms.local_models import LocalConfig, choose, sample_metrics
-from jgps.algorithms.local_search import LocalState
 from jgps.core import path_integral
 from jgps.core.path_integral import PathIntegralConfig
 from jgps.core.types import OK, Controller, Rollouts
+from jgps.optimise import local_loop as local_search
+from jgps.optimise.algorithm import Algorithm, Metrics
+from jgps.optimise.local_loop import LocalState
+from jgps.optimise.models import LocalConfig, choose, sample_metrics
 from jgps.tasks import Task
 
 

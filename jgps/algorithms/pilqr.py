@@ -19,19 +19,19 @@ import jax
 import jax.numpy as jnp
 
 from jgps import costs
-from jgps.algorithms import local_search
-from jgps.algorithms.algorithm import Algorithm, Metrics
-from jgps.algorithms.local_models import (
+from jgps.core import pilqr as two_stage
+from jgps.core.pilqr import PilqrInfo, PilqrMemory, TwoStageConfig
+from jgps.core.types import OK, Controller, Rollouts, worst
+from jgps.optimise import local_loop as local_search
+from jgps.optimise.algorithm import Algorithm, Metrics
+from jgps.optimise.local_loop import LocalState
+from jgps.optimise.models import (
     LocalConfig,
     LocalModels,
     choose,
     default_dtype,
     expected_cost,
 )
-from jgps.algorithms.local_search import LocalState
-from jgps.core import pilqr as two_stage
-from jgps.core.pilqr import PilqrInfo, PilqrMemory, TwoStageConfig
-from jgps.core.types import OK, Controller, Rollouts, worst
 from jgps.tasks import Task
 
 

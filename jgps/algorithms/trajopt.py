@@ -13,14 +13,15 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jgps.algorithms import local_search, step_size
-from jgps.algorithms.algorithm import Algorithm, Metrics
-from jgps.algorithms.local_models import LocalConfig, LocalModels, default_dtype, expected_cost
-from jgps.algorithms.local_search import LocalState
-from jgps.algorithms.lqr_step import lqr_step
-from jgps.algorithms.step_size import StepSizeConfig
-from jgps.core.trust_region import TrustRegionConfig
+from jgps.core.lqr.trust_region import TrustRegionConfig
 from jgps.core.types import OK, Rollouts
+from jgps.optimise import local_loop as local_search
+from jgps.optimise import step_size
+from jgps.optimise.algorithm import Algorithm, Metrics
+from jgps.optimise.local_loop import LocalState
+from jgps.optimise.models import LocalConfig, LocalModels, default_dtype, expected_cost
+from jgps.optimise.step_size import StepSizeConfig
+from jgps.optimise.steps.lqr import lqr_step
 from jgps.tasks import Task
 
 TrajoptState = LocalState  # its memory is a StepMemory

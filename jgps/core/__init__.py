@@ -1,8 +1,9 @@
 """Pure maths of one trajectory; callers `vmap`. Knows no simulator and no network."""
 
-from jgps.core import gaussian, kmeans, linalg, lqr, mixture, regression, trust_region, types
-from jgps.core.lqr import MaximumEntropyInfo
-from jgps.core.trust_region import TrustRegionConfig, TrustRegionInfo
+from jgps.core import gaussian, linalg, lqr, types
+from jgps.core.estimation import kmeans, mixture, regression
+from jgps.core.lqr import MaximumEntropyInfo, trust_region
+from jgps.core.lqr.trust_region import TrustRegionConfig, TrustRegionInfo
 from jgps.core.types import (
     Controller,
     Dynamics,

@@ -22,12 +22,12 @@ import jax.numpy as jnp
 
 from jgps.core import linalg, path_integral
 from jgps.core.checks import check_field
-from jgps.core.path_integral import PathIntegralConfig
-from jgps.core.trust_region import (
+from jgps.core.lqr.trust_region import (
     TrustRegionConfig,
     TrustRegionInfo,
     solve_kl_constrained_per_step,
 )
+from jgps.core.path_integral import PathIntegralConfig
 from jgps.core.types import (
     NON_FINITE,
     Controller,

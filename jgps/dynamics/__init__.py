@@ -1,7 +1,7 @@
 """Samples -> time-varying linear-Gaussian models."""
 
-from jgps.core.mixture import MixtureConfig
-from jgps.core.regression import NormalInverseWishart
+from jgps.core.estimation.mixture import MixtureConfig
+from jgps.core.estimation.regression import NormalInverseWishart
 from jgps.dynamics.fit import FitConfig, fit, fit_initial
 from jgps.dynamics.prior import (
     ConstantPriorConfig,

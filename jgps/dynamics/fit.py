@@ -9,7 +9,12 @@ import numpy as np
 from jax.core import Tracer
 
 from jgps.core.checks import check_field
-from jgps.core.regression import NormalInverseWishart, divisor, fit_linear_gaussian, spread
+from jgps.core.estimation.regression import (
+    NormalInverseWishart,
+    divisor,
+    fit_linear_gaussian,
+    spread,
+)
 from jgps.core.types import (
     NON_FINITE,
     NOT_PD,

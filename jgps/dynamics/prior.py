@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jgps.core import mixture as gmm
 from jgps.core.checks import check_field
-from jgps.core.regression import NormalInverseWishart
+from jgps.core.estimation import mixture as gmm
+from jgps.core.estimation.regression import NormalInverseWishart
 from jgps.core.types import OK, Rollouts
 
 

@@ -1,26 +1,25 @@
 """Networks as policies: what they are, how controllers supervise them, how they are linearised."""
 
-from jgps.policies.architecture import check_architecture
-from jgps.policies.linearize import linearize, offset
-from jgps.policies.mlp import STANDARDISATION, Mlp, count_parameters, mlp
-from jgps.policies.network_policy import (
+from jgps.policies.distil import SuperviseConfig, SuperviseInfo, Supervision, supervise
+from jgps.policies.linearise import linearize, offset
+from jgps.policies.networks.architecture import check_architecture
+from jgps.policies.networks.baselines import (
+    ARCHITECTURES,
+    PoseRegressor,
+    make_trunk,
+    pose_prediction_policy,
+)
+from jgps.policies.networks.mlp import STANDARDISATION, Mlp, count_parameters, mlp
+from jgps.policies.networks.spatial_softmax import SpatialSoftmax, spatial_softmax
+from jgps.policies.networks.visuomotor import Visuomotor, feature_pixels, visuomotor
+from jgps.policies.observation import cache_features, look
+from jgps.policies.policy import (
     NetworkParams,
     NetworkPolicy,
     acting,
     acting_on_images,
     initialise,
 )
-from jgps.policies.observation import cache_features, look
-from jgps.policies.pose_regression import PoseConfig, PoseInfo, regress_pose, transfer
-from jgps.policies.spatial_softmax import SpatialSoftmax, spatial_softmax
-from jgps.policies.supervise import SuperviseConfig, SuperviseInfo, Supervision, supervise
-from jgps.policies.vision_baselines import (
-    ARCHITECTURES,
-    PoseRegressor,
-    make_trunk,
-    pose_prediction_policy,
-)
-from jgps.policies.visuomotor import Visuomotor, feature_pixels, visuomotor
 
 __all__ = [
     "ARCHITECTURES",
@@ -28,8 +27,6 @@ __all__ = [
     "Mlp",
     "NetworkParams",
     "NetworkPolicy",
-    "PoseConfig",
-    "PoseInfo",
     "PoseRegressor",
     "SpatialSoftmax",
     "SuperviseConfig",
@@ -49,9 +46,7 @@ __all__ = [
     "mlp",
     "offset",
     "pose_prediction_policy",
-    "regress_pose",
     "spatial_softmax",
     "supervise",
-    "transfer",
     "visuomotor",
 ]

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jgps.core.regression import spread
+from jgps.core.estimation.regression import spread
 
 Observation = jax.Array | Mapping[str, jax.Array]
 # observe(o [dO]) -> (image [H, W, 3], configuration [dq]), pure: renders what the robot sees; or

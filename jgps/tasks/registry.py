@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 
-from jgps.tasks.bottle import bottle
-from jgps.tasks.disc_point_mass import disc_point_mass
-from jgps.tasks.door_opening import door_opening
-from jgps.tasks.hammer import hammer
-from jgps.tasks.hanger import hanger
-from jgps.tasks.peg_insertion import blind_peg_insertion, peg_insertion
-from jgps.tasks.point_mass import point_mass
-from jgps.tasks.pusher import pusher
-from jgps.tasks.reacher import reacher
-from jgps.tasks.shape_sorting_cube import shape_sorting_cube
+from jgps.tasks.arm.door_opening import door_opening
+from jgps.tasks.arm.peg_insertion import blind_peg_insertion, peg_insertion
+from jgps.tasks.arm.pusher import pusher
+from jgps.tasks.bench.bottle import bottle
+from jgps.tasks.bench.hammer import hammer
+from jgps.tasks.bench.hanger import hanger
+from jgps.tasks.bench.shape_sorting_cube import shape_sorting_cube
+from jgps.tasks.simple.disc_point_mass import disc_point_mass
+from jgps.tasks.simple.point_mass import point_mass
+from jgps.tasks.simple.reacher import reacher
 from jgps.tasks.task import Task
 
 _TASKS: dict[str, Callable[[], Task]] = {

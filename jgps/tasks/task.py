@@ -14,7 +14,7 @@ import numpy as np
 
 from jgps.controllers import LqrHoldConfig, NoiseConfig, PdHoldConfig
 from jgps.simulation import Conditions, StateLayout, System, check_conditions, load_model
-from jgps.tasks.vision import (
+from jgps.tasks.policy_camera import (
     Vision,
     check_changes,
     check_configuration,

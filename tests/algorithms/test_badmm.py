@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from jgps import tasks
-from jgps.algorithms import guided
 from jgps.algorithms.badmm import (
     BadmmConfig,
     _over_rounds,
@@ -32,6 +31,7 @@ from jgps.core.types import (
     Gaussian,
     QuadraticCost,
 )
+from jgps.optimise.guided import loop as guided
 from jgps.policies import SuperviseConfig
 from jgps.simulation import Conditions
 

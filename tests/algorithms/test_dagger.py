@@ -9,9 +9,9 @@ import pytest
 
 from jgps import tasks
 from jgps.algorithms.dagger import DaggerConfig, dagger, make_parts
-from jgps.algorithms.guided_state import recent
-from jgps.algorithms.projection import targets
 from jgps.core.types import OK, TOO_FEW_SAMPLES
+from jgps.optimise.guided.projection import targets
+from jgps.optimise.guided.state import recent
 from jgps.policies import SuperviseConfig
 from jgps.simulation import Conditions
 

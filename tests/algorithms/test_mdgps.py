@@ -9,11 +9,12 @@ import pytest
 
 import jgps
 from jgps import tasks
-from jgps.algorithms import ALGORITHMS, guided
+from jgps.algorithms import ALGORITHMS
 from jgps.algorithms.mdgps import MdgpsConfig, mdgps
 from jgps.core import lqr
 from jgps.core.gaussian import controller_kl
 from jgps.core.types import OK, Rollouts
+from jgps.optimise.guided import loop as guided
 from jgps.policies import SuperviseConfig
 
 SHORT = SuperviseConfig(steps=50)

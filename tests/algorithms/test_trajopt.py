@@ -8,11 +8,11 @@ import scipy.linalg
 
 from jgps import costs, tasks
 from jgps.algorithms import StepSizeConfig, TrajoptConfig, trajopt
-from jgps.algorithms.step_size import adapt
 from jgps.algorithms.trajopt import make_stages
 from jgps.core import lqr
 from jgps.core.types import OK, TOO_FEW_SAMPLES
 from jgps.dynamics import MixturePriorConfig, NoPriorConfig
+from jgps.optimise.step_size import adapt
 from jgps.simulation import make_sampler
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from jgps import tasks
 from jgps.simulation import condition_models
-from jgps.tasks import bottle
-from jgps.tasks import manipulation as bench
+from jgps.tasks.bench import bottle
+from jgps.tasks.bench import manipulation as bench
 from jgps.tasks.start import initial_states
 
 STEP = 0.05  # rad, by which the cap turns in a step of the tests

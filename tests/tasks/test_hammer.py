@@ -8,8 +8,8 @@ import pytest
 
 from jgps import tasks
 from jgps.simulation import condition_models
-from jgps.tasks import hammer
-from jgps.tasks import manipulation as bench
+from jgps.tasks.bench import hammer
+from jgps.tasks.bench import manipulation as bench
 from jgps.tasks.start import initial_states
 
 

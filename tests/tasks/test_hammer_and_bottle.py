@@ -12,7 +12,7 @@ from mujoco import mjx
 from jgps import tasks
 from jgps.rendering import RenderConfig, render
 from jgps.simulation import condition_models, make_sampler
-from jgps.tasks import manipulation as bench
+from jgps.tasks.bench import manipulation as bench
 
 NAMES = ("hammer", "bottle")
 PLACES = {  # a fixture, its site that is the goal, and the point of the object that goes there

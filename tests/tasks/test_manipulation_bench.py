@@ -9,7 +9,7 @@ import pytest
 from jgps import costs, tasks
 from jgps.rendering import RenderConfig, render
 from jgps.simulation import Conditions, condition_models, make_sampler
-from jgps.tasks import manipulation as bench
+from jgps.tasks.bench import manipulation as bench
 from jgps.tasks.start import initial_states
 
 OBJECTS = """

@@ -11,7 +11,7 @@ import pytest
 from jgps import tasks
 from jgps.rendering import RenderConfig, render
 from jgps.simulation import condition_models, make_sampler
-from jgps.tasks import manipulation as bench
+from jgps.tasks.bench import manipulation as bench
 
 NAMES = ("shape_sorting_cube", "hanger")
 

@@ -1,0 +1,167 @@
+"""The problem around the previous controller, where a multiplier of its divergence is one ridge.
+
+In v, with u = u_mean + K (x - x_mean) + chol(C) v and x measured from the previous mean trajectory,
+the previous controller is v ~ N(0, I) whatever x is. So eta times the divergence adds eta I to
+the Hessian in v: nothing large has to cancel in float32 when eta is large, and divergences
+do not subtract nearly equal gains.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jgps.core import linalg
+from jgps.core.lqr import riccati
+from jgps.core.types import (
+    NON_FINITE,
+    NOT_PD,
+    OK,
+    Controller,
+    Dynamics,
+    Gaussian,
+    QuadraticCost,
+    Status,
+    first_failure,
+    worst,
+)
+
+
+class TrustRegionInfo(NamedTuple):
+    """What the search found, for the returned controller."""
+
+    eta: jax.Array  # [] or, per step, [T]: the multiplier, to warm-start the next search
+    kl: jax.Array  # [] nats, summed over the steps
+    kl_per_step: jax.Array  # [T] nats
+    cost: jax.Array  # [] expected cost on the given dynamics, without the entropy term
+    cost_previous: jax.Array  # [] the same for the previous controller
+    rounds: jax.Array  # [] int32, sequential rounds of evaluation
+    status: Status
+
+
+class Shifted(NamedTuple):
+    """The problem in the coordinates of this file, and the way back."""
+
+    dynamics: Dynamics
+    cost: QuadraticCost
+    initial: Gaussian
+    previous: Controller
+    x_mean: jax.Array  # [T, dX]
+    chol: jax.Array  # [T, dU, dU]
+    cost_previous: jax.Array  # []
+    status: Status
+
+
+class Candidate(NamedTuple):
+    """One evaluated eta, in the shifted coordinates."""
+
+    log_eta: jax.Array  # [T]
+    policy: Controller
+    kl_per_step: jax.Array  # [T]
+    kl: jax.Array  # []; infinity where some Q_uu is not positive definite
+    status: Status
+
+
+def shift_problem(
+    dynamics: Dynamics, cost: QuadraticCost, previous: Controller, initial: Gaussian
+) -> Shifted:
+    """Writes the problem around the previous controller's mean trajectory.
+
+    Its status is NON_FINITE with the first step at which an input or the way to it is not finite,
+    or NOT_PD where `previous.C` is not positive definite.
+    """
+    T, dX, dU = riccati.check_problem(dynamics, cost)
+    riccati.check_controller("previous", previous, T, dX, dU)
+    cost = cost._replace(H=linalg.symmetrise(cost.H))
+    marginals = riccati.forward(previous, dynamics, initial)
+    mean = marginals.mean
+    chol, ok = linalg.cholesky(previous.C)
+    eye = jnp.broadcast_to(jnp.eye(dX, dtype=chol.dtype), (T, dX, dX))
+    basis = jnp.block([[eye, jnp.zeros((T, dX, dU), chol.dtype)], [previous.K, chol]])
+    gradient = jnp.einsum("tij,tj->ti", cost.H, mean) + cost.g
+    finite = _finite_steps((cost, previous, mean, gradient))
+    finite = finite.at[:-1].set(finite[:-1] & _finite_steps(dynamics))
+    finite = finite.at[0].set(finite[0] & jnp.all(_finite_steps(initial)))
+    return Shifted(
+        dynamics=Dynamics(F=dynamics.F @ basis[:-1], f=jnp.zeros_like(dynamics.f), W=dynamics.W),
+        cost=QuadraticCost(
+            H=linalg.symmetrise(linalg.transpose(basis) @ cost.H @ basis),
+            g=jnp.einsum("tij,ti->tj", basis, gradient),
+            h=jnp.zeros_like(cost.h),
+        ),
+        initial=Gaussian(mean=jnp.zeros_like(initial.mean), cov=initial.cov),
+        previous=previous,
+        x_mean=mean[:, :dX],
+        chol=chol,
+        cost_previous=jnp.sum(riccati.expected_cost(marginals, cost)),
+        status=worst(first_failure(~finite, NON_FINITE), first_failure(~ok, NOT_PD)),
+    )
+
+
+def _finite_steps(bundle) -> jax.Array:
+    """Whether everything at one index of the leading axis is finite, [T]."""
+    checks = [jnp.all(jnp.isfinite(a), tuple(range(1, a.ndim))) for a in jax.tree.leaves(bundle)]
+    return functools.reduce(jnp.logical_and, checks)
+
+
+def evaluate(shifted: Shifted, log_eta: jax.Array, weights: jax.Array) -> Candidate:
+    """The optimal policy for multipliers exp(log_eta) and its divergence from the previous one.
+
+    Args:
+      log_eta: [T].
+      weights: [T], the entropy weight on top of eta.
+    """
+    eta = jnp.exp(log_eta)
+    weights = weights + eta
+    policy, _, status = riccati.recursion(shifted.dynamics, shifted.cost, weights, eta)
+    states = riccati.propagate(riccati.closed_loop(policy, shifted.dynamics), shifted.initial)
+    shift = jnp.einsum("tij,tj->ti", policy.K, states.mean) + policy.k
+    trace = jnp.trace(policy.C, axis1=-2, axis2=-1) + jnp.sum(
+        (policy.K @ states.cov) * policy.K, axis=(-2, -1)
+    )
+    chol, positive = linalg.cholesky(policy.C)
+    dU = shift.shape[-1]
+    kl = 0.5 * (trace + jnp.sum(jnp.square(shift), axis=-1) - dU - linalg.log_det(chol))
+    kl = jnp.maximum(kl, 0)  # rounding
+    total = jnp.sum(kl)
+    usable = (status.code == OK) & jnp.all(positive) & jnp.isfinite(total)
+    return Candidate(
+        log_eta=log_eta,
+        policy=policy,
+        kl_per_step=kl,
+        kl=jnp.where(usable, total, jnp.inf),
+        status=status,
+    )
+
+
+def finish(
+    dynamics: Dynamics,
+    cost: QuadraticCost,
+    initial: Gaussian,
+    shifted: Shifted,
+    best: Candidate,
+    status: Status,
+    rounds: jax.Array,
+) -> tuple[Controller, TrustRegionInfo]:
+    """The best candidate for the caller; the previous controller where there is none."""
+    policy, previous, chol = best.policy, shifted.previous, shifted.chol
+    found = jnp.isfinite(best.kl)
+    offset = policy.k - jnp.einsum("tij,tj->ti", policy.K, shifted.x_mean)
+    controller = Controller(
+        K=previous.K + chol @ policy.K,
+        k=previous.k + jnp.einsum("tij,tj->ti", chol, offset),
+        C=linalg.symmetrise(chol @ policy.C @ linalg.transpose(chol)),
+    )
+    controller = jax.tree.map(lambda a, b: jnp.where(found, a, b), controller, previous)
+    marginals = riccati.forward(controller, dynamics, initial)
+    kl = jnp.where(found, best.kl_per_step, 0)
+    return controller, TrustRegionInfo(
+        eta=jnp.exp(best.log_eta),
+        kl=jnp.sum(kl),
+        kl_per_step=kl,
+        cost=jnp.sum(riccati.expected_cost(marginals, cost)),
+        cost_previous=shifted.cost_previous,
+        rounds=rounds,
+        status=status,
+    )

@@ -1,0 +1,392 @@
+"""What all algorithms share that train one network along with local controllers.
+
+    repeat: roll out the local controllers p_c (off-policy) or the network pi (on-policy)
+            fit linear-Gaussian dynamics to the samples, and pi as a controller there: pi_c
+            improve the controllers and train the network           (where the algorithms differ)
+            try the network without noise
+
+The result is the best network that was tried, on all training conditions together.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jgps import policies
+from jgps.controllers import linear_gaussian
+from jgps.controllers.linear_gaussian import FactoredController
+from jgps.core import lqr
+from jgps.core.types import Controller, Rollouts, Shared, Status, worst
+from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
+from jgps.optimise.guided.importance import log_prob_before, reused
+from jgps.optimise.guided.projection import (
+    linearize,
+    policy_prior,
+    pooled,
+    see,
+    sight_prior,
+    targets,
+)
+from jgps.optimise.guided.state import (
+    GuidedConfig,
+    GuidedState,
+    History,
+    Sight,
+    remember,
+    trained,
+)
+from jgps.optimise.models import (
+    LocalModels,
+    default_dtype,
+    dynamics_prior,
+    fit_models,
+    trial_metrics,
+)
+from jgps.optimise.rollouts.conditions import Grouping, by_condition
+from jgps.optimise.rollouts.sampling import make_sample
+from jgps.policies import Supervision
+from jgps.simulation import Policy, SimulationRollouts, resolve_backend
+from jgps.tasks import Task
+from jgps.tasks.start import initial_controllers
+from jgps.vision import learner as eyes
+from jgps.vision.learner import Eyes
+from jgps.vision.pretraining import Scenes, pretrain, random_scenes
+
+
+class Parts(NamedTuple):
+    """The shared parts of one iteration, jitted as far as the backend allows."""
+
+    eyes: Eyes  # the network and what it reads
+    grouping: Grouping  # shares rollouts out among the controllers
+    sample: Callable[[GuidedState, jax.Array], SimulationRollouts]  # with noise
+    fit: Callable[[GuidedState, SimulationRollouts], tuple[GuidedState, LocalModels, Metrics]]
+    linearize: Callable[..., tuple[GuidedState, Controller, Status]]  # from state and rollouts
+    supervise: Callable[..., tuple[GuidedState, Metrics]]  # from state, supervision and key
+    judge: Callable[[GuidedState, jax.Array], tuple[GuidedState, Metrics]]  # tries the learner
+
+
+# judge(state, key) -> (state, metrics)
+Judge = Callable[[GuidedState, jax.Array], tuple[GuidedState, Metrics]]
+# learn(state, models, linearised, rollouts, key) -> (state, metrics)
+Learn = Callable[..., tuple[GuidedState, Metrics]]
+
+
+def make_algorithm(
+    task: Task,
+    config: GuidedConfig,
+    backend: str,
+    parts: Parts,
+    memory: Any,
+    learn: Learn,
+) -> Algorithm:
+    """The loop around one way to improve the controllers and train the network.
+
+    Args:
+      memory: what `learn` keeps in the state, before the first iteration.
+      learn: from the local models, whose status is not OK where the network could not be
+        linearised either, the linearised network and the rollouts with noise.
+
+    Raises:
+      ValueError: for an unknown backend, or where the task's initial controller does not fit its
+        model.
+    """
+    predict, grouping = jax.jit(jax.vmap(lqr.forward)), parts.grouping
+
+    def step(state: GuidedState) -> tuple[GuidedState, Metrics]:
+        key, sample_key, learn_key, trial_key = jax.random.split(state.key, 4)
+        state = state._replace(key=key)
+        state, sampled = grouping.group(state, parts.sample(state, sample_key))
+        state, models, fit_metrics = parts.fit(state, sampled)
+        state, linearised, status = parts.linearize(state, sampled)
+        models = joint_status(models, status)
+        state, metrics = learn(state, models, linearised, sampled, learn_key)
+        state, trial = parts.judge(state, trial_key)
+        state = state._replace(iteration=state.iteration + 1)
+        return state, {**metrics, **fit_metrics, **trial}
+
+    if resolve_backend(backend) == "mjx":
+        step = jax.jit(step)  # one program; on native only the sampling leaves JAX
+
+    def inspect(state: GuidedState) -> Inspection:
+        state, sampled = grouping.group(state, parts.sample(state, state.key))
+        _, models, _ = parts.fit(state, sampled)
+        marginals = predict(state.controllers, models.dynamics, models.initial)
+        return Inspection(sampled, marginals, state.controllers)
+
+    initialise = jax.jit(functools.partial(_init, task, config, memory, parts))
+
+    def init(key: jax.Array) -> GuidedState:
+        if not eyes.sees(config.policy):
+            return initialise(key, None)
+        key, scene_key = jax.random.split(key)
+        return initialise(key, random_scenes(task, config.vision, scene_key))
+
+    return Algorithm(
+        init=init,
+        step=step,
+        inspect=inspect,
+        rollouts_per_step=grouping.rollouts + task.train.num,
+        first_training=config.first_training,
+    )
+
+
+def make_parts(
+    task: Task, config: GuidedConfig, backend: str, grouping: Grouping | None = None
+) -> Parts:
+    """The parts on a task; without a grouping, each training condition has its own rollouts.
+
+    Raises:
+      ValueError: for an unknown backend, or where the task's initial controller does not fit its
+        model.
+    """
+    if grouping is None:
+        grouping = by_condition(task, config.num_samples, config.noise_smoothing)
+    own = eyes.open_eyes(task, config.policy, config.hidden, config.vision)
+    network_act = own.act
+
+    def act(params, x, o, t, noise):
+        factored, network_params, by_network = params
+        local = linear_gaussian.act(factored, x, t, noise)
+        if config.sampling == "off_policy":
+            return local
+        return jnp.where(by_network, network_act(network_params, x, o, t, noise), local)
+
+    return Parts(
+        eyes=own,
+        grouping=grouping,
+        sample=grouping.make_sample(
+            act, lambda state: _acting_params(state, trained(config, state)), backend
+        ),
+        fit=jax.jit(functools.partial(_fit, task, config, grouping)),
+        linearize=jax.jit(functools.partial(linearize, task, config, grouping)),
+        supervise=jax.jit(functools.partial(_supervise, config, grouping, own)),
+        judge=_make_judge(task, config, backend, network_act),
+    )
+
+
+def _make_judge(task: Task, config: GuidedConfig, backend: str, network_act: Policy) -> Judge:
+    """Tries the network; one that is not trained yet is not seen, and the controllers are tried."""
+    if config.first_training == 0:
+        try_out = make_sample(task, network_act, backend, 0)
+        judge_trial = jax.jit(functools.partial(keep_best, task))
+        network_params = jax.jit(lambda policy: policy.params_for(None))
+        return lambda state, key: judge_trial(
+            state, try_out(network_params(state.learner), key).rollouts
+        )
+
+    def act(params, x, o, t, noise):
+        factored, network_params, by_network = params
+        # No condition has this flag for itself, so that under vmap one branch is run.
+        return jax.lax.cond(
+            by_network,
+            lambda: network_act(network_params, x, o, t, noise),
+            lambda: linear_gaussian.act(factored, x, t, noise),
+        )
+
+    try_out = make_sample(task, act, backend, 0)
+
+    @jax.jit
+    def acting_params(state: GuidedState):
+        return _acting_params(state, state.iteration >= config.first_training)
+
+    @jax.jit
+    def judge_trial(state: GuidedState, trial: Rollouts) -> tuple[GuidedState, Metrics]:
+        return keep_best(task, state, trial, state.iteration >= config.first_training)
+
+    return lambda state, key: judge_trial(state, try_out(acting_params(state), key).rollouts)
+
+
+def _init(
+    task: Task,
+    config: GuidedConfig,
+    memory: Any,
+    parts: Parts,
+    key: jax.Array,
+    scenes: Scenes | None,
+) -> GuidedState:
+    grouping = parts.grouping
+    key, network_key, prior_key, policy_prior_key, group_key, sight_key = jax.random.split(key, 6)
+    ring, dtype = (config.window, *grouping.shape), default_dtype()
+    sight = None
+    if task.observation is not None:
+        num = grouping.x0.shape[0]
+        sight = Sight(
+            prior=sight_prior(task, config, grouping).init(sight_key),
+            slope=jnp.zeros((num, task.horizon, task.state_dim, task.configuration_dim), dtype),
+        )
+    look_key = None
+    if scenes is not None:
+        network_key, look_key = jax.random.split(network_key)
+    learner, pretraining = parts.eyes.initialise(task, network_key, dtype), None
+    if scenes is not None and look_key is not None:
+        learner, pretraining = pretrain(task, config.vision, learner, scenes, look_key)
+    return GuidedState(
+        key=key,
+        iteration=jnp.zeros((), jnp.int32),
+        controllers=initial_controllers(task, grouping.x0),
+        learner=learner,
+        policy=learner,
+        policy_valid=jnp.zeros((), dtype),
+        policy_success=jnp.zeros((), dtype),
+        policy_cost=jnp.full((), jnp.inf, dtype),
+        prior=dynamics_prior(task, config, grouping.shape).init(prior_key),
+        policy_prior=policy_prior(task, config, grouping).init(policy_prior_key),
+        history=History(
+            x=jnp.zeros((*ring, task.horizon, task.state_dim), dtype),
+            o=jnp.zeros((*ring, task.horizon, task.observation_dim), dtype),
+            valid=jnp.zeros(ring, bool),
+            u=jnp.zeros((*ring, task.horizon, task.action_dim), dtype),
+            log_prob=jnp.zeros((*ring, task.horizon), dtype),
+        ),
+        memory=memory,
+        groups=grouping.init(group_key),
+        sight=sight,
+        pretraining=pretraining,
+    )
+
+
+def _acting_params(
+    state: GuidedState, by_network: jax.Array
+) -> tuple[FactoredController, Shared, Shared]:
+    factored, _ = jax.vmap(linear_gaussian.factor)(state.controllers)
+    x0 = factored.k[:, 0]
+    return factored, state.learner.params_for(x0), Shared(by_network)
+
+
+def _fit(
+    task: Task,
+    config: GuidedConfig,
+    grouping: Grouping,
+    state: GuidedState,
+    sampled: SimulationRollouts,
+) -> tuple[GuidedState, LocalModels, Metrics]:
+    """Local models, and a state that remembers what they were fitted to."""
+    prior, seen = dynamics_prior(task, config, grouping.shape), grouping.pool(sampled)
+    prior_state, models, metrics = fit_models(
+        task, config, prior, state.prior, sampled.rollouts, seen.rollouts
+    )
+    log_prob = jnp.zeros(seen.x.shape[:3], seen.x.dtype)
+    if config.reuse > 1:
+        log_prob = log_prob_before(state.controllers, seen.x, seen.u, config.noise_smoothing)
+    state = remember(state._replace(prior=prior_state), seen, log_prob)
+    return see(task, config, grouping, state, sampled), models, metrics
+
+
+def _supervise(
+    config: GuidedConfig,
+    grouping: Grouping,
+    own: Eyes,
+    state: GuidedState,
+    supervision: Supervision,
+    key: jax.Array,
+) -> tuple[GuidedState, Metrics]:
+    """Trains the learner; one that diverges keeps its last good parameters."""
+    supervision, learner = grouping.merge(supervision), state.learner
+    metrics = {}
+    if state.pretraining is not None:
+        how = config.vision
+        learner, info = eyes.train(
+            config.policy, how, own, state.iteration, learner, supervision, key
+        )
+        metrics = {
+            "pose_error": state.pretraining.error,
+            "pose_error_constant": state.pretraining.error_constant,
+            "pretraining_status": state.pretraining.status,
+        }
+    else:
+        if learner.observe is not None:
+            supervision = supervision._replace(o=policies.look(learner.observe, supervision.o))
+        learner, info = policies.supervise(learner, supervision, key, config.supervise)
+    metrics |= {
+        "policy_loss_before": info.loss_before,
+        "policy_loss": info.loss,
+        "policy_gradient_norm": info.gradient_norm,
+        "policy_status": info.status.code,
+    }
+    if any(each.validation > 0 for each in config.trainings):
+        metrics["policy_loss_validation"] = info.loss_validation
+    return state._replace(learner=learner), metrics
+
+
+def keep_best(
+    task: Task, state: GuidedState, trial: Rollouts, by_network: jax.Array | bool = True
+) -> tuple[GuidedState, Metrics]:
+    """Keeps the learner if it did better than any before, on all training conditions together.
+
+    Nothing is kept of a trial that was not the network's.
+
+    Better is to get through more of them with a finite cost, then to succeed in more, then to cost
+    less: a mean cost alone may prefer one that fails, or diverges, where it costs most.
+    """
+    metrics = trial_metrics(task, trial)
+    valid = trial.valid[:, 0] & jnp.isfinite(metrics["trial_cost"])
+    # A condition that nothing gets through must not keep the others from being judged.
+    counted = jnp.maximum(jnp.sum(valid), 1)
+    cost = jnp.sum(jnp.where(valid, metrics["trial_cost"], 0)) / counted
+    through = jnp.mean(valid, dtype=cost.dtype)
+    success = jnp.zeros_like(cost)
+    if task.success is not None:
+        success = jnp.mean(jnp.where(valid, metrics["trial_success"], 0))
+    better = (
+        jnp.any(valid)
+        & by_network
+        & _greater(
+            (through, success, -cost),
+            (state.policy_valid, state.policy_success, -state.policy_cost),
+        )
+    )
+    state = state._replace(
+        policy=jax.tree.map(
+            lambda new, old: jnp.where(better, new, old), state.learner, state.policy
+        ),
+        policy_valid=jnp.where(better, through, state.policy_valid),
+        policy_success=jnp.where(better, success, state.policy_success),
+        policy_cost=jnp.where(better, cost, state.policy_cost),
+    )
+    return state, metrics
+
+
+def _greater(one: tuple[jax.Array, ...], other: tuple[jax.Array, ...]) -> jax.Array:
+    """Whether the first entry that differs is greater."""
+    greater = jnp.asarray(False)
+    for a, b in zip(reversed(one), reversed(other), strict=True):
+        greater = (a > b) | ((a == b) & greater)
+    return greater
+
+
+def mirror_descent(
+    config: GuidedConfig, parts: Parts, improve: Callable[..., tuple[GuidedState, Metrics]]
+) -> Learn:
+    """Improves the controllers once, then trains the network to do what they do.
+
+    Args:
+      config: says how errors of the network count.
+      parts: shared.
+      improve: the trajectory step, (state, models, linearised network, rollouts) -> (state,
+        metrics).
+    """
+
+    @jax.jit
+    def label(state: GuidedState, sampled: SimulationRollouts, drew: Controller) -> Supervision:
+        supervision = targets(state, sampled)
+        if config.reuse > 1:
+            supervision = reused(state, drew, config.reuse, config.noise_smoothing)
+        if config.policy_weighting == "pooled":
+            return pooled(supervision, state.controllers.C)
+        return supervision
+
+    def learn(state, models, linearised, sampled, key):
+        drew = state.controllers
+        state, metrics = improve(state, models, linearised, sampled)
+        state, more = parts.supervise(state, label(state, sampled, drew), key)
+        return state, {**metrics, **more}
+
+    return learn
+
+
+def joint_status(models: LocalModels, status: Status) -> LocalModels:
+    """The models, failed where the linearisation of the policy did."""
+    return models._replace(status=jax.vmap(worst)(models.status, status))

@@ -1,0 +1,167 @@
+"""What every algorithm learns of every condition: dynamics, cost and where it starts."""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jgps import costs, dynamics
+from jgps.core import lqr
+from jgps.core.types import Controller, Dynamics, Gaussian, QuadraticCost, Rollouts, Status, worst
+from jgps.dynamics import FitConfig, MixturePriorConfig, PriorConfig
+from jgps.optimise.algorithm import Metrics
+from jgps.tasks import Task
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LocalConfig:
+    """How rollouts are sampled and local models fitted to them.
+
+    Attributes:
+      num_samples: rollouts per condition and iteration, at least 2.
+      noise_smoothing: standard deviation, in steps, of the kernel that smooths exploration noise;
+        0 is white.
+      initial_variance: least variance of the initial state's entries, squared units of the state.
+      prior: of the fitted dynamics.
+      fit, expand: see those.
+    """
+
+    num_samples: int = 5
+    noise_smoothing: float = 2.0
+    initial_variance: float = 1e-6
+    prior: PriorConfig = MixturePriorConfig()
+    fit: FitConfig = FitConfig()
+    expand: costs.ExpandConfig = costs.ExpandConfig()
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if not isinstance(self.num_samples, int) or self.num_samples < 2:
+            raise ValueError(
+                f"{name}.num_samples is {self.num_samples}; fitting dynamics "
+                "takes at least 2 rollouts per condition, usually 5 with the mixture prior"
+            )
+        if not 0 <= self.noise_smoothing < math.inf:
+            raise ValueError(
+                f"{name}.noise_smoothing is {self.noise_smoothing}; it has to be >= 0 steps"
+            )
+        if not 0 < self.initial_variance < math.inf:
+            raise ValueError(
+                f"{name}.initial_variance is {self.initial_variance}; it has to be > 0, "
+                "usually 1e-6"
+            )
+
+
+class LocalModels(NamedTuple):
+    """What one iteration learned of every condition; leaves [C, ...]."""
+
+    dynamics: Dynamics
+    cost: QuadraticCost
+    initial: Gaussian
+    status: Status
+
+
+def default_dtype() -> Any:
+    """float32, or float64 where the user enabled it."""
+    return jnp.zeros(()).dtype
+
+
+def dynamics_prior(
+    task: Task, config: LocalConfig, shape: tuple[int, int] | None = None
+) -> dynamics.Prior:
+    """The prior of the fitted dynamics.
+
+    Args:
+      shape: leading axes of the rollouts that it sees; None for those of the training conditions.
+    """
+    num, num_samples = shape or (task.train.num, config.num_samples)
+    return dynamics.make_prior(
+        config.prior, task.state_dim, task.action_dim, num, num_samples, task.horizon,
+        default_dtype(),
+    )  # fmt: skip
+
+
+def fit_models(
+    task: Task,
+    config: LocalConfig,
+    prior: dynamics.Prior,
+    prior_state: Any,
+    rollouts: Rollouts,
+    seen: Rollouts | None = None,
+) -> tuple[Any, LocalModels, Metrics]:
+    """Local models of every condition from rollouts [C, N, T, ...], and the prior's next state.
+
+    The prior is updated with the rollouts that are `seen`; None for the same.
+    """
+    prior_state, prior_metrics = prior.update(prior_state, rollouts if seen is None else seen)
+    niw = prior.evaluate(prior_state, rollouts)
+    fitted, fit_status = jax.vmap(
+        lambda r, p: dynamics.fit(r, p, config.fit), in_axes=(0, None if niw is None else 0)
+    )(rollouts, niw)
+    initial = jax.vmap(lambda r: dynamics.fit_initial(r.x[:, 0], r.valid, config.initial_variance))(
+        rollouts
+    )
+    cost, info = jax.vmap(lambda r: costs.expand(task.cost, r, config.expand))(rollouts)
+    models = LocalModels(
+        dynamics=fitted,
+        cost=cost,
+        initial=initial,
+        status=jax.vmap(worst)(fit_status, info.status),
+    )
+    metrics = {
+        **sample_metrics(task, rollouts),
+        **prior_metrics,
+        "hessians_projected": info.num_projected,
+        "hessian_smallest_eigenvalue": info.smallest_eigenvalue,
+    }
+    return prior_state, models, metrics
+
+
+def expected_cost(controllers: Controller, models: LocalModels) -> jax.Array:
+    """Expected cost of every condition's controller on its models, [C]."""
+
+    def one(controller: Controller, model: LocalModels) -> jax.Array:
+        marginals = lqr.forward(controller, model.dynamics, model.initial)
+        return jnp.sum(lqr.expected_cost(marginals, model.cost))
+
+    return jax.vmap(one)(controllers, models)
+
+
+def choose(flags: jax.Array, yes: Any, no: Any) -> Any:
+    """Leaves [C, ...] of `yes` in conditions where flags [C] hold, of `no` elsewhere."""
+
+    def select(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.where(flags.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(select, yes, no)
+
+
+def sample_metrics(task: Task, rollouts: Rollouts) -> Metrics:
+    """What the samples cost and how close they came, over the valid ones of every condition [C]."""
+    valid = rollouts.valid
+    count = jnp.maximum(jnp.sum(valid, axis=1), 1)
+
+    def mean(values):
+        return jnp.sum(jnp.where(valid, values, 0), axis=1) / count
+
+    total = jnp.sum(costs.evaluate(task.cost, rollouts.x, rollouts.u), axis=-1)
+    average = mean(total)
+    metrics = {
+        "cost": average,
+        "cost_std": jnp.sqrt(mean(jnp.square(total - average[:, None]))),
+        "samples_valid": jnp.sum(valid, axis=1, dtype=jnp.int32),
+    }
+    if task.distance is not None:
+        metrics["distance"] = mean(jax.vmap(jax.vmap(task.distance))(rollouts.x))
+    if task.success is not None:
+        reached = jax.vmap(jax.vmap(task.success))(rollouts.x, rollouts.u)
+        metrics["success"] = mean(reached.astype(average.dtype))
+    return metrics
+
+
+def trial_metrics(task: Task, trial: Rollouts) -> Metrics:
+    """The same of rollouts without noise, under names that say so."""
+    metrics = sample_metrics(task, trial)
+    kept = ("cost", "distance", "success")
+    return {f"trial_{name}": metrics[name] for name in kept if name in metrics}

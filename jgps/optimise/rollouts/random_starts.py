@@ -1,0 +1,240 @@
+"""Rollouts from initial states drawn at random, grouped by k-means: one local controller per group.
+
+What is learned comes from rollouts from anywhere: nothing has to be put back where it was before
+one. The first rollouts hold the pose in which they start, by the task's initial controller; later
+ones follow the network. The task's training conditions serve only to try the network without noise,
+which chooses among the networks of all iterations.
+
+Source: Montgomery, Ajay, Finn, Abbeel & Levine (2017), "Reset-free guided policy search".
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jgps.controllers import exploration_noise
+from jgps.core.checks import check_choice, check_field
+from jgps.core.estimation import kmeans
+from jgps.core.types import OK
+from jgps.dynamics import MixturePriorConfig
+from jgps.optimise.guided.state import GuidedConfig
+from jgps.optimise.models import choose, default_dtype
+from jgps.optimise.rollouts.conditions import Grouping, SampleGuided
+from jgps.policies import Supervision
+from jgps.simulation import (
+    Conditions,
+    Policy,
+    SimulationRollouts,
+    Starts,
+    make_sampler,
+    resolve_backend,
+)
+from jgps.tasks import Task
+from jgps.tasks.start import initial_controllers, initial_states
+
+GROUP_BY = ("start", "trajectory")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomStartsConfig:
+    """Settings of rollouts from random initial states.
+
+    Attributes:
+      num_rollouts: M, per iteration, at least 2.
+      num_groups: G, local controllers, from 1 to `num_rollouts`; fitting takes 2 rollouts in each.
+      group_by: what makes rollouts alike: their initial states ("start"), or the first, middle and
+        last state together ("trajectory").
+      iterations: of k-means, at least 1.
+    """
+
+    num_rollouts: int = 20
+    num_groups: int = 4
+    group_by: str = "start"
+    iterations: int = 20
+
+    def __post_init__(self) -> None:
+        check_field(self, "num_rollouts", lambda v: v >= 2, ">= 2, usually 20", integer=True)
+        check_field(
+            self,
+            "num_groups",
+            lambda v: 1 <= v <= self.num_rollouts,
+            f"from 1 to num_rollouts = {self.num_rollouts}: each group needs rollouts, better 5",
+            integer=True,
+        )
+        check_choice(self, "group_by", GROUP_BY)
+        check_field(self, "iterations", lambda v: v >= 1, ">= 1, usually 20", integer=True)
+
+
+def check_random_starts(config: GuidedConfig) -> None:
+    """Refuses settings that rollouts in groups cannot have.
+
+    Raises:
+      ValueError: for rollouts of local controllers, or a mixture for each of them.
+    """
+    name = type(config).__name__
+    if config.sampling != "on_policy":
+        raise ValueError(
+            f"{name}.sampling is {config.sampling!r} with random_starts; it has to be 'on_policy': "
+            "before its rollout a random start belongs to no local controller"
+        )
+    if config.first_training > 0:
+        raise ValueError(
+            f"{name}.policy is {config.policy!r} with random_starts; it has to be 'mlp', or "
+            "vision.trajectory_iterations 0: only the network can act from random starts"
+        )
+    if config.linearization != "fitted":
+        raise ValueError(
+            f"{name}.linearization is {config.linearization!r} with random_starts; it has to be "
+            "'fitted': the network was not trained on one controller alone where groups change"
+        )
+    for field in ("prior", "policy_prior"):
+        prior = getattr(config, field)
+        if isinstance(prior, MixturePriorConfig) and not prior.shared:
+            raise ValueError(
+                f"{name}.{field}.shared is False with random_starts; it has to be True: the "
+                "rollouts of a group change"
+            )
+
+
+class Groups(NamedTuple):
+    """What is kept of the last grouping, so that groups keep their numbers."""
+
+    key: jax.Array  # seeds the first one
+    centroid: jax.Array  # [G, d]
+    known: jax.Array  # [] bool
+
+
+def by_random_start(task: Task, config: RandomStartsConfig, noise_smoothing: float) -> Grouping:
+    """Rollouts from `task.random_start`, in groups.
+
+    Rollout m happens in the model of training condition m mod C, as conditions may change it.
+
+    Raises:
+      ValueError: if the task has no `random_start`.
+    """
+    if task.random_start is None:
+        raise ValueError(
+            f"the task {task.name!r} draws no random starts; give it a function of a key: "
+            "jgps.from_mjcf(..., random_start=lambda key: (qpos, qvel)), or "
+            "dataclasses.replace(task, random_start=...)"
+        )
+    num_states = 1 if config.group_by == "start" else 3
+
+    def init(key: jax.Array) -> Groups:
+        shape = (config.num_groups, num_states * task.state_dim)
+        return Groups(key, jnp.zeros(shape, default_dtype()), jnp.zeros((), bool))
+
+    def sampling(act: Policy, params_of: Callable[[Any], Any], backend: str) -> SampleGuided:
+        return _make_sample(task, config.num_rollouts, noise_smoothing, act, params_of, backend)
+
+    return Grouping(
+        x0=jnp.repeat(initial_states(task, task.train)[:1], config.num_groups, axis=0),
+        shape=(1, config.num_rollouts),
+        init=init,
+        make_sample=sampling,
+        group=jax.jit(lambda state, sampled: _group(task, config, state, sampled)),
+        pool=pool,
+        merge=merge,
+        rollouts=config.num_rollouts,
+    )
+
+
+def _make_sample(
+    task: Task,
+    num: int,
+    noise_smoothing: float,
+    act: Policy,
+    params_of: Callable[[Any], Any],
+    backend: str,
+) -> SampleGuided:
+    """`sample(state, key)` -> rollouts [1, M, ...] from new random states."""
+    random_start, T, dU = task.random_start, task.horizon, task.action_dim
+    assert random_start is not None
+    rows = np.arange(num) % task.train.num
+    conditions = Conditions(
+        qpos=task.train.qpos[rows],
+        qvel=task.train.qvel[rows],
+        changes={name: value[rows] for name, value in task.train.changes.items()},
+    )
+    sampler = make_sampler(task.system, conditions, act, resolve_backend(backend))
+    roll_out = jax.jit(sampler.sample) if sampler.jittable else sampler.sample
+
+    @jax.jit
+    def prepare(state: Any, key: jax.Array):
+        start_key, noise_key = jax.random.split(key)
+        qpos, qvel = jax.vmap(random_start)(jax.random.split(start_key, num))
+        holding = initial_controllers(task, _pose_states(task, qpos, qvel))
+        noise = exploration_noise(noise_key, num, T, dU, noise_smoothing, dtype=default_dtype())
+        params = params_of(state._replace(controllers=holding))
+        return params, noise[:, None], Starts(qpos[:, None], qvel[:, None])
+
+    def sample(state: Any, key: jax.Array) -> SimulationRollouts:
+        # Every rollout has a controller of its own to hold its start: M conditions of 1 sample.
+        sampled = roll_out(*prepare(state, key))
+        return jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), sampled)
+
+    return sample
+
+
+def _pose_states(task: Task, qpos: jax.Array, qvel: jax.Array) -> jax.Array:
+    """States [M, dX] but for what sensors measure, zero: initial controllers read joints alone."""
+    model, num = task.model, qpos.shape[0]
+    act, sensors = jnp.zeros((num, model.na)), jnp.zeros((num, model.nsensordata))
+    return task.layout.state(qpos, qvel, act, sensors, jnp).astype(default_dtype())
+
+
+def _group(
+    task: Task, config: RandomStartsConfig, state: Any, sampled: SimulationRollouts
+) -> tuple[Any, SimulationRollouts]:
+    """Shares rollouts [1, M, ...] out as [G, M, ...]; at first the groups hold their mean start."""
+    x, valid, T = sampled.x[0], sampled.valid[0], task.horizon
+    steps = (0,) if config.group_by == "start" else (0, T // 2, T - 1)
+    features = jnp.concatenate([x[:, t] for t in steps], axis=-1)
+    weights, (key, centroid, known) = valid.astype(features.dtype), state.groups
+    first = kmeans.initialise(key, features, weights, config.num_groups)
+    start = jnp.where(known, centroid, first)
+    groups = kmeans.fit(features, weights, start, config.iterations)
+    member = valid & (groups.label == jnp.arange(config.num_groups)[:, None])
+    good = (groups.status.code == OK) & jnp.isfinite(groups.centroid).all()
+    kept = Groups(key, jnp.where(good, groups.centroid, centroid), known | good)
+    # The first state of every rollout is also the first feature.
+    holding = initial_controllers(task, groups.centroid[:, : task.state_dim])
+    fresh = (state.iteration == 0) & (groups.count > 0)
+    state = state._replace(groups=kept, controllers=choose(fresh, holding, state.controllers))
+
+    def shared_out(leaf: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(leaf, (config.num_groups, *leaf.shape[1:]))
+
+    return state, jax.tree.map(shared_out, sampled)._replace(valid=member)
+
+
+def pool(sampled: SimulationRollouts) -> SimulationRollouts:
+    """Rollouts [1, M, ...] of those that are shared out, [G, M, ...]."""
+    once = jax.tree.map(lambda leaf: leaf[:1], sampled)
+    return once._replace(valid=jnp.any(sampled.valid, axis=0, keepdims=True))
+
+
+def merge(supervision: Supervision) -> Supervision:
+    """Each rollout's own rows of supervision [G, M, ...], as [M, 1, ...].
+
+    A rollout alone in its group has no weight: no controller was fitted to it.
+    """
+    member = jnp.any(supervision.weight > 0, axis=-1)  # [G, M]
+    owner = jnp.argmax(member, axis=0)
+    which = jnp.arange(member.shape[1])
+    fitted = jnp.sum(member, axis=1)[owner] >= 2
+
+    def own(leaf: jax.Array) -> jax.Array:
+        return leaf[owner, which][:, None]
+
+    return Supervision(
+        o=own(supervision.o),
+        target=own(supervision.target),
+        precision=supervision.precision[owner],
+        weight=jnp.where(fitted[:, None, None], own(supervision.weight), 0),
+        gain=None if supervision.gain is None else supervision.gain[owner],
+    )

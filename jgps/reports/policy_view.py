@@ -1,0 +1,167 @@
+"""What a policy that looks through a camera sees, and where its feature points lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from jgps.policies import (
+    STANDARDISATION,
+    NetworkPolicy,
+    PoseRegressor,
+    Visuomotor,
+    feature_pixels,
+)
+from jgps.policies.networks.visuomotor import FeaturePoints
+from jgps.policies.observation import CHUNK, observed
+from jgps.reports.run_data import Run
+from jgps.tasks import Task
+from jgps.training import UsageError, load
+from jgps.vision.learner import sees
+
+MAX_POINTS = 8  # of all feature points are shown: as many colours as can be told apart
+
+
+class Sight(NamedTuple):
+    """What a network saw in some rollouts."""
+
+    images: np.ndarray  # [M, T, H, W, 3] uint8
+    points: np.ndarray  # [M, T, K, 2] column and row of the feature points to draw, pixels
+    num_features: int  # points that the network has, K or more
+
+    def of(self, rollouts: Sequence[int]) -> Sight:
+        """The same of some rollouts alone."""
+        index = list(rollouts)
+        return self._replace(images=self.images[index], points=self.points[index])
+
+    @property
+    def caption(self) -> str:
+        """Which points these are."""
+        num = self.points.shape[2]
+        if num == self.num_features:
+            return f"Dots: the {num} feature points."
+        return (
+            f"Dots: the {num} of {self.num_features} feature points whose movements the dense "
+            "layers weigh most."
+        )
+
+
+def load_policy(run: Run, task: Task, say: Callable[[str], None] = print) -> NetworkPolicy | None:
+    """The run's result, if it looks through a camera and has feature points.
+
+    Args:
+      run: a finished run.
+      task: that it was trained on.
+      say: told why a policy that sees could not be had.
+    """
+    settings = run.config.get("config") or {}
+    if task.vision is None or not sees(str(settings.get("policy", "mlp"))):
+        return None
+    try:
+        policy = load(run.directory, task).state.policy
+    except UsageError as error:
+        say(f"What the policy sees is not drawn: {error}")
+        return None
+    return policy if _trunk(policy) is not None else None
+
+
+def see(
+    task: Task,
+    policy: NetworkPolicy,
+    rollouts: Sequence[tuple[mujoco.MjModel, np.ndarray]],
+    max_points: int = MAX_POINTS,
+) -> Sight:
+    """Draws what the network saw, as it saw it, and finds its feature points.
+
+    Args:
+      task: has a camera.
+      policy: looks through it; see `load_policy`.
+      rollouts: the model of each rollout's condition and joint positions [T, nq].
+      max_points: so many points at most, those that tell the dense layers most.
+    """
+    look = _make_look(policy)
+    scenes = np.stack([_scene(task, model, qpos) for model, qpos in rollouts])
+    rows = scenes.reshape(-1, scenes.shape[-1])
+    parts = []
+    for start in range(0, len(rows), CHUNK):
+        # The last chunk repeats its last row, so that all have one shape.
+        index = np.minimum(np.arange(start, start + CHUNK), len(rows) - 1)
+        parts.append(jax.device_get(look(jnp.asarray(rows[index]))))
+    images, features = (
+        np.concatenate(part)[: len(rows)].reshape(*scenes.shape[:2], *part[0].shape[1:])
+        for part in zip(*parts, strict=True)
+    )
+    points = np.asarray(feature_pixels(jnp.asarray(features), *images.shape[2:4]))
+    weights = _influence(policy, features)
+    chosen = np.sort(np.argsort(-weights, kind="stable")[:max_points])
+    return Sight(images, points[:, :, chosen], points.shape[2])
+
+
+def _scene(task: Task, model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
+    """Observations [T, dO] with the poses that the camera sees; what it does not see is zero."""
+    vision = task.vision
+    assert vision is not None
+    o = np.zeros((len(qpos), task.observation_dim), np.float32)
+    data = mujoco.MjData(model)
+    for row, joints in zip(o, qpos, strict=True):
+        data.qpos[:] = joints
+        mujoco.mj_kinematics(model, data)
+        columns = data.xmat[vision.bodies].reshape(-1, 3, 3).swapaxes(1, 2)
+        row[vision.position] = data.xpos[vision.bodies]
+        row[vision.rotation] = columns[:, :2].reshape(-1, 6)
+    return o
+
+
+def _trunk(policy: NetworkPolicy) -> tuple[FeaturePoints, dict] | None:
+    """The layers that find feature points and their parameters; None where there are none."""
+    network = policy.network
+    if not isinstance(network, Visuomotor):
+        return None
+    trunk, params = network.trunk, policy.variables["params"]["trunk"]
+    if isinstance(trunk, PoseRegressor):
+        trunk, params = trunk.trunk, params["trunk"]
+    return (trunk, params) if isinstance(trunk, FeaturePoints) else None
+
+
+def _make_look(policy: NetworkPolicy) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+    """`look(o [M, dO]) -> (images [M, H, W, 3] uint8, features [M, 2K])`, jitted."""
+    found, observe = _trunk(policy), policy.observe
+    assert found is not None and observe is not None
+    trunk, params = found
+
+    def one(o: jax.Array) -> tuple[jax.Array, jax.Array]:
+        seen = observed(observe, o)
+        assert not isinstance(seen, jax.Array)
+        with jax.default_matmul_precision("highest"):  # as where it acts
+            return seen["image"], jnp.asarray(trunk.apply({"params": params}, seen["image"]))
+
+    return jax.jit(jax.vmap(one))
+
+
+def _influence(policy: NetworkPolicy, features: np.ndarray) -> np.ndarray:
+    """How much the movements of each point [M, T, 2K] change what the first dense layer sums, [K].
+
+    By the standard deviation of its coordinates times the norm of their weights there.
+    """
+    weights = np.linalg.norm(_readout(policy), axis=1)
+    spread = np.std(features.reshape(-1, features.shape[-1]), axis=0)
+    return np.linalg.norm((weights * spread).reshape(-1, 2), axis=1)
+
+
+def _readout(policy: NetworkPolicy) -> np.ndarray:
+    """What a unit of each feature number adds to the sums of the first dense layer, [2K, width]."""
+    network = policy.network
+    assert isinstance(network, Visuomotor)
+    variables = jax.device_get(policy.variables)
+    params, constants = variables["params"], variables[STANDARDISATION]
+    first = params["head"]["dense_0" if network.hidden else "action"]["kernel"]
+    first = first / constants["head"]["scale"][:, None]
+    read = first[: len(first) - network.configuration_dim]
+    if isinstance(network.trunk, PoseRegressor):
+        return params["trunk"]["pose"]["kernel"] * constants["trunk"]["scale"] @ read
+    return read

@@ -1,0 +1,315 @@
+"""Videos and film strips of final controllers, drawn by the ray caster."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from jgps.rendering import Camera, RenderConfig, render, render_opengl, write_png, write_video
+from jgps.reports.plots.features import TRAIL, draw_points
+from jgps.reports.plots.style import INK, style
+from jgps.reports.policy_view import Sight
+from jgps.simulation import condition_models
+from jgps.tasks import Task
+
+MAX_CONDITIONS = 6  # in one video
+_MAX_ROWS = 4  # in one poster
+_TILE, _SMALL_TILE = (320, 240), (256, 192)  # pixels; small ones where there are more than four,
+# and beside images of policies, whose 64 pixels are three times as high then
+_MAX_FPS = 30
+_HOLD = 1.0  # seconds that the last frame stays
+_GAP = 2  # pixels between tiles, on each side
+_VIDEO = RenderConfig(shadows=1, supersample=2)
+_STILL = RenderConfig(shadows=16, supersample=3)
+
+
+def write_film(
+    task: Task,
+    qpos: np.ndarray,
+    path: Path,
+    *,
+    x: np.ndarray | None = None,
+    conditions: Sequence[int] | None = None,
+    unseen: bool = False,
+    sight: Sight | None = None,
+    poster: Path | None = None,
+    tile: tuple[int, int] | None = None,
+    config: RenderConfig = _VIDEO,
+    opengl: bool = False,
+) -> list[Path]:
+    """Films rollouts of several conditions side by side, in real time.
+
+    Args:
+      task: whose model, camera and control step to use.
+      qpos: joint positions of the training conditions, or of the unseen ones, [C, T, nq].
+      path: of the mp4.
+      x: their states [C, T, dX]; with them, the distance to the target is shown.
+      conditions: which to show, counted from 0; None for all, and of many those that `thin_out`
+        leaves.
+      unseen: they are the test conditions.
+      sight: what the policy saw in those that are shown, drawn beside each; None for none.
+      poster: of a PNG with four moments (three with `sight`), made from the same pictures; None for
+        none.
+      tile: width and height of each condition's picture, pixels, even; None fits their number.
+      config: quality of the pictures.
+      opengl: MuJoCo's own renderer draws them, not the ray caster; what a policy sees is as it is.
+
+    Returns:
+      The files written.
+
+    Raises:
+      ValueError: a wrong shape, an index out of range, or what the renderer does not take.
+    """
+    models = _models(task, qpos, unseen)
+    shown = list(range(len(qpos)) if conditions is None else conditions)
+    _check_indices("condition", shown, len(qpos))
+    shown = thin_out(shown)
+    if sight is not None and sight.images.shape[:2] != (len(shown), qpos.shape[1]):
+        raise ValueError(
+            f"sight has images {sight.images.shape[:2]} of rollouts and steps; the film shows "
+            f"{(len(shown), qpos.shape[1])}"
+        )
+    name = "unseen" if unseen else "condition"
+    few = len(shown) <= 4 and sight is None
+    width, height = tile or (_TILE if few else _SMALL_TILE)
+    stride = max(1, math.ceil(1 / (task.control_dt * _MAX_FPS) - 1e-9))
+    steps = np.unique([*range(0, qpos.shape[1], stride), qpos.shape[1] - 1])
+    draw = render_opengl if opengl else functools.partial(render, config=config)
+    tiles = np.stack(
+        [draw(models[c], qpos[c, steps], task.camera, width=width, height=height) for c in shown]
+    )
+    distances = None if x is None else _distances(task, x[shown][:, steps])
+    captions = [
+        [
+            (f"{name} {c}", _reading(steps[i] * task.control_dt, distances, m, i))
+            for m, c in enumerate(shown)
+        ]
+        for i in range(len(steps))
+    ]
+    beside = None if sight is None else _beside(sight, steps, (height, width), task.control_dt)
+    if beside is not None:
+        tiles = np.concatenate([tiles, beside.images], axis=3)
+    whole = tiles.shape[3]
+    columns = math.ceil(math.sqrt(len(shown) * width / whole))
+
+    def picture(rows: int, moments: Sequence[int], columns: int) -> np.ndarray:
+        """The first so many conditions at some moments, row by row."""
+        image = _grid(tiles[:rows, moments].reshape(-1, height, whole, 3), columns)
+        texts = [captions[i][m] for m in range(rows) for i in moments]
+        points = None if beside is None else beside.trails(rows, moments, columns)
+        return _labelled(image, texts, (height, whole), columns, width, points)
+
+    frames = [picture(len(shown), [i], columns) for i in range(len(steps))]
+    fps = 1 / (task.control_dt * stride)
+    frames += [frames[-1]] * round(_HOLD * fps)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_video(path, np.stack(frames), fps=fps)
+    if poster is None:
+        return [path]
+    # Movements are fast at first: the moments get further apart.
+    parts = (0, 0.1, 0.3, 1) if sight is None else (0, 0.2, 1)
+    moments = np.round(np.array(parts) * (len(steps) - 1)).astype(int).tolist()
+    poster.parent.mkdir(parents=True, exist_ok=True)
+    write_png(poster, picture(min(len(shown), _MAX_ROWS), moments, len(moments)))
+    return [path, poster]
+
+
+def thin_out(conditions: Sequence[int]) -> list[int]:
+    """Those that a film shows: all, and of many every so manyth, so that six are left at most."""
+    places = np.linspace(0, len(conditions) - 1, min(len(conditions), MAX_CONDITIONS))
+    return [conditions[place] for place in places.round().astype(int)]
+
+
+class _Beside(NamedTuple):
+    """What a policy saw, in pixels of the film."""
+
+    images: np.ndarray  # [C, I, height, width, 3] uint8
+    points: np.ndarray  # [C, T, K, 2] from the upper left corner of a tile
+    steps: np.ndarray  # [I] of T
+    trail: int  # steps
+    tile: tuple[int, int]  # height and width of a tile with the image
+
+    def trails(self, rows: int, moments: Sequence[int], columns: int) -> np.ndarray:
+        """Where points have been lately [rows len(moments), S, K, 2], in tiles row by row."""
+        found = []
+        for m in range(rows):
+            for i in moments:
+                past = np.maximum(np.arange(-self.trail, 1) + self.steps[i], 0)
+                row, column = divmod(len(found), columns)
+                corner = np.array([column * self.tile[1], row * self.tile[0]])
+                found.append(self.points[m, past] + corner)
+        return np.stack(found)
+
+
+def _beside(sight: Sight, steps: np.ndarray, tile: tuple[int, int], control_dt: float) -> _Beside:
+    """Images as high as the tiles that they stand beside, without smoothing."""
+    height, left = tile
+    rows, columns = sight.images.shape[2:4]
+    width = 2 * round(height * columns / rows / 2)  # even, for the encoder
+    y, x = np.arange(height) * rows // height, np.arange(width) * columns // width
+    images = sight.images[:, steps][:, :, y[:, None], x]
+    images[:, :, :, :_GAP] = 255
+    scale = np.array([width / columns, height / rows])
+    return _Beside(
+        images=images,
+        points=(sight.points + 0.5) * scale + (left, 0),
+        steps=steps,
+        trail=round(TRAIL / control_dt),
+        tile=(height, left + width),
+    )
+
+
+def film_strip(
+    task: Task,
+    qpos: np.ndarray,
+    path: Path,
+    *,
+    conditions: Sequence[int] = (0,),
+    steps: Sequence[int] | None = None,
+    camera: Camera | None = None,
+    width: int = 1200,
+    config: RenderConfig = _STILL,
+) -> Path:
+    """A picture with one row per condition and one column per moment.
+
+    Args:
+      task: whose model, camera and control step to use.
+      qpos: joint positions of the training conditions, [C, T, nq].
+      path: of the PNG.
+      conditions: which of them to draw, counted from 0.
+      steps: control steps to draw; None for the first, two between, and the last.
+      camera: where to look from; None for the task's own.
+      width: of the whole picture, pixels; tiles have the aspect 4 to 3.
+      config: quality of the picture.
+
+    Raises:
+      ValueError: an index out of range, or what the renderer does not take.
+    """
+    models, horizon = _models(task, qpos, unseen=False), qpos.shape[1]
+    moments = np.linspace(0, horizon - 1, 4).round().astype(int) if steps is None else steps
+    steps = [int(step) for step in moments]
+    _check_indices("condition", conditions, len(qpos))
+    _check_indices("step", steps, horizon)
+    view = task.camera if camera is None else camera
+    tile = (width // len(steps) * 3 // 4, width // len(steps))
+    tiles = np.concatenate(
+        [
+            render(
+                models[c], qpos[c, steps], view,
+                width=tile[1], height=tile[0], config=config,
+            )
+            for c in conditions
+        ]
+    )  # fmt: skip
+    labels = [f"{step * task.control_dt:.1f} s" for step in steps]
+    captions = [
+        (f"condition {c}" if k == 0 else "", label)
+        for c in conditions
+        for k, label in enumerate(labels)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_png(path, _labelled(_grid(tiles, len(steps)), captions, tile, len(steps)))
+    return path
+
+
+def _models(task: Task, qpos: np.ndarray, unseen: bool) -> list[mujoco.MjModel]:
+    conditions = task.test if unseen else task.train
+    if qpos.ndim != 3 or (qpos.shape[0], qpos.shape[2]) != (conditions.num, task.model.nq):
+        raise ValueError(
+            f"qpos has shape {qpos.shape}; {task.name} needs [{conditions.num}, T, {task.model.nq}]"
+        )
+    return condition_models(task.model, conditions)
+
+
+def _check_indices(what: str, indices: Sequence[int], size: int) -> None:
+    for index in indices:
+        if not 0 <= index < size:
+            raise ValueError(f"{what} {index} is not in 0..{size - 1}")
+
+
+def _distances(task: Task, x: np.ndarray) -> np.ndarray | None:
+    """Distance [C, I] that would be left if the state stayed as it is at each moment."""
+    distance = task.distance
+    if distance is None:
+        return None
+
+    def held(state):
+        return distance(jnp.broadcast_to(state, (task.horizon, *state.shape)))
+
+    return np.asarray(jax.jit(jax.vmap(jax.vmap(held)))(jnp.asarray(x)))
+
+
+def _reading(time: float, distances: np.ndarray | None, row: int, column: int) -> str:
+    text = f"{time:.1f} s"
+    return text if distances is None else f"{100 * distances[row, column]:.1f} cm  ·  {text}"
+
+
+def _grid(tiles: np.ndarray, columns: int) -> np.ndarray:
+    """Tiles [M, H, W, 3] row by row with white gaps between; missing ones stay white."""
+    rows = -(-len(tiles) // columns)
+    _, height, width, _ = tiles.shape
+    grid = np.full((rows * height, columns * width, 3), 255, np.uint8)
+    for m, tile in enumerate(tiles):
+        top, left = m // columns * height, m % columns * width
+        inside = tile[_GAP : height - _GAP, _GAP : width - _GAP]
+        grid[top + _GAP : top + height - _GAP, left + _GAP : left + width - _GAP] = inside
+    return grid
+
+
+def _labelled(
+    image: np.ndarray,
+    captions: Sequence[tuple[str, str]],
+    tile: tuple[int, int],
+    columns: int,
+    text_width: int | None = None,
+    trails: np.ndarray | None = None,
+) -> np.ndarray:
+    """Writes two texts over every tile, at the upper left and upper right corner.
+
+    Args:
+      image: of all tiles, [H, W, 3].
+      captions: two for each tile, row by row.
+      tile: its height and width, pixels.
+      columns: of tiles.
+      text_width: of a tile's part on which they are; None for all of it.
+      trails: of points to draw, pixels from the upper left corner; see `draw_points`.
+    """
+    height, width = image.shape[:2]
+    text_width = text_width or tile[1]
+    dpi = 100
+    with style():
+        figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi, facecolor="none")
+        canvas = FigureCanvasAgg(figure)
+        size = np.clip(tile[0] / 24, 7, 13) * 72 / dpi * 1.15
+        halo = [withStroke(linewidth=2.5, foreground="white")]  # legible on any background
+        for m, (left, right) in enumerate(captions):
+            top = 1 - (m // columns * tile[0] + 0.045 * tile[0]) / height
+            start, end = (m % columns * tile[1] + part * text_width for part in (0.035, 0.965))
+            for x, text, side, weight in (
+                (start, left, "left", "bold"),
+                (end, right, "right", None),
+            ):
+                figure.text(
+                    x / width, top, text, size=size, color=INK, va="top", ha=side, weight=weight,
+                    path_effects=halo,
+                )  # fmt: skip
+        if trails is not None:
+            ax = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+            ax.set_axis_off()
+            draw_points(ax, trails, tile[0], dpi=dpi)
+        canvas.draw()
+    overlay = np.asarray(canvas.buffer_rgba()).astype(np.float32) / 255
+    alpha = overlay[..., 3:]
+    blended = image / 255 * (1 - alpha) + overlay[..., :3] * alpha
+    return np.round(blended * 255).astype(np.uint8)
