@@ -30,7 +30,7 @@ PUBLISHED = (
 )
 AS_PUBLISHED = dict(
     step_rule="global",
-    linearization="fitted",
+    linearisation="fitted",
     policy_weighting="precision",
     policy_covariance="network",
 )

@@ -102,8 +102,8 @@ def train(
     state = algorithm.init(jax.random.key(seed))
     for iteration in range(1, iterations + 1):
         state, metrics = algorithm.step(state)
-        success = float(np.mean(metrics["trial_success"]))
-        curve.append([iteration, success, float(np.mean(metrics["trial_cost"]))])
+        success = float(np.mean(metrics["noise_free_success"]))
+        curve.append([iteration, success, float(np.mean(metrics["noise_free_cost"]))])
         if success == 1 and solved_at is None:
             solved_at = iteration
     found = jgps.evaluate(

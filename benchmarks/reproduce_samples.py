@@ -125,7 +125,8 @@ def rollouts_to_success(make: Any, num_conditions: int, budget: int, seed: int) 
     """Steps `make()` until all conditions are solved, but not before `FEW` rollouts.
 
     Args:
-      make: returns an algorithm or a baseline whose metrics have `trial_cost` and `trial_success`.
+      make: returns an algorithm or a baseline that measures `noise_free_cost` and
+        `noise_free_success`.
       num_conditions: C, of its task.
       budget: rollouts per condition at most.
       seed: of everything random.
@@ -137,10 +138,10 @@ def rollouts_to_success(make: Any, num_conditions: int, budget: int, seed: int) 
     solved_at, at_few, curve = None, (0.0, float("inf")), []
     for used in range(per_step, budget + 1, per_step):
         state, metrics = algorithm.step(state)
-        cost = np.asarray(metrics["trial_cost"], float)
+        cost = np.asarray(metrics["noise_free_cost"], float)
         better = cost < best_cost
         best_cost = np.where(better, cost, best_cost)
-        best_success = np.where(better, np.asarray(metrics["trial_success"]), best_success)
+        best_success = np.where(better, np.asarray(metrics["noise_free_success"]), best_success)
         now = float(best_success.mean()), float(best_cost.mean())
         curve.append([used, *now])
         if used <= FEW:

@@ -28,7 +28,7 @@ from jgps.tasks import Task
 from jgps.training.directory import describe, write_json
 from jgps.training.metrics import plain
 from jgps.vision.learner import VisionConfig, cameras, pose_dim
-from jgps.vision.pretraining import pretrain, random_scenes
+from jgps.vision.pretraining import draw_pretraining_data, pretrain
 
 ALGORITHM = "mdgps"
 SCALES = ("small", "full")
@@ -137,7 +137,7 @@ def pose_error(
         init_key, scene_key, key = jax.random.split(jax.random.key(seed), 3)
         observe, _ = cameras(task, config)
         learner = policies.initialise(network, init_key, *sizes, jnp.float32, observe)
-        scenes = random_scenes(task, config, scene_key)
+        scenes = draw_pretraining_data(task, config, scene_key)
         learn = jax.jit(lambda *arguments: pretrain(task, config, *arguments)[1])
         found = learn(learner, scenes, key)
         if int(found.status) != OK:

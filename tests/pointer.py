@@ -10,7 +10,7 @@ import numpy as np
 
 from jgps import tasks
 from jgps.algorithms import VisionConfig
-from jgps.policies import SuperviseConfig
+from jgps.policies import DistilConfig
 from jgps.simulation import Conditions
 from jgps.vision.pose_regression import PoseConfig
 
@@ -74,7 +74,7 @@ def make_task(
 
 def small_vision(steps: int, pretraining: int, batch_size: int = 32, **settings) -> VisionConfig:
     """One iteration of each phase with so many steps, after so many on random scenes."""
-    training = SuperviseConfig(steps=steps, batch_size=batch_size, checks=1)
+    training = DistilConfig(steps=steps, batch_size=batch_size, checks=1)
     arguments = {"width": 32, "height": 32, "channels": (8, 8, 8), "pretraining_images": 100}
     return VisionConfig(
         pretraining=PoseConfig(steps=pretraining, batch_size=batch_size),

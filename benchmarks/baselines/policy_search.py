@@ -54,9 +54,9 @@ class BaselineState(NamedTuple):
 class Baseline(NamedTuple):
     """`state = init(key)`, then `state, metrics = step(state)`, like an algorithm of jgps.
 
-    The metrics `trial_cost` [C], infinite where all failed, and `trial_success` [C] are of the
-    iteration's best candidate, the mean included: every candidate is a policy without noise, as
-    what trajectory optimisation calls its trial.
+    The metrics `noise_free_cost` [C], infinite where all failed, and `noise_free_success` [C] are
+    of the iteration's best candidate, the mean included: every candidate is a policy without
+    noise, as the noise-free rollouts of trajectory optimisation are.
     """
 
     init: Callable[[jax.Array], BaselineState]
@@ -93,8 +93,8 @@ def on_task(
         cost, success = evaluate(tried)
         best = jnp.argmin(cost, axis=1)[:, None]
         metrics = {
-            "trial_cost": jnp.take_along_axis(cost, best, axis=1)[:, 0],
-            "trial_success": jnp.take_along_axis(success, best, axis=1)[:, 0],
+            "noise_free_cost": jnp.take_along_axis(cost, best, axis=1)[:, 0],
+            "noise_free_success": jnp.take_along_axis(success, best, axis=1)[:, 0],
         }
         return BaselineState(key=key, search=tell(asked, candidates, cost[:, :-1])), metrics
 

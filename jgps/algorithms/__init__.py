@@ -12,7 +12,7 @@ from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
 from jgps.optimise.guided.state import seeing_settings
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
 from jgps.optimise.step_size import StepSizeConfig
-from jgps.vision.domain_randomisation import LooksConfig
+from jgps.vision.domain_randomisation import DomainRandomisationConfig
 from jgps.vision.learner import VisionConfig
 
 # name: (what makes the algorithm on a task, the type of its settings)
@@ -33,7 +33,7 @@ __all__ = [
     "BadmmConfig",
     "DaggerConfig",
     "Inspection",
-    "LooksConfig",
+    "DomainRandomisationConfig",
     "MdgpsConfig",
     "MdgpsPilqrConfig",
     "Metrics",

@@ -38,7 +38,7 @@ from jgps.optimise.guided.state import GuidedConfig, GuidedState
 from jgps.optimise.models import LocalModels, choose, default_dtype, expected_cost
 from jgps.optimise.step_size import StepMemory, StepSizeConfig
 from jgps.optimise.steps.lqr import lqr_step
-from jgps.policies import SuperviseConfig, Supervision
+from jgps.policies import DistilConfig, Supervision
 from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task
 
@@ -54,8 +54,8 @@ class BadmmConfig(GuidedConfig):
       min_weight, max_weight: limits of nu, around the initial one.
       weight_band: nu doubles where the divergence is this many times its mean over time, and halves
         where it is as much below, > 1.
-      supervise: how the network is trained in one round.
-      hidden, sampling, linearization, policy_covariance, policy_weighting, window, policy_prior,
+      distil: how the network is trained in one round.
+      hidden, sampling, linearisation, policy_covariance, policy_weighting, window, policy_prior,
         step_size, trust_region: see `GuidedConfig`.
       num_samples, noise_smoothing, initial_variance, prior, fit, expand: see `LocalConfig`.
     """
@@ -66,8 +66,8 @@ class BadmmConfig(GuidedConfig):
     min_weight: float = 1e-3
     max_weight: float = 1.0
     weight_band: float = 2.0
-    supervise: SuperviseConfig = SuperviseConfig(steps=500, learning_rate=3e-3)
-    linearization: str = "fitted"
+    distil: DistilConfig = DistilConfig(steps=500, learning_rate=3e-3)
+    linearisation: str = "fitted"
     policy_covariance: str = "network"
     policy_weighting: str = "precision"
     step_size: StepSizeConfig = StepSizeConfig()
@@ -229,10 +229,10 @@ def _learn(
         state, linearised, status = carry
         usable = joint_status(models, status)
         state, metrics = _improve(task, config, as_sampled, state, usable, linearised)
-        state, more = parts.supervise(state, _supervision(state, sampled), key)
+        state, more = parts.distil(state, _supervision(state, sampled), key)
         # By now the network is trained, in the first iteration too.
         trained = state._replace(iteration=state.iteration + 1)
-        trained, linearised, status = parts.linearize(trained, sampled)
+        trained, linearised, status = parts.linearise(trained, sampled)
         state = trained._replace(iteration=state.iteration)
         return (state, linearised, status), {**metrics, **more}
 

@@ -43,7 +43,7 @@ from jgps.optimise.models import (
 from jgps.optimise.rollouts.sampling import make_sample
 from jgps.optimise.step_size import StepMemory, StepSizeConfig
 from jgps.optimise.steps.lqr import lqr_step
-from jgps.policies import SuperviseConfig, Supervision
+from jgps.policies import DistilConfig, Supervision
 from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers, initial_states
@@ -61,7 +61,7 @@ class DaggerConfig(LocalConfig):
         is drawn for every condition and step, the same in all samples of the condition.
       rounds_kept: how many rounds the dataset holds, the oldest make room, at least 1.
       hidden: widths of the network's hidden layers.
-      supervise: how the network is trained in a round.
+      distil: how the network is trained in a round.
       step_size, trust_region: of the controllers' improvement, see `TrajoptConfig`.
       num_samples, noise_smoothing, initial_variance, prior, fit, expand: see `LocalConfig`.
     """
@@ -70,7 +70,7 @@ class DaggerConfig(LocalConfig):
     beta: tuple[float, ...] = (1.0, 0.0)
     rounds_kept: int = 8
     hidden: tuple[int, ...] = (40, 40)
-    supervise: SuperviseConfig = SuperviseConfig(steps=2000, learning_rate=3e-3)
+    distil: DistilConfig = DistilConfig(steps=2000, learning_rate=3e-3)
     step_size: StepSizeConfig = StepSizeConfig()
     trust_region: TrustRegionConfig = TrustRegionConfig()
 
@@ -164,14 +164,14 @@ def make_parts(task: Task, config: DaggerConfig, backend: str) -> Parts:
         alone = mix(state, None)
         return judge_trial(state, try_out(alone, key).rollouts)
 
-    def linearize(
+    def linearise(
         state: GuidedState, sampled: SimulationRollouts
     ) -> tuple[GuidedState, Controller, Status]:
         """Nothing stays near the network here."""
         ok = jnp.full(sampled.valid.shape[0], OK, jnp.int32)
         return state, state.controllers, Status(code=ok, step=jnp.full_like(ok, -1))
 
-    return parts._replace(sample=sample, judge=judge, linearize=linearize)
+    return parts._replace(sample=sample, judge=judge, linearise=linearise)
 
 
 def _teaching(config: DaggerConfig, state: GuidedState) -> jax.Array:
@@ -215,7 +215,7 @@ def _learn(
         return _improve(task, config, models, state)
 
     def train(state: GuidedState) -> tuple[GuidedState, Metrics]:
-        return parts.supervise(state, _labelled(state), key)
+        return parts.distil(state, _labelled(state), key)
 
     def only(chosen, other):
         def run(state: GuidedState) -> tuple[GuidedState, Metrics]:
@@ -270,7 +270,7 @@ def _judge(
 ) -> tuple[GuidedState, Metrics]:
     """Keeps the controllers, later the network, that the trial shows to be the best so far."""
     tried, metrics = guided.keep_best(task, state, trial)
-    teaching, memory, cost = _teaching(config, state), state.memory, metrics["trial_cost"]
+    teaching, memory, cost = _teaching(config, state), state.memory, metrics["noise_free_cost"]
     better = teaching & trial.valid[:, 0] & (cost < memory.teacher_cost)
     teacher = choose(better, state.controllers, memory.teacher)
     teacher_cost = jnp.where(better, cost, memory.teacher_cost)

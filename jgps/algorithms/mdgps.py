@@ -49,7 +49,7 @@ class MdgpsConfig(GuidedConfig):
       random_starts: rollouts from random initial states, grouped, instead of from the training
         conditions (which still try the network); takes sampling="on_policy" and priors that are
         shared, and the step size is not adapted. None, or as of `RandomStartsConfig`.
-      hidden, sampling, linearization, policy_covariance, policy_weighting, supervise, window,
+      hidden, sampling, linearisation, policy_covariance, policy_weighting, distil, window,
         policy_prior, step_size, trust_region: see `GuidedConfig`.
       num_samples, noise_smoothing, initial_variance, prior, fit, expand: see `LocalConfig`.
     """

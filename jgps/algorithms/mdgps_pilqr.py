@@ -19,7 +19,7 @@ import functools
 import jax
 
 from jgps.algorithms.pilqr import first_memory, pilqr_step
-from jgps.core.pilqr import TwoStageConfig
+from jgps.core.pilqr import PilqrStepConfig
 from jgps.core.types import Controller
 from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.guided import loop as guided
@@ -36,13 +36,13 @@ class MdgpsPilqrConfig(GuidedConfig):
 
     Attributes:
       update: of both stages of the trajectory step.
-      hidden, sampling, linearization, policy_covariance, policy_weighting, supervise, window,
+      hidden, sampling, linearisation, policy_covariance, policy_weighting, distil, window,
         policy_prior: see `GuidedConfig`, whose `step_size` and `trust_region` are not used: see
         `update` instead.
       num_samples, noise_smoothing, initial_variance, prior, fit, expand: see `LocalConfig`.
     """
 
-    update: TwoStageConfig = TwoStageConfig()
+    update: PilqrStepConfig = PilqrStepConfig()
 
 
 def mdgps_pilqr(

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from jgps import costs
 from jgps.core import path_integral
-from jgps.core.path_integral import PathIntegralConfig
+from jgps.core.path_integral import Pi2StepConfig
 from jgps.core.types import OK, Controller, Rollouts
 from jgps.optimise import local_loop as local_search
 from jgps.optimise.algorithm import Algorithm, Metrics
@@ -37,7 +37,7 @@ class Pi2Config(LocalConfig):
       initial_variance, prior, fit, expand: of the models fitted for figures only.
     """
 
-    path_integral: PathIntegralConfig = PathIntegralConfig()
+    path_integral: Pi2StepConfig = Pi2StepConfig()
 
 
 def pi2(task: Task, config: Pi2Config = Pi2Config(), backend: str = "auto") -> Algorithm:
@@ -67,7 +67,7 @@ def pi2_step(
     rollouts: Rollouts,
     sampled: Controller,
     kept: Controller,
-    config: PathIntegralConfig,
+    config: Pi2StepConfig,
 ) -> tuple[Controller, Metrics]:
     """One update in every condition.
 

@@ -20,7 +20,7 @@ import functools
 import jax
 
 from jgps.algorithms.pi2 import pi2_step
-from jgps.core.path_integral import PathIntegralConfig
+from jgps.core.path_integral import Pi2StepConfig
 from jgps.core.types import OK, Controller
 from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.guided import loop as guided
@@ -37,13 +37,13 @@ class PigpsConfig(GuidedConfig):
 
     Attributes:
       path_integral: how far one trajectory step moves.
-      hidden, sampling, linearization, policy_covariance, policy_weighting, supervise, window,
+      hidden, sampling, linearisation, policy_covariance, policy_weighting, distil, window,
         policy_prior: see `GuidedConfig`, whose `step_size` and `trust_region` are not used.
       num_samples, noise_smoothing: see `LocalConfig`; 5 samples are few here, 20 usual.
       initial_variance, prior, fit, expand: of the models fitted for metrics and figures only.
     """
 
-    path_integral: PathIntegralConfig = PathIntegralConfig()
+    path_integral: Pi2StepConfig = Pi2StepConfig()
 
 
 def pigps(task: Task, config: PigpsConfig = PigpsConfig(), backend: str = "auto") -> Algorithm:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from jgps import costs
 from jgps.core import pilqr as two_stage
-from jgps.core.pilqr import PilqrInfo, PilqrMemory, TwoStageConfig
+from jgps.core.pilqr import PilqrInfo, PilqrMemory, PilqrStepConfig
 from jgps.core.types import OK, Controller, Rollouts, worst
 from jgps.optimise import local_loop as local_search
 from jgps.optimise.algorithm import Algorithm, Metrics
@@ -44,7 +44,7 @@ class PilqrConfig(LocalConfig):
       num_samples, noise_smoothing, initial_variance, prior, fit, expand: see `LocalConfig`.
     """
 
-    update: TwoStageConfig = TwoStageConfig()
+    update: PilqrStepConfig = PilqrStepConfig()
 
 
 def pilqr(task: Task, config: PilqrConfig = PilqrConfig(), backend: str = "auto") -> Algorithm:
@@ -92,7 +92,7 @@ def pilqr_step(
     sampled: Controller,
     kept: Controller,
     memory: PilqrMemory,
-    config: TwoStageConfig,
+    config: PilqrStepConfig,
 ) -> tuple[Controller, PilqrMemory, Metrics]:
     """Both updates in every condition.
 

@@ -40,7 +40,7 @@ def network(task_name: str, seed: int, runs: int = 3) -> list[Row]:
     functions: dict[str, Callable[[], Any]] = {
         "sampling": lambda: parts.sample(state, key),
         "fitting": lambda: parts.fit(state, sampled),
-        "training the network": lambda: parts.supervise(fitted, supervision, key),
+        "training the network": lambda: parts.distil(fitted, supervision, key),
         "trying the network": lambda: parts.judge(fitted, key),
         "iteration": lambda: algorithm.step(state),
     }

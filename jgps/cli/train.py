@@ -113,7 +113,7 @@ def _options(
             changed |= {
                 "random_starts": RandomStartsConfig(),
                 "sampling": "on_policy",
-                "linearization": "fitted",
+                "linearisation": "fitted",
             }
     elif random_starts:
         raise UsageError(f"{algorithm} starts in fixed conditions; leave out --random-starts")

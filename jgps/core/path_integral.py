@@ -35,7 +35,7 @@ from jgps.core.types import (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PathIntegralConfig:
+class Pi2StepConfig:
     """How far one update moves.
 
     Attributes:
@@ -69,7 +69,7 @@ class PathIntegralInfo(NamedTuple):
 
 
 def improve(
-    previous: Controller, rollouts: Rollouts, costs: jax.Array, config: PathIntegralConfig
+    previous: Controller, rollouts: Rollouts, costs: jax.Array, config: Pi2StepConfig
 ) -> tuple[Controller, PathIntegralInfo]:
     """One update of the controller that the rollouts were sampled with.
 
@@ -108,7 +108,7 @@ def cost_to_go(costs: jax.Array) -> jax.Array:
 
 
 def temperature(
-    cost_to_go: jax.Array, valid: jax.Array, config: PathIntegralConfig
+    cost_to_go: jax.Array, valid: jax.Array, config: Pi2StepConfig
 ) -> tuple[jax.Array, Status]:
     """The temperature at which the weights are `config.epsilon` nats from uniform, at every step.
 
@@ -193,7 +193,7 @@ def update(
     x: jax.Array,
     u: jax.Array,
     weights: jax.Array,
-    config: PathIntegralConfig,
+    config: Pi2StepConfig,
 ) -> Controller:
     """Fits offset and covariance to the weighted actions; the gains stay.
 

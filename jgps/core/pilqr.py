@@ -27,7 +27,7 @@ from jgps.core.lqr.trust_region import (
     TrustRegionInfo,
     solve_kl_constrained_per_step,
 )
-from jgps.core.path_integral import PathIntegralConfig
+from jgps.core.path_integral import Pi2StepConfig
 from jgps.core.types import (
     NON_FINITE,
     Controller,
@@ -43,7 +43,7 @@ from jgps.core.types import (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TwoStageConfig:
+class PilqrStepConfig:
     """How far the two updates move.
 
     LQR's bound at step t is `kl_step * multiplier_t`. From one iteration to the next the multiplier
@@ -63,7 +63,7 @@ class TwoStageConfig:
     max_multiplier: float = 5.0
     grow_below: float = 0.05
     shrink_above: float = 0.2
-    path_integral: PathIntegralConfig = PathIntegralConfig()
+    path_integral: Pi2StepConfig = Pi2StepConfig()
     trust_region: TrustRegionConfig = TrustRegionConfig()
 
     def __post_init__(self) -> None:
@@ -111,7 +111,7 @@ def improve(
     rollouts: Rollouts,
     costs: jax.Array,
     memory: PilqrMemory,
-    config: TwoStageConfig = TwoStageConfig(),
+    config: PilqrStepConfig = PilqrStepConfig(),
 ) -> tuple[Controller, PilqrMemory, PilqrInfo]:
     """Both updates.
 
@@ -209,7 +209,7 @@ def unexplained(residual: jax.Array, costs: jax.Array, valid: jax.Array) -> jax.
     return jnp.where(total == 0, 0, missed / jnp.where(total == 0, 1, total))
 
 
-def adapt(multiplier: jax.Array, unexplained: jax.Array, config: TwoStageConfig) -> jax.Array:
+def adapt(multiplier: jax.Array, unexplained: jax.Array, config: PilqrStepConfig) -> jax.Array:
     """The next multipliers [T]; they stay where the unexplained share is not finite."""
     factor = jnp.where(unexplained > config.shrink_above, 0.5, 1.0)
     factor = jnp.where(unexplained < config.grow_below, 2.0, factor)

@@ -24,9 +24,9 @@ from jgps.optimise.models import (
     default_dtype,
     dynamics_prior,
     fit_models,
-    trial_metrics,
+    noise_free_metrics,
 )
-from jgps.optimise.rollouts.sampling import make_sample, split_trial
+from jgps.optimise.rollouts.sampling import make_sample, split_noise_free
 from jgps.simulation import SimulationRollouts, resolve_backend
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers, initial_states
@@ -67,7 +67,7 @@ def make_parts(task: Task, config: LocalConfig, backend: str) -> LocalParts:
     factor = jax.jit(jax.vmap(linear_gaussian.factor))
 
     def sample(controllers: Controller, key: jax.Array) -> Samples:
-        return Samples(*split_trial(sample_both(factor(controllers)[0], key)))
+        return Samples(*split_noise_free(sample_both(factor(controllers)[0], key)))
 
     prior = dynamics_prior(task, config)
     return LocalParts(
@@ -140,8 +140,8 @@ def _init(
 
 def _judge(task: Task, state: LocalState, trial: Rollouts) -> tuple[LocalState, Metrics]:
     """Keeps the controllers that the trial [C, 1, ...] shows to be better than the best so far."""
-    metrics = trial_metrics(task, trial)
-    cost = metrics["trial_cost"]
+    metrics = noise_free_metrics(task, trial)
+    cost = metrics["noise_free_cost"]
     better = trial.valid[:, 0] & (cost < state.policy_cost)
     best = choose(better, state.controllers, state.policy.controllers)
     state = state._replace(

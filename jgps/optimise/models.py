@@ -160,8 +160,8 @@ def sample_metrics(task: Task, rollouts: Rollouts) -> Metrics:
     return metrics
 
 
-def trial_metrics(task: Task, trial: Rollouts) -> Metrics:
+def noise_free_metrics(task: Task, trial: Rollouts) -> Metrics:
     """The same of rollouts without noise, under names that say so."""
     metrics = sample_metrics(task, trial)
     kept = ("cost", "distance", "success")
-    return {f"trial_{name}": metrics[name] for name in kept if name in metrics}
+    return {f"noise_free_{name}": metrics[name] for name in kept if name in metrics}

@@ -1,7 +1,7 @@
-"""Networks as policies: what they are, how controllers supervise them, how they are linearised."""
+"""Networks as policies: what they are, how they learn from controllers, how they are linearised."""
 
-from jgps.policies.distil import SuperviseConfig, SuperviseInfo, Supervision, supervise
-from jgps.policies.linearise import linearize, offset
+from jgps.policies.distil import DistilConfig, DistilInfo, Supervision, distil
+from jgps.policies.linearise import linearise, offset
 from jgps.policies.networks.architecture import check_architecture
 from jgps.policies.networks.baselines import (
     ARCHITECTURES,
@@ -29,8 +29,8 @@ __all__ = [
     "NetworkPolicy",
     "PoseRegressor",
     "SpatialSoftmax",
-    "SuperviseConfig",
-    "SuperviseInfo",
+    "DistilConfig",
+    "DistilInfo",
     "Supervision",
     "Visuomotor",
     "acting",
@@ -40,13 +40,13 @@ __all__ = [
     "count_parameters",
     "feature_pixels",
     "initialise",
-    "linearize",
+    "linearise",
     "look",
     "make_trunk",
     "mlp",
     "offset",
     "pose_prediction_policy",
     "spatial_softmax",
-    "supervise",
+    "distil",
     "visuomotor",
 ]

@@ -37,7 +37,7 @@ FROZEN = ("none", "convolutions")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SuperviseConfig:
+class DistilConfig:
     """How a network is trained in one iteration.
 
     Attributes:
@@ -97,7 +97,7 @@ class Supervision(NamedTuple):
     gain: jax.Array | None = None
 
 
-class SuperviseInfo(NamedTuple):
+class DistilInfo(NamedTuple):
     """How the training went; losses are means per weighted row, in nats."""
 
     loss_before: jax.Array  # [] on all rows, with the parameters to begin with
@@ -119,12 +119,12 @@ class _Data(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames="config")
 @linalg.full_precision
-def supervise(
+def distil(
     policy: NetworkPolicy,
     supervision: Supervision,
     key: jax.Array,
-    config: SuperviseConfig = SuperviseConfig(),
-) -> tuple[NetworkPolicy, SuperviseInfo]:
+    config: DistilConfig = DistilConfig(),
+) -> tuple[NetworkPolicy, DistilInfo]:
     """Trains the policy from the parameters it has; the whole training is one scan.
 
     Inputs and outputs are standardised anew without changing the function (where the network has
@@ -170,7 +170,7 @@ def supervise(
     variables = {**start, "params": {**fixed, **params}}
     trained = dataclasses.replace(policy, variables=variables, cov=cov)
     good = status.code == OK
-    info = SuperviseInfo(
+    info = DistilInfo(
         loss_before=before,
         loss=after,
         loss_validation=score,
@@ -180,7 +180,7 @@ def supervise(
     return jax.tree.map(lambda new, old: jnp.where(good, new, old), trained, policy), info
 
 
-def _prepare(supervision: Supervision, config: SuperviseConfig) -> tuple[_Data, jax.Array, Status]:
+def _prepare(supervision: Supervision, config: DistilConfig) -> tuple[_Data, jax.Array, Status]:
     """Rows in one axis, the closed-form covariance of the actions, and what is wrong with them."""
     o, target, precision, weight, _ = supervision
     num, samples, horizon, dU = target.shape
@@ -244,7 +244,7 @@ def _divide(params: dict, o: Observation) -> tuple[dict, dict]:
 
 
 def _split(
-    data: _Data, shape: tuple[int, ...], key: jax.Array, config: SuperviseConfig
+    data: _Data, shape: tuple[int, ...], key: jax.Array, config: DistilConfig
 ) -> tuple[_Data, _Data | None]:
     """Rows to train on and rows of held-out trajectories; weights tell them apart.
 
@@ -293,7 +293,7 @@ def _loss(network: Any, variables: dict, rows: _Data, chunk: int) -> jax.Array:
     return jnp.sum(rows.weight * distance) / divisor(jnp.sum(rows.weight))
 
 
-def _optimiser(config: SuperviseConfig) -> optax.GradientTransformation:
+def _optimiser(config: DistilConfig) -> optax.GradientTransformation:
     parts = [
         optax.clip_by_global_norm(config.max_gradient_norm),
         optax.adamw(
@@ -318,7 +318,7 @@ def _optimise(
     held_out: _Data | None,
     key: jax.Array,
     input_noise: jax.Array,
-    config: SuperviseConfig,
+    config: DistilConfig,
 ) -> tuple[Any, jax.Array, jax.Array]:
     """The parameters chosen, their held-out loss, and the largest norm of a gradient."""
     num_rows = train.weight.shape[0]

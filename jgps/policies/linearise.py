@@ -18,7 +18,7 @@ from jgps.dynamics import FitConfig
 
 
 @linalg.full_precision
-def linearize(
+def linearise(
     x: jax.Array,
     mean: jax.Array,
     valid: jax.Array,

@@ -125,7 +125,7 @@ def _pictures(run: Run, task: Task, say: Callable[[str], None], opengl: bool) ->
             )
         )
         sight = sight.of(range(len(shown)))
-    return written + film.write_film(
+    return written + film.write_task_video(
         task,
         qpos,
         run.directory / "videos" / "final.mp4",

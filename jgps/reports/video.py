@@ -34,7 +34,7 @@ _VIDEO = RenderConfig(shadows=1, supersample=2)
 _STILL = RenderConfig(shadows=16, supersample=3)
 
 
-def write_film(
+def write_task_video(
     task: Task,
     qpos: np.ndarray,
     path: Path,

@@ -41,7 +41,7 @@ _OURS = (
 _FREE = (
     "iterations",
     "versions",
-    "config.supervise.on_divergence",
+    "config.distil.on_divergence",
     "config.vision.head.on_divergence",
     "config.vision.end_to_end.on_divergence",
 )

@@ -72,7 +72,7 @@ def explain_failure(records: Sequence[Record], stop_on_divergence: bool = False)
     if stop_on_divergence and describe_policy(record):
         return (
             f"{describe_policy(record)}; start anew with a lower learning rate "
-            "(config.supervise.learning_rate; of a network that sees, those of config.vision.head "
+            "(config.distil.learning_rate; of a network that sees, those of config.vision.head "
             "and config.vision.end_to_end), or resume with the parameters that it kept "
             '(on_divergence "continue" there)'
         )

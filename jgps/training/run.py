@@ -176,7 +176,7 @@ def _set_up(
 
 def _trainings(config: Any) -> tuple[Any, ...]:
     """How the network is trained; empty where there is none."""
-    own = (config.supervise,) if hasattr(config, "supervise") else ()
+    own = (config.distil,) if hasattr(config, "distil") else ()
     return getattr(config, "trainings", own)
 
 

@@ -18,7 +18,7 @@ from jgps.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LooksConfig:
+class DomainRandomisationConfig:
     """How images to learn from differ from the task's own.
 
     Attributes:
@@ -59,7 +59,7 @@ class Scene(NamedTuple):
 Vary = Callable[[jax.Array, jax.Array, jax.Array], Scene]
 
 
-def varying(task: Task, view: View, config: LooksConfig) -> Vary:
+def varying(task: Task, view: View, config: DomainRandomisationConfig) -> Vary:
     """`vary(key, xpos [B, 3], xmat [B, 3, 3])` -> the scene as a network learns from it."""
     vision, model = task.vision, task.model
     assert vision is not None
@@ -86,7 +86,7 @@ def varying(task: Task, view: View, config: LooksConfig) -> Vary:
 
 
 def _stand_about(
-    key: jax.Array, objects: jax.Array, num: int, config: LooksConfig
+    key: jax.Array, objects: jax.Array, num: int, config: DomainRandomisationConfig
 ) -> tuple[jax.Array, jax.Array]:
     """Places [num, 3] about any of the objects [n, 3], at their heights, and rotations."""
     which_key, distance_key, angle_key, turn_key = jax.random.split(key, 4)

@@ -1,4 +1,4 @@
-"""Scenes between the training conditions, and what is done there.
+"""PretrainingData between the training conditions, and what is done there.
 
 Where an object stands a little elsewhere, what to do is a little different too: to first order the
 best actions, and the states that they lead through, are means of those nearby. So a network that

@@ -21,13 +21,13 @@ import jax.numpy as jnp
 from jgps import policies
 from jgps.core.checks import check_field
 from jgps.core.types import OK, Status, worst
-from jgps.policies import NetworkPolicy, SuperviseConfig, SuperviseInfo, Supervision
+from jgps.policies import DistilConfig, DistilInfo, NetworkPolicy, Supervision
 from jgps.policies.networks.visuomotor import CHANNELS, CONV_DTYPES, Convolutions
 from jgps.policies.observation import Observe
 from jgps.rendering import RenderConfig, View, make_view
 from jgps.tasks import Task, with_vision
 from jgps.tasks.policy_camera import Vision, body_poses
-from jgps.vision.domain_randomisation import LooksConfig, varying
+from jgps.vision.domain_randomisation import DomainRandomisationConfig, varying
 from jgps.vision.interpolation import between
 from jgps.vision.pose_regression import PoseConfig
 
@@ -70,14 +70,14 @@ class VisionConfig:
     pretraining: PoseConfig = PoseConfig()
     pretraining_images: int = 2000
     render: RenderConfig = RenderConfig()
-    looks: LooksConfig = LooksConfig()
+    looks: DomainRandomisationConfig = DomainRandomisationConfig()
     arm_spread: float = 0.0
     between: float = 0.5
     spread: float = 1.5
     trajectory_iterations: int = 10
     head_iterations: int = 4
-    head: SuperviseConfig = SuperviseConfig(steps=2000, learning_rate=3e-3, frozen="convolutions")
-    end_to_end: SuperviseConfig = SuperviseConfig(
+    head: DistilConfig = DistilConfig(steps=2000, learning_rate=3e-3, frozen="convolutions")
+    end_to_end: DistilConfig = DistilConfig(
         steps=150, batch_size=64, learning_rate=1e-3, checks=1, convolution_rate=0.1
     )
 
@@ -239,7 +239,7 @@ def train(
     learner: NetworkPolicy,
     supervision: Supervision,
     key: jax.Array,
-) -> tuple[NetworkPolicy, SuperviseInfo]:
+) -> tuple[NetworkPolicy, DistilInfo]:
     """Trains a network that sees as its phase has it; images exist only while it is trained.
 
     Args:
@@ -253,23 +253,23 @@ def train(
     look, vision = own.look, own.vision
     assert look is not None and vision is not None
 
-    def nothing(learner: NetworkPolicy) -> tuple[NetworkPolicy, SuperviseInfo]:
+    def nothing(learner: NetworkPolicy) -> tuple[NetworkPolicy, DistilInfo]:
         none = jnp.full((), jnp.nan, supervision.target.dtype)
         status = Status(code=jnp.asarray(OK, jnp.int32), step=jnp.asarray(-1, jnp.int32))
-        return learner, SuperviseInfo(none, none, none, none, status)
+        return learner, DistilInfo(none, none, none, none, status)
 
     def seen() -> Supervision:
         rows = between(between_key, supervision, vision, config.between, config.spread)
         return rows._replace(o=policies.look(look, rows.o, look_key))
 
-    def head(learner: NetworkPolicy) -> tuple[NetworkPolicy, SuperviseInfo]:
-        return policies.supervise(learner, seen(), key, config.head)
+    def head(learner: NetworkPolicy) -> tuple[NetworkPolicy, DistilInfo]:
+        return policies.distil(learner, seen(), key, config.head)
 
-    def end_to_end(learner: NetworkPolicy) -> tuple[NetworkPolicy, SuperviseInfo]:
+    def end_to_end(learner: NetworkPolicy) -> tuple[NetworkPolicy, DistilInfo]:
         rows, (first, second) = seen(), jax.random.split(key)
-        learner, whole = policies.supervise(learner, rows, first, config.end_to_end)
-        learner, dense = policies.supervise(learner, rows, second, config.head)
-        return learner, SuperviseInfo(
+        learner, whole = policies.distil(learner, rows, first, config.end_to_end)
+        learner, dense = policies.distil(learner, rows, second, config.head)
+        return learner, DistilInfo(
             loss_before=whole.loss_before,
             loss=dense.loss,
             loss_validation=dense.loss_validation,

@@ -23,7 +23,7 @@ ARM = 0.1  # metres from an object's origin to the points on its axes whose plac
 MIXED = 3  # training conditions between which a place is drawn
 
 
-class Scenes(NamedTuple):
+class PretrainingData(NamedTuple):
     """Poses of all bodies, and where the objects are."""
 
     xpos: np.ndarray  # [M, B, 3] metres, world frame
@@ -39,12 +39,12 @@ class Pretraining(NamedTuple):
     status: jax.Array  # [] int32, as of `regress_pose`
 
 
-def random_scenes(task: Task, config: VisionConfig, key: jax.Array) -> Scenes:
-    """Scenes for `pretrain`, by MuJoCo's kinematics; of a traced key only their shapes."""
+def draw_pretraining_data(task: Task, config: VisionConfig, key: jax.Array) -> PretrainingData:
+    """PretrainingData for `pretrain`, by MuJoCo's kinematics; of a traced key only their shapes."""
     model, num = copy.deepcopy(task.model), config.pretraining_images
     if isinstance(key, Tracer):
         shapes = ((num, model.nbody, 3), (num, model.nbody, 3, 3), (num, pose_dim(task)))
-        return Scenes(*(np.zeros(shape, np.float32) for shape in shapes))
+        return PretrainingData(*(np.zeros(shape, np.float32) for shape in shapes))
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     data = mujoco.MjData(model)
     xpos = np.empty((num, model.nbody, 3), np.float32)
@@ -55,11 +55,15 @@ def random_scenes(task: Task, config: VisionConfig, key: jax.Array) -> Scenes:
         mujoco.mj_kinematics(model, data)
         xpos[scene], xmat[scene] = data.xpos, data.xmat
     xmat = xmat.reshape(num, -1, 3, 3)
-    return Scenes(xpos, xmat, _points(task, xpos, xmat).reshape(num, -1))
+    return PretrainingData(xpos, xmat, _points(task, xpos, xmat).reshape(num, -1))
 
 
 def pretrain(
-    task: Task, config: VisionConfig, learner: NetworkPolicy, scenes: Scenes, key: jax.Array
+    task: Task,
+    config: VisionConfig,
+    learner: NetworkPolicy,
+    scenes: PretrainingData,
+    key: jax.Array,
 ) -> tuple[NetworkPolicy, Pretraining]:
     """The learner with convolutions that tell the objects' places in these scenes."""
     assert task.vision is not None

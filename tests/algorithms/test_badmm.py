@@ -32,12 +32,12 @@ from jgps.core.types import (
     QuadraticCost,
 )
 from jgps.optimise.guided import loop as guided
-from jgps.policies import SuperviseConfig
+from jgps.policies import DistilConfig
 from jgps.simulation import Conditions
 
 C, T, DX, DU, DO = 3, 6, 3, 2, 3
 TEMPERATURE = 1.0  # of the maximum entropy: without it both distributions would become points
-CONFIG = BadmmConfig(supervise=SuperviseConfig(steps=200), inner_rounds=2)
+CONFIG = BadmmConfig(distil=DistilConfig(steps=200), inner_rounds=2)
 
 
 class _Problem:
@@ -290,7 +290,7 @@ def test_the_iteration_has_the_signs_of_the_algorithm():
     _, sample_key, _, _ = jax.random.split(before.key, 4)
     sampled = parts.sample(before, sample_key)
     fitted, models, _ = parts.fit(before, sampled)
-    _, policy, _ = parts.linearize(fitted, sampled)
+    _, policy, _ = parts.linearise(fitted, sampled)
     nu, old = np.asarray(before.memory.weights), np.asarray(before.memory.duals)
     gap = np.zeros_like(old)
     for c in range(2):

@@ -12,13 +12,11 @@ from jgps.algorithms.dagger import DaggerConfig, dagger, make_parts
 from jgps.core.types import OK, TOO_FEW_SAMPLES
 from jgps.optimise.guided.projection import targets
 from jgps.optimise.guided.state import recent
-from jgps.policies import SuperviseConfig
+from jgps.policies import DistilConfig
 from jgps.simulation import Conditions
 
 TEACHING, ROUNDS = 3, 3
-CONFIG = DaggerConfig(
-    teacher_iterations=TEACHING, rounds_kept=2, supervise=SuperviseConfig(steps=1000)
-)
+CONFIG = DaggerConfig(teacher_iterations=TEACHING, rounds_kept=2, distil=DistilConfig(steps=1000))
 NUM_SAMPLES = CONFIG.num_samples
 
 
@@ -68,7 +66,7 @@ def test_first_the_controllers_learn_and_then_the_network():
 
 def test_the_teacher_is_what_did_best_in_a_trial():
     _, _, states, metrics = _run()
-    costs = np.stack([found["trial_cost"] for found in metrics[:TEACHING]])
+    costs = np.stack([found["noise_free_cost"] for found in metrics[:TEACHING]])
     np.testing.assert_array_equal(states[TEACHING].memory.teacher_cost, costs.min(axis=0))
     for c, best in enumerate(costs.argmin(axis=0)):
         made = states[best + 1].memory.teacher  # right after the trial in which it was the best
@@ -77,7 +75,7 @@ def test_the_teacher_is_what_did_best_in_a_trial():
 
 def test_the_best_network_is_kept():
     _, _, states, metrics = _run()
-    costs = [float(np.mean(found["trial_cost"])) for found in metrics[TEACHING:]]
+    costs = [float(np.mean(found["noise_free_cost"])) for found in metrics[TEACHING:]]
     np.testing.assert_allclose(states[-1].policy_cost, min(costs), rtol=1e-6)
     _same(states[-1].policy, states[TEACHING + 1 + int(np.argmin(costs))].learner)
 

@@ -10,14 +10,14 @@ import jgps
 from jgps import tasks
 from jgps.algorithms.mdgps_pilqr import MdgpsPilqrConfig, mdgps_pilqr
 from jgps.algorithms.pigps import PigpsConfig, pigps
-from jgps.core.path_integral import PathIntegralConfig
-from jgps.core.pilqr import TwoStageConfig
+from jgps.core.path_integral import Pi2StepConfig
+from jgps.core.pilqr import PilqrStepConfig
 from jgps.core.types import OK, TOO_FEW_SAMPLES
-from jgps.policies import SuperviseConfig
+from jgps.policies import DistilConfig
 
 BOTH = [(pigps, PigpsConfig), (mdgps_pilqr, MdgpsPilqrConfig)]
-SHORT = SuperviseConfig(steps=50)
-TINY = PathIntegralConfig(epsilon=1e-4)
+SHORT = DistilConfig(steps=50)
+TINY = Pi2StepConfig(epsilon=1e-4)
 
 
 def _run(make, task, config, iterations, seed=0):
@@ -41,7 +41,7 @@ def _shifted(learner, deviations):
 @pytest.mark.parametrize(("make", "config"), BOTH)
 @pytest.mark.parametrize("sampling", ["off_policy", "on_policy"])
 def test_metrics_say_how_controllers_and_network_differ(make, config, sampling):
-    config = config(num_samples=8, supervise=SHORT, sampling=sampling)
+    config = config(num_samples=8, distil=SHORT, sampling=sampling)
     _, (first, second) = _run(make, tasks.make("point_mass"), config, 2)
     for metrics in (first, second):
         assert bool((metrics["status"] == OK).all()) and int(metrics["policy_status"]) == OK
@@ -60,13 +60,13 @@ def test_metrics_say_how_controllers_and_network_differ(make, config, sampling):
     ("make", "config"),
     [
         (pigps, PigpsConfig(path_integral=TINY)),
-        (mdgps_pilqr, MdgpsPilqrConfig(update=TwoStageConfig(kl_step=1e-4, path_integral=TINY))),
+        (mdgps_pilqr, MdgpsPilqrConfig(update=PilqrStepConfig(kl_step=1e-4, path_integral=TINY))),
     ],
 )
 def test_a_tiny_step_ends_between_controllers_and_network(make, config, sampling, agreement):
     """In the states visited, and as near to the network as `agreement` says."""
     config = dataclasses.replace(
-        config, num_samples=16, supervise=SHORT, sampling=sampling, agreement=agreement
+        config, num_samples=16, distil=SHORT, sampling=sampling, agreement=agreement
     )
     algorithm = make(tasks.make("point_mass"), config, backend="native")
     before, _ = algorithm.step(algorithm.init(jax.random.key(2)))
@@ -100,9 +100,7 @@ def test_a_tiny_step_ends_between_controllers_and_network(make, config, sampling
 def test_a_condition_without_rollouts_keeps_its_controller_and_says_why(make, config):
     task = tasks.make("point_mass")
     stiff = task.train._replace(changes={"jnt_stiffness:x": np.array([0, 1e12, 0, 0])})
-    algorithm = make(
-        dataclasses.replace(task, train=stiff), config(supervise=SHORT), backend="native"
-    )
+    algorithm = make(dataclasses.replace(task, train=stiff), config(distil=SHORT), backend="native")
     start = algorithm.init(jax.random.key(0))
     state, metrics = algorithm.step(start)
     assert metrics["status"].tolist() == [OK, TOO_FEW_SAMPLES, OK, OK]
@@ -114,13 +112,11 @@ def test_a_condition_without_rollouts_keeps_its_controller_and_says_why(make, co
 
 def test_settings_reach_the_trajectory_step():
     task = tasks.make("point_mass")
-    config = PigpsConfig(
-        num_samples=8, supervise=SHORT, path_integral=PathIntegralConfig(epsilon=0.3)
-    )
+    config = PigpsConfig(num_samples=8, distil=SHORT, path_integral=Pi2StepConfig(epsilon=0.3))
     _, (metrics,) = _run(pigps, task, config, 1)
     np.testing.assert_allclose(metrics["weights_kl"], 0.3, atol=1e-3)
-    update = TwoStageConfig(kl_step=0.05, max_multiplier=1.0)
-    config = MdgpsPilqrConfig(num_samples=8, supervise=SHORT, update=update)
+    update = PilqrStepConfig(kl_step=0.05, max_multiplier=1.0)
+    config = MdgpsPilqrConfig(num_samples=8, distil=SHORT, update=update)
     _, (metrics,) = _run(mdgps_pilqr, task, config, 1)
     assert bool((metrics["kl_bound"] <= 0.05 * task.horizon * 1.001).all())
 
@@ -141,7 +137,7 @@ def test_a_network_solves_a_cost_that_jumps(make, config, iterations):
     found = []
     for seed in range(5):
         state, first = algorithm.step(algorithm.init(jax.random.key(seed)))
-        assert not first["trial_success"].all()
+        assert not first["noise_free_success"].all()
         for _ in range(iterations - 1):
             state, _ = algorithm.step(state)
         found.append(jgps.evaluate(task, state.policy, key=jax.random.key(0)))

@@ -15,9 +15,9 @@ from jgps.core import lqr
 from jgps.core.gaussian import controller_kl
 from jgps.core.types import OK, Rollouts
 from jgps.optimise.guided import loop as guided
-from jgps.policies import SuperviseConfig
+from jgps.policies import DistilConfig
 
-SHORT = SuperviseConfig(steps=50)
+SHORT = DistilConfig(steps=50)
 
 
 def _steps(config, num, seed=0, task="point_mass"):
@@ -37,7 +37,7 @@ def _models(config, state):
     _, sample_key, _, _ = jax.random.split(state.key, 4)
     sampled = parts.sample(state, sample_key)
     fitted, models, _ = parts.fit(state, sampled)
-    _, linearised, _ = parts.linearize(fitted, sampled)
+    _, linearised, _ = parts.linearise(fitted, sampled)
     return models, linearised, sampled
 
 
@@ -49,7 +49,7 @@ def _kl(controllers, previous, models):
 @pytest.mark.parametrize("agreement", [0.2, 1.0])
 @pytest.mark.parametrize("sampling", ["off_policy", "on_policy"])
 def test_controllers_stay_within_the_bound_around_the_centre(sampling, agreement):
-    config = MdgpsConfig(supervise=SHORT, sampling=sampling, agreement=agreement)
+    config = MdgpsConfig(distil=SHORT, sampling=sampling, agreement=agreement)
     (_, before, after), (_, metrics) = _steps(config, 2)
     models, network, _ = _models(config, before)
     own = before.controllers.k
@@ -64,7 +64,7 @@ def test_controllers_stay_within_the_bound_around_the_centre(sampling, agreement
 
 
 def test_the_linearised_network_does_what_the_network_does_on_average():
-    config = MdgpsConfig(supervise=SHORT)
+    config = MdgpsConfig(distil=SHORT)
     (_, before), _ = _steps(config, 1)
     _, network, sampled = _models(config, before)
     by_network = np.asarray(before.learner.mean(sampled.o)).mean(axis=1)
@@ -75,7 +75,7 @@ def test_the_linearised_network_does_what_the_network_does_on_average():
 @pytest.mark.parametrize("rule", ["classic", "global"])
 def test_the_step_size_follows_its_rule(rule):
     """Multiplier of the third iteration from what the second promised, in NumPy."""
-    config = MdgpsConfig(supervise=SHORT, step_rule=rule)
+    config = MdgpsConfig(distil=SHORT, step_rule=rule)
     _, (_, second, third) = _steps(config, 3)
     # What the second step expected before it: of the network's linearisation, or of its centre.
     states, _ = _steps(config, 2)
@@ -98,7 +98,7 @@ def test_the_step_size_follows_its_rule(rule):
         MdgpsConfig(sampling="on_policy"),
         MdgpsConfig(step_rule="global"),
         MdgpsConfig(
-            linearization="fitted",
+            linearisation="fitted",
             policy_weighting="precision",
             policy_covariance="network",
             step_rule="global",
@@ -163,7 +163,7 @@ def test_what_the_joints_tell_of_the_state_is_known(algorithm):
     """The blind peg's observation is the first 14 entries of its state: that slope is known."""
     make, config = ALGORITHMS[algorithm]
     task = tasks.make("blind_peg_insertion")
-    run = make(task, config(supervise=SuperviseConfig(steps=20)), backend="native")
+    run = make(task, config(distil=DistilConfig(steps=20)), backend="native")
     state, _ = run.step(run.init(jax.random.key(0)))
     slope = np.asarray(state.sight.slope)[:, :, :14]
     error = np.linalg.norm(slope - np.eye(14), axis=(-2, -1)) / np.sqrt(14)

@@ -10,8 +10,8 @@ from jgps import tasks
 from jgps.algorithms.pi2 import Pi2Config, pi2
 from jgps.algorithms.pilqr import PilqrConfig, pilqr
 from jgps.algorithms.trajopt import TrajoptConfig, trajopt
-from jgps.core.path_integral import PathIntegralConfig
-from jgps.core.pilqr import TwoStageConfig
+from jgps.core.path_integral import Pi2StepConfig
+from jgps.core.pilqr import PilqrStepConfig
 from jgps.core.types import OK, TOO_FEW_SAMPLES
 
 
@@ -29,7 +29,7 @@ def test_pi2_improves_without_touching_the_gains():
     start = pi2(task, backend="native").init(jax.random.key(0))
     state, history = _run(pi2, task, Pi2Config(num_samples=20), 10)
     assert all(bool((metrics["status"] == OK).all()) for metrics in history)
-    first, last = history[0]["trial_cost"], history[-1]["trial_cost"]
+    first, last = history[0]["noise_free_cost"], history[-1]["noise_free_cost"]
     assert bool((last < 0.6 * first).all())
     np.testing.assert_array_equal(state.controllers.K, start.controllers.K)
     for metrics in history:
@@ -42,7 +42,7 @@ def test_pi2_obeys_its_bound():
     task = tasks.make("point_mass")
     moves = []
     for epsilon in (0.1, 0.5, 2.0):
-        config = Pi2Config(num_samples=20, path_integral=PathIntegralConfig(epsilon=epsilon))
+        config = Pi2Config(num_samples=20, path_integral=Pi2StepConfig(epsilon=epsilon))
         start = pi2(task, config, backend="native").init(jax.random.key(1))
         state, history = _run(pi2, task, config, 1, seed=1)
         np.testing.assert_allclose(history[0]["weights_kl"], epsilon, atol=1e-3)
@@ -56,8 +56,8 @@ def test_pilqr_solves_what_its_models_explain_with_few_samples():
     assert all(bool((metrics["status"] == OK).all()) for metrics in history)
     # Later there is hardly anything left to explain.
     assert all(bool((metrics["unexplained"] < 0.05).all()) for metrics in history[:3])
-    assert bool((history[-1]["trial_cost"] < 0.2 * history[0]["trial_cost"]).all())
-    assert float(np.max(history[-1]["trial_distance"])) < 0.05
+    assert bool((history[-1]["noise_free_cost"] < 0.2 * history[0]["noise_free_cost"]).all())
+    assert float(np.max(history[-1]["noise_free_distance"])) < 0.05
     for metrics in history:  # LQR keeps to the bounds, which grow while it serves
         assert bool((metrics["kl"] <= 1.1 * metrics["kl_bound"]).all())
     assert bool((history[2]["kl_bound"] > 2 * history[0]["kl_bound"]).all())
@@ -76,8 +76,8 @@ def test_pilqr_beats_both_of_its_parts_where_the_cost_jumps():
         found[make] = float(np.mean(state.policy_cost)), history
     cost, history = found[pilqr]
     assert cost < 0.85 * found[pi2][0] and cost < 0.7 * found[trajopt][0]
-    assert bool((history[-1]["trial_success"] == 1).all())
-    assert not found[trajopt][1][-1]["trial_success"].any()
+    assert bool((history[-1]["noise_free_success"] == 1).all())
+    assert not found[trajopt][1][-1]["noise_free_success"].any()
     # The models don't see the region: once samples find it, LQR hardly moves.
     assert bool((history[-1]["unexplained"] > 0.5).all())
     assert bool((history[-1]["kl_bound"] < 0.5 * history[0]["kl_bound"]).all())
@@ -97,6 +97,6 @@ def test_a_condition_without_rollouts_keeps_its_controller_and_says_why(make, co
 
 
 def test_settings_reach_the_stages():
-    config = PilqrConfig(update=TwoStageConfig(kl_step=0.05, max_multiplier=1.0))
+    config = PilqrConfig(update=PilqrStepConfig(kl_step=0.05, max_multiplier=1.0))
     _, history = _run(pilqr, tasks.make("point_mass"), config, 1)
     assert bool((history[0]["kl_bound"] <= 0.05 * 40 * 1.001).all())

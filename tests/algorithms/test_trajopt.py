@@ -82,7 +82,7 @@ def test_the_policy_is_the_best_that_was_tried(point_mass_run):
     for _ in range(6):
         tried.append(state.controllers)
         state, _ = algorithm.step(state)
-    costs_seen = np.stack([metrics["trial_cost"] for metrics in history])
+    costs_seen = np.stack([metrics["noise_free_cost"] for metrics in history])
     for c, best in enumerate(costs_seen.argmin(axis=0)):
         np.testing.assert_array_equal(state.policy.controllers.K[c], tried[best].K[c])
         np.testing.assert_array_equal(state.policy_cost[c], costs_seen[best, c])

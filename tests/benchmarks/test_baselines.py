@@ -117,8 +117,8 @@ def test_solves_point_mass(make):
     costs, solved = [], np.zeros(task.train.num, bool)
     for _ in range(40):
         state, metrics = baseline.step(state)
-        costs.append(np.asarray(metrics["trial_cost"]))
-        solved |= np.asarray(metrics["trial_success"])
+        costs.append(np.asarray(metrics["noise_free_cost"]))
+        solved |= np.asarray(metrics["noise_free_success"])
     assert solved.all()
     assert np.all(np.min(costs, axis=0) < 0.8 * costs[0])
 
@@ -128,7 +128,7 @@ def test_same_seed_same_costs():
 
     def costs():
         state, _ = baseline.step(baseline.init(jax.random.key(3)))
-        return baseline.step(state)[1]["trial_cost"]
+        return baseline.step(state)[1]["noise_free_cost"]
 
     np.testing.assert_array_equal(costs(), costs())
 

@@ -28,7 +28,10 @@ class Scripted:
 
     def step(self, state):
         cost, success = self.steps[min(state, len(self.steps) - 1)]
-        return state + 1, {"trial_cost": np.array(cost), "trial_success": np.array(success)}
+        return state + 1, {
+            "noise_free_cost": np.array(cost),
+            "noise_free_success": np.array(success),
+        }
 
 
 def test_counts_rollouts_until_the_best_so_far_succeed():

@@ -130,8 +130,8 @@ def test_list(capsys: pytest.CaptureFixture):
             ["StepSizeConfig.kl_step is -1", "> 0"],
         ),
         (
-            ["train", "point_mass", "--config.supervise.learning-rate", "0"],
-            ["SuperviseConfig.learning_rate is 0", "> 0"],
+            ["train", "point_mass", "--config.distil.learning-rate", "0"],
+            ["DistilConfig.learning_rate is 0", "> 0"],
         ),
         (["train", "point_mass", "--evaluate-every", "-1"], ["evaluate_every is -1", "at least 0"]),
         (["train", "point_mass", "--resume", "--overwrite"], ["leave out one"]),

@@ -9,11 +9,11 @@ import pytest
 import scipy.optimize
 
 from jgps.core import path_integral
-from jgps.core.path_integral import PathIntegralConfig
+from jgps.core.path_integral import Pi2StepConfig
 from jgps.core.types import NON_FINITE, NOT_PD, OK, TOO_FEW_SAMPLES, Controller, Rollouts
 
 N, T, dX, dU = 20, 12, 4, 2
-CONFIG = PathIntegralConfig()
+CONFIG = Pi2StepConfig()
 
 
 def random_costs(seed, dtype: type = np.float64):
@@ -52,7 +52,7 @@ def dual(eta, costs, epsilon):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("epsilon", [0.01, 0.5, 1.0, 2.0])
 def test_temperature_minimises_the_dual(dtype, epsilon, x64):
-    config = PathIntegralConfig(epsilon=epsilon)
+    config = Pi2StepConfig(epsilon=epsilon)
     costs = random_costs(0, dtype)
     eta, status = path_integral.temperature(costs, np.ones(N, bool), config)
     assert eta.dtype == dtype and status.code == OK and status.step == -1
@@ -74,7 +74,7 @@ def test_temperature_minimises_the_dual(dtype, epsilon, x64):
 def test_weights_are_epsilon_nats_from_uniform(dtype, tolerance, x64):
     costs, valid = random_costs(1, dtype), np.ones(N, bool)
     for epsilon in (1e-2, 1.0, 2.5):
-        eta, _ = path_integral.temperature(costs, valid, PathIntegralConfig(epsilon=epsilon))
+        eta, _ = path_integral.temperature(costs, valid, Pi2StepConfig(epsilon=epsilon))
         weights = path_integral.weights(costs, eta, valid)
         assert weights.dtype == dtype
         np.testing.assert_allclose(np.sum(weights, axis=0), 1, rtol=1e-6)
@@ -86,7 +86,7 @@ def test_weights_are_epsilon_nats_from_uniform(dtype, tolerance, x64):
 
 def test_an_epsilon_above_log_n_puts_everything_on_the_best_sample(x64):
     costs = random_costs(2)
-    eta, status = path_integral.temperature(costs, np.ones(N, bool), PathIntegralConfig(epsilon=4))
+    eta, status = path_integral.temperature(costs, np.ones(N, bool), Pi2StepConfig(epsilon=4))
     assert status.code == OK
     np.testing.assert_allclose(eta, 1e-6 * np.ptp(costs, axis=0), rtol=1e-6)
     weights = path_integral.weights(costs, eta, np.ones(N, bool))
@@ -248,8 +248,8 @@ def test_cost_to_go_sums_from_each_step_to_the_end():
     ],
 )
 def test_bad_settings_are_refused(field, value, text):
-    with pytest.raises(ValueError, match=rf"PathIntegralConfig.{field} is .*{text}"):
-        PathIntegralConfig(**{field: value})
+    with pytest.raises(ValueError, match=rf"Pi2StepConfig.{field} is .*{text}"):
+        Pi2StepConfig(**{field: value})
 
 
 def test_shapes_that_disagree_are_refused():
@@ -271,5 +271,5 @@ def test_a_covariance_that_is_not_positive_definite_is_a_status(rng):
     x, u = rng.normal(size=(2, N, T, 2))
     rollouts = Rollouts(x=jnp.asarray(x), u=jnp.asarray(u), valid=jnp.ones(N, bool))
     costs = jnp.asarray(rng.normal(size=(N, T)))
-    _, info = path_integral.improve(previous, rollouts, costs, PathIntegralConfig())
+    _, info = path_integral.improve(previous, rollouts, costs, Pi2StepConfig())
     assert int(info.status.code) == NOT_PD and int(info.status.step) == 1

@@ -9,7 +9,7 @@ import pytest
 from lq_problems import problem
 
 from jgps.core import lqr, pilqr
-from jgps.core.pilqr import TwoStageConfig
+from jgps.core.pilqr import PilqrStepConfig
 from jgps.core.types import NON_FINITE, OK, TOO_FEW_SAMPLES, Rollouts
 
 N, T, dX, dU = 16, 10, 4, 2
@@ -40,7 +40,7 @@ def simulate(seed, dtype: type = np.float64):
     return models, rollouts, jnp.asarray(costs, dtype), unit
 
 
-def improve(models, rollouts, costs, memory=None, config=TwoStageConfig()):
+def improve(models, rollouts, costs, memory=None, config=PilqrStepConfig()):
     controller, *rest = models
     memory = pilqr.first_memory(T, costs.dtype) if memory is None else memory
     return pilqr.improve(controller, controller, *rest, rollouts, costs, memory, config)
@@ -139,7 +139,7 @@ def test_failures_are_statuses(x64):
 def test_multipliers_stay_within_their_limits():
     share = jnp.asarray([0.01, 0.1, 0.5, jnp.nan])
     multiplier = jnp.asarray([1.0, 1.0, 1.0, 1.0], jnp.float32)
-    config = TwoStageConfig()
+    config = PilqrStepConfig()
     np.testing.assert_array_equal(pilqr.adapt(multiplier, share, config), [2, 1, 0.5, 1])
     for _ in range(10):
         multiplier = pilqr.adapt(multiplier, share, config)
@@ -150,7 +150,7 @@ def test_multipliers_stay_within_their_limits():
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"kl_step": 0.0}, "TwoStageConfig.kl_step is 0.0"),
+        ({"kl_step": 0.0}, "PilqrStepConfig.kl_step is 0.0"),
         ({"min_multiplier": 2.0}, r"min_multiplier is 2.0; .* in \(0, 1\]"),
         ({"max_multiplier": 0.5}, "max_multiplier is 0.5; .* >= 1"),
         ({"shrink_above": -1.0}, "shrink_above is -1.0; .* > 0"),
@@ -159,4 +159,4 @@ def test_multipliers_stay_within_their_limits():
 )
 def test_bad_settings_are_refused(settings, text):
     with pytest.raises(ValueError, match=text):
-        TwoStageConfig(**settings)
+        PilqrStepConfig(**settings)

@@ -15,16 +15,16 @@ from jgps.controllers import LqrHoldConfig, linear_gaussian
 from jgps.core.types import OK, TOO_FEW_SAMPLES, Controller
 from jgps.dynamics import MixturePriorConfig
 from jgps.optimise.rollouts.random_starts import by_random_start, merge, pool
-from jgps.policies import SuperviseConfig, Supervision
+from jgps.policies import DistilConfig, Supervision
 from jgps.simulation import SimulationRollouts
 
 M, G = 16, 3
 STARTS = RandomStartsConfig(num_rollouts=M, num_groups=G)
 CONFIG = MdgpsConfig(
     sampling="on_policy",
-    linearization="fitted",
+    linearisation="fitted",
     random_starts=STARTS,
-    supervise=SuperviseConfig(steps=1000),
+    distil=DistilConfig(steps=1000),
 )
 
 
@@ -71,7 +71,7 @@ def test_network_succeeds_where_it_never_started(run):
     _, states, metrics = run
     result = jgps.evaluate(_point_mass(), states[-1].policy, key=jax.random.key(1))
     assert np.all(result.train.success) and np.all(result.test.success)
-    costs = [float(m["trial_cost"].mean()) for m in metrics]
+    costs = [float(m["noise_free_cost"].mean()) for m in metrics]
     assert costs[-1] < costs[0]
 
 
@@ -242,7 +242,7 @@ def test_bad_settings_are_refused():
         with pytest.raises(ValueError, match=rf"MdgpsConfig\.{field}\.shared is False"):
             MdgpsConfig(
                 sampling="on_policy",
-                linearization="fitted",
+                linearisation="fitted",
                 random_starts=RandomStartsConfig(),
                 **settings,
             )
@@ -264,7 +264,7 @@ def test_the_step_on_mjx_is_one_traceable_program():
 def test_pusher_learns_from_random_starts():
     task = tasks.make("pusher")
     settings = MdgpsConfig(
-        sampling="on_policy", linearization="fitted", random_starts=RandomStartsConfig()
+        sampling="on_policy", linearisation="fitted", random_starts=RandomStartsConfig()
     )
     algorithm = mdgps(task, settings, backend="native")
     state = algorithm.init(jax.random.key(1))

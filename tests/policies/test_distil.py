@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from jgps.core.types import NON_FINITE, NOT_PD, OK, TOO_FEW_SAMPLES
-from jgps.policies import SuperviseConfig, Supervision, count_parameters, initialise, mlp, supervise
+from jgps.policies import DistilConfig, Supervision, count_parameters, distil, initialise, mlp
 
 C, N, T, DO, DU = 2, 4, 5, 3, 2
-PLAIN = SuperviseConfig(
+PLAIN = DistilConfig(
     steps=2000, batch_size=C * N * T, learning_rate=0.03, weight_decay=0.0, input_noise=0.0
 )
-SHORT = SuperviseConfig(steps=30, batch_size=16, checks=5)
+SHORT = DistilConfig(steps=30, batch_size=16, checks=5)
 
 
 def _policy(hidden=(), dtype=jnp.float32):
@@ -56,7 +56,7 @@ def _weighted_least_squares(rows):
 
 def test_a_linear_policy_recovers_a_linear_controller(rng):
     rows, K, k = _supervision(rng)
-    policy, info = supervise(_policy(), rows, jax.random.key(0), PLAIN)
+    policy, info = distil(_policy(), rows, jax.random.key(0), PLAIN)
     assert int(info.status.code) == OK
     np.testing.assert_allclose(jax.jacobian(policy.mean)(jnp.zeros(DO)), K, atol=0.02)
     np.testing.assert_allclose(policy.mean(jnp.zeros(DO)), k, atol=0.05)
@@ -65,7 +65,7 @@ def test_a_linear_policy_recovers_a_linear_controller(rng):
 
 def test_it_is_regression_weighted_by_precisions_and_weights(rng):
     rows, _, _ = _supervision(rng, noise=1.0)
-    policy, info = supervise(_policy(), rows, jax.random.key(0), PLAIN)
+    policy, info = distil(_policy(), rows, jax.random.key(0), PLAIN)
     assert int(info.status.code) == OK
     wanted = _weighted_least_squares(rows)
     o = np.asarray(rows.o).reshape(-1, DO)
@@ -86,7 +86,7 @@ def test_it_is_regression_weighted_by_precisions_and_weights(rng):
 def test_the_covariance_has_its_closed_form(rng):
     rows, _, _ = _supervision(rng)
     rows = rows._replace(weight=rows.weight.at[0, 1].set(0))
-    policy, _ = supervise(_policy(), rows, jax.random.key(0), SHORT)
+    policy, _ = distil(_policy(), rows, jax.random.key(0), SHORT)
     weight, precision = np.asarray(rows.weight), np.asarray(rows.precision)
     mean = np.einsum("cnt,ctij->ij", weight, precision) / weight.sum()
     np.testing.assert_allclose(policy.cov, np.linalg.inv(mean), rtol=1e-4)
@@ -105,7 +105,7 @@ def test_rows_of_weight_zero_may_hold_anything(rng):
             precision=rows.precision.at[1, 3].set(junk),
             gain=rows.gain.at[1, 3].set(junk),
         )
-        results.append(supervise(_policy((6,)), filled, jax.random.key(0), SHORT))
+        results.append(distil(_policy((6,)), filled, jax.random.key(0), SHORT))
         assert int(results[-1][1].status.code) == OK
     # Where nothing is held out there is no such loss.
     results = [(policy, info._replace(loss_validation=0)) for policy, info in results]
@@ -120,7 +120,7 @@ def test_what_is_not_finite_keeps_the_parameters(field, rng):
     leaf = getattr(rows, field)
     rows = rows._replace(**{field: leaf.at[(1, 2, *[0] * (leaf.ndim - 2))].set(jnp.nan)})
     before = _policy((6,))
-    after, info = supervise(before, rows, jax.random.key(0), SHORT)
+    after, info = distil(before, rows, jax.random.key(0), SHORT)
     assert int(info.status.code) == NON_FINITE
     _same(before, after)
 
@@ -128,14 +128,14 @@ def test_what_is_not_finite_keeps_the_parameters(field, rng):
 @pytest.mark.parametrize("validation", [0.0, 0.25])
 def test_a_training_that_diverges_keeps_the_last_good_parameters(validation, rng):
     rows, _, _ = _supervision(rng)
-    good, info = supervise(_policy((6,)), rows, jax.random.key(0), SHORT)
+    good, info = distil(_policy((6,)), rows, jax.random.key(0), SHORT)
     assert int(info.status.code) == OK
     config = dataclasses.replace(SHORT, learning_rate=1e30, validation=validation)
-    after, info = supervise(good, rows, jax.random.key(0), config)
+    after, info = distil(good, rows, jax.random.key(0), config)
     assert int(info.status.code) == NON_FINITE
     _same(good, after)
     # And the next training goes on from there.
-    _, info = supervise(after, rows, jax.random.key(0), SHORT)
+    _, info = distil(after, rows, jax.random.key(0), SHORT)
     assert int(info.status.code) == OK
 
 
@@ -143,11 +143,11 @@ def test_no_row_and_no_precision(rng):
     rows, _, _ = _supervision(rng)
     before = _policy((6,))
     nothing = rows._replace(weight=jnp.zeros_like(rows.weight))
-    after, info = supervise(before, nothing, jax.random.key(0), SHORT)
+    after, info = distil(before, nothing, jax.random.key(0), SHORT)
     assert int(info.status.code) == TOO_FEW_SAMPLES
     _same(before, after)
     indefinite = rows._replace(precision=rows.precision.at[0, 2].set(-jnp.eye(DU)))
-    after, info = supervise(before, indefinite, jax.random.key(0), SHORT)
+    after, info = distil(before, indefinite, jax.random.key(0), SHORT)
     assert int(info.status.code) == NOT_PD
     _same(before, after)
 
@@ -156,7 +156,7 @@ def test_whole_trajectories_are_held_out(rng):
     """Rows of one trajectory carry their own target; held out, nothing can have taught it."""
     rows, _, _ = _supervision(rng)
     config = dataclasses.replace(PLAIN, validation=0.25, steps=100)  # 2 of 8 trajectories
-    policy, info = supervise(_policy(), rows, jax.random.key(0), config)
+    policy, info = distil(_policy(), rows, jax.random.key(0), config)
 
     def loss(trajectories):
         residual = np.asarray(policy.mean(rows.o) - rows.target, np.float64)
@@ -170,10 +170,10 @@ def test_whole_trajectories_are_held_out(rng):
     # What is held out does not teach: other targets there, other observations' spread alike.
     held_out = jnp.asarray(matches[0].reshape(C, N, 1, 1))
     moved = rows._replace(target=rows.target + 5.0 * held_out)
-    other, _ = supervise(
+    other, _ = distil(
         _policy(), moved, jax.random.key(0), dataclasses.replace(config, checks=1, steps=50)
     )
-    same, _ = supervise(
+    same, _ = distil(
         _policy(), rows, jax.random.key(0), dataclasses.replace(config, checks=1, steps=50)
     )
     np.testing.assert_allclose(other.mean(rows.o), same.mean(rows.o), rtol=1e-4, atol=1e-4)
@@ -184,10 +184,8 @@ def test_the_best_parameters_on_what_is_held_out_are_kept(rng):
     rows = rows._replace(precision=jnp.broadcast_to(jnp.eye(DU), rows.precision.shape))
     config = dataclasses.replace(PLAIN, steps=600, learning_rate=3e-3, validation=0.25, checks=60)
     policy = _policy((40, 40))
-    chosen, info = supervise(policy, rows, jax.random.key(0), config)
-    last, info_last = supervise(
-        policy, rows, jax.random.key(0), dataclasses.replace(config, checks=1)
-    )
+    chosen, info = distil(policy, rows, jax.random.key(0), config)
+    last, info_last = distil(policy, rows, jax.random.key(0), dataclasses.replace(config, checks=1))
     # Trained to the end, the network has learned the noise.
     assert float(info.loss_validation) < 0.8 * float(info_last.loss_validation)
     assert not np.allclose(chosen.mean(rows.o), last.mean(rows.o), atol=0.1)
@@ -197,7 +195,7 @@ def test_too_few_trajectories_to_hold_any_out_are_all_trained_on(rng):
     rows, K, _ = _supervision(rng)
     only = jnp.zeros((C, N, T)).at[0, 0].set(1)
     config = dataclasses.replace(PLAIN, validation=0.1)
-    policy, info = supervise(_policy(), rows._replace(weight=only), jax.random.key(0), config)
+    policy, info = distil(_policy(), rows._replace(weight=only), jax.random.key(0), config)
     assert int(info.status.code) == OK
     assert np.isnan(info.loss_validation)
     assert float(info.loss) < 1e-3 * float(info.loss_before)
@@ -205,11 +203,11 @@ def test_too_few_trajectories_to_hold_any_out_are_all_trained_on(rng):
 
 def test_it_starts_from_what_it_has(rng):
     rows, _, _ = _supervision(rng)
-    first, info = supervise(_policy((20,)), rows, jax.random.key(0), PLAIN)
+    first, info = distil(_policy((20,)), rows, jax.random.key(0), PLAIN)
     # Another standardisation is the same function: the next training begins where this one ended.
     moved = rows._replace(o=rows.o.at[:, 0].multiply(2), weight=rows.weight.at[:, 0].set(0))
-    _, again = supervise(first, moved, jax.random.key(1), SHORT)
-    _, cold = supervise(_policy((20,)), moved, jax.random.key(1), SHORT)
+    _, again = distil(first, moved, jax.random.key(1), SHORT)
+    _, cold = distil(_policy((20,)), moved, jax.random.key(1), SHORT)
     assert float(again.loss_before) < 0.05 * float(cold.loss_before)
     assert float(again.loss) < 0.2 * float(cold.loss)
 
@@ -228,7 +226,7 @@ def test_input_noise_teaches_the_gains(input_noise, rng):
         gain=jnp.broadcast_to(jnp.asarray(K, jnp.float32), (C, T, DU, DO)),
     )
     config = dataclasses.replace(PLAIN, steps=600, input_noise=input_noise)
-    policy, info = supervise(_policy(), rows, jax.random.key(0), config)
+    policy, info = distil(_policy(), rows, jax.random.key(0), config)
     assert int(info.status.code) == OK and float(info.loss) < 1e-2
     jacobian = jax.jacobian(policy.mean)(jnp.asarray(o[0, 0, 0], jnp.float32))
     error = np.abs(jacobian - K).max()
@@ -239,7 +237,7 @@ def test_the_same_key_gives_the_same_policy(rng):
     rows, _, _ = _supervision(rng)
     config = dataclasses.replace(SHORT, validation=0.25)
     one, same, other = (
-        supervise(_policy((6,)), rows, jax.random.key(seed), config) for seed in (0, 0, 1)
+        distil(_policy((6,)), rows, jax.random.key(seed), config) for seed in (0, 0, 1)
     )
     _same(one, same)
     assert not np.array_equal(one[0].mean(rows.o), other[0].mean(rows.o))
@@ -249,8 +247,8 @@ def test_every_step_is_taken(rng):
     """33 steps do not divide among 20 checks: the learning rate falls to zero all the same."""
     rows, _, _ = _supervision(rng)
     config = dataclasses.replace(PLAIN, steps=33, batch_size=1000, learning_rate=0.01)
-    policy, _ = supervise(_policy(), rows, jax.random.key(0), config)
-    fewer, _ = supervise(_policy(), rows, jax.random.key(0), dataclasses.replace(config, steps=20))
+    policy, _ = distil(_policy(), rows, jax.random.key(0), config)
+    fewer, _ = distil(_policy(), rows, jax.random.key(0), dataclasses.replace(config, steps=20))
     start = _policy().mean(rows.o)
     moved = [np.abs(each.mean(rows.o) - start).max() for each in (policy, fewer)]
     assert moved[0] > 1.2 * moved[1]
@@ -263,8 +261,8 @@ def test_float64_agrees_with_float32(rng, x64):
     start_wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), start)
     # One batch of everything and no noise: nothing is drawn that depends on the precision.
     config = dataclasses.replace(PLAIN, steps=20)
-    one, info = supervise(start, narrow, jax.random.key(0), config)
-    other, info_wide = supervise(start_wide, wide, jax.random.key(0), config)
+    one, info = distil(start, narrow, jax.random.key(0), config)
+    other, info_wide = distil(start_wide, wide, jax.random.key(0), config)
     assert {leaf.dtype for leaf in jax.tree.leaves(one)} == {jnp.dtype("float32")}
     assert {leaf.dtype for leaf in jax.tree.leaves(other)} == {jnp.dtype("float64")}
     np.testing.assert_allclose(one.mean(narrow.o), other.mean(wide.o), rtol=1e-2, atol=1e-2)
@@ -274,11 +272,11 @@ def test_float64_agrees_with_float32(rng, x64):
 
 def test_nothing_is_compiled_for_other_values(rng):
     rows, _, _ = _supervision(rng)
-    policy, _ = supervise(_policy((6,)), rows, jax.random.key(0), SHORT)
+    policy, _ = distil(_policy((6,)), rows, jax.random.key(0), SHORT)
     assert jax.tree.map(jax.typeof, policy) == jax.tree.map(jax.typeof, _policy((6,)))
-    size = supervise._cache_size()
-    supervise(policy, rows, jax.random.key(1), SHORT)
-    assert supervise._cache_size() == size
+    size = distil._cache_size()
+    distil(policy, rows, jax.random.key(1), SHORT)
+    assert distil._cache_size() == size
     assert count_parameters(policy.variables) == (3 * 6 + 6) + (6 * 2 + 2)
 
 
@@ -297,8 +295,8 @@ def test_nothing_is_compiled_for_other_values(rng):
     ],
 )
 def test_config_values_out_of_range(settings, message):
-    with pytest.raises(ValueError, match=f"SuperviseConfig.{message}"):
-        SuperviseConfig(**settings)
+    with pytest.raises(ValueError, match=f"DistilConfig.{message}"):
+        DistilConfig(**settings)
 
 
 @pytest.mark.parametrize(
@@ -314,11 +312,11 @@ def test_config_values_out_of_range(settings, message):
 def test_shapes_that_disagree(field, shape, rng):
     rows = _supervision(rng)[0]._replace(**{field: jnp.zeros(shape)})
     with pytest.raises(ValueError, match=f"supervision.{field} must be .*, got "):
-        supervise(_policy(), rows, jax.random.key(0), SHORT)
+        distil(_policy(), rows, jax.random.key(0), SHORT)
 
 
 def test_a_policy_of_other_actions(rng):
     rows, _, _ = _supervision(rng)
     policy = initialise(mlp(DO, 3), jax.random.key(0), DO, 3, jnp.float32)
     with pytest.raises(ValueError, match="the policy's actions are 3, the targets' 2"):
-        supervise(policy, rows, jax.random.key(0), SHORT)
+        distil(policy, rows, jax.random.key(0), SHORT)

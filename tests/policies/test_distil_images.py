@@ -10,20 +10,20 @@ import pytest
 
 from jgps.core.types import NON_FINITE, OK
 from jgps.policies import (
+    DistilConfig,
     NetworkPolicy,
-    SuperviseConfig,
     Supervision,
     acting_on_images,
     cache_features,
+    distil,
     initialise,
     look,
-    supervise,
     visuomotor,
 )
 
 C, N, T, SIDE, DQ, DU = 2, 3, 4, 31, 3, 2
 NETWORK = visuomotor(DQ, DU, hidden=(16,), channels=(4, 4, 4))
-SHORT = SuperviseConfig(steps=6, batch_size=8, checks=2, input_noise=0.0)
+SHORT = DistilConfig(steps=6, batch_size=8, checks=2, input_noise=0.0)
 LONGER = dataclasses.replace(SHORT, steps=300, learning_rate=0.01)
 
 
@@ -64,7 +64,7 @@ def test_what_is_seen_stays_bytes():
 
 
 def test_it_learns_from_images_and_configurations():
-    policy, info = supervise(_policy(), _supervision(), jax.random.key(0), LONGER)
+    policy, info = distil(_policy(), _supervision(), jax.random.key(0), LONGER)
     assert int(info.status.code) == OK
     assert float(info.loss) < 0.02 < 0.2 < float(info.loss_before)
     error = np.asarray(policy.mean(_supervision().o) - _supervision().target)
@@ -79,7 +79,7 @@ def test_it_learns_from_images_and_configurations():
 @functools.cache
 def _frozen():
     config = dataclasses.replace(LONGER, frozen="convolutions")
-    return supervise(_policy(), _supervision(), jax.random.key(0), config)
+    return distil(_policy(), _supervision(), jax.random.key(0), config)
 
 
 def test_frozen_convolutions_stay_what_they_are():
@@ -101,7 +101,7 @@ def test_cached_features_train_as_the_images_do():
     o = cache_features(NETWORK, policy.variables, _supervision().o)
     assert o["features"].shape == (C, N, T, 8) and "image" not in o
     config = LONGER  # nothing but the head can be trained on features
-    cached, info = supervise(policy, _supervision()._replace(o=o), jax.random.key(0), config)
+    cached, info = distil(policy, _supervision()._replace(o=o), jax.random.key(0), config)
     through, wanted = _frozen()
     np.testing.assert_allclose(info.loss, wanted.loss, rtol=0.02)
     np.testing.assert_allclose(cached.mean(o), through.mean(_supervision().o), atol=0.02)
@@ -110,7 +110,7 @@ def test_cached_features_train_as_the_images_do():
 
 def test_the_trunk_can_learn_more_slowly():
     slow = dataclasses.replace(SHORT, convolution_rate=1e-3, weight_decay=0.0)
-    policy, _ = supervise(_policy(), _supervision(), jax.random.key(0), slow)
+    policy, _ = distil(_policy(), _supervision(), jax.random.key(0), slow)
     before, after = _policy().variables["params"], policy.variables["params"]
 
     def moved(part):
@@ -124,7 +124,7 @@ def test_the_trunk_can_learn_more_slowly():
 
 def test_a_training_that_diverges_keeps_the_parameters():
     config = dataclasses.replace(SHORT, learning_rate=1e30)
-    after, info = supervise(_policy(), _supervision(), jax.random.key(0), config)
+    after, info = distil(_policy(), _supervision(), jax.random.key(0), config)
     assert int(info.status.code) == NON_FINITE
     _same(_policy(), after)
 
@@ -140,13 +140,13 @@ def test_rows_that_do_not_count_may_hold_anything():
             "image": rows.o["image"].at[0, 1].set(colour),
         }
         filled = rows._replace(o=o, target=rows.target.at[0, 1].set(junk))
-        results.append(supervise(_policy(), filled, jax.random.key(0), config))
+        results.append(distil(_policy(), filled, jax.random.key(0), config))
         assert int(results[-1][1].status.code) == OK
     _same(*results)
     assert np.isfinite(results[0][1].loss_validation)
     # In a row that counts they do.
     o = {**rows.o, "configuration": rows.o["configuration"].at[1, 1, 0].set(jnp.nan)}
-    after, info = supervise(_policy(), rows._replace(o=o), jax.random.key(0), config)
+    after, info = distil(_policy(), rows._replace(o=o), jax.random.key(0), config)
     assert int(info.status.code) == NON_FINITE
     _same(_policy(), after)
 
@@ -163,7 +163,7 @@ def test_noise_on_configurations_teaches_gains():
         gain=jnp.broadcast_to(gain, (C, T, DU, DQ)),
     )
     config = dataclasses.replace(LONGER, steps=1000, batch_size=24, input_noise=0.3)
-    policy, _ = supervise(_policy(), rows, jax.random.key(0), config)
+    policy, _ = distil(_policy(), rows, jax.random.key(0), config)
 
     def act(configuration):
         features = rows.o["features"][0, 0, 0]
@@ -193,15 +193,15 @@ def test_only_a_trunk_can_be_frozen():
     config = dataclasses.replace(SHORT, frozen="convolutions")
     rows = _supervision()._replace(o=_supervision().o["configuration"])
     with pytest.raises(ValueError, match='features to cache; train another with frozen="none"'):
-        supervise(_policy(), rows, jax.random.key(0), config)
+        distil(_policy(), rows, jax.random.key(0), config)
 
 
 def test_settings_and_shapes_out_of_range():
-    with pytest.raises(ValueError, match=r"SuperviseConfig.frozen is 'all'.*none, convolutions"):
-        SuperviseConfig(frozen="all")
-    with pytest.raises(ValueError, match=r"SuperviseConfig.convolution_rate is 0"):
-        SuperviseConfig(convolution_rate=0)
+    with pytest.raises(ValueError, match=r"DistilConfig.frozen is 'all'.*none, convolutions"):
+        DistilConfig(frozen="all")
+    with pytest.raises(ValueError, match=r"DistilConfig.convolution_rate is 0"):
+        DistilConfig(convolution_rate=0)
     rows = _supervision()
     rows = rows._replace(o={**rows.o, "image": rows.o["image"][:, :, :2]})
     with pytest.raises(ValueError, match=r"supervision.o\['image'\] must be \(2, 3, 4, '...'\)"):
-        supervise(_policy(), rows, jax.random.key(0), SHORT)
+        distil(_policy(), rows, jax.random.key(0), SHORT)

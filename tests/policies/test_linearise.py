@@ -9,10 +9,10 @@ import pytest
 
 from jgps.core.types import NON_FINITE, OK, TOO_FEW_SAMPLES, Controller
 from jgps.dynamics import FitConfig
-from jgps.policies import linearize, offset
+from jgps.policies import linearise, offset
 
 N, T, DX, DU = 12, 4, 3, 2
-_linearize = jax.jit(functools.partial(linearize, config=FitConfig(ridge=0.0)))
+_linearize = jax.jit(functools.partial(linearise, config=FitConfig(ridge=0.0)))
 
 
 @pytest.fixture

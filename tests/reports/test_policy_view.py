@@ -19,7 +19,7 @@ from jgps.reports import video as film
 from jgps.reports.plots.features import POINT_COLOURS, feature_points
 from jgps.reports.policy_view import Sight, _influence, _readout, _trunk, see
 from jgps.reports.report import write_report
-from jgps.reports.video import thin_out, write_film
+from jgps.reports.video import thin_out, write_task_video
 from jgps.simulation import condition_models, make_sampler
 from jgps.vision.learner import open_eyes
 
@@ -119,7 +119,7 @@ def test_points_lie_where_they_are_in_the_figure(tmp_path):
 def test_points_lie_where_they_are_in_the_film(task, tmp_path):
     at = [(4.0, 10.0), (20.0, 25.0)]
     qpos, poster = np.zeros((3, T, 1)), tmp_path / "final.png"
-    write_film(
+    write_task_video(
         task,
         qpos,
         tmp_path / "final.mp4",
@@ -135,7 +135,7 @@ def test_points_lie_where_they_are_in_the_film(task, tmp_path):
     for point, colour in zip(at, POINT_COLOURS, strict=False):
         np.testing.assert_allclose(_centre(tile, colour), (np.array(point) + 0.5) * 3, atol=1)
     with pytest.raises(ValueError, match=r"sight has images \(2, 8\).*\(3, 8\)"):
-        write_film(task, qpos, tmp_path / "f.mp4", unseen=True, sight=_still(2, at))
+        write_task_video(task, qpos, tmp_path / "f.mp4", unseen=True, sight=_still(2, at))
 
 
 def test_a_film_of_many_shows_every_so_manyth():
@@ -146,7 +146,7 @@ def test_a_film_of_many_shows_every_so_manyth():
 
 @pytest.mark.slow
 def test_a_report_shows_what_the_policy_sees(task, tmp_path, monkeypatch):
-    monkeypatch.setattr(film, "write_film", functools.partial(write_film, config=ROUGH))
+    monkeypatch.setattr(film, "write_task_video", functools.partial(write_task_video, config=ROUGH))
     config = MdgpsConfig(
         policy="visuomotor",
         vision=SMALL,

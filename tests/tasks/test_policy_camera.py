@@ -10,7 +10,7 @@ from jgps import costs, tasks
 from jgps.algorithms import VisionConfig
 from jgps.simulation import Conditions, condition_models, make_sampler
 from jgps.tasks.policy_camera import body_poses
-from jgps.vision.pretraining import random_scenes
+from jgps.vision.pretraining import draw_pretraining_data
 
 # Two joints and a ball on a table that stands elsewhere in every condition; the lamp hangs still.
 ARM = """
@@ -127,7 +127,7 @@ def test_objects_are_what_conditions_place():
     starts = [[0, 0, *place, 1, 0, 0, 0] for place in BALLS]
     task = _task(source=free, changes={}, qpos=starts, observation=("qpos:shoulder", "qpos:elbow"))
     assert objects(task) == ["ball"]
-    scenes = random_scenes(
+    scenes = draw_pretraining_data(
         task, VisionConfig(pretraining_images=50, arm_spread=0.02), jax.random.key(0)
     )
     where = scenes.xpos[:, task.model.body("ball").id]

@@ -11,7 +11,7 @@ import numpy as np
 import jgps
 from jgps.algorithms import MdgpsConfig, TrajoptConfig
 from jgps.dynamics import NoPriorConfig
-from jgps.policies import SuperviseConfig
+from jgps.policies import DistilConfig
 from jgps.tasks import Task
 
 # Without the mixture a program compiles in a fraction of the time.
@@ -22,7 +22,7 @@ NETWORK_CONFIG = MdgpsConfig(
     hidden=(8,),
     prior=NoPriorConfig(),
     policy_prior=NoPriorConfig(),
-    supervise=SuperviseConfig(steps=100),
+    distil=DistilConfig(steps=100),
 )
 train_network = functools.partial(jgps.train, algorithm="mdgps", config=NETWORK_CONFIG)
 

@@ -76,7 +76,7 @@ def test_the_network_is_judged_as_last_trained_and_the_result_is_the_best(task: 
     best = jgps.evaluate(task, result.state.policy, key=key)
     assert result.metrics[-1]["cost_test_policy"] == pytest.approx(np.mean(newest.test.cost))
     np.testing.assert_array_equal(result.evaluation.test.cost, best.test.cost)
-    trials = [np.mean(record["trial_cost"]) for record in result.metrics]
+    trials = [np.mean(record["noise_free_cost"]) for record in result.metrics]
     np.testing.assert_allclose(np.mean(best.train.cost), min(trials), rtol=1e-5)
 
 

@@ -13,7 +13,7 @@ from small_runs import CONFIG, NETWORK_CONFIG, broken_in, read_lines, train, tra
 import jgps
 from jgps.algorithms import DaggerConfig, MdgpsConfig, TrajoptConfig
 from jgps.core.types import NON_FINITE, NOT_CONVERGED
-from jgps.policies import SuperviseConfig
+from jgps.policies import DistilConfig
 from jgps.tasks import Task
 from jgps.training import TrainingError, TrainingResult, UsageError, checkpoint
 
@@ -104,8 +104,8 @@ def test_every_condition_failing_once_is_no_end_but_three_times_in_a_row(
 
 
 def diverging(on_divergence: str) -> MdgpsConfig:
-    supervise = SuperviseConfig(steps=10, checks=5, learning_rate=1e30, on_divergence=on_divergence)
-    return dataclasses.replace(NETWORK_CONFIG, supervise=supervise)
+    distil = DistilConfig(steps=10, checks=5, learning_rate=1e30, on_divergence=on_divergence)
+    return dataclasses.replace(NETWORK_CONFIG, distil=distil)
 
 
 def test_a_network_that_diverges_is_reported_once_and_training_goes_on(task: Task):
@@ -123,5 +123,5 @@ def test_a_network_that_diverges_ends_the_run_where_the_config_says_so(task: Tas
         train_network(task, config=diverging("stop"), iterations=2, seed=1, out=out)
     message = str(error.value)
     assert "iteration 0: the network kept its parameters" in message
-    assert "(not finite)" in message and "config.supervise.learning_rate" in message
+    assert "(not finite)" in message and "config.distil.learning_rate" in message
     assert checkpoint.iterations(out) == [0]

@@ -20,7 +20,7 @@ from small_runs import (
 )
 
 import jgps
-from jgps.policies import SuperviseConfig
+from jgps.policies import DistilConfig
 from jgps.tasks import Task
 from jgps.training import TrainingError, TrainingResult, UsageError, checkpoint
 from jgps.training.metrics import MetricsLog
@@ -232,12 +232,12 @@ def test_a_run_from_before_a_setting_is_refused_by_its_name(
 
 def test_a_run_that_stopped_on_divergence_may_go_on(task: Task, tmp_path: Path):
     """What the message proposes can be done."""
-    supervise = SuperviseConfig(steps=10, checks=5, learning_rate=1e30, on_divergence="stop")
-    stop = dataclasses.replace(NETWORK_CONFIG, supervise=supervise)
+    distil = DistilConfig(steps=10, checks=5, learning_rate=1e30, on_divergence="stop")
+    stop = dataclasses.replace(NETWORK_CONFIG, distil=distil)
     with pytest.raises(TrainingError, match="or resume with the parameters"):
         train_network(task, config=stop, iterations=2, seed=1, out=tmp_path / "run")
-    supervise = dataclasses.replace(supervise, on_divergence="continue")
-    go_on = dataclasses.replace(stop, supervise=supervise)
+    distil = dataclasses.replace(distil, on_divergence="continue")
+    go_on = dataclasses.replace(stop, distil=distil)
     with pytest.warns(UserWarning, match="kept its parameters"):
         resumed = train_network(
             task, config=go_on, iterations=2, seed=1, out=tmp_path / "run", resume=True

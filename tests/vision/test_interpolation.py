@@ -1,4 +1,4 @@
-"""Scenes between training conditions."""
+"""PretrainingData between training conditions."""
 
 import jax
 import jax.numpy as jnp

@@ -12,14 +12,14 @@ from jgps.core.types import NON_FINITE, OK
 from jgps.policies import (
     ARCHITECTURES,
     STANDARDISATION,
+    DistilConfig,
     PoseRegressor,
-    SuperviseConfig,
     Supervision,
     check_architecture,
+    distil,
     initialise,
     make_trunk,
     pose_prediction_policy,
-    supervise,
     visuomotor,
 )
 from jgps.vision.pose_regression import PoseConfig, regress_pose, transfer
@@ -129,8 +129,8 @@ def test_a_policy_on_predicted_poses_learns():
         precision=jnp.broadcast_to(jnp.eye(2), (2, 10, 2, 2)),
         weight=jnp.ones((2, 10, 10)),
     )
-    config = SuperviseConfig(steps=300, frozen="convolutions", learning_rate=0.01)
-    trained, info = supervise(policy, rows, jax.random.key(0), config)
+    config = DistilConfig(steps=300, frozen="convolutions", learning_rate=0.01)
+    trained, info = distil(policy, rows, jax.random.key(0), config)
     assert int(info.status.code) == OK
     assert float(info.loss) < 0.02 < 0.2 < float(info.loss_before)
     jax.tree.map(

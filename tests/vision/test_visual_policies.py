@@ -13,14 +13,14 @@ from jgps import tasks
 from jgps.algorithms import MdgpsConfig, RandomStartsConfig, mdgps
 from jgps.dynamics import NoPriorConfig
 from jgps.optimise.guided.state import trained
-from jgps.policies import SuperviseConfig, Supervision, acting_on_images
+from jgps.policies import DistilConfig, Supervision, acting_on_images
 from jgps.rendering import make_view
 from jgps.simulation import make_sampler
 from jgps.training import checkpoint
 from jgps.vision import learner as eyes
-from jgps.vision.domain_randomisation import LooksConfig, varying
+from jgps.vision.domain_randomisation import DomainRandomisationConfig, varying
 from jgps.vision.learner import VisionConfig, open_eyes
-from jgps.vision.pretraining import random_scenes
+from jgps.vision.pretraining import draw_pretraining_data
 
 SMALL = small_vision(60, 150, arm_spread=0.02)
 
@@ -203,7 +203,9 @@ def test_clutter_stands_about_in_images_to_learn_from_alone():
     xpos = jnp.asarray(task.vision.xpos, jnp.float32)
     xmat = jnp.asarray(task.vision.xmat, jnp.float32)
     thing, ball = (task.model.body(name).id for name in ("thing", "ball"))
-    vary = jax.jit(jax.vmap(varying(task, view, LooksConfig()), in_axes=(0, None, None)))
+    vary = jax.jit(
+        jax.vmap(varying(task, view, DomainRandomisationConfig()), in_axes=(0, None, None))
+    )
     scenes = vary(jax.random.split(jax.random.key(0), 200), xpos, xmat)
     there = scenes.xpos[:, thing, 2] > -1
     assert 70 < there.sum() < 130
@@ -226,23 +228,23 @@ def test_bad_clutter():
         make_task(clutter=("thing",))
     with pytest.raises(ValueError, match=r"clutter: the body 'ball' moves"):
         make_task(clutter=("ball",))
-    with pytest.raises(ValueError, match=r"LooksConfig.farthest is 0.05"):
-        LooksConfig(farthest=0.05)
+    with pytest.raises(ValueError, match=r"DomainRandomisationConfig.farthest is 0.05"):
+        DomainRandomisationConfig(farthest=0.05)
 
 
 def test_scenes_show_objects_between_their_places():
     task = make_task()
-    scenes = random_scenes(task, SMALL, jax.random.key(0))
+    scenes = draw_pretraining_data(task, SMALL, jax.random.key(0))
     ball = scenes.xpos[:, task.model.body("ball").id]
     np.testing.assert_allclose(scenes.pose[:, :3], ball)
     np.testing.assert_allclose(scenes.pose[:, 3:6], ball + (0.1, 0, 0), atol=1e-6)
     places = task.train.changes["body_pos:ball"]
     assert (ball >= places.min(0) - 1e-6).all() and (ball <= places.max(0) + 1e-6).all()
     assert ball[:, 1].std() > 0.05
-    again, other = (random_scenes(task, SMALL, jax.random.key(seed)) for seed in (0, 1))
+    again, other = (draw_pretraining_data(task, SMALL, jax.random.key(seed)) for seed in (0, 1))
     np.testing.assert_array_equal(scenes.xmat, again.xmat)
     assert (scenes.xmat != other.xmat).any()
-    shapes = jax.eval_shape(lambda key: random_scenes(task, SMALL, key), jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: draw_pretraining_data(task, SMALL, key), jax.random.key(0))
     assert jax.tree.map(np.shape, scenes) == jax.tree.map(np.shape, shapes)
 
 
@@ -255,10 +257,10 @@ def test_bad_settings():
     with pytest.raises(ValueError, match=r"VisionConfig.width is 20; .* at least 25, the smallest"):
         VisionConfig(width=20)
     with pytest.raises(ValueError, match=r"head.frozen is 'none'"):
-        VisionConfig(head=SuperviseConfig())
+        VisionConfig(head=DistilConfig())
     with pytest.raises(ValueError, match=r"channels is .*3 widths"):
         VisionConfig(channels=(8, 8))
     with pytest.raises(ValueError, match=r"only the network can act from random starts"):
-        _config(random_starts=RandomStartsConfig(), sampling="on_policy", linearization="fitted")
+        _config(random_starts=RandomStartsConfig(), sampling="on_policy", linearisation="fitted")
     for name in tasks.names():
         assert (tasks.make(name).vision is not None) == (name in tasks.with_vision())

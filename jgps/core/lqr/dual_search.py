@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jgps.core.lqr.whitened import Candidate, Shifted
+from jgps.core.lqr.whitened import Candidate, Whitened
 from jgps.core.types import NOT_CONVERGED, OK, Status
 
 # Assumed slope of log KL against -log eta until two points are known: it runs from 0 (eta too small
@@ -104,7 +104,7 @@ def log_start(eta: jax.Array, limits: Limits) -> jax.Array:
     return jnp.where(jnp.isfinite(log_eta), log_eta, 0)
 
 
-def search_scale(problem: Problem, start: jax.Array, shifted: Shifted) -> Search:
+def search_scale(problem: Problem, start: jax.Array, shifted: Whitened) -> Search:
     """Rounds of candidates side by side until the bound is met."""
 
     def one_round(search: Search) -> Search:
@@ -118,7 +118,7 @@ def search_scale(problem: Problem, start: jax.Array, shifted: Shifted) -> Search
     )
 
 
-def _no_candidate(shifted: Shifted, log_eta: jax.Array) -> Candidate:
+def _no_candidate(shifted: Whitened, log_eta: jax.Array) -> Candidate:
     """A placeholder that any usable candidate beats."""
     return Candidate(
         log_eta=log_eta,
@@ -129,13 +129,13 @@ def _no_candidate(shifted: Shifted, log_eta: jax.Array) -> Candidate:
     )
 
 
-def _searching(shifted: Shifted) -> Status:
+def _searching(shifted: Whitened) -> Status:
     """The status a search starts with: over at once where the problem itself is unusable."""
     code = jnp.where(shifted.status.code == OK, SEARCHING, shifted.status.code)
     return Status(code=code, step=shifted.status.step)
 
 
-def _initial_search(shifted: Shifted, limits: Limits, log_eta: jax.Array) -> Search:
+def _initial_search(shifted: Whitened, limits: Limits, log_eta: jax.Array) -> Search:
     dtype, unknown = log_eta.dtype, jnp.asarray(False)
     return Search(
         low=limits.low,

@@ -32,11 +32,11 @@ from jgps.core.lqr.dual_search import (
 )
 from jgps.core.lqr.whitened import (
     Candidate,
-    Shifted,
     TrustRegionInfo,
+    Whitened,
     evaluate,
     finish,
-    shift_problem,
+    whiten_problem,
 )
 from jgps.core.types import (
     NON_FINITE,
@@ -102,7 +102,7 @@ def solve_kl_constrained(
     Source: Levine & Abbeel (2014), section 3.1; Levine et al. (2016), appendix A.
     """
     dynamics, cost, previous, initial = promote(dynamics, cost, previous, initial)
-    shifted = shift_problem(dynamics, cost, previous, initial)
+    shifted = whiten_problem(dynamics, cost, previous, initial)
     T, dtype = cost.h.shape[0], cost.h.dtype
     bound = _scalar(epsilon, dtype, "epsilon")
     shifted, weights = _check_values(shifted, bound, entropy_weight)
@@ -160,7 +160,7 @@ def solve_kl_constrained_per_step(
     Source: Chebotar et al. (2017b), section 4.
     """
     dynamics, cost, previous, initial = promote(dynamics, cost, previous, initial)
-    shifted = shift_problem(dynamics, cost, previous, initial)
+    shifted = whiten_problem(dynamics, cost, previous, initial)
     T, dtype = cost.h.shape[0], cost.h.dtype
     bounds = riccati.per_step(epsilon, T, dtype, "epsilon")
     shifted, weights = _check_values(shifted, bounds, entropy_weight)
@@ -192,8 +192,8 @@ def _scalar(value: float | jax.Array, dtype, name: str) -> jax.Array:
 
 
 def _check_values(
-    shifted: Shifted, bounds: jax.Array, entropy_weight: float | jax.Array
-) -> tuple[Shifted, jax.Array]:
+    shifted: Whitened, bounds: jax.Array, entropy_weight: float | jax.Array
+) -> tuple[Whitened, jax.Array]:
     """The problem, its status NON_FINITE where a bound or a weight is unusable, and the weights.
 
     The status has a step only where one step is to blame: not for one bound on the sum.

@@ -40,7 +40,7 @@ class TrustRegionInfo(NamedTuple):
     status: Status
 
 
-class Shifted(NamedTuple):
+class Whitened(NamedTuple):
     """The problem in the coordinates of this file, and the way back."""
 
     dynamics: Dynamics
@@ -63,9 +63,9 @@ class Candidate(NamedTuple):
     status: Status
 
 
-def shift_problem(
+def whiten_problem(
     dynamics: Dynamics, cost: QuadraticCost, previous: Controller, initial: Gaussian
-) -> Shifted:
+) -> Whitened:
     """Writes the problem around the previous controller's mean trajectory.
 
     Its status is NON_FINITE with the first step at which an input or the way to it is not finite,
@@ -83,7 +83,7 @@ def shift_problem(
     finite = _finite_steps((cost, previous, mean, gradient))
     finite = finite.at[:-1].set(finite[:-1] & _finite_steps(dynamics))
     finite = finite.at[0].set(finite[0] & jnp.all(_finite_steps(initial)))
-    return Shifted(
+    return Whitened(
         dynamics=Dynamics(F=dynamics.F @ basis[:-1], f=jnp.zeros_like(dynamics.f), W=dynamics.W),
         cost=QuadraticCost(
             H=linalg.symmetrise(linalg.transpose(basis) @ cost.H @ basis),
@@ -105,7 +105,7 @@ def _finite_steps(bundle) -> jax.Array:
     return functools.reduce(jnp.logical_and, checks)
 
 
-def evaluate(shifted: Shifted, log_eta: jax.Array, weights: jax.Array) -> Candidate:
+def evaluate(shifted: Whitened, log_eta: jax.Array, weights: jax.Array) -> Candidate:
     """The optimal policy for multipliers exp(log_eta) and its divergence from the previous one.
 
     Args:
@@ -139,7 +139,7 @@ def finish(
     dynamics: Dynamics,
     cost: QuadraticCost,
     initial: Gaussian,
-    shifted: Shifted,
+    shifted: Whitened,
     best: Candidate,
     status: Status,
     rounds: jax.Array,

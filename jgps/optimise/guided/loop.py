@@ -23,11 +23,11 @@ from jgps.core.types import Controller, Rollouts, Shared, Status, worst
 from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
 from jgps.optimise.guided.importance import log_prob_before, reused
 from jgps.optimise.guided.projection import (
-    linearize,
+    linearise,
+    observation_model_prior,
     policy_prior,
     pooled,
     see,
-    sight_prior,
     targets,
 )
 from jgps.optimise.guided.state import (
@@ -43,7 +43,7 @@ from jgps.optimise.models import (
     default_dtype,
     dynamics_prior,
     fit_models,
-    trial_metrics,
+    noise_free_metrics,
 )
 from jgps.optimise.rollouts.conditions import Grouping, by_condition
 from jgps.optimise.rollouts.sampling import make_sample
@@ -53,7 +53,7 @@ from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers
 from jgps.vision import learner as eyes
 from jgps.vision.learner import Eyes
-from jgps.vision.pretraining import Scenes, pretrain, random_scenes
+from jgps.vision.pretraining import PretrainingData, draw_pretraining_data, pretrain
 
 
 class Parts(NamedTuple):
@@ -63,8 +63,8 @@ class Parts(NamedTuple):
     grouping: Grouping  # shares rollouts out among the controllers
     sample: Callable[[GuidedState, jax.Array], SimulationRollouts]  # with noise
     fit: Callable[[GuidedState, SimulationRollouts], tuple[GuidedState, LocalModels, Metrics]]
-    linearize: Callable[..., tuple[GuidedState, Controller, Status]]  # from state and rollouts
-    supervise: Callable[..., tuple[GuidedState, Metrics]]  # from state, supervision and key
+    linearise: Callable[..., tuple[GuidedState, Controller, Status]]  # from state and rollouts
+    distil: Callable[..., tuple[GuidedState, Metrics]]  # from state, supervision and key
     judge: Callable[[GuidedState, jax.Array], tuple[GuidedState, Metrics]]  # tries the learner
 
 
@@ -100,7 +100,7 @@ def make_algorithm(
         state = state._replace(key=key)
         state, sampled = grouping.group(state, parts.sample(state, sample_key))
         state, models, fit_metrics = parts.fit(state, sampled)
-        state, linearised, status = parts.linearize(state, sampled)
+        state, linearised, status = parts.linearise(state, sampled)
         models = joint_status(models, status)
         state, metrics = learn(state, models, linearised, sampled, learn_key)
         state, trial = parts.judge(state, trial_key)
@@ -122,7 +122,7 @@ def make_algorithm(
         if not eyes.sees(config.policy):
             return initialise(key, None)
         key, scene_key = jax.random.split(key)
-        return initialise(key, random_scenes(task, config.vision, scene_key))
+        return initialise(key, draw_pretraining_data(task, config.vision, scene_key))
 
     return Algorithm(
         init=init,
@@ -161,8 +161,8 @@ def make_parts(
             act, lambda state: _acting_params(state, trained(config, state)), backend
         ),
         fit=jax.jit(functools.partial(_fit, task, config, grouping)),
-        linearize=jax.jit(functools.partial(linearize, task, config, grouping)),
-        supervise=jax.jit(functools.partial(_supervise, config, grouping, own)),
+        linearise=jax.jit(functools.partial(linearise, task, config, grouping)),
+        distil=jax.jit(functools.partial(_supervise, config, grouping, own)),
         judge=_make_judge(task, config, backend, network_act),
     )
 
@@ -205,7 +205,7 @@ def _init(
     memory: Any,
     parts: Parts,
     key: jax.Array,
-    scenes: Scenes | None,
+    scenes: PretrainingData | None,
 ) -> GuidedState:
     grouping = parts.grouping
     key, network_key, prior_key, policy_prior_key, group_key, sight_key = jax.random.split(key, 6)
@@ -214,7 +214,7 @@ def _init(
     if task.observation is not None:
         num = grouping.x0.shape[0]
         sight = Sight(
-            prior=sight_prior(task, config, grouping).init(sight_key),
+            prior=observation_model_prior(task, config, grouping).init(sight_key),
             slope=jnp.zeros((num, task.horizon, task.state_dim, task.configuration_dim), dtype),
         )
     look_key = None
@@ -299,7 +299,7 @@ def _supervise(
     else:
         if learner.observe is not None:
             supervision = supervision._replace(o=policies.look(learner.observe, supervision.o))
-        learner, info = policies.supervise(learner, supervision, key, config.supervise)
+        learner, info = policies.distil(learner, supervision, key, config.distil)
     metrics |= {
         "policy_loss_before": info.loss_before,
         "policy_loss": info.loss,
@@ -321,15 +321,15 @@ def keep_best(
     Better is to get through more of them with a finite cost, then to succeed in more, then to cost
     less: a mean cost alone may prefer one that fails, or diverges, where it costs most.
     """
-    metrics = trial_metrics(task, trial)
-    valid = trial.valid[:, 0] & jnp.isfinite(metrics["trial_cost"])
+    metrics = noise_free_metrics(task, trial)
+    valid = trial.valid[:, 0] & jnp.isfinite(metrics["noise_free_cost"])
     # A condition that nothing gets through must not keep the others from being judged.
     counted = jnp.maximum(jnp.sum(valid), 1)
-    cost = jnp.sum(jnp.where(valid, metrics["trial_cost"], 0)) / counted
+    cost = jnp.sum(jnp.where(valid, metrics["noise_free_cost"], 0)) / counted
     through = jnp.mean(valid, dtype=cost.dtype)
     success = jnp.zeros_like(cost)
     if task.success is not None:
-        success = jnp.mean(jnp.where(valid, metrics["trial_success"], 0))
+        success = jnp.mean(jnp.where(valid, metrics["noise_free_success"], 0))
     better = (
         jnp.any(valid)
         & by_network
@@ -381,7 +381,7 @@ def mirror_descent(
     def learn(state, models, linearised, sampled, key):
         drew = state.controllers
         state, metrics = improve(state, models, linearised, sampled)
-        state, more = parts.supervise(state, label(state, sampled, drew), key)
+        state, more = parts.distil(state, label(state, sampled, drew), key)
         return state, {**metrics, **more}
 
     return learn

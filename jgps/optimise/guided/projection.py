@@ -31,7 +31,9 @@ def policy_prior(task: Task, config: GuidedConfig, grouping: Grouping) -> dynami
     )  # fmt: skip
 
 
-def sight_prior(task: Task, config: GuidedConfig, grouping: Grouping) -> dynamics.PointsPrior:
+def observation_model_prior(
+    task: Task, config: GuidedConfig, grouping: Grouping
+) -> dynamics.PointsPrior:
     """Over [o; x], of what the vector that the network reads tells of the state."""
     return dynamics.make_points_prior(
         config.policy_prior, task.configuration_dim + task.state_dim, *grouping.shape,
@@ -51,14 +53,14 @@ def see(
         return state
     # What an image tells is left out.
     sampled = sampled._replace(o=sampled.o[..., task.configuration])
-    prior, seen = sight_prior(task, config, grouping), grouping.pool(sampled)
+    prior, seen = observation_model_prior(task, config, grouping), grouping.pool(sampled)
     points = jnp.concatenate([seen.o, seen.x], axis=-1)
     prior_state, _ = prior.update(state.sight.prior, points, seen.valid)
     own = jnp.concatenate([sampled.o, sampled.x], axis=-1)
     niw = prior.evaluate(prior_state, own, sampled.valid)
 
     def one(o, x, valid, niw):
-        return policies.linearize(o, x, valid, jnp.zeros(()), niw, config.fit)
+        return policies.linearise(o, x, valid, jnp.zeros(()), niw, config.fit)
 
     fitted, status = jax.vmap(one, in_axes=(0, 0, 0, None if niw is None else 0))(
         sampled.o, sampled.x, sampled.valid, niw
@@ -67,7 +69,7 @@ def see(
     return state._replace(sight=Sight(prior=prior_state, slope=slope))
 
 
-def linearize(
+def linearise(
     task: Task,
     config: GuidedConfig,
     grouping: Grouping,
@@ -85,7 +87,7 @@ def linearize(
     cov = own.C
     if config.policy_covariance == "network":
         cov = jnp.broadcast_to(state.learner.cov, cov.shape)
-    if config.linearization == "offset":
+    if config.linearisation == "offset":
         linearised, status = jax.vmap(policies.offset)(own._replace(C=cov), sampled.x, mean, valid)
         return state, _unless_first(config, state, linearised), status
 
@@ -95,7 +97,7 @@ def linearize(
     niw = prior.evaluate(prior_state, jnp.concatenate([sampled.x, mean], axis=-1), valid)
 
     def one(x, mean, valid, cov, niw):
-        return policies.linearize(x, mean, valid, cov, niw, config.fit)
+        return policies.linearise(x, mean, valid, cov, niw, config.fit)
 
     linearised, status = jax.vmap(one, in_axes=(0, 0, 0, 0, None if niw is None else 0))(
         sampled.x, mean, valid, cov, niw
@@ -130,7 +132,7 @@ def centre(config: GuidedConfig, state: GuidedState, linearised: Controller) -> 
     Both have the same gains there, so that the geometric mean of the two distributions, normalised,
     is a weighted mean of their offsets.
     """
-    if config.linearization != "offset":
+    if config.linearisation != "offset":
         return linearised
     own = state.controllers.k
     return linearised._replace(k=own + config.agreement * (linearised.k - own))

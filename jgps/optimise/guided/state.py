@@ -12,13 +12,13 @@ from jgps.core.types import Controller
 from jgps.dynamics import MixturePriorConfig, PriorConfig
 from jgps.optimise.models import LocalConfig
 from jgps.optimise.step_size import StepSizeConfig
-from jgps.policies import NetworkPolicy, SuperviseConfig
+from jgps.policies import DistilConfig, NetworkPolicy
 from jgps.simulation import SimulationRollouts
 from jgps.vision.learner import POLICIES, VisionConfig, sees
 from jgps.vision.pretraining import Pretraining
 
 SAMPLING = ("off_policy", "on_policy")
-LINEARIZATIONS = ("offset", "fitted")
+LINEARISATIONS = ("offset", "fitted")
 COVARIANCES = ("controllers", "network")
 WEIGHTINGS = ("pooled", "precision")
 
@@ -35,7 +35,7 @@ class GuidedConfig(LocalConfig):
       hidden: widths of the network's hidden (dense) layers.
       sampling: "off_policy" rolls the local controllers out, "on_policy" the network (but the
         initial controllers at first).
-      linearization: of the network in a condition, which controllers stay near to: "offset" takes
+      linearisation: of the network in a condition, which controllers stay near to: "offset" takes
         the gains of the controller that it was last trained on and moves its mean to the
         network's, which a handful of samples tells well; "fitted" is the published regression on
         the samples, for gains too, whose errors enter the next controller's.
@@ -49,7 +49,7 @@ class GuidedConfig(LocalConfig):
       policy_weighting: what the network's errors count: "pooled" measures them everywhere by the
         same precision, that of the controllers' mean covariance; "precision" by each step's own,
         the exact divergence. Those differ by decades, and a network then follows few steps well.
-      supervise: how the network is trained; one that sees as `vision` says.
+      distil: how the network is trained; one that sees as `vision` says.
       window: how many iterations' rollouts the prior of a "fitted" linearisation looks at.
       reuse: of how many iterations the network is trained on the rollouts, up to window: beyond 1,
         older ones count by how likely the actions that led to a state were under the controllers of
@@ -66,11 +66,11 @@ class GuidedConfig(LocalConfig):
     vision: VisionConfig = VisionConfig()
     hidden: tuple[int, ...] = (40, 40)
     sampling: str = "off_policy"
-    linearization: str = "offset"
+    linearisation: str = "offset"
     agreement: float = 0.2
     policy_covariance: str = "controllers"
     policy_weighting: str = "pooled"
-    supervise: SuperviseConfig = SuperviseConfig()
+    distil: DistilConfig = DistilConfig()
     window: int = 4
     reuse: int = 1
     policy_prior: PriorConfig = MixturePriorConfig(window=1)
@@ -81,7 +81,7 @@ class GuidedConfig(LocalConfig):
         super().__post_init__()
         check_choice(self, "policy", POLICIES)
         check_choice(self, "sampling", SAMPLING)
-        check_choice(self, "linearization", LINEARIZATIONS)
+        check_choice(self, "linearisation", LINEARISATIONS)
         check_field(self, "agreement", lambda v: 0 < v <= 1, "in (0, 1], usually 0.2")
         check_choice(self, "policy_covariance", COVARIANCES)
         check_choice(self, "policy_weighting", WEIGHTINGS)
@@ -97,11 +97,11 @@ class GuidedConfig(LocalConfig):
             )
 
     @property
-    def trainings(self) -> tuple[SuperviseConfig, ...]:
+    def trainings(self) -> tuple[DistilConfig, ...]:
         """How the network is trained, in all phases."""
         if sees(self.policy):
             return self.vision.head, self.vision.end_to_end
-        return (self.supervise,)
+        return (self.distil,)
 
     @property
     def first_training(self) -> int:

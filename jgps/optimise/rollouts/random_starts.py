@@ -86,9 +86,9 @@ def check_random_starts(config: GuidedConfig) -> None:
             f"{name}.policy is {config.policy!r} with random_starts; it has to be 'mlp', or "
             "vision.trajectory_iterations 0: only the network can act from random starts"
         )
-    if config.linearization != "fitted":
+    if config.linearisation != "fitted":
         raise ValueError(
-            f"{name}.linearization is {config.linearization!r} with random_starts; it has to be "
+            f"{name}.linearisation is {config.linearisation!r} with random_starts; it has to be "
             "'fitted': the network was not trained on one controller alone where groups change"
         )
     for field in ("prior", "policy_prior"):

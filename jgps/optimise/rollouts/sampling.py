@@ -48,7 +48,7 @@ def make_sample(
     return sample
 
 
-def split_trial(rollouts: SimulationRollouts) -> tuple[SimulationRollouts, SimulationRollouts]:
+def split_noise_free(rollouts: SimulationRollouts) -> tuple[SimulationRollouts, SimulationRollouts]:
     """Those with noise [C, N, ...] and the one without [C, 1, ...]."""
     noisy = jax.tree.map(lambda leaf: leaf[:, :-1], rollouts)
     return noisy, jax.tree.map(lambda leaf: leaf[:, -1:], rollouts)
