@@ -10,6 +10,7 @@ from baselines.reps import temperature, weights
 from baselines.search import DiagonalGaussian
 
 from jgps import tasks
+from jgps.tasks.simple.point_mass import MODEL
 
 TARGET = jnp.array([0.7, -1.2, 0.4, 0.1])
 SCALES = jnp.array([1.0, 4.0, 0.5, 2.0])
@@ -134,7 +135,7 @@ def test_same_seed_same_costs():
 
 
 def test_refuses_a_task_without_success():
-    task = tasks.from_mjcf(tasks.point_mass.MODEL, cost=lambda s: lambda x, u, t: x @ x, horizon=3)
+    task = tasks.from_mjcf(MODEL, cost=lambda s: lambda x, u, t: x @ x, horizon=3)
     with pytest.raises(ValueError, match="'custom' defines no success"):
         policy_search.on_task(task, cem())
 
