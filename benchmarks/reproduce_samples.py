@@ -21,6 +21,7 @@ from reproduce import SEEDS, Claim, Column, Results, Row, refuse, run_seeds, sta
 
 from jgps.algorithms import TrajoptConfig, trajopt
 from jgps.dynamics import NoPriorConfig
+from jgps.optimise.models import FittedModelsConfig
 from jgps.tasks import Task
 from jgps.tasks import make as make_task
 
@@ -95,8 +96,11 @@ def rows(task_name: str, budget: int, backend: str) -> list[Row]:
     def population(name: str, num: int) -> str:
         return f"{name}, {num + 1} rollouts a time"
 
-    few, many = TrajoptConfig(), TrajoptConfig(num_samples=20, prior=NoPriorConfig())
-    without = TrajoptConfig(prior=NoPriorConfig())
+    few, many = (
+        TrajoptConfig(),
+        TrajoptConfig(num_samples=20, models=FittedModelsConfig(prior=NoPriorConfig())),
+    )
+    without = TrajoptConfig(models=FittedModelsConfig(prior=NoPriorConfig()))
     size = num_parameters(task)
     found = [
         optimiser(MIXTURE, few, "100 to 400"),

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import re
 import sys
 import tempfile
 
@@ -28,7 +29,8 @@ from jgps.algorithms import (
     seeing_settings,
 )
 from jgps.dynamics import MixturePriorConfig, NoPriorConfig
-from jgps.policies import SuperviseConfig
+from jgps.optimise.models import FittedModelsConfig
+from jgps.policies import DistilConfig
 from jgps.vision.pose_regression import PoseConfig
 
 
@@ -76,7 +78,8 @@ def few(name, horizon=None, conditions=None):
     return task
 
 
-SHORT = SuperviseConfig(steps=200)
+SHORT = DistilConfig(steps=200)
+APART, NO_PRIOR = MixturePriorConfig(shared=False), FittedModelsConfig(prior=NoPriorConfig())
 CASES = {}
 
 
@@ -99,9 +102,9 @@ for name in ALGORITHMS:
 def random_starts():
     c = MdgpsConfig(
         sampling="on_policy",
-        linearization="fitted",
+        linearisation="fitted",
         random_starts=RandomStartsConfig(num_rollouts=12, num_groups=3),
-        supervise=SHORT,
+        distil=SHORT,
     )
     return go(mdgps, few("point_mass", 20), c, 3)
 
@@ -110,11 +113,11 @@ def random_starts():
 def on_policy_fitted_global():
     c = MdgpsConfig(
         sampling="on_policy",
-        linearization="fitted",
+        linearisation="fitted",
         policy_covariance="network",
         policy_weighting="precision",
         step_rule="global",
-        supervise=SHORT,
+        distil=SHORT,
     )
     return go(mdgps, few("reacher", 20), c, 3)
 
@@ -124,19 +127,21 @@ def reuse():
     return go(
         mdgps,
         few("point_mass", 20),
-        MdgpsConfig(reuse=3, supervise=SHORT, prior=MixturePriorConfig(shared=False)),
+        MdgpsConfig(
+            reuse=3, distil=SHORT, models=FittedModelsConfig(prior=MixturePriorConfig(shared=False))
+        ),
         4,
     )
 
 
 @case
 def blind():
-    return go(mdgps, few("blind_peg_insertion", 30, 2), MdgpsConfig(supervise=SHORT), 3)
+    return go(mdgps, few("blind_peg_insertion", 30, 2), MdgpsConfig(distil=SHORT), 3)
 
 
 @case
 def on_mjx():
-    return go(mdgps, few("point_mass", 20), MdgpsConfig(supervise=SHORT), 3, "mjx")
+    return go(mdgps, few("point_mass", 20), MdgpsConfig(distil=SHORT), 3, "mjx")
 
 
 def visual(policy):
@@ -146,14 +151,18 @@ def visual(policy):
         trajectory_iterations=1,
         head_iterations=1,
         channels=(8, 4, 4),
-        head=SuperviseConfig(steps=40, learning_rate=3e-3, frozen="convolutions"),
-        end_to_end=SuperviseConfig(
+        head=DistilConfig(steps=40, learning_rate=3e-3, frozen="convolutions"),
+        end_to_end=DistilConfig(
             steps=4, batch_size=16, learning_rate=1e-3, checks=1, convolution_rate=0.1
         ),
     )
     base = MdgpsConfig()
     c = dataclasses.replace(
-        base, **seeing_settings(base, policy), vision=vision, num_samples=3, prior=NoPriorConfig()
+        base,
+        **seeing_settings(base, policy),
+        vision=vision,
+        num_samples=3,
+        models=NO_PRIOR,
     )
     return go(mdgps, few("hanger", 20, 2), c, 4)
 
@@ -171,7 +180,7 @@ def pose_prediction():
 @case
 def resumed():
     with tempfile.TemporaryDirectory() as d:
-        args = dict(config=MdgpsConfig(supervise=SHORT), backend="native", seed=1)
+        args = dict(config=MdgpsConfig(distil=SHORT), backend="native", seed=1)
         task = few("point_mass", 20)
         whole = jgps.train(task, iterations=4, **args)
         jgps.train(task, iterations=2, out=d + "/run", **args)
@@ -199,9 +208,14 @@ def main(action: str, path: str, *wanted: str) -> int:
     return int(any(different.values()))
 
 
+def _renamed(row: dict) -> dict:
+    """A row recorded before metrics `trial_*` were called `noise_free_*`."""
+    return {re.sub("^trial_", "noise_free_", key): value for key, value in row.items()}
+
+
 def _difference(recorded: list, found: list) -> str:
     """The first difference between the rows of two runs; empty where they are the same."""
-    found = json.loads(json.dumps(found))
+    recorded, found = [_renamed(row) for row in recorded], json.loads(json.dumps(found))
     for iteration, (one, other) in enumerate(zip(recorded, found, strict=True)):
         for key in one:
             if one[key] != other.get(key):

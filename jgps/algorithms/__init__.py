@@ -8,10 +8,13 @@ from jgps.algorithms.pi2 import Pi2Config, pi2
 from jgps.algorithms.pigps import PigpsConfig, pigps
 from jgps.algorithms.pilqr import PilqrConfig, pilqr
 from jgps.algorithms.trajopt import TrajoptConfig, TrajoptState, trajopt
+from jgps.core.path_integral import Pi2StepConfig
+from jgps.core.pilqr import PilqrStepConfig
 from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
 from jgps.optimise.guided.state import seeing_settings
+from jgps.optimise.models import FittedModelsConfig
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
-from jgps.optimise.step_size import StepSizeConfig
+from jgps.optimise.steps.lqr import LqrStepConfig
 from jgps.vision.domain_randomisation import DomainRandomisationConfig
 from jgps.vision.learner import VisionConfig
 
@@ -41,7 +44,10 @@ __all__ = [
     "PigpsConfig",
     "PilqrConfig",
     "RandomStartsConfig",
-    "StepSizeConfig",
+    "FittedModelsConfig",
+    "LqrStepConfig",
+    "Pi2StepConfig",
+    "PilqrStepConfig",
     "TrajoptConfig",
     "TrajoptState",
     "VisionConfig",

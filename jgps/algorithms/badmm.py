@@ -29,15 +29,19 @@ import jax.numpy as jnp
 from jgps.core import gaussian, linalg, lqr
 from jgps.core.checks import check_field
 from jgps.core.types import OK, Controller, QuadraticCost
-from jgps.optimise import step_size
 from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.guided import loop as guided
 from jgps.optimise.guided import projection
 from jgps.optimise.guided.loop import Parts, joint_status
 from jgps.optimise.guided.state import GuidedConfig, GuidedState
 from jgps.optimise.models import LocalModels, choose, default_dtype, expected_cost
-from jgps.optimise.step_size import StepMemory, StepSizeConfig
-from jgps.optimise.steps.lqr import lqr_step
+from jgps.optimise.step_size import StepMemory
+from jgps.optimise.steps.lqr import (
+    LqrStepConfig,
+    adapt_bound,
+    improve_within_bound,
+    initial_memory,
+)
 from jgps.policies import DistilConfig, Supervision
 from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task
@@ -55,9 +59,8 @@ class BadmmConfig(GuidedConfig):
       weight_band: nu doubles where the divergence is this many times its mean over time, and halves
         where it is as much below, > 1.
       distil: how the network is trained in one round.
-      hidden, sampling, linearisation, policy_covariance, policy_weighting, window, policy_prior,
-        step_size, trust_region: see `GuidedConfig`.
-      num_samples, noise_smoothing, initial_variance, prior, fit, expand: see `LocalConfig`.
+      step: bound of the KL divergence, its adaptation, and the search for its multiplier.
+      others: see `GuidedConfig`.
     """
 
     inner_rounds: int = 4
@@ -70,7 +73,7 @@ class BadmmConfig(GuidedConfig):
     linearisation: str = "fitted"
     policy_covariance: str = "network"
     policy_weighting: str = "precision"
-    step_size: StepSizeConfig = StepSizeConfig()
+    step: LqrStepConfig = LqrStepConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -200,7 +203,7 @@ def _first_memory(task: Task, config: BadmmConfig) -> Memory:
     num, T, dU, dtype = task.train.num, task.horizon, task.action_dim, default_dtype()
     n = task.state_dim + dU
     return Memory(
-        step=step_size.first_memory(num, dtype),
+        step=initial_memory(num),
         duals=jnp.zeros((num, T, dU), dtype),
         weights=jnp.full((num, T), config.initial_weight, dtype),
         penalty=QuadraticCost(
@@ -272,14 +275,11 @@ def _adapt_step(
     memory = state.memory
     cost = jax.tree.map(jnp.add, models.cost, memory.penalty)
     actual = expected_cost(state.controllers, models._replace(cost=cost))
-    multiplier = step_size.next_multiplier(
-        memory.step, actual, models.status.code == OK, config.step_size
-    )
+    step = adapt_bound(memory.step, actual, models.status.code == OK, config.step)
     metrics = {
         "cost_expected": expected_cost(state.controllers, models),
         "policy_cost_expected": expected_cost(linearised, models),
     }
-    step = memory.step._replace(multiplier=multiplier)
     return state._replace(memory=memory._replace(step=step)), metrics
 
 
@@ -297,9 +297,8 @@ def _improve(
     duals = dual_step(memory.duals, memory.weights, policy_mean, action_mean, config.dual_rate)
     penalty = agreement_penalty(duals, memory.weights, linearised)
     augmented = models._replace(cost=jax.tree.map(jnp.add, models.cost, penalty))
-    epsilon = task.horizon * config.step_size.kl_step * memory.step.multiplier
-    result = lqr_step(
-        augmented, as_sampled, state.controllers, memory.step, epsilon, config.trust_region,
+    result = improve_within_bound(
+        task.horizon, config.step, memory.step, augmented, as_sampled, state.controllers,
         entropy_weight=memory.weights,
     )  # fmt: skip
     stepped = result.memory.stepped

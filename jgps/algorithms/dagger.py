@@ -1,7 +1,7 @@
 """Dataset aggregation: a network imitates optimised controllers wherever it goes itself.
 
-    a few times:  improve local controllers alone, as `trajopt` does; those that did best in a trial
-                  are the teacher
+    a few times:  improve local controllers alone, as `trajopt` does; those that did best
+                  without noise are the teacher
     repeat:       roll out a mixture: the teacher acts with probability beta_i, the network else
                   add the visited states to one dataset
                   train the network to do what the teacher would do in all of them
@@ -25,24 +25,24 @@ from jgps.controllers import linear_gaussian
 from jgps.controllers.linear_gaussian import FactoredController
 from jgps.core import linalg
 from jgps.core.checks import check_field
-from jgps.core.lqr.trust_region import TrustRegionConfig
 from jgps.core.types import OK, Controller, Rollouts, Shared, Status
-from jgps.optimise import step_size
 from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.guided import loop as guided
 from jgps.optimise.guided.loop import Parts
 from jgps.optimise.guided.projection import targets
 from jgps.optimise.guided.state import GuidedConfig, GuidedState, recent
+from jgps.optimise.local_loop import LocalConfig
 from jgps.optimise.models import (
-    LocalConfig,
+    FittedModelsConfig,
     LocalModels,
     choose,
     default_dtype,
     expected_cost,
 )
 from jgps.optimise.rollouts.sampling import make_sample
-from jgps.optimise.step_size import StepMemory, StepSizeConfig
-from jgps.optimise.steps.lqr import lqr_step
+from jgps.optimise.step_size import StepMemory
+from jgps.optimise.steps.lqr import LqrStepConfig, initial_memory, lqr_step
+from jgps.optimise.steps.step import StepInputs
 from jgps.policies import DistilConfig, Supervision
 from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task
@@ -62,8 +62,8 @@ class DaggerConfig(LocalConfig):
       rounds_kept: how many rounds the dataset holds, the oldest make room, at least 1.
       hidden: widths of the network's hidden layers.
       distil: how the network is trained in a round.
-      step_size, trust_region: of the controllers' improvement, see `TrajoptConfig`.
-      num_samples, noise_smoothing, initial_variance, prior, fit, expand: see `LocalConfig`.
+      models, step: of the controllers' improvement, see `TrajoptConfig`.
+      num_samples, noise_smoothing: see `LocalConfig`.
     """
 
     teacher_iterations: int = 8
@@ -71,8 +71,8 @@ class DaggerConfig(LocalConfig):
     rounds_kept: int = 8
     hidden: tuple[int, ...] = (40, 40)
     distil: DistilConfig = DistilConfig(steps=2000, learning_rate=3e-3)
-    step_size: StepSizeConfig = StepSizeConfig()
-    trust_region: TrustRegionConfig = TrustRegionConfig()
+    models: FittedModelsConfig = FittedModelsConfig()
+    step: LqrStepConfig = LqrStepConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,7 +100,7 @@ def dagger(task: Task, config: DaggerConfig = DaggerConfig(), backend: str = "au
     """The algorithm on a task; see the file's head for what it does.
 
     In the state, `policy` is the network, untrained while the controllers learn; the metrics whose
-    names begin with "trial" are the controllers' until then.
+    names begin with "noise_free" are the controllers' until then.
 
     Raises:
       ValueError: for an unknown backend, or where the task's initial controller does not fit its
@@ -124,7 +124,7 @@ def _guided(config: DaggerConfig) -> GuidedConfig:
 def _first_memory(task: Task) -> Memory:
     num, dtype = task.train.num, default_dtype()
     return Memory(
-        step=step_size.first_memory(num, dtype),
+        step=initial_memory(num),
         teacher=initial_controllers(task, initial_states(task, task.train)),
         teacher_cost=jnp.full(num, jnp.inf, dtype),
     )
@@ -150,19 +150,19 @@ def make_parts(task: Task, config: DaggerConfig, backend: str) -> Parts:
         )
 
     roll_out = make_sample(
-        task, act, backend, config.num_samples, config.noise_smoothing, trial=False
+        task, act, backend, config.num_samples, config.noise_smoothing, noise_free=False
     )
-    try_out = make_sample(task, act, backend, 0)
+    roll_out_noise_free = make_sample(task, act, backend, 0)
     mix = jax.jit(functools.partial(_mix, config))
-    judge_trial = jax.jit(functools.partial(_judge, task, config))
+    choose_best = jax.jit(functools.partial(_choose_best, task, config))
 
     def sample(state: GuidedState, key: jax.Array) -> SimulationRollouts:
         noise_key, turn_key = jax.random.split(key)
         return roll_out(mix(state, turn_key), noise_key)
 
-    def judge(state: GuidedState, key: jax.Array) -> tuple[GuidedState, Metrics]:
+    def select_best(state: GuidedState, key: jax.Array) -> tuple[GuidedState, Metrics]:
         alone = mix(state, None)
-        return judge_trial(state, try_out(alone, key).rollouts)
+        return choose_best(state, roll_out_noise_free(alone, key).rollouts)
 
     def linearise(
         state: GuidedState, sampled: SimulationRollouts
@@ -171,7 +171,7 @@ def make_parts(task: Task, config: DaggerConfig, backend: str) -> Parts:
         ok = jnp.full(sampled.valid.shape[0], OK, jnp.int32)
         return state, state.controllers, Status(code=ok, step=jnp.full_like(ok, -1))
 
-    return parts._replace(sample=sample, judge=judge, linearise=linearise)
+    return parts._replace(sample=sample, select_best=select_best, linearise=linearise)
 
 
 def _teaching(config: DaggerConfig, state: GuidedState) -> jax.Array:
@@ -180,7 +180,7 @@ def _teaching(config: DaggerConfig, state: GuidedState) -> jax.Array:
 
 
 def _mix(config: DaggerConfig, state: GuidedState, key: jax.Array | None) -> _Mixture:
-    """Who acts in this iteration; without a key, in its trial."""
+    """Who acts in this iteration; without a key, in its noise-free rollouts."""
     factored, _ = jax.vmap(linear_gaussian.factor)(state.controllers)
     turns, teaching = state.controllers.k.shape[:2], _teaching(config, state)
     if key is None:
@@ -212,7 +212,7 @@ def _learn(
         # What was visited before there was a teacher is not in the dataset.
         forgotten = jnp.zeros_like(state.history.valid)
         state = state._replace(history=state.history._replace(valid=forgotten))
-        return _improve(task, config, models, state)
+        return _improve(task, config, models, sampled.rollouts, state)
 
     def train(state: GuidedState) -> tuple[GuidedState, Metrics]:
         return parts.distil(state, _labelled(state), key)
@@ -248,30 +248,34 @@ def _labelled(state: GuidedState) -> Supervision:
 
 
 def _improve(
-    task: Task, config: DaggerConfig, models: LocalModels, state: GuidedState
+    task: Task, config: DaggerConfig, models: LocalModels, rollouts: Rollouts, state: GuidedState
 ) -> tuple[GuidedState, Metrics]:
     """One step of `trajopt`."""
     memory, previous = state.memory, state.controllers
-    actual = expected_cost(previous, models)
-    multiplier = step_size.next_multiplier(
-        memory.step, actual, models.status.code == OK, config.step_size
+    cost_now = expected_cost(previous, models)
+    inputs = StepInputs(
+        models=models,
+        rollouts=rollouts,
+        controllers=previous,
+        centre=previous,
+        sampled_with=previous,
+        cost_now=cost_now,
+        comparable=True,
     )
-    epsilon = task.horizon * config.step_size.kl_step * multiplier
-    step = memory.step._replace(multiplier=multiplier)
-    result = lqr_step(models, previous, previous, step, epsilon, config.trust_region)
+    result = lqr_step(task.horizon, config.step).improve(memory.step, inputs)
     state = state._replace(
         controllers=result.controllers, memory=memory._replace(step=result.memory)
     )
-    return state, {"cost_expected": actual, **result.metrics}
+    return state, {"cost_expected": cost_now, **result.metrics}
 
 
-def _judge(
-    task: Task, config: DaggerConfig, state: GuidedState, trial: Rollouts
+def _choose_best(
+    task: Task, config: DaggerConfig, state: GuidedState, noise_free: Rollouts
 ) -> tuple[GuidedState, Metrics]:
-    """Keeps the controllers, later the network, that the trial shows to be the best so far."""
-    tried, metrics = guided.keep_best(task, state, trial)
+    """Keeps the controllers, later the network, that did best without noise so far."""
+    tried, metrics = guided.keep_best(task, state, noise_free)
     teaching, memory, cost = _teaching(config, state), state.memory, metrics["noise_free_cost"]
-    better = teaching & trial.valid[:, 0] & (cost < memory.teacher_cost)
+    better = teaching & noise_free.valid[:, 0] & (cost < memory.teacher_cost)
     teacher = choose(better, state.controllers, memory.teacher)
     teacher_cost = jnp.where(better, cost, memory.teacher_cost)
 

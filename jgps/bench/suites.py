@@ -16,7 +16,7 @@ import numpy as np
 
 from jgps import dynamics, tasks
 from jgps.algorithms import trajopt
-from jgps.algorithms.trajopt import Stages, TrajoptConfig, TrajoptState, make_stages
+from jgps.algorithms.trajopt import TrajoptConfig, TrajoptState
 from jgps.bench import peers
 from jgps.bench.measure import Row, compiled, row, times
 from jgps.bench.network import network
@@ -26,7 +26,9 @@ from jgps.controllers import linear_gaussian
 from jgps.controllers.nearest import NearestController
 from jgps.core import lqr
 from jgps.core.types import Dynamics, QuadraticCost, Rollouts
-from jgps.optimise.models import LocalModels
+from jgps.optimise.local_loop import LocalParts, make_parts
+from jgps.optimise.models import LocalModels, fitted_models
+from jgps.optimise.steps.lqr import lqr_step
 from jgps.simulation import make_sampler, resolve_backend
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers, initial_states
@@ -42,9 +44,9 @@ class _Problem(NamedTuple):
 
     task: Task
     config: TrajoptConfig
-    stages: Stages
+    parts: LocalParts
     fit: Callable
-    optimise: Callable
+    improve: Callable
     compile_s: dict[str, float]
     state: TrajoptState
     key: jax.Array  # of the next iteration's noise
@@ -57,30 +59,33 @@ class _Problem(NamedTuple):
 def _problem() -> _Problem:
     """Runs the first iterations once for all suites of this process."""
     task, config = tasks.make(TASK), TrajoptConfig()
-    stages = make_stages(task, config, "auto")
+    parts = make_parts(
+        task, config, "auto", fitted_models(task, config.models, config.shape(task)),
+        lqr_step(task.horizon, config.step),
+    )  # fmt: skip
     state = trajopt(task, config).init(jax.random.key(SEED))
     keys = jax.random.split(jax.random.key(SEED + 1), WINDOW + 1)
     start = time.perf_counter()
-    rollouts = stages.sample(state.controllers, keys[0]).noisy.rollouts
+    rollouts = parts.sample(state.controllers, keys[0]).noisy.rollouts
     seconds = {"sampling": time.perf_counter() - start}
-    fit, seconds["fitting"] = compiled(stages.fit, state.prior, rollouts)
-    prior, models, metrics = fit(state.prior, rollouts)
-    optimise, seconds["LQR"] = compiled(stages.optimise, state, models)
+    fit, seconds["fitting"] = compiled(parts.fit, state, rollouts)
+    fitted, models, metrics = fit(state, rollouts)
+    improve, seconds["LQR"] = compiled(parts.improve, fitted, models, rollouts)
     for key in keys[1:]:
-        state, _ = optimise(state._replace(prior=prior), models)
-        rollouts = stages.sample(state.controllers, key).noisy.rollouts
-        prior, models, metrics = jax.block_until_ready(fit(state.prior, rollouts))
+        state, _ = improve(fitted, models, rollouts)
+        rollouts = parts.sample(state.controllers, key).noisy.rollouts
+        fitted, models, metrics = jax.block_until_ready(fit(state, rollouts))
     return _Problem(
-        task, config, stages, fit, optimise, seconds, state, keys[-1], rollouts, models, metrics
+        task, config, parts, fit, improve, seconds, state, keys[-1], rollouts, models, metrics
     )
 
 
 def _numpy_problem() -> dict[str, Any]:
     """The same problem for the NumPy loop."""
     p = _problem()
-    _, step = p.optimise(p.state, p.models)
-    prior, _, _ = p.fit(p.state.prior, p.rollouts)
-    mixture = jax.tree.map(lambda leaf: leaf[0], p.state.prior.mixture)
+    _, step = p.improve(p.state, p.models, p.rollouts)
+    prior = p.fit(p.state, p.rollouts)[0].models
+    mixture = jax.tree.map(lambda leaf: leaf[0], p.state.models.mixture)
     used = np.asarray(mixture.weights) > 0
     points = np.asarray(prior.points)[np.asarray(prior.valid)].reshape(-1, 2 * DX + DU)
     controllers, models = p.state.controllers, p.models
@@ -92,8 +97,8 @@ def _numpy_problem() -> dict[str, Any]:
         "mix_mean": np.asarray(mixture.mean)[used],
         "mix_cov": np.asarray(mixture.cov)[used],
         "em_iterations": np.asarray(p.metrics["mixture_iterations"])[0],
-        "em_ridge": p.config.prior.em.ridge,  # pyright: ignore[reportAttributeAccessIssue]
-        "ridge": p.config.fit.ridge,
+        "em_ridge": p.config.models.prior.em.ridge,  # pyright: ignore[reportAttributeAccessIssue]
+        "ridge": p.config.models.fit.ridge,
         "x": p.rollouts.x,
         "u": p.rollouts.u,
         **controllers._asdict(),
@@ -148,18 +153,18 @@ def fit() -> list[Row]:
     """Mixture prior and posterior fit at the scale of peg insertion, against the NumPy loop."""
     p = _problem()
     prior = dynamics.make_prior(
-        p.config.prior, DX, DU, p.task.train.num, p.config.num_samples, HORIZON, jnp.float32
+        p.config.models.prior, DX, DU, p.task.train.num, p.config.num_samples, HORIZON, jnp.float32
     )
 
     def fit_all(state, rollouts):
         state, metrics = prior.update(state, rollouts)
-        fitted = jax.vmap(lambda r, s: dynamics.fit(r, s, p.config.fit))(
+        fitted = jax.vmap(lambda r, s: dynamics.fit(r, s, p.config.models.fit))(
             rollouts, prior.evaluate(state, rollouts)
         )
         return fitted, metrics
 
-    executable, compile_s = compiled(fit_all, p.state.prior, p.rollouts)
-    seconds = times({"fit": lambda: executable(p.state.prior, p.rollouts)}, repeats=15)["fit"]
+    executable, compile_s = compiled(fit_all, p.state.models, p.rollouts)
+    seconds = times({"fit": lambda: executable(p.state.models, p.rollouts)}, repeats=15)["fit"]
     iterations = int(np.asarray(p.metrics["mixture_iterations"])[0])
     slow = peers.numpy_seconds(_numpy_problem(), ("fit",), repeats=3)["fit"]
     loop = row("NumPy loop, float64, one BLAS thread", slow, note="the same EM iterations")
@@ -202,8 +207,10 @@ def riccati() -> list[Row]:
     seconds = times(functions, repeats=15)
 
     p = _problem()
-    solve_s = times({"solve": lambda: p.optimise(p.state, p.models)}, repeats=15)["solve"]
-    _, step = p.optimise(p.state, p.models)
+    solve_s = times({"solve": lambda: p.improve(p.state, p.models, p.rollouts)}, repeats=15)[
+        "solve"
+    ]
+    _, step = p.improve(p.state, p.models, p.rollouts)
     slow = peers.numpy_seconds(_numpy_problem(), ("backward", "solve"), repeats=5)
     loop, slow_solve = (np.median(slow[part]) for part in ("backward", "solve"))
     per_pass = np.median(seconds["ours"]) / batch
@@ -232,9 +239,9 @@ def iteration() -> list[Row]:
     step = trajopt(p.task, p.config).step
     crocoddyl = peers.crocoddyl_backward(DX, DU, HORIZON)
     functions: dict[str, Callable[[], Any]] = {
-        "sampling": lambda: p.stages.sample(p.state.controllers, p.key).noisy.rollouts,
-        "fitting": lambda: p.fit(p.state.prior, p.rollouts),
-        "LQR": lambda: p.optimise(p.state, p.models),
+        "sampling": lambda: p.parts.sample(p.state.controllers, p.key).noisy.rollouts,
+        "fitting": lambda: p.fit(p.state, p.rollouts),
+        "LQR": lambda: p.improve(p.state, p.models, p.rollouts),
         "iteration": lambda: step(p.state)[1],
     }
     if crocoddyl is not None:

@@ -89,13 +89,13 @@ def _options(
     names = {field.name for field in dataclasses.fields(config_type)}
     fields: list[Any] = []
     changed: dict[str, Any] = {}
-    if "prior" in names:
-        own = config_type().prior
-        name = next(name for name, kind in PRIORS.items() if type(own) is kind)
+    if "models" in names:
+        models = config_type().models
+        name = next(name for name, kind in PRIORS.items() if type(models.prior) is kind)
         chosen = name if prior is None else check_choice("prior", prior, PRIORS)
         fields.append(("prior", str, dataclasses.field(default=name)))
         if chosen != name:
-            changed["prior"] = PRIORS[chosen]()
+            changed["models"] = dataclasses.replace(models, prior=PRIORS[chosen]())
     elif prior is not None:
         raise UsageError(f"{algorithm} fits no dynamics; leave out --prior")
     if "policy" in names:

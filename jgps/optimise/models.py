@@ -1,7 +1,8 @@
 """What every algorithm learns of every condition: dynamics, cost and where it starts."""
 
 import dataclasses
-import math
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 
 from jgps import costs, dynamics
 from jgps.core import lqr
+from jgps.core.checks import check_field
 from jgps.core.types import Controller, Dynamics, Gaussian, QuadraticCost, Rollouts, Status, worst
 from jgps.dynamics import FitConfig, MixturePriorConfig, PriorConfig
 from jgps.optimise.algorithm import Metrics
@@ -16,41 +18,23 @@ from jgps.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LocalConfig:
-    """How rollouts are sampled and local models fitted to them.
+class FittedModelsConfig:
+    """How local models are fitted to rollouts.
 
     Attributes:
-      num_samples: rollouts per condition and iteration, at least 2.
-      noise_smoothing: standard deviation, in steps, of the kernel that smooths exploration noise;
-        0 is white.
-      initial_variance: least variance of the initial state's entries, squared units of the state.
       prior: of the fitted dynamics.
-      fit, expand: see those.
+      fit: the regression at every step.
+      expand: the expansion of the cost to quadratics.
+      initial_variance: least variance of the initial state's entries, squared units of the state.
     """
 
-    num_samples: int = 5
-    noise_smoothing: float = 2.0
-    initial_variance: float = 1e-6
     prior: PriorConfig = MixturePriorConfig()
     fit: FitConfig = FitConfig()
     expand: costs.ExpandConfig = costs.ExpandConfig()
+    initial_variance: float = 1e-6
 
     def __post_init__(self) -> None:
-        name = type(self).__name__
-        if not isinstance(self.num_samples, int) or self.num_samples < 2:
-            raise ValueError(
-                f"{name}.num_samples is {self.num_samples}; fitting dynamics "
-                "takes at least 2 rollouts per condition, usually 5 with the mixture prior"
-            )
-        if not 0 <= self.noise_smoothing < math.inf:
-            raise ValueError(
-                f"{name}.noise_smoothing is {self.noise_smoothing}; it has to be >= 0 steps"
-            )
-        if not 0 < self.initial_variance < math.inf:
-            raise ValueError(
-                f"{name}.initial_variance is {self.initial_variance}; it has to be > 0, "
-                "usually 1e-6"
-            )
+        check_field(self, "initial_variance", lambda v: v > 0, "> 0, usually 1e-6")
 
 
 class LocalModels(NamedTuple):
@@ -67,33 +51,45 @@ def default_dtype() -> Any:
     return jnp.zeros(()).dtype
 
 
-def dynamics_prior(
-    task: Task, config: LocalConfig, shape: tuple[int, int] | None = None
-) -> dynamics.Prior:
-    """The prior of the fitted dynamics.
+class Models(NamedTuple):
+    """One way to learn local models from rollouts; its functions are pure.
+
+    `init(key)` is what is remembered before any rollouts. `fit(memory, rollouts, seen)` returns the
+    memory, the models of rollouts [C, N, T, ...] (None where nothing is learned) and metrics. The
+    memory learns from the rollouts that are `seen`, in which each counts once; None for the same.
+    """
+
+    init: Callable[[jax.Array], Any]
+    fit: Callable[[Any, Rollouts, Rollouts | None], tuple[Any, LocalModels | None, Metrics]]
+
+
+def fitted_models(task: Task, config: FittedModelsConfig, shape: tuple[int, int]) -> Models:
+    """Linear-Gaussian dynamics and quadratic costs about the rollouts.
 
     Args:
-      shape: leading axes of the rollouts that it sees; None for those of the training conditions.
+      task: says what is fitted.
+      config: says how.
+      shape: leading axes of the rollouts that are seen.
     """
-    num, num_samples = shape or (task.train.num, config.num_samples)
-    return dynamics.make_prior(
-        config.prior, task.state_dim, task.action_dim, num, num_samples, task.horizon,
-        default_dtype(),
-    )  # fmt: skip
+    prior = dynamics.make_prior(
+        config.prior, task.state_dim, task.action_dim, *shape, task.horizon, default_dtype()
+    )
+    return Models(init=prior.init, fit=functools.partial(_fit, task, config, prior))
 
 
-def fit_models(
+def no_models() -> Models:
+    """Nothing is learned."""
+    return Models(init=lambda key: (), fit=lambda memory, rollouts, seen: (memory, None, {}))
+
+
+def _fit(
     task: Task,
-    config: LocalConfig,
+    config: FittedModelsConfig,
     prior: dynamics.Prior,
     prior_state: Any,
     rollouts: Rollouts,
     seen: Rollouts | None = None,
 ) -> tuple[Any, LocalModels, Metrics]:
-    """Local models of every condition from rollouts [C, N, T, ...], and the prior's next state.
-
-    The prior is updated with the rollouts that are `seen`; None for the same.
-    """
     prior_state, prior_metrics = prior.update(prior_state, rollouts if seen is None else seen)
     niw = prior.evaluate(prior_state, rollouts)
     fitted, fit_status = jax.vmap(

@@ -13,11 +13,13 @@ from jgps.core.types import (
 from jgps.training.metrics import Record
 
 _REMEDY = {
-    NOT_PD: "raise the fit's ridge (config.fit.ridge), or take more samples (config.num_samples)",
+    NOT_PD: (
+        "raise the fit's ridge (config.models.fit.ridge), or take more samples (config.num_samples)"
+    ),
     NON_FINITE: "check that the task's cost is finite and twice differentiable at these states",
     NOT_CONVERGED: (
-        "lower the step size (config.step_size.kl_step), or allow more rounds "
-        "(config.trust_region.max_rounds)"
+        "lower the step size (config.step.kl_step), or allow more rounds "
+        "(config.step.trust_region.max_rounds)"
     ),
     TOO_FEW_SAMPLES: (
         "take more samples (config.num_samples), or explore less (the variance of the task's "

@@ -11,6 +11,7 @@ from jgps import tasks
 from jgps.algorithms import ALGORITHMS
 from jgps.core.types import OK
 from jgps.dynamics import MixturePriorConfig
+from jgps.optimise.models import FittedModelsConfig
 from jgps.training import checkpoint
 
 # Every algorithm on the smallest task, and the default one on all: each pair compiles anew.
@@ -32,6 +33,13 @@ def _task(name):
 def _make(algorithm, task):
     make, config = ALGORITHMS[algorithm]
     return make(task, config(**SETTINGS.get(algorithm, {})), backend="native")
+
+
+def _apart(config, **settings):
+    """One mixture per condition: a shared one sees the samples of all."""
+    if any(field.name == "models" for field in dataclasses.fields(config)):
+        settings["models"] = FittedModelsConfig(prior=MixturePriorConfig(shared=False))
+    return config(**settings)
 
 
 def _arrays(tree):
@@ -107,8 +115,7 @@ def test_the_counter_of_compilations_counts():
 def test_a_condition_that_diverges_leaves_the_others_bit_identical(algorithm):
     """One condition's model is broken: it keeps its controller, the others don't notice."""
     make, config = ALGORITHMS[algorithm]
-    # One mixture per condition: a shared one sees the samples of all.
-    settings = config(prior=MixturePriorConfig(shared=False))
+    settings = _apart(config)
     task = tasks.make("point_mass")
     broken = task.train._replace(changes={"jnt_stiffness:x": np.array([0, 0, 0, 1e12])})
     healthy = task.train._replace(changes={"jnt_stiffness:x": np.zeros(4)})
@@ -140,7 +147,7 @@ def test_a_condition_that_diverges_leaves_the_others_bit_identical(algorithm):
 def test_controllers_of_other_conditions_do_not_notice_a_broken_one(algorithm):
     """Until a network that learned from all of them is between them, to the last bit."""
     make, config = ALGORITHMS[algorithm]
-    settings = config(prior=MixturePriorConfig(shared=False))
+    settings = _apart(config)
     task = tasks.make("point_mass")
     found = []
     for stiffness in (1e12, 0.0):
@@ -161,7 +168,7 @@ def test_controllers_of_other_conditions_do_not_notice_a_broken_one(algorithm):
 def test_a_network_learns_the_same_whatever_a_broken_condition_holds(algorithm):
     """Two ways to break one condition: nothing of it reaches the others or the network."""
     make, config = ALGORITHMS[algorithm]
-    settings = config(prior=MixturePriorConfig(shared=False), **SETTINGS.get(algorithm, {}))
+    settings = _apart(config, **SETTINGS.get(algorithm, {}))
     task = tasks.make("point_mass")
     states = []
     for stiffness in (1e12, -1e12):

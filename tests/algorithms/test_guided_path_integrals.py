@@ -59,8 +59,8 @@ def test_metrics_say_how_controllers_and_network_differ(make, config, sampling):
 @pytest.mark.parametrize(
     ("make", "config"),
     [
-        (pigps, PigpsConfig(path_integral=TINY)),
-        (mdgps_pilqr, MdgpsPilqrConfig(update=PilqrStepConfig(kl_step=1e-4, path_integral=TINY))),
+        (pigps, PigpsConfig(step=TINY)),
+        (mdgps_pilqr, MdgpsPilqrConfig(step=PilqrStepConfig(kl_step=1e-4, path_integral=TINY))),
     ],
 )
 def test_a_tiny_step_ends_between_controllers_and_network(make, config, sampling, agreement):
@@ -112,11 +112,11 @@ def test_a_condition_without_rollouts_keeps_its_controller_and_says_why(make, co
 
 def test_settings_reach_the_trajectory_step():
     task = tasks.make("point_mass")
-    config = PigpsConfig(num_samples=8, distil=SHORT, path_integral=Pi2StepConfig(epsilon=0.3))
+    config = PigpsConfig(num_samples=8, distil=SHORT, step=Pi2StepConfig(epsilon=0.3))
     _, (metrics,) = _run(pigps, task, config, 1)
     np.testing.assert_allclose(metrics["weights_kl"], 0.3, atol=1e-3)
     update = PilqrStepConfig(kl_step=0.05, max_multiplier=1.0)
-    config = MdgpsPilqrConfig(num_samples=8, distil=SHORT, update=update)
+    config = MdgpsPilqrConfig(num_samples=8, distil=SHORT, step=update)
     _, (metrics,) = _run(mdgps_pilqr, task, config, 1)
     assert bool((metrics["kl_bound"] <= 0.05 * task.horizon * 1.001).all())
 

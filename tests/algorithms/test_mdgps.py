@@ -86,8 +86,8 @@ def test_the_step_size_follows_its_rule(rule):
     factor = np.clip(promised / (2 * np.maximum(1e-4, promised - kept)), 0.1, 5.0)
     expected = np.clip(
         np.asarray(second["step_multiplier"]) * factor,
-        config.step_size.min_multiplier,
-        config.step_size.max_multiplier,
+        config.step.min_multiplier,
+        config.step.max_multiplier,
     )
     np.testing.assert_allclose(third["step_multiplier"], expected, rtol=1e-4)
 

@@ -42,7 +42,7 @@ def test_pi2_obeys_its_bound():
     task = tasks.make("point_mass")
     moves = []
     for epsilon in (0.1, 0.5, 2.0):
-        config = Pi2Config(num_samples=20, path_integral=Pi2StepConfig(epsilon=epsilon))
+        config = Pi2Config(num_samples=20, step=Pi2StepConfig(epsilon=epsilon))
         start = pi2(task, config, backend="native").init(jax.random.key(1))
         state, history = _run(pi2, task, config, 1, seed=1)
         np.testing.assert_allclose(history[0]["weights_kl"], epsilon, atol=1e-3)
@@ -97,6 +97,6 @@ def test_a_condition_without_rollouts_keeps_its_controller_and_says_why(make, co
 
 
 def test_settings_reach_the_stages():
-    config = PilqrConfig(update=PilqrStepConfig(kl_step=0.05, max_multiplier=1.0))
+    config = PilqrConfig(step=PilqrStepConfig(kl_step=0.05, max_multiplier=1.0))
     _, history = _run(pilqr, tasks.make("point_mass"), config, 1)
     assert bool((history[0]["kl_bound"] <= 0.05 * 40 * 1.001).all())

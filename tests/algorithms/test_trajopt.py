@@ -7,12 +7,14 @@ import pytest
 import scipy.linalg
 
 from jgps import costs, tasks
-from jgps.algorithms import StepSizeConfig, TrajoptConfig, trajopt
-from jgps.algorithms.trajopt import make_stages
+from jgps.algorithms import LqrStepConfig, TrajoptConfig, trajopt
 from jgps.core import lqr
 from jgps.core.types import OK, TOO_FEW_SAMPLES
 from jgps.dynamics import MixturePriorConfig, NoPriorConfig
+from jgps.optimise.local_loop import make_parts
+from jgps.optimise.models import FittedModelsConfig, fitted_models
 from jgps.optimise.step_size import adapt
+from jgps.optimise.steps.lqr import lqr_step
 from jgps.simulation import make_sampler
 
 
@@ -90,26 +92,31 @@ def test_the_policy_is_the_best_that_was_tried(point_mass_run):
 
 def test_it_works_without_a_prior_given_enough_samples():
     task = tasks.make("point_mass")
-    config = TrajoptConfig(num_samples=12, prior=NoPriorConfig())
+    config = TrajoptConfig(num_samples=12, models=FittedModelsConfig(prior=NoPriorConfig()))
     _, history = _run(task, config, 4)
     assert bool((history[-1]["status"] == OK).all())
     assert bool((history[-1]["cost"] < 0.3 * history[0]["cost"]).all())
 
 
+def _parts(task, config):
+    models = fitted_models(task, config.models, config.shape(task))
+    return make_parts(task, config, "native", models, lqr_step(task.horizon, config.step))
+
+
 def _one_step(num_bad):
     """An iteration on the point mass; the first `num_bad` samples of condition 2 are NaN."""
     task = tasks.make("point_mass")
-    config = TrajoptConfig(prior=MixturePriorConfig(shared=False))
-    stages = make_stages(task, config, "native")
+    config = TrajoptConfig(models=FittedModelsConfig(prior=MixturePriorConfig(shared=False)))
+    parts = _parts(task, config)
     state = trajopt(task, config, backend="native").init(jax.random.key(0))
-    sampled = stages.sample(state.controllers, jax.random.key(1)).noisy.rollouts
+    sampled = parts.sample(state.controllers, jax.random.key(1)).noisy.rollouts
     bad = sampled._replace(
         x=sampled.x.at[2, :num_bad].set(jnp.nan),
         u=sampled.u.at[2, :num_bad].set(jnp.nan),
         valid=sampled.valid.at[2, :num_bad].set(False),
     )
-    prior, models, metrics = stages.fit(state.prior, bad)
-    state, more = stages.optimise(state._replace(prior=prior), models)
+    state, models, metrics = parts.fit(state, bad)
+    state, more = parts.improve(state, models, bad)
     return state, {**metrics, **more}
 
 
@@ -140,15 +147,15 @@ def test_the_bound_follows_how_well_the_last_step_was_predicted():
     """The next multiplier from expected costs computed here, on both iterations' models."""
     task = tasks.make("point_mass")
     config = TrajoptConfig()
-    stages = make_stages(task, config, "native")
+    parts = _parts(task, config)
     first = trajopt(task, config, backend="native").init(jax.random.key(0))
     models, states = [], [first]
     for key in jax.random.split(jax.random.key(5)):
         state = states[-1]
-        sampled = stages.sample(state.controllers, key).noisy.rollouts
-        prior, fitted, _ = stages.fit(state.prior, sampled)
+        sampled = parts.sample(state.controllers, key).noisy.rollouts
+        state, fitted, _ = parts.fit(state, sampled)
         models.append(fitted)
-        states.append(stages.optimise(state._replace(prior=prior), fitted)[0])
+        states.append(parts.improve(state, fitted, sampled)[0])
 
     def expected(state, model):
         def one(controller, m):
@@ -168,24 +175,24 @@ def test_the_bound_follows_how_well_the_last_step_was_predicted():
     # A condition whose last step was not taken has nothing to compare with either.
     memory = states[1].memory._replace(stepped=jnp.array([True, True, False, True]))
     skipped = states[1]._replace(memory=memory)
-    again = stages.optimise(skipped._replace(prior=states[2].prior), models[1])[0]
+    again = parts.improve(skipped._replace(models=states[2].models), models[1], sampled)[0]
     np.testing.assert_allclose(again.memory.multiplier[2], 1)
     np.testing.assert_array_equal(again.memory.multiplier[:2], states[2].memory.multiplier[:2])
 
 
 def test_step_size_rule():
-    config = StepSizeConfig()
+    limits = (0.01, 10.0)
     one = jnp.ones(())
 
     def after(predicted, actual):
-        return float(adapt(one, jnp.asarray(predicted), jnp.asarray(actual), config))
+        return float(adapt(one, jnp.asarray(predicted), jnp.asarray(actual), limits))
 
     assert after(2.0, 1.0) == pytest.approx(1.0)  # half of it came true: the step stays
     assert after(2.0, 1.9) == pytest.approx(5.0)  # as predicted: at most five times
     assert after(2.0, -8.0) == pytest.approx(0.1)  # it became worse
     assert after(2.0, 0.0) == pytest.approx(0.5)
-    assert float(adapt(one * 10, jnp.asarray(2.0), jnp.asarray(2.0), config)) == 10
-    assert float(adapt(one * 0.01, jnp.asarray(2.0), jnp.asarray(-2.0), config)) == pytest.approx(
+    assert float(adapt(one * 10, jnp.asarray(2.0), jnp.asarray(2.0), limits)) == 10
+    assert float(adapt(one * 0.01, jnp.asarray(2.0), jnp.asarray(-2.0), limits)) == pytest.approx(
         0.01
     )
 
@@ -194,10 +201,13 @@ def test_step_size_rule():
     ("make", "message"),
     [
         (lambda: TrajoptConfig(num_samples=1), "num_samples is 1; .* at least 2 rollouts"),
-        (lambda: TrajoptConfig(noise_smoothing=-1), "noise_smoothing is -1; it has to be >= 0"),
-        (lambda: TrajoptConfig(initial_variance=0), "initial_variance is 0; it has to be > 0"),
-        (lambda: StepSizeConfig(kl_step=0), "kl_step is 0; it has to be finite and > 0"),
-        (lambda: StepSizeConfig(min_multiplier=2), "0 < min <= 1 <= max"),
+        (
+            lambda: TrajoptConfig(noise_smoothing=-1),
+            "noise_smoothing is -1; it has to be finite and >= 0",
+        ),
+        (lambda: FittedModelsConfig(initial_variance=0), "initial_variance is 0; .* > 0"),
+        (lambda: LqrStepConfig(kl_step=0), "kl_step is 0; it has to be finite and > 0"),
+        (lambda: LqrStepConfig(min_multiplier=2), "min_multiplier is 2; .* in .0, 1."),
         (lambda: MixturePriorConfig(strength=-1), "strength is -1"),
     ],
 )

@@ -28,6 +28,7 @@ from visuomotor_runs import cost_key, count_key, pose_error, pose_settings, sett
 from jgps import tasks
 from jgps.algorithms import MdgpsConfig
 from jgps.dynamics import NoPriorConfig
+from jgps.optimise.models import FittedModelsConfig
 from jgps.policies import ARCHITECTURES
 
 VISION = small_vision(
@@ -38,7 +39,7 @@ CONFIG = MdgpsConfig(
     vision=VISION,
     hidden=(4,),
     num_samples=2,
-    prior=NoPriorConfig(),
+    models=FittedModelsConfig(prior=NoPriorConfig()),
     policy_prior=NoPriorConfig(),
 )
 
@@ -101,7 +102,7 @@ def test_poses_are_told_of_images_that_only_the_seed_decides(task, tmp_path):
 def test_small_settings_are_those_of_the_command_line():
     config, iterations = settings("hanger", "visuomotor")
     assert (config.policy, iterations) == ("visuomotor", 17)
-    assert (config.vision.width, config.step_size.max_multiplier, config.agreement) == (64, 1, 0.5)
+    assert (config.vision.width, config.step.max_multiplier, config.agreement) == (64, 1, 0.5)
     hammer, fewer = settings("hammer", "visuomotor")
     gone = config.vision.trajectory_iterations - hammer.vision.trajectory_iterations
     assert gone == iterations - fewer == 5

@@ -24,7 +24,7 @@ from jgps.dynamics import MixturePriorConfig, NoPriorConfig, PriorConfig
 from jgps.training import checkpoint
 
 # Small and quick to compile; all commands use the same programs.
-QUICK = ["--config.num-samples", "2", "--config.prior.max-clusters", "2"]
+QUICK = ["--config.num-samples", "2", "--config.models.prior.max-clusters", "2"]
 TRAIN = ["train", "point_mass", "--algorithm", "trajopt", "--iterations", "2", *QUICK]
 
 
@@ -126,8 +126,8 @@ def test_list(capsys: pytest.CaptureFixture):
             ["TrajoptConfig.num_samples is 1", "at least 2"],
         ),
         (
-            ["train", "point_mass", "--config.step-size.kl-step", "-1"],
-            ["StepSizeConfig.kl_step is -1", "> 0"],
+            ["train", "point_mass", "--config.step.kl-step", "-1"],
+            ["LqrStepConfig.kl_step is -1", "> 0"],
         ),
         (
             ["train", "point_mass", "--config.distil.learning-rate", "0"],
@@ -171,11 +171,11 @@ def test_help_of_a_command_lists_the_settings(capsys: pytest.CaptureFixture):
     assert stop.value.code == 0
     out = capsys.readouterr().out
     assert "--config.num-samples" in out and "--resume" in out
-    assert "--config.prior.max-clusters" in out
+    assert "--config.models.prior.max-clusters" in out
     with pytest.raises(SystemExit):
         cli.main(["train", "point_mass", "--prior", "none", "--help"])
     out = capsys.readouterr().out
-    assert "--config.num-samples" in out and "--config.prior.max-clusters" not in out
+    assert "--config.num-samples" in out and "--config.models.prior.max-clusters" not in out
 
 
 def test_the_network_is_the_default_and_every_algorithm_has_options(capsys: pytest.CaptureFixture):
@@ -202,8 +202,8 @@ def test_only_a_prior_that_is_asked_for_replaces_the_algorithms_own(
     monkeypatch.setitem(ALGORITHMS, "modelled", (None, Modelled))
     monkeypatch.setitem(ALGORITHMS, "free", (None, ModelFree))
     for prior in (None, "mixture"):
-        assert _options("modelled", prior)(task="t").config.prior.max_clusters == 3
-    assert _options("modelled", "none")(task="t").config.prior == NoPriorConfig()
+        assert _options("modelled", prior)(task="t").config.models.prior.max_clusters == 3
+    assert _options("modelled", "none")(task="t").config.models.prior == NoPriorConfig()
     assert _options("free", None)(task="t").config.gain == 1
     assert cli.main(["train", "point_mass", "--algorithm", "free", "--prior", "none"]) == 2
     assert "free fits no dynamics; leave out --prior" in capsys.readouterr().err
@@ -315,7 +315,7 @@ def test_policies_that_see_are_settings_of_algorithms_with_a_network(capsys: pyt
     assert _options("badmm", None, policy="mlp")(task="t").iterations == 12
     options = _options("badmm", None, policy="pose_features")(task="t")
     seeing = options.config
-    assert seeing.policy == "pose_features" and seeing.step_size.max_multiplier == 1
+    assert seeing.policy == "pose_features" and seeing.step.max_multiplier == 1
     # Enough for all phases, the last one several times.
     assert (
         options.iterations

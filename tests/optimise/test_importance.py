@@ -13,10 +13,11 @@ from jgps.core.types import Controller
 from jgps.dynamics import NoPriorConfig
 from jgps.optimise.guided.importance import log_prob_before, reused
 from jgps.optimise.guided.state import recent
+from jgps.optimise.models import FittedModelsConfig
 
 C, N, T, DX, DU = 2, 3, 4, 3, 2
 CONFIG = MdgpsConfig(
-    num_samples=3, hidden=(8,), window=3, reuse=3, prior=NoPriorConfig(),
+    num_samples=3, hidden=(8,), window=3, reuse=3, models=FittedModelsConfig(prior=NoPriorConfig()),
     policy_prior=NoPriorConfig(),
 )  # fmt: skip
 

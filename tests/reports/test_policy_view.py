@@ -14,6 +14,7 @@ import jgps
 from jgps import policies
 from jgps.algorithms import MdgpsConfig
 from jgps.dynamics import NoPriorConfig
+from jgps.optimise.models import FittedModelsConfig
 from jgps.rendering import RenderConfig
 from jgps.reports import video as film
 from jgps.reports.plots.features import POINT_COLOURS, feature_points
@@ -152,7 +153,7 @@ def test_a_report_shows_what_the_policy_sees(task, tmp_path, monkeypatch):
         vision=SMALL,
         num_samples=3,
         hidden=(8,),
-        prior=NoPriorConfig(),
+        models=FittedModelsConfig(prior=NoPriorConfig()),
         policy_prior=NoPriorConfig(),
     )
     jgps.train(task, "mdgps", config=config, iterations=3, out=tmp_path, backend="native")

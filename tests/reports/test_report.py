@@ -69,7 +69,7 @@ def make_run(
     rng = np.random.default_rng(seed)
     directory.mkdir(parents=True)
     description = {"task": "lifter", "algorithm": algorithm, "seed": seed, "backend": "native"}
-    config = {"type": "TrajoptConfig", "step_size": {"type": "S", "kl_step": kl_step}}
+    config = {"type": "TrajoptConfig", "step": {"type": "S", "kl_step": kl_step}}
     (directory / "config.json").write_text(json.dumps({**description, "config": config}))
     with (directory / "metrics.jsonl").open("w") as file:
         for i in range(ITERATIONS):
@@ -268,7 +268,7 @@ def test_comparison_means_runs_of_one_setting(tmp_path):
     lines = markdown.read_text().splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     labels = [row[1] for row in cells[2:]]
-    assert labels == ["trajopt, step_size.kl_step 1.0", "trajopt, step_size.kl_step 0.5"]
+    assert labels == ["trajopt, step.kl_step 1.0", "trajopt, step.kl_step 0.5"]
     assert [row[2] for row in cells[2:]] == ["2", "1"]
     distance = np.array([0.015, 0.02]) * 100  # means over conditions, in centimetres
     assert cells[2][7] == f"{distance.mean():.3g} ± {distance.std():.2g}"

@@ -11,16 +11,17 @@ import numpy as np
 import jgps
 from jgps.algorithms import MdgpsConfig, TrajoptConfig
 from jgps.dynamics import NoPriorConfig
+from jgps.optimise.models import FittedModelsConfig
 from jgps.policies import DistilConfig
 from jgps.tasks import Task
 
 # Without the mixture a program compiles in a fraction of the time.
-CONFIG = TrajoptConfig(num_samples=3, prior=NoPriorConfig())
+CONFIG = TrajoptConfig(num_samples=3, models=FittedModelsConfig(prior=NoPriorConfig()))
 train = functools.partial(jgps.train, algorithm="trajopt", config=CONFIG)
 NETWORK_CONFIG = MdgpsConfig(
     num_samples=3,
     hidden=(8,),
-    prior=NoPriorConfig(),
+    models=FittedModelsConfig(prior=NoPriorConfig()),
     policy_prior=NoPriorConfig(),
     distil=DistilConfig(steps=100),
 )

@@ -99,7 +99,7 @@ def test_every_condition_failing_once_is_no_end_but_three_times_in_a_row(
             train(task, iterations=9, seed=1, out=out, resume=resume)
         message = str(error.value)
         assert "iteration 5: for 3 iterations in a row every condition failed" in message
-        assert "did not converge" in message and "config.step_size.kl_step" in message
+        assert "did not converge" in message and "config.step.kl_step" in message
         assert checkpoint.iterations(out)[-1] == len(read_lines(out)) == 5
 
 

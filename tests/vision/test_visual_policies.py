@@ -13,6 +13,7 @@ from jgps import tasks
 from jgps.algorithms import MdgpsConfig, RandomStartsConfig, mdgps
 from jgps.dynamics import NoPriorConfig
 from jgps.optimise.guided.state import trained
+from jgps.optimise.models import FittedModelsConfig
 from jgps.policies import DistilConfig, Supervision, acting_on_images
 from jgps.rendering import make_view
 from jgps.simulation import make_sampler
@@ -27,7 +28,10 @@ SMALL = small_vision(60, 150, arm_spread=0.02)
 
 def _config(**settings):
     arguments = {"policy": "visuomotor", "vision": SMALL, "num_samples": 3, "hidden": (8,)}
-    arguments |= {"prior": NoPriorConfig(), "policy_prior": NoPriorConfig()}
+    arguments |= {
+        "models": FittedModelsConfig(prior=NoPriorConfig()),
+        "policy_prior": NoPriorConfig(),
+    }
     return MdgpsConfig(**{**arguments, **settings})
 
 

@@ -23,12 +23,15 @@ from jgps.core.types import Controller, Rollouts, Shared, Status, worst
 from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
 from jgps.optimise.guided.importance import log_prob_before, reused
 from jgps.optimise.guided.projection import (
+    divergence,
     linearise,
     observation_model_prior,
     policy_prior,
     pooled,
+    sampled_with,
     see,
     targets,
+    trust_region_centre,
 )
 from jgps.optimise.guided.state import (
     GuidedConfig,
@@ -40,13 +43,15 @@ from jgps.optimise.guided.state import (
 )
 from jgps.optimise.models import (
     LocalModels,
+    Models,
     default_dtype,
-    dynamics_prior,
-    fit_models,
+    expected_cost,
+    fitted_models,
     noise_free_metrics,
 )
 from jgps.optimise.rollouts.conditions import Grouping, by_condition
 from jgps.optimise.rollouts.sampling import make_sample
+from jgps.optimise.steps.step import StepInputs, TrajectoryStep
 from jgps.policies import Supervision
 from jgps.simulation import Policy, SimulationRollouts, resolve_backend
 from jgps.tasks import Task
@@ -61,15 +66,18 @@ class Parts(NamedTuple):
 
     eyes: Eyes  # the network and what it reads
     grouping: Grouping  # shares rollouts out among the controllers
+    models: Models  # how local models are learned
     sample: Callable[[GuidedState, jax.Array], SimulationRollouts]  # with noise
     fit: Callable[[GuidedState, SimulationRollouts], tuple[GuidedState, LocalModels, Metrics]]
     linearise: Callable[..., tuple[GuidedState, Controller, Status]]  # from state and rollouts
     distil: Callable[..., tuple[GuidedState, Metrics]]  # from state, supervision and key
-    judge: Callable[[GuidedState, jax.Array], tuple[GuidedState, Metrics]]  # tries the learner
+    select_best: Callable[
+        [GuidedState, jax.Array], tuple[GuidedState, Metrics]
+    ]  # rolls the learner out
 
 
-# judge(state, key) -> (state, metrics)
-Judge = Callable[[GuidedState, jax.Array], tuple[GuidedState, Metrics]]
+# select_best(state, key) -> (state, metrics)
+SelectBest = Callable[[GuidedState, jax.Array], tuple[GuidedState, Metrics]]
 # learn(state, models, linearised, rollouts, key) -> (state, metrics)
 Learn = Callable[..., tuple[GuidedState, Metrics]]
 
@@ -96,16 +104,16 @@ def make_algorithm(
     predict, grouping = jax.jit(jax.vmap(lqr.forward)), parts.grouping
 
     def step(state: GuidedState) -> tuple[GuidedState, Metrics]:
-        key, sample_key, learn_key, trial_key = jax.random.split(state.key, 4)
+        key, sample_key, learn_key, noise_free_key = jax.random.split(state.key, 4)
         state = state._replace(key=key)
         state, sampled = grouping.group(state, parts.sample(state, sample_key))
         state, models, fit_metrics = parts.fit(state, sampled)
         state, linearised, status = parts.linearise(state, sampled)
         models = joint_status(models, status)
         state, metrics = learn(state, models, linearised, sampled, learn_key)
-        state, trial = parts.judge(state, trial_key)
+        state, noise_free = parts.select_best(state, noise_free_key)
         state = state._replace(iteration=state.iteration + 1)
-        return state, {**metrics, **fit_metrics, **trial}
+        return state, {**metrics, **fit_metrics, **noise_free}
 
     if resolve_backend(backend) == "mjx":
         step = jax.jit(step)  # one program; on native only the sampling leaves JAX
@@ -144,6 +152,7 @@ def make_parts(
     """
     if grouping is None:
         grouping = by_condition(task, config.num_samples, config.noise_smoothing)
+    models = fitted_models(task, config.models, grouping.shape)
     own = eyes.open_eyes(task, config.policy, config.hidden, config.vision)
     network_act = own.act
 
@@ -160,21 +169,24 @@ def make_parts(
         sample=grouping.make_sample(
             act, lambda state: _acting_params(state, trained(config, state)), backend
         ),
-        fit=jax.jit(functools.partial(_fit, task, config, grouping)),
+        models=models,
+        fit=jax.jit(functools.partial(_fit, task, config, grouping, models)),
         linearise=jax.jit(functools.partial(linearise, task, config, grouping)),
         distil=jax.jit(functools.partial(_supervise, config, grouping, own)),
-        judge=_make_judge(task, config, backend, network_act),
+        select_best=_make_select_best(task, config, backend, network_act),
     )
 
 
-def _make_judge(task: Task, config: GuidedConfig, backend: str, network_act: Policy) -> Judge:
+def _make_select_best(
+    task: Task, config: GuidedConfig, backend: str, network_act: Policy
+) -> SelectBest:
     """Tries the network; one that is not trained yet is not seen, and the controllers are tried."""
     if config.first_training == 0:
-        try_out = make_sample(task, network_act, backend, 0)
-        judge_trial = jax.jit(functools.partial(keep_best, task))
+        roll_out_noise_free = make_sample(task, network_act, backend, 0)
+        choose_best = jax.jit(functools.partial(keep_best, task))
         network_params = jax.jit(lambda policy: policy.params_for(None))
-        return lambda state, key: judge_trial(
-            state, try_out(network_params(state.learner), key).rollouts
+        return lambda state, key: choose_best(
+            state, roll_out_noise_free(network_params(state.learner), key).rollouts
         )
 
     def act(params, x, o, t, noise):
@@ -186,17 +198,19 @@ def _make_judge(task: Task, config: GuidedConfig, backend: str, network_act: Pol
             lambda: linear_gaussian.act(factored, x, t, noise),
         )
 
-    try_out = make_sample(task, act, backend, 0)
+    roll_out_noise_free = make_sample(task, act, backend, 0)
 
     @jax.jit
     def acting_params(state: GuidedState):
         return _acting_params(state, state.iteration >= config.first_training)
 
     @jax.jit
-    def judge_trial(state: GuidedState, trial: Rollouts) -> tuple[GuidedState, Metrics]:
-        return keep_best(task, state, trial, state.iteration >= config.first_training)
+    def choose_best(state: GuidedState, noise_free: Rollouts) -> tuple[GuidedState, Metrics]:
+        return keep_best(task, state, noise_free, state.iteration >= config.first_training)
 
-    return lambda state, key: judge_trial(state, try_out(acting_params(state), key).rollouts)
+    return lambda state, key: choose_best(
+        state, roll_out_noise_free(acting_params(state), key).rollouts
+    )
 
 
 def _init(
@@ -232,7 +246,7 @@ def _init(
         policy_valid=jnp.zeros((), dtype),
         policy_success=jnp.zeros((), dtype),
         policy_cost=jnp.full((), jnp.inf, dtype),
-        prior=dynamics_prior(task, config, grouping.shape).init(prior_key),
+        models=parts.models.init(prior_key),
         policy_prior=policy_prior(task, config, grouping).init(policy_prior_key),
         history=History(
             x=jnp.zeros((*ring, task.horizon, task.state_dim), dtype),
@@ -260,19 +274,19 @@ def _fit(
     task: Task,
     config: GuidedConfig,
     grouping: Grouping,
+    models: Models,
     state: GuidedState,
     sampled: SimulationRollouts,
 ) -> tuple[GuidedState, LocalModels, Metrics]:
     """Local models, and a state that remembers what they were fitted to."""
-    prior, seen = dynamics_prior(task, config, grouping.shape), grouping.pool(sampled)
-    prior_state, models, metrics = fit_models(
-        task, config, prior, state.prior, sampled.rollouts, seen.rollouts
-    )
+    seen = grouping.pool(sampled)
+    memory, fitted, metrics = models.fit(state.models, sampled.rollouts, seen.rollouts)
+    assert fitted is not None
     log_prob = jnp.zeros(seen.x.shape[:3], seen.x.dtype)
     if config.reuse > 1:
         log_prob = log_prob_before(state.controllers, seen.x, seen.u, config.noise_smoothing)
-    state = remember(state._replace(prior=prior_state), seen, log_prob)
-    return see(task, config, grouping, state, sampled), models, metrics
+    state = remember(state._replace(models=memory), seen, log_prob)
+    return see(task, config, grouping, state, sampled), fitted, metrics
 
 
 def _supervise(
@@ -312,17 +326,17 @@ def _supervise(
 
 
 def keep_best(
-    task: Task, state: GuidedState, trial: Rollouts, by_network: jax.Array | bool = True
+    task: Task, state: GuidedState, noise_free: Rollouts, by_network: jax.Array | bool = True
 ) -> tuple[GuidedState, Metrics]:
     """Keeps the learner if it did better than any before, on all training conditions together.
 
-    Nothing is kept of a trial that was not the network's.
+    Nothing is kept of rollouts that were not the network's.
 
     Better is to get through more of them with a finite cost, then to succeed in more, then to cost
     less: a mean cost alone may prefer one that fails, or diverges, where it costs most.
     """
-    metrics = noise_free_metrics(task, trial)
-    valid = trial.valid[:, 0] & jnp.isfinite(metrics["noise_free_cost"])
+    metrics = noise_free_metrics(task, noise_free)
+    valid = noise_free.valid[:, 0] & jnp.isfinite(metrics["noise_free_cost"])
     # A condition that nothing gets through must not keep the others from being judged.
     counted = jnp.maximum(jnp.sum(valid), 1)
     cost = jnp.sum(jnp.where(valid, metrics["noise_free_cost"], 0)) / counted
@@ -358,25 +372,35 @@ def _greater(one: tuple[jax.Array, ...], other: tuple[jax.Array, ...]) -> jax.Ar
 
 
 def mirror_descent(
-    config: GuidedConfig, parts: Parts, improve: Callable[..., tuple[GuidedState, Metrics]]
-) -> Learn:
-    """Improves the controllers once, then trains the network to do what they do.
+    task: Task,
+    config: GuidedConfig,
+    backend: str,
+    step: TrajectoryStep,
+    *,
+    step_rule: str = "classic",
+    grouping: Grouping | None = None,
+) -> Algorithm:
+    """Improves the controllers by one step, then trains the network to do what they do.
 
     Args:
-      config: says how errors of the network count.
-      parts: shared.
-      improve: the trajectory step, (state, models, linearised network, rollouts) -> (state,
-        metrics).
-    """
+      task: the task.
+      config: of the loop.
+      backend: "native", "mjx" or "auto".
+      step: the trajectory step.
+      step_rule: what the prediction of the last step is compared with: the cost that the network
+        has now ("global"), or the one that the local controllers have ("classic").
+      grouping: how rollouts are made and shared out; None for every condition its own, and
+        otherwise the cost of one iteration is not compared with that of the next.
 
-    @jax.jit
-    def label(state: GuidedState, sampled: SimulationRollouts, drew: Controller) -> Supervision:
-        supervision = targets(state, sampled)
-        if config.reuse > 1:
-            supervision = reused(state, drew, config.reuse, config.noise_smoothing)
-        if config.policy_weighting == "pooled":
-            return pooled(supervision, state.controllers.C)
-        return supervision
+    Raises:
+      ValueError: for an unknown backend, or where the task's initial controller does not fit its
+        model.
+    """
+    parts = make_parts(task, config, backend, grouping)
+    # From other starts, a step's promise and what came of it cannot be compared.
+    comparable = grouping is None
+    improve = jax.jit(functools.partial(_improve, config, step, step_rule, comparable))
+    label = jax.jit(functools.partial(_label, config))
 
     def learn(state, models, linearised, sampled, key):
         drew = state.controllers
@@ -384,7 +408,52 @@ def mirror_descent(
         state, more = parts.distil(state, label(state, sampled, drew), key)
         return state, {**metrics, **more}
 
-    return learn
+    memory = step.init(len(parts.grouping.x0))
+    return make_algorithm(task, config, backend, parts, memory, learn)
+
+
+def _improve(
+    config: GuidedConfig,
+    step: TrajectoryStep,
+    step_rule: str,
+    comparable: bool,
+    state: GuidedState,
+    models: LocalModels,
+    linearised: Controller,
+    sampled: SimulationRollouts,
+) -> tuple[GuidedState, Metrics]:
+    """The trajectory step: better controllers near the network, in every condition."""
+    by_network = expected_cost(linearised, models)
+    by_controllers = expected_cost(state.controllers, models)
+    inputs = StepInputs(
+        models=models,
+        rollouts=sampled.rollouts,
+        controllers=state.controllers,
+        centre=trust_region_centre(config, state, linearised),
+        sampled_with=sampled_with(config, state, linearised),
+        cost_now=by_network if step_rule == "global" else by_controllers,
+        comparable=comparable,
+    )
+    result = step.improve(state.memory, inputs)
+    metrics = {
+        "cost_expected": by_controllers,
+        "policy_cost_expected": by_network,
+        "policy_kl": divergence(state.controllers, linearised, models),
+        **result.metrics,
+    }
+    return state._replace(controllers=result.controllers, memory=result.memory), metrics
+
+
+def _label(
+    config: GuidedConfig, state: GuidedState, sampled: SimulationRollouts, drew: Controller
+) -> Supervision:
+    """What the network is to do in the visited states, and how much each error counts."""
+    supervision = targets(state, sampled)
+    if config.reuse > 1:
+        supervision = reused(state, drew, config.reuse, config.noise_smoothing)
+    if config.policy_weighting == "pooled":
+        return pooled(supervision, state.controllers.C)
+    return supervision
 
 
 def joint_status(models: LocalModels, status: Status) -> LocalModels:

@@ -60,7 +60,7 @@ def see(
     niw = prior.evaluate(prior_state, own, sampled.valid)
 
     def one(o, x, valid, niw):
-        return policies.linearise(o, x, valid, jnp.zeros(()), niw, config.fit)
+        return policies.linearise(o, x, valid, jnp.zeros(()), niw, config.models.fit)
 
     fitted, status = jax.vmap(one, in_axes=(0, 0, 0, None if niw is None else 0))(
         sampled.o, sampled.x, sampled.valid, niw
@@ -78,8 +78,8 @@ def linearise(
 ) -> tuple[GuidedState, Controller, Status]:
     """The learner as a controller in every condition, near this iteration's samples.
 
-    What the controllers are held to is not always it: see `centre`. A prior sees what the learner
-    does now wherever recent iterations have been.
+    What the controllers are held to is not always it: see `trust_region_centre`. A prior sees what
+    the learner does now wherever recent iterations have been.
     """
     valid, own = sampled.valid, state.controllers
     used = valid[..., None, None]
@@ -97,7 +97,7 @@ def linearise(
     niw = prior.evaluate(prior_state, jnp.concatenate([sampled.x, mean], axis=-1), valid)
 
     def one(x, mean, valid, cov, niw):
-        return policies.linearise(x, mean, valid, cov, niw, config.fit)
+        return policies.linearise(x, mean, valid, cov, niw, config.models.fit)
 
     linearised, status = jax.vmap(one, in_axes=(0, 0, 0, 0, None if niw is None else 0))(
         sampled.x, mean, valid, cov, niw
@@ -126,7 +126,9 @@ def _unless_first(config: GuidedConfig, state: GuidedState, linearised: Controll
     )
 
 
-def centre(config: GuidedConfig, state: GuidedState, linearised: Controller) -> Controller:
+def trust_region_centre(
+    config: GuidedConfig, state: GuidedState, linearised: Controller
+) -> Controller:
     """What the next controllers stay near to: with "offset", between the last ones and the network.
 
     Both have the same gains there, so that the geometric mean of the two distributions, normalised,

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from jgps.core.checks import check_choice, check_field
-from jgps.core.lqr.trust_region import TrustRegionConfig
 from jgps.core.types import Controller
 from jgps.dynamics import MixturePriorConfig, PriorConfig
-from jgps.optimise.models import LocalConfig
-from jgps.optimise.step_size import StepSizeConfig
+from jgps.optimise.local_loop import LocalConfig
+from jgps.optimise.models import FittedModelsConfig
+from jgps.optimise.steps.lqr import LqrStepConfig
 from jgps.policies import DistilConfig, NetworkPolicy
 from jgps.simulation import SimulationRollouts
 from jgps.vision.learner import POLICIES, VisionConfig, sees
@@ -57,9 +57,8 @@ class GuidedConfig(LocalConfig):
         those. For sampling "off_policy".
       policy_prior: of a "fitted" linearisation, and of what the observation tells of the state
         where it is not the state.
-      step_size: bound of the KL divergence and its adaptation.
-      trust_region: of the search for the multiplier.
-      num_samples, noise_smoothing, initial_variance, prior, fit, expand: see `LocalConfig`.
+      models: how local models are fitted; `models.fit` is also how linearisations are.
+      num_samples, noise_smoothing: see `LocalConfig`.
     """
 
     policy: str = "mlp"
@@ -74,8 +73,7 @@ class GuidedConfig(LocalConfig):
     window: int = 4
     reuse: int = 1
     policy_prior: PriorConfig = MixturePriorConfig(window=1)
-    step_size: StepSizeConfig = StepSizeConfig(min_multiplier=0.1)
-    trust_region: TrustRegionConfig = TrustRegionConfig()
+    models: FittedModelsConfig = FittedModelsConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -114,8 +112,11 @@ def seeing_settings(config: GuidedConfig, policy: str = "visuomotor") -> dict[st
 
     Controllers that hurry each go a way of their own, which no image tells.
     """
-    step_size = dataclasses.replace(config.step_size, max_multiplier=1.0)
-    return {"policy": policy, "step_size": step_size, "agreement": 0.5}
+    changed: dict[str, Any] = {"policy": policy, "agreement": 0.5}
+    step = getattr(config, "step", None)
+    if isinstance(step, LqrStepConfig):
+        changed["step"] = dataclasses.replace(step, max_multiplier=1.0)
+    return changed
 
 
 class History(NamedTuple):
@@ -147,7 +148,7 @@ class GuidedState(NamedTuple):
     policy_valid: jax.Array  # [], share of the training conditions that it got through then
     policy_success: jax.Array  # [], share of those that it succeeded in then; 0 if undefined
     policy_cost: jax.Array  # [], its mean cost over those that it got through then
-    prior: Any  # of the dynamics
+    models: Any  # what the models' slot remembers
     policy_prior: Any  # of the learner's linearisation
     history: History
     memory: Any  # what the algorithm's own step keeps, leaves [C, ...]

@@ -36,7 +36,7 @@ def by_condition(task: Task, num_samples: int, noise_smoothing: float) -> Groupi
     """Every training condition has a controller and `num_samples` rollouts of its own."""
 
     def sampling(act: Policy, params_of: Callable[[Any], Any], backend: str) -> SampleGuided:
-        roll_out = make_sample(task, act, backend, num_samples, noise_smoothing, trial=False)
+        roll_out = make_sample(task, act, backend, num_samples, noise_smoothing, noise_free=False)
         params_of = jax.jit(params_of)
 
         def sample(state: Any, key: jax.Array) -> SimulationRollouts:

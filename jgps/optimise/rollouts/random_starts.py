@@ -91,8 +91,10 @@ def check_random_starts(config: GuidedConfig) -> None:
             f"{name}.linearisation is {config.linearisation!r} with random_starts; it has to be "
             "'fitted': the network was not trained on one controller alone where groups change"
         )
-    for field in ("prior", "policy_prior"):
-        prior = getattr(config, field)
+    for field, prior in (
+        ("models.prior", config.models.prior),
+        ("policy_prior", config.policy_prior),
+    ):
         if isinstance(prior, MixturePriorConfig) and not prior.shared:
             raise ValueError(
                 f"{name}.{field}.shared is False with random_starts; it has to be True: the "
