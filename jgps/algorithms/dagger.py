@@ -30,6 +30,7 @@ from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.guided import loop as guided
 from jgps.optimise.guided.loop import Parts
 from jgps.optimise.guided.projection import targets
+from jgps.optimise.guided.selection import keep_best
 from jgps.optimise.guided.state import GuidedConfig, GuidedState, recent
 from jgps.optimise.local_loop import LocalConfig
 from jgps.optimise.models import (
@@ -273,7 +274,7 @@ def _choose_best(
     task: Task, config: DaggerConfig, state: GuidedState, noise_free: Rollouts
 ) -> tuple[GuidedState, Metrics]:
     """Keeps the controllers, later the network, that did best without noise so far."""
-    tried, metrics = guided.keep_best(task, state, noise_free)
+    tried, metrics = keep_best(task, state, noise_free)
     teaching, memory, cost = _teaching(config, state), state.memory, metrics["noise_free_cost"]
     better = teaching & noise_free.valid[:, 0] & (cost < memory.teacher_cost)
     teacher = choose(better, state.controllers, memory.teacher)

@@ -17,7 +17,7 @@ import dataclasses
 
 from jgps.core.checks import check_choice
 from jgps.optimise.algorithm import Algorithm
-from jgps.optimise.guided.loop import mirror_descent
+from jgps.optimise.guided.mirror_descent import mirror_descent
 from jgps.optimise.guided.state import GuidedConfig
 from jgps.optimise.rollouts.random_starts import (
     RandomStartsConfig,

@@ -18,7 +18,7 @@ import dataclasses
 
 from jgps.core.path_integral import Pi2StepConfig
 from jgps.optimise.algorithm import Algorithm
-from jgps.optimise.guided.loop import mirror_descent
+from jgps.optimise.guided.mirror_descent import mirror_descent
 from jgps.optimise.guided.state import GuidedConfig
 from jgps.optimise.steps.pi2 import pi2_step
 from jgps.tasks import Task

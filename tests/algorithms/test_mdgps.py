@@ -15,6 +15,7 @@ from jgps.core import lqr
 from jgps.core.gaussian import controller_kl
 from jgps.core.types import OK, Rollouts
 from jgps.optimise.guided import loop as guided
+from jgps.optimise.guided.selection import keep_best
 from jgps.policies import DistilConfig
 
 SHORT = DistilConfig(steps=50)
@@ -126,7 +127,7 @@ def _judged(state, cost, success, valid):
     x = jnp.zeros((4, 1, task.horizon, 4)).at[:, 0, 0, 0].set(cost).at[:, 0, 0, 1].set(success)
     trial = Rollouts(x=x, u=jnp.zeros((4, 1, task.horizon, 2)), valid=valid[:, None])
     learner = jax.tree.map(lambda leaf: leaf + 1, state.learner)
-    return guided.keep_best(task, state._replace(learner=learner), trial)[0]
+    return keep_best(task, state._replace(learner=learner), trial)[0]
 
 
 def _kept(state, judged):

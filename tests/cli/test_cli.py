@@ -15,12 +15,12 @@ from rich.console import Console
 from xla_flags import as_users_have_them
 
 import jgps
-from jgps.algorithms import ALGORITHMS, RandomStartsConfig
+from jgps.algorithms import ALGORITHMS, FittedModelsConfig, RandomStartsConfig
 from jgps.cli import main as cli
 from jgps.cli.arguments import flagged
 from jgps.cli.progress import Progress
 from jgps.cli.train import _options, read
-from jgps.dynamics import MixturePriorConfig, NoPriorConfig, PriorConfig
+from jgps.dynamics import MixturePriorConfig, NoPriorConfig
 from jgps.training import checkpoint
 
 # Small and quick to compile; all commands use the same programs.
@@ -193,7 +193,7 @@ def test_only_a_prior_that_is_asked_for_replaces_the_algorithms_own(
 ):
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Modelled:
-        prior: PriorConfig = MixturePriorConfig(max_clusters=3)
+        models: FittedModelsConfig = FittedModelsConfig(prior=MixturePriorConfig(max_clusters=3))
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class ModelFree:

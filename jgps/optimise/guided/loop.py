@@ -17,22 +17,17 @@ import jax.numpy as jnp
 
 from jgps import policies
 from jgps.controllers import linear_gaussian
-from jgps.controllers.linear_gaussian import FactoredController
 from jgps.core import lqr
-from jgps.core.types import Controller, Rollouts, Shared, Status, worst
+from jgps.core.types import Controller, Status, worst
 from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
-from jgps.optimise.guided.importance import log_prob_before, reused
+from jgps.optimise.guided.importance import log_prob_before
 from jgps.optimise.guided.projection import (
-    divergence,
     linearise,
     observation_model_prior,
     policy_prior,
-    pooled,
-    sampled_with,
     see,
-    targets,
-    trust_region_centre,
 )
+from jgps.optimise.guided.selection import acting_params_of, make_select_best
 from jgps.optimise.guided.state import (
     GuidedConfig,
     GuidedState,
@@ -45,15 +40,11 @@ from jgps.optimise.models import (
     LocalModels,
     Models,
     default_dtype,
-    expected_cost,
     fitted_models,
-    noise_free_metrics,
 )
 from jgps.optimise.rollouts.conditions import Grouping, by_condition
-from jgps.optimise.rollouts.sampling import make_sample
-from jgps.optimise.steps.step import StepInputs, TrajectoryStep
 from jgps.policies import Supervision
-from jgps.simulation import Policy, SimulationRollouts, resolve_backend
+from jgps.simulation import SimulationRollouts, resolve_backend
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers
 from jgps.vision import learner as eyes
@@ -76,8 +67,6 @@ class Parts(NamedTuple):
     ]  # rolls the learner out
 
 
-# select_best(state, key) -> (state, metrics)
-SelectBest = Callable[[GuidedState, jax.Array], tuple[GuidedState, Metrics]]
 # learn(state, models, linearised, rollouts, key) -> (state, metrics)
 Learn = Callable[..., tuple[GuidedState, Metrics]]
 
@@ -167,49 +156,13 @@ def make_parts(
         eyes=own,
         grouping=grouping,
         sample=grouping.make_sample(
-            act, lambda state: _acting_params(state, trained(config, state)), backend
+            act, lambda state: acting_params_of(state, trained(config, state)), backend
         ),
         models=models,
         fit=jax.jit(functools.partial(_fit, task, config, grouping, models)),
         linearise=jax.jit(functools.partial(linearise, task, config, grouping)),
         distil=jax.jit(functools.partial(_supervise, config, grouping, own)),
-        select_best=_make_select_best(task, config, backend, network_act),
-    )
-
-
-def _make_select_best(
-    task: Task, config: GuidedConfig, backend: str, network_act: Policy
-) -> SelectBest:
-    """Tries the network; one that is not trained yet is not seen, and the controllers are tried."""
-    if config.first_training == 0:
-        roll_out_noise_free = make_sample(task, network_act, backend, 0)
-        choose_best = jax.jit(functools.partial(keep_best, task))
-        network_params = jax.jit(lambda policy: policy.params_for(None))
-        return lambda state, key: choose_best(
-            state, roll_out_noise_free(network_params(state.learner), key).rollouts
-        )
-
-    def act(params, x, o, t, noise):
-        factored, network_params, by_network = params
-        # No condition has this flag for itself, so that under vmap one branch is run.
-        return jax.lax.cond(
-            by_network,
-            lambda: network_act(network_params, x, o, t, noise),
-            lambda: linear_gaussian.act(factored, x, t, noise),
-        )
-
-    roll_out_noise_free = make_sample(task, act, backend, 0)
-
-    @jax.jit
-    def acting_params(state: GuidedState):
-        return _acting_params(state, state.iteration >= config.first_training)
-
-    @jax.jit
-    def choose_best(state: GuidedState, noise_free: Rollouts) -> tuple[GuidedState, Metrics]:
-        return keep_best(task, state, noise_free, state.iteration >= config.first_training)
-
-    return lambda state, key: choose_best(
-        state, roll_out_noise_free(acting_params(state), key).rollouts
+        select_best=make_select_best(task, config, backend, network_act),
     )
 
 
@@ -260,14 +213,6 @@ def _init(
         sight=sight,
         pretraining=pretraining,
     )
-
-
-def _acting_params(
-    state: GuidedState, by_network: jax.Array
-) -> tuple[FactoredController, Shared, Shared]:
-    factored, _ = jax.vmap(linear_gaussian.factor)(state.controllers)
-    x0 = factored.k[:, 0]
-    return factored, state.learner.params_for(x0), Shared(by_network)
 
 
 def _fit(
@@ -323,137 +268,6 @@ def _supervise(
     if any(each.validation > 0 for each in config.trainings):
         metrics["policy_loss_validation"] = info.loss_validation
     return state._replace(learner=learner), metrics
-
-
-def keep_best(
-    task: Task, state: GuidedState, noise_free: Rollouts, by_network: jax.Array | bool = True
-) -> tuple[GuidedState, Metrics]:
-    """Keeps the learner if it did better than any before, on all training conditions together.
-
-    Nothing is kept of rollouts that were not the network's.
-
-    Better is to get through more of them with a finite cost, then to succeed in more, then to cost
-    less: a mean cost alone may prefer one that fails, or diverges, where it costs most.
-    """
-    metrics = noise_free_metrics(task, noise_free)
-    valid = noise_free.valid[:, 0] & jnp.isfinite(metrics["noise_free_cost"])
-    # A condition that nothing gets through must not keep the others from being judged.
-    counted = jnp.maximum(jnp.sum(valid), 1)
-    cost = jnp.sum(jnp.where(valid, metrics["noise_free_cost"], 0)) / counted
-    through = jnp.mean(valid, dtype=cost.dtype)
-    success = jnp.zeros_like(cost)
-    if task.success is not None:
-        success = jnp.mean(jnp.where(valid, metrics["noise_free_success"], 0))
-    better = (
-        jnp.any(valid)
-        & by_network
-        & _greater(
-            (through, success, -cost),
-            (state.policy_valid, state.policy_success, -state.policy_cost),
-        )
-    )
-    state = state._replace(
-        policy=jax.tree.map(
-            lambda new, old: jnp.where(better, new, old), state.learner, state.policy
-        ),
-        policy_valid=jnp.where(better, through, state.policy_valid),
-        policy_success=jnp.where(better, success, state.policy_success),
-        policy_cost=jnp.where(better, cost, state.policy_cost),
-    )
-    return state, metrics
-
-
-def _greater(one: tuple[jax.Array, ...], other: tuple[jax.Array, ...]) -> jax.Array:
-    """Whether the first entry that differs is greater."""
-    greater = jnp.asarray(False)
-    for a, b in zip(reversed(one), reversed(other), strict=True):
-        greater = (a > b) | ((a == b) & greater)
-    return greater
-
-
-def mirror_descent(
-    task: Task,
-    config: GuidedConfig,
-    backend: str,
-    step: TrajectoryStep,
-    *,
-    step_rule: str = "classic",
-    grouping: Grouping | None = None,
-) -> Algorithm:
-    """Improves the controllers by one step, then trains the network to do what they do.
-
-    Args:
-      task: the task.
-      config: of the loop.
-      backend: "native", "mjx" or "auto".
-      step: the trajectory step.
-      step_rule: what the prediction of the last step is compared with: the cost that the network
-        has now ("global"), or the one that the local controllers have ("classic").
-      grouping: how rollouts are made and shared out; None for every condition its own, and
-        otherwise the cost of one iteration is not compared with that of the next.
-
-    Raises:
-      ValueError: for an unknown backend, or where the task's initial controller does not fit its
-        model.
-    """
-    parts = make_parts(task, config, backend, grouping)
-    # From other starts, a step's promise and what came of it cannot be compared.
-    comparable = grouping is None
-    improve = jax.jit(functools.partial(_improve, config, step, step_rule, comparable))
-    label = jax.jit(functools.partial(_label, config))
-
-    def learn(state, models, linearised, sampled, key):
-        drew = state.controllers
-        state, metrics = improve(state, models, linearised, sampled)
-        state, more = parts.distil(state, label(state, sampled, drew), key)
-        return state, {**metrics, **more}
-
-    memory = step.init(len(parts.grouping.x0))
-    return make_algorithm(task, config, backend, parts, memory, learn)
-
-
-def _improve(
-    config: GuidedConfig,
-    step: TrajectoryStep,
-    step_rule: str,
-    comparable: bool,
-    state: GuidedState,
-    models: LocalModels,
-    linearised: Controller,
-    sampled: SimulationRollouts,
-) -> tuple[GuidedState, Metrics]:
-    """The trajectory step: better controllers near the network, in every condition."""
-    by_network = expected_cost(linearised, models)
-    by_controllers = expected_cost(state.controllers, models)
-    inputs = StepInputs(
-        models=models,
-        rollouts=sampled.rollouts,
-        controllers=state.controllers,
-        centre=trust_region_centre(config, state, linearised),
-        sampled_with=sampled_with(config, state, linearised),
-        cost_now=by_network if step_rule == "global" else by_controllers,
-        comparable=comparable,
-    )
-    result = step.improve(state.memory, inputs)
-    metrics = {
-        "cost_expected": by_controllers,
-        "policy_cost_expected": by_network,
-        "policy_kl": divergence(state.controllers, linearised, models),
-        **result.metrics,
-    }
-    return state._replace(controllers=result.controllers, memory=result.memory), metrics
-
-
-def _label(
-    config: GuidedConfig, state: GuidedState, sampled: SimulationRollouts, drew: Controller
-) -> Supervision:
-    """What the network is to do in the visited states, and how much each error counts."""
-    supervision = targets(state, sampled)
-    if config.reuse > 1:
-        supervision = reused(state, drew, config.reuse, config.noise_smoothing)
-    if config.policy_weighting == "pooled":
-        return pooled(supervision, state.controllers.C)
-    return supervision
 
 
 def joint_status(models: LocalModels, status: Status) -> LocalModels:

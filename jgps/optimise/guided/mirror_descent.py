@@ -1,0 +1,109 @@
+"""Mirror descent: one trajectory step for the controllers, then the network learns from them."""
+
+import functools
+
+import jax
+
+from jgps.core.types import Controller
+from jgps.optimise.algorithm import Algorithm, Metrics
+from jgps.optimise.guided.importance import reused
+from jgps.optimise.guided.loop import make_algorithm, make_parts
+from jgps.optimise.guided.projection import (
+    divergence,
+    pooled,
+    sampled_with,
+    targets,
+    trust_region_centre,
+)
+from jgps.optimise.guided.state import GuidedConfig, GuidedState
+from jgps.optimise.models import LocalModels, expected_cost
+from jgps.optimise.rollouts.conditions import Grouping
+from jgps.optimise.steps.step import StepInputs, TrajectoryStep
+from jgps.policies import Supervision
+from jgps.simulation import SimulationRollouts
+from jgps.tasks import Task
+
+
+def mirror_descent(
+    task: Task,
+    config: GuidedConfig,
+    backend: str,
+    step: TrajectoryStep,
+    *,
+    step_rule: str = "classic",
+    grouping: Grouping | None = None,
+) -> Algorithm:
+    """Improves the controllers by one step, then trains the network to do what they do.
+
+    Args:
+      task: the task.
+      config: of the loop.
+      backend: "native", "mjx" or "auto".
+      step: the trajectory step.
+      step_rule: what the prediction of the last step is compared with: the cost that the network
+        has now ("global"), or the one that the local controllers have ("classic").
+      grouping: how rollouts are made and shared out; None for every condition its own, and
+        otherwise the cost of one iteration is not compared with that of the next.
+
+    Raises:
+      ValueError: for an unknown backend, or where the task's initial controller does not fit its
+        model.
+    """
+    parts = make_parts(task, config, backend, grouping)
+    # From other starts, a step's promise and what came of it cannot be compared.
+    comparable = grouping is None
+    improve = jax.jit(functools.partial(_improve, config, step, step_rule, comparable))
+    label = jax.jit(functools.partial(_label, config))
+
+    def learn(state, models, linearised, sampled, key):
+        drew = state.controllers
+        state, metrics = improve(state, models, linearised, sampled)
+        state, more = parts.distil(state, label(state, sampled, drew), key)
+        return state, {**metrics, **more}
+
+    memory = step.init(len(parts.grouping.x0))
+    return make_algorithm(task, config, backend, parts, memory, learn)
+
+
+def _improve(
+    config: GuidedConfig,
+    step: TrajectoryStep,
+    step_rule: str,
+    comparable: bool,
+    state: GuidedState,
+    models: LocalModels,
+    linearised: Controller,
+    sampled: SimulationRollouts,
+) -> tuple[GuidedState, Metrics]:
+    """The trajectory step: better controllers near the network, in every condition."""
+    by_network = expected_cost(linearised, models)
+    by_controllers = expected_cost(state.controllers, models)
+    inputs = StepInputs(
+        models=models,
+        rollouts=sampled.rollouts,
+        controllers=state.controllers,
+        centre=trust_region_centre(config, state, linearised),
+        sampled_with=sampled_with(config, state, linearised),
+        cost_now=by_network if step_rule == "global" else by_controllers,
+        comparable=comparable,
+    )
+    result = step.improve(state.memory, inputs)
+    metrics = {
+        "cost_expected": by_controllers,
+        "policy_cost_expected": by_network,
+        "policy_kl": divergence(state.controllers, linearised, models),
+        **result.metrics,
+    }
+    return state._replace(controllers=result.controllers, memory=result.memory), metrics
+
+
+def _label(
+    config: GuidedConfig, state: GuidedState, sampled: SimulationRollouts, drew: Controller
+) -> Supervision:
+    """What the network is to do in the visited states, and how much each error counts."""
+    supervision = targets(state, sampled)
+    if config.reuse > 1:
+        supervision = reused(state, drew, config.reuse, config.noise_smoothing)
+    if config.policy_weighting == "pooled":
+        return pooled(supervision, state.controllers.C)
+    return supervision

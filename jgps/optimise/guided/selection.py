@@ -1,0 +1,110 @@
+"""Which network is the result: each is rolled out without noise, and the best so far is kept."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jgps.controllers import linear_gaussian
+from jgps.controllers.linear_gaussian import FactoredController
+from jgps.core.types import Rollouts, Shared
+from jgps.optimise.algorithm import Metrics
+from jgps.optimise.guided.state import GuidedConfig, GuidedState
+from jgps.optimise.models import noise_free_metrics
+from jgps.optimise.rollouts.sampling import make_sample
+from jgps.simulation import Policy
+from jgps.tasks import Task
+
+# select_best(state, key) -> (state, metrics)
+SelectBest = Callable[[GuidedState, jax.Array], tuple[GuidedState, Metrics]]
+
+
+def make_select_best(
+    task: Task, config: GuidedConfig, backend: str, network_act: Policy
+) -> SelectBest:
+    """Tries the network; one that is not trained yet is not seen, and the controllers are tried."""
+    if config.first_training == 0:
+        roll_out_noise_free = make_sample(task, network_act, backend, 0)
+        choose_best = jax.jit(functools.partial(keep_best, task))
+        network_params = jax.jit(lambda policy: policy.params_for(None))
+        return lambda state, key: choose_best(
+            state, roll_out_noise_free(network_params(state.learner), key).rollouts
+        )
+
+    def act(params, x, o, t, noise):
+        factored, network_params, by_network = params
+        # No condition has this flag for itself, so that under vmap one branch is run.
+        return jax.lax.cond(
+            by_network,
+            lambda: network_act(network_params, x, o, t, noise),
+            lambda: linear_gaussian.act(factored, x, t, noise),
+        )
+
+    roll_out_noise_free = make_sample(task, act, backend, 0)
+
+    @jax.jit
+    def acting_params(state: GuidedState):
+        return acting_params_of(state, state.iteration >= config.first_training)
+
+    @jax.jit
+    def choose_best(state: GuidedState, noise_free: Rollouts) -> tuple[GuidedState, Metrics]:
+        return keep_best(task, state, noise_free, state.iteration >= config.first_training)
+
+    return lambda state, key: choose_best(
+        state, roll_out_noise_free(acting_params(state), key).rollouts
+    )
+
+
+def keep_best(
+    task: Task, state: GuidedState, noise_free: Rollouts, by_network: jax.Array | bool = True
+) -> tuple[GuidedState, Metrics]:
+    """Keeps the learner if it did better than any before, on all training conditions together.
+
+    Nothing is kept of rollouts that were not the network's.
+
+    Better is to get through more of them with a finite cost, then to succeed in more, then to cost
+    less: a mean cost alone may prefer one that fails, or diverges, where it costs most.
+    """
+    metrics = noise_free_metrics(task, noise_free)
+    valid = noise_free.valid[:, 0] & jnp.isfinite(metrics["noise_free_cost"])
+    # A condition that nothing gets through must not keep the others from being judged.
+    counted = jnp.maximum(jnp.sum(valid), 1)
+    cost = jnp.sum(jnp.where(valid, metrics["noise_free_cost"], 0)) / counted
+    through = jnp.mean(valid, dtype=cost.dtype)
+    success = jnp.zeros_like(cost)
+    if task.success is not None:
+        success = jnp.mean(jnp.where(valid, metrics["noise_free_success"], 0))
+    better = (
+        jnp.any(valid)
+        & by_network
+        & _greater(
+            (through, success, -cost),
+            (state.policy_valid, state.policy_success, -state.policy_cost),
+        )
+    )
+    state = state._replace(
+        policy=jax.tree.map(
+            lambda new, old: jnp.where(better, new, old), state.learner, state.policy
+        ),
+        policy_valid=jnp.where(better, through, state.policy_valid),
+        policy_success=jnp.where(better, success, state.policy_success),
+        policy_cost=jnp.where(better, cost, state.policy_cost),
+    )
+    return state, metrics
+
+
+def _greater(one: tuple[jax.Array, ...], other: tuple[jax.Array, ...]) -> jax.Array:
+    """Whether the first entry that differs is greater."""
+    greater = jnp.asarray(False)
+    for a, b in zip(reversed(one), reversed(other), strict=True):
+        greater = (a > b) | ((a == b) & greater)
+    return greater
+
+
+def acting_params_of(
+    state: GuidedState, by_network: jax.Array
+) -> tuple[FactoredController, Shared, Shared]:
+    factored, _ = jax.vmap(linear_gaussian.factor)(state.controllers)
+    x0 = factored.k[:, 0]
+    return factored, state.learner.params_for(x0), Shared(by_network)
