@@ -43,7 +43,7 @@ class Stepper:
         self._pool = mujoco_rollout.Rollout(nthread=threads if threads > 1 else 0)
         # Few chunks: threads spend less on handing out work, and still even out what contacts cost.
         self._chunk_size = max(1, len(models) // (2 * threads))
-        self._extra = 1 if system.uses_sensors else 0
+        self._extra = 1 if system.layouts.uses_sensors else 0
         steps = system.substeps + self._extra
         batch = len(models)
         self._state = np.empty((batch, steps, mujoco.mj_stateSize(system.model, _FULL)))
@@ -99,7 +99,7 @@ class Stepper:
         model = self._system.model
         ends = np.cumsum([1, model.nq, model.nv, model.na])
         qpos, qvel, act = (state[:, a:b] for a, b in itertools.pairwise(ends))
-        return self._system.observe(qpos, qvel, act, sensors)
+        return self._system.layouts.observe(qpos, qvel, act, sensors)
 
 
 @contextlib.contextmanager
