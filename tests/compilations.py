@@ -6,8 +6,8 @@ from typing import Any
 import jax
 
 
-def count_compilations(function: Callable[[], Any]) -> int:
-    """Number of programs that XLA compiles while the function runs."""
+def count_compilations(function: Callable[..., Any], *args: Any) -> int:
+    """Number of programs that XLA compiles while `function(*args)` runs."""
     events = []
 
     def listen(event: str, duration_secs: float, **_: str | int) -> None:
@@ -17,7 +17,7 @@ def count_compilations(function: Callable[[], Any]) -> int:
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        jax.block_until_ready(function())
+        jax.block_until_ready(function(*args))
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     return len(events)
