@@ -1,18 +1,25 @@
-"""What one evaluation compiled serves the next: of an equal task, or with other numbers in it."""
+"""What was compiled for one task serves the next: an equal one, or one with other numbers."""
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
 from compilations import count_compilations
 
 import jgps
 from jgps import costs, policies, tasks
-from jgps.controllers import NearestController
+from jgps.controllers import NearestController, NoiseConfig, PdHoldConfig, lqr_hold
+from jgps.simulation import load_model
 from jgps.tasks import Task
-from jgps.tasks.start import initial_controllers, initial_states
+from jgps.tasks.start import (
+    hold_from_model,
+    initial_controller,
+    initial_controllers,
+    initial_states,
+)
 
 ARM = """<mujoco><option timestep="0.01" gravity="0 0 0"/>
   <default><joint axis="0 0 1" damping="0.2" armature="0.02"/></default><worldbody>
@@ -137,3 +144,34 @@ def test_a_cost_for_another_horizon_is_refused():
     task = dataclasses.replace(_task(), cost=costs.action(1.0, ramp))
     with pytest.raises(ValueError, match=str(HORIZON + 1)):
         _evaluate(task, _network(task))
+
+
+@pytest.mark.parametrize("initial", [None, NoiseConfig(variance=0.3), PdHoldConfig()])
+def test_initial_controllers_of_another_mass_compile_nothing(initial):
+    def make(mass: float) -> Task:
+        model = ARM.replace("armature", f'stiffness="{mass}" armature')  # changes gains and drift
+        task = dataclasses.replace(_task(angle=mass), initial=initial)
+        heavier, *_ = load_model(model, tuple(task.layout.slices))
+        heavier.body_mass[:] *= mass
+        mujoco.mj_setConst(heavier, mujoco.MjData(heavier))
+        return dataclasses.replace(task, model=heavier)
+
+    make_all = jax.jit(lambda controller, x0: jax.vmap(controller)(x0))
+    found = []
+    for number, task in enumerate((make(1.0), make(2.0))):
+        x0 = initial_states(task, task.train)
+        controller = initial_controller(task)
+        compiled = count_compilations(initial_controllers, task, x0)
+        assert number == 0 or compiled == 0
+        # Also as an argument of a function that is compiled once.
+        assert (count_compilations(make_all, controller, x0) > 0) == (number == 0)
+        found.append(make_all(controller, x0))
+        for one, other in zip(found[-1], initial_controllers(task, x0), strict=True):
+            np.testing.assert_array_equal(one, other)
+    if initial is None:
+        hold = hold_from_model(task.model, task.train)
+        entries = (task.layout.positions.tolist(), task.layout.velocities.tolist())
+        expected = lqr_hold(x0[0], *entries, 2, HORIZON, task.control_dt, hold)
+        for got, array in zip(found[1], expected, strict=True):
+            np.testing.assert_allclose(got[0], array, rtol=1e-6, atol=1e-7)
+        assert not np.allclose(found[0].K, found[1].K)
