@@ -28,6 +28,7 @@ import jax.numpy as jnp
 
 from jgps.core import gaussian, linalg, lqr
 from jgps.core.checks import check_field
+from jgps.core.lifted import shared_jit
 from jgps.core.types import OK, Controller, QuadraticCost
 from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.guided import loop as guided
@@ -120,7 +121,7 @@ def badmm(task: Task, config: BadmmConfig = BadmmConfig(), backend: str = "auto"
         model.
     """
     parts = guided.make_parts(task, config, backend)
-    learn = jax.jit(functools.partial(_learn, task, config, parts))
+    learn = shared_jit(functools.partial(_learn, task, config, parts))
     return guided.make_algorithm(task, config, backend, parts, _first_memory(task, config), learn)
 
 

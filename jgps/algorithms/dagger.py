@@ -25,6 +25,7 @@ from jgps.controllers import linear_gaussian
 from jgps.controllers.linear_gaussian import FactoredController
 from jgps.core import linalg
 from jgps.core.checks import check_field
+from jgps.core.lifted import shared_jit
 from jgps.core.types import OK, Controller, Rollouts, Shared, Status
 from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.guided import loop as guided
@@ -45,7 +46,7 @@ from jgps.optimise.step_size import StepMemory
 from jgps.optimise.steps.lqr import LqrStepConfig, initial_memory, lqr_step
 from jgps.optimise.steps.step import StepInputs
 from jgps.policies import DistilConfig, Supervision
-from jgps.simulation import SimulationRollouts
+from jgps.simulation import Policy, SimulationRollouts
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers, initial_states
 
@@ -108,7 +109,7 @@ def dagger(task: Task, config: DaggerConfig = DaggerConfig(), backend: str = "au
         model.
     """
     parts = make_parts(task, config, backend)
-    learn = jax.jit(functools.partial(_learn, task, config, parts))
+    learn = shared_jit(functools.partial(_learn, task, config, parts))
     return guided.make_algorithm(task, _guided(config), backend, parts, _first_memory(task), learn)
 
 
@@ -139,23 +140,32 @@ class _Mixture(NamedTuple):
     by_teacher: jax.Array  # [C, T] bool
 
 
+@dataclasses.dataclass(frozen=True)
+class _MixtureAct:
+    """Teacher or network acts; equal for equal networks, so that programs are shared."""
+
+    network_act: Policy
+
+    def __call__(
+        self, mixture: _Mixture, x: jax.Array, o: jax.Array, t: jax.Array, noise: jax.Array
+    ) -> jax.Array:
+        taught = linear_gaussian.act(mixture.controllers, x, t, noise)
+        network = self.network_act(mixture.network, x, o, t, noise)
+        return jnp.where(mixture.by_teacher[t], taught, network)
+
+
 def make_parts(task: Task, config: DaggerConfig, backend: str) -> Parts:
     """The shared parts, but for who acts: teacher and network in turns."""
     parts = guided.make_parts(task, _guided(config), backend)
     network_act = parts.eyes.act
 
-    def act(mixture: _Mixture, x, o, t, noise):
-        taught = linear_gaussian.act(mixture.controllers, x, t, noise)
-        return jnp.where(
-            mixture.by_teacher[t], taught, network_act(mixture.network, x, o, t, noise)
-        )
-
+    act = _MixtureAct(network_act)
     roll_out = make_sample(
         task, act, backend, config.num_samples, config.noise_smoothing, noise_free=False
     )
     roll_out_noise_free = make_sample(task, act, backend, 0)
-    mix = jax.jit(functools.partial(_mix, config))
-    choose_best = jax.jit(functools.partial(_choose_best, task, config))
+    mix = shared_jit(functools.partial(_mix, config))
+    choose_best = shared_jit(functools.partial(_choose_best, task, config))
 
     def sample(state: GuidedState, key: jax.Array) -> SimulationRollouts:
         noise_key, turn_key = jax.random.split(key)

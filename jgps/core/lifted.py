@@ -9,13 +9,17 @@ what was compiled.
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Program:
@@ -25,13 +29,16 @@ class Program:
     and cannot be passed as arguments.
     """
 
-    def __init__(self, jaxpr: Jaxpr, consts: list[Any], in_tree: Any, out_tree: Any):
+    def __init__(
+        self, jaxpr: Jaxpr, consts: list[Any], in_tree: Any, out_tree: Any, differentiable: bool
+    ):
         self.jaxpr, self.in_tree, self.out_tree = jaxpr, in_tree, out_tree
         avals = _avals(jaxpr)
         self.shapes = tuple((aval.shape, aval.dtype) for aval in avals[len(consts) :])
         # The text does not tell which types are weak.
         types = tuple((aval.shape, aval.dtype, aval.weak_type) for aval in avals)
-        self._key = (in_tree, out_tree, types, *_describe(jaxpr, consts))
+        text = _describe(jaxpr, consts) if differentiable else (_text(jaxpr), _digest(jaxpr))
+        self._key = (in_tree, out_tree, types, differentiable, *text)
         self._hash = hash(self._key)
 
     def __eq__(self, other: object) -> bool:
@@ -73,7 +80,7 @@ class Lifted:
         return jax.tree.unflatten(self.program.out_tree, values)
 
 
-def lift(function: Callable[..., Any], *example_args: Any) -> Lifted:
+def lift(function: Callable[..., Any], *example_args: Any, differentiable: bool = True) -> Lifted:
     """Splits a function into its program and the arrays that it closes over.
 
     Arrays closed over by an inner jitted function, or by a rule for derivatives, stay in the
@@ -82,11 +89,62 @@ def lift(function: Callable[..., Any], *example_args: Any) -> Lifted:
     Args:
       function: pure and traceable.
       example_args: pytrees of arrays or of `jax.ShapeDtypeStruct`s, as it will be called with.
+      differentiable: whether its derivatives may be taken. Otherwise rules for derivatives that
+        are left in the trace don't count when programs are compared.
     """
     closed, shape = jax.make_jaxpr(function, return_shape=True)(*example_args)
     in_tree, out_tree = jax.tree.structure(example_args), jax.tree.structure(shape)
-    program = Program(closed.jaxpr, closed.consts, in_tree, out_tree)
+    program = Program(closed.jaxpr, closed.consts, in_tree, out_tree, differentiable)
     return Lifted(tuple(jnp.asarray(constant) for constant in closed.consts), program)
+
+
+class SharedJit:
+    """A function compiled at its first call; later ones that trace alike share what was compiled.
+
+    Unlike `jax.jit` it identifies the function by what it does, not by its address: a closure that
+    is made anew, with other arrays in it, is traced again and not compiled. Inside a trace it is
+    the function itself. It is not to be differentiated but inside a trace.
+    """
+
+    def __init__(self, function: Callable[..., Any]):
+        self._function = function
+        self._lifted: dict[Any, Lifted] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        """The function's value for pytrees of arrays."""
+        leaves, tree = jax.tree.flatten(args)
+        if any(isinstance(leaf, Tracer) for leaf in leaves):
+            return self._function(*args)
+        kind = (tree, *map(_kind, leaves))
+        lifted = self._lifted.get(kind)
+        if lifted is None:
+            lifted = lift(self._function, *args, differentiable=False)
+            self._lifted[kind] = lifted
+        return _call(lifted, *args)
+
+    def trace(self, *args: Any) -> Any:
+        """As of a jitted function."""
+        return jax.jit(self._function).trace(*args)
+
+    def lower(self, *args: Any) -> Any:
+        """As of a jitted function."""
+        return jax.jit(self._function).lower(*args)
+
+
+def shared_jit(function: Function) -> Function:
+    """Compiles a function once for all functions that trace alike, see `SharedJit`."""
+    return cast(Function, SharedJit(function))
+
+
+@jax.jit
+def _call(lifted: Lifted, *args: Any) -> Any:
+    return lifted(*args)
+
+
+def _kind(leaf: Any) -> tuple[Any, ...]:
+    """What a program depends on of an argument: shape, dtype, weak type, float64 or not."""
+    aval = jax.typeof(leaf)
+    return aval.shape, aval.dtype, aval.weak_type
 
 
 def _evaluate(jaxpr: Jaxpr, constants: Any, leaves: Any) -> list[Any]:
@@ -96,6 +154,11 @@ def _evaluate(jaxpr: Jaxpr, constants: Any, leaves: Any) -> list[Any]:
 def _avals(jaxpr: Jaxpr) -> list[Any]:
     """Shapes and dtypes of the constants, then of the arguments."""
     return [variable.aval for variable in (*jaxpr.constvars, *jaxpr.invars)]
+
+
+def _text(jaxpr: Jaxpr) -> str:
+    """The text of a trace without the addresses of functions, which differ between equal ones."""
+    return re.sub(r"0x[0-9a-f]+", "", str(jaxpr))
 
 
 def _describe(jaxpr: Jaxpr, consts: list[Any]) -> tuple[Any, ...]:

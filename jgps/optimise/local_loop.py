@@ -17,6 +17,7 @@ from jgps.controllers import linear_gaussian
 from jgps.controllers.nearest import NearestController
 from jgps.core import lqr
 from jgps.core.checks import check_field
+from jgps.core.lifted import shared_jit
 from jgps.core.types import Controller, Rollouts
 from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
 from jgps.optimise.models import (
@@ -97,16 +98,16 @@ def make_parts(
     sample_both = make_sample(
         task, NearestController.act, backend, config.num_samples, config.noise_smoothing
     )
-    factor = jax.jit(jax.vmap(linear_gaussian.factor))
+    factor = shared_jit(jax.vmap(linear_gaussian.factor))
 
     def sample(controllers: Controller, key: jax.Array) -> Samples:
         return Samples(*split_noise_free(sample_both(factor(controllers)[0], key)))
 
     return LocalParts(
         sample=sample,
-        select_best=jax.jit(functools.partial(_select_best, task)),
-        fit=jax.jit(functools.partial(_fit, models)),
-        improve=jax.jit(functools.partial(_improve, task, step)),
+        select_best=shared_jit(functools.partial(_select_best, task)),
+        fit=shared_jit(functools.partial(_fit, models)),
+        improve=shared_jit(functools.partial(_improve, task, step)),
     )
 
 
@@ -130,11 +131,11 @@ def make_local_algorithm(
         return state, {**metrics, **fit_metrics, **tried}
 
     if resolve_backend(backend) == "mjx":
-        iterate = jax.jit(iterate)  # one program; on native only the sampling leaves JAX
+        iterate = shared_jit(iterate)  # one program; on native only the sampling leaves JAX
 
     x0 = initial_states(task, task.train)
     return Algorithm(
-        init=jax.jit(functools.partial(_init, task, x0, models, step)),
+        init=shared_jit(functools.partial(_init, task, x0, models, step)),
         step=iterate,
         inspect=functools.partial(_inspect, task, config, parts),
         rollouts_per_step=task.train.num * (config.num_samples + 1),
@@ -216,7 +217,7 @@ def _inspect(task: Task, config: LocalConfig, parts: LocalParts, state: LocalSta
     _, fitted, _ = parts.fit(state, sampled.rollouts)
     if fitted is None:  # models for figures alone
         models = fitted_models(task, FittedModelsConfig(), config.shape(task))
-        _, fitted, _ = jax.jit(models.fit)(models.init(state.key), sampled.rollouts, None)
+        _, fitted, _ = shared_jit(models.fit)(models.init(state.key), sampled.rollouts, None)
         assert fitted is not None
-    marginals = jax.jit(jax.vmap(lqr.forward))(best, fitted.dynamics, fitted.initial)
+    marginals = shared_jit(jax.vmap(lqr.forward))(best, fitted.dynamics, fitted.initial)
     return Inspection(sampled, marginals, best)

@@ -8,6 +8,7 @@
 The result is the best network that was tried, on all training conditions together.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 from jgps import policies
 from jgps.controllers import linear_gaussian
 from jgps.core import lqr
+from jgps.core.lifted import shared_jit
 from jgps.core.types import Controller, Status, worst
 from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
 from jgps.optimise.guided.importance import log_prob_before
@@ -44,7 +46,7 @@ from jgps.optimise.models import (
 )
 from jgps.optimise.rollouts.conditions import Grouping, by_condition
 from jgps.policies import Supervision
-from jgps.simulation import SimulationRollouts, resolve_backend
+from jgps.simulation import Policy, SimulationRollouts, resolve_backend
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers
 from jgps.vision import learner as eyes
@@ -90,7 +92,7 @@ def make_algorithm(
       ValueError: for an unknown backend, or where the task's initial controller does not fit its
         model.
     """
-    predict, grouping = jax.jit(jax.vmap(lqr.forward)), parts.grouping
+    predict, grouping = shared_jit(jax.vmap(lqr.forward)), parts.grouping
 
     def step(state: GuidedState) -> tuple[GuidedState, Metrics]:
         key, sample_key, learn_key, noise_free_key = jax.random.split(state.key, 4)
@@ -105,7 +107,7 @@ def make_algorithm(
         return state, {**metrics, **fit_metrics, **noise_free}
 
     if resolve_backend(backend) == "mjx":
-        step = jax.jit(step)  # one program; on native only the sampling leaves JAX
+        step = shared_jit(step)  # one program; on native only the sampling leaves JAX
 
     def inspect(state: GuidedState) -> Inspection:
         state, sampled = grouping.group(state, parts.sample(state, state.key))
@@ -113,7 +115,7 @@ def make_algorithm(
         marginals = predict(state.controllers, models.dynamics, models.initial)
         return Inspection(sampled, marginals, state.controllers)
 
-    initialise = jax.jit(functools.partial(_init, task, config, memory, parts))
+    initialise = shared_jit(functools.partial(_init, task, config, memory, parts))
 
     def init(key: jax.Array) -> GuidedState:
         if not eyes.sees(config.policy):
@@ -144,14 +146,7 @@ def make_parts(
     models = fitted_models(task, config.models, grouping.shape)
     own = eyes.open_eyes(task, config.policy, config.hidden, config.vision)
     network_act = own.act
-
-    def act(params, x, o, t, noise):
-        factored, network_params, by_network = params
-        local = linear_gaussian.act(factored, x, t, noise)
-        if config.sampling == "off_policy":
-            return local
-        return jnp.where(by_network, network_act(network_params, x, o, t, noise), local)
-
+    act = _SamplingAct(network_act, on_policy=config.sampling == "on_policy")
     return Parts(
         eyes=own,
         grouping=grouping,
@@ -159,11 +154,28 @@ def make_parts(
             act, lambda state: acting_params_of(state, trained(config, state)), backend
         ),
         models=models,
-        fit=jax.jit(functools.partial(_fit, task, config, grouping, models)),
-        linearise=jax.jit(functools.partial(linearise, task, config, grouping)),
-        distil=jax.jit(functools.partial(_supervise, config, grouping, own)),
+        fit=shared_jit(functools.partial(_fit, task, config, grouping, models)),
+        linearise=shared_jit(functools.partial(linearise, task, config, grouping)),
+        distil=shared_jit(functools.partial(_supervise, config, grouping, own)),
         select_best=make_select_best(task, config, backend, network_act),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _SamplingAct:
+    """How rollouts with noise act; equal for equal networks, so that programs are shared."""
+
+    network_act: Policy
+    on_policy: bool
+
+    def __call__(
+        self, params: Any, x: jax.Array, o: jax.Array, t: jax.Array, noise: jax.Array
+    ) -> jax.Array:
+        factored, network_params, by_network = params
+        local = linear_gaussian.act(factored, x, t, noise)
+        if not self.on_policy:
+            return local
+        return jnp.where(by_network, self.network_act(network_params, x, o, t, noise), local)
 
 
 def _init(

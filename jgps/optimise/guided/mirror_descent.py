@@ -2,8 +2,7 @@
 
 import functools
 
-import jax
-
+from jgps.core.lifted import shared_jit
 from jgps.core.types import Controller
 from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.guided.importance import reused
@@ -52,8 +51,8 @@ def mirror_descent(
     parts = make_parts(task, config, backend, grouping)
     # From other starts, a step's promise and what came of it cannot be compared.
     comparable = grouping is None
-    improve = jax.jit(functools.partial(_improve, config, step, step_rule, comparable))
-    label = jax.jit(functools.partial(_label, config))
+    improve = shared_jit(functools.partial(_improve, config, step, step_rule, comparable))
+    label = shared_jit(functools.partial(_label, config))
 
     def learn(state, models, linearised, sampled, key):
         drew = state.controllers

@@ -1,13 +1,16 @@
 """Which network is the result: each is rolled out without noise, and the best so far is kept."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jgps.controllers import linear_gaussian
 from jgps.controllers.linear_gaussian import FactoredController
+from jgps.core.lifted import shared_jit
 from jgps.core.types import Rollouts, Shared
 from jgps.optimise.algorithm import Metrics
 from jgps.optimise.guided.state import GuidedConfig, GuidedState
@@ -26,34 +29,43 @@ def make_select_best(
     """Tries the network; one that is not trained yet is not seen, and the controllers are tried."""
     if config.first_training == 0:
         roll_out_noise_free = make_sample(task, network_act, backend, 0)
-        choose_best = jax.jit(functools.partial(keep_best, task))
-        network_params = jax.jit(lambda policy: policy.params_for(None))
+        choose_best = shared_jit(functools.partial(keep_best, task))
+        network_params = shared_jit(lambda policy: policy.params_for(None))
         return lambda state, key: choose_best(
             state, roll_out_noise_free(network_params(state.learner), key).rollouts
         )
 
-    def act(params, x, o, t, noise):
-        factored, network_params, by_network = params
-        # No condition has this flag for itself, so that under vmap one branch is run.
-        return jax.lax.cond(
-            by_network,
-            lambda: network_act(network_params, x, o, t, noise),
-            lambda: linear_gaussian.act(factored, x, t, noise),
-        )
+    roll_out_noise_free = make_sample(task, _NoiseFreeAct(network_act), backend, 0)
 
-    roll_out_noise_free = make_sample(task, act, backend, 0)
-
-    @jax.jit
+    @shared_jit
     def acting_params(state: GuidedState):
         return acting_params_of(state, state.iteration >= config.first_training)
 
-    @jax.jit
+    @shared_jit
     def choose_best(state: GuidedState, noise_free: Rollouts) -> tuple[GuidedState, Metrics]:
         return keep_best(task, state, noise_free, state.iteration >= config.first_training)
 
     return lambda state, key: choose_best(
         state, roll_out_noise_free(acting_params(state), key).rollouts
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _NoiseFreeAct:
+    """The network, or the controllers where it is not trained yet."""
+
+    network_act: Policy
+
+    def __call__(
+        self, params: Any, x: jax.Array, o: jax.Array, t: jax.Array, noise: jax.Array
+    ) -> jax.Array:
+        factored, network_params, by_network = params
+        # No condition has this flag for itself, so that under vmap one branch is run.
+        return jax.lax.cond(
+            by_network,
+            lambda: self.network_act(network_params, x, o, t, noise),
+            lambda: linear_gaussian.act(factored, x, t, noise),
+        )
 
 
 def keep_best(

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jgps.core.lifted import shared_jit
 from jgps.optimise.rollouts.sampling import make_sample
 from jgps.policies import Supervision
 from jgps.simulation import Policy, SimulationRollouts
@@ -37,7 +38,7 @@ def by_condition(task: Task, num_samples: int, noise_smoothing: float) -> Groupi
 
     def sampling(act: Policy, params_of: Callable[[Any], Any], backend: str) -> SampleGuided:
         roll_out = make_sample(task, act, backend, num_samples, noise_smoothing, noise_free=False)
-        params_of = jax.jit(params_of)
+        params_of = shared_jit(params_of)
 
         def sample(state: Any, key: jax.Array) -> SimulationRollouts:
             return roll_out(params_of(state), key)

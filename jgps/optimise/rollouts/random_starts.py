@@ -19,6 +19,7 @@ import numpy as np
 from jgps.controllers import exploration_noise
 from jgps.core.checks import check_choice, check_field
 from jgps.core.estimation import kmeans
+from jgps.core.lifted import shared_jit
 from jgps.core.types import OK
 from jgps.dynamics import MixturePriorConfig
 from jgps.optimise.guided.state import GuidedConfig
@@ -138,7 +139,7 @@ def by_random_start(task: Task, config: RandomStartsConfig, noise_smoothing: flo
         shape=(1, config.num_rollouts),
         init=init,
         make_sample=sampling,
-        group=jax.jit(lambda state, sampled: _group(task, config, state, sampled)),
+        group=shared_jit(lambda state, sampled: _group(task, config, state, sampled)),
         pool=pool,
         merge=merge,
         rollouts=config.num_rollouts,
@@ -163,9 +164,9 @@ def _make_sample(
         changes={name: value[rows] for name, value in task.train.changes.items()},
     )
     sampler = make_sampler(task.system, conditions, act, resolve_backend(backend))
-    roll_out = jax.jit(sampler.sample) if sampler.jittable else sampler.sample
+    roll_out = sampler.sample
 
-    @jax.jit
+    @shared_jit
     def prepare(state: Any, key: jax.Array):
         start_key, noise_key = jax.random.split(key)
         qpos, qvel = jax.vmap(random_start)(jax.random.split(start_key, num))
