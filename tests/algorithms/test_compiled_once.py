@@ -66,11 +66,14 @@ def test_equal_settings_on_a_task_with_other_numbers_compile_nothing(algorithm, 
     task = _task()
     first, _ = _run(algorithm, task, backend)
     elsewhere = task.train._replace(qpos=task.train.qpos + 0.05)
-    heavier = task.train._replace(changes={"body_mass:mass": np.full((task.train.num, 1), 1.3)})
+    heavier = {
+        name: conditions._replace(changes={"body_mass:mass": np.full((conditions.num, 1), 1.3)})
+        for name, conditions in (("train", task.train), ("test", task.test))
+    }
     others = {
         "made again": _task(),
         "elsewhere": dataclasses.replace(task, train=elsewhere),
-        "heavier": dataclasses.replace(task, train=heavier),
+        "heavier": dataclasses.replace(task, **heavier),
         "another goal": _task(GOAL + 0.1),
     }
     for what, other in others.items():
