@@ -27,7 +27,8 @@ from jgps.simulation import resolve_backend
 from jgps.tasks import Task
 from jgps.training.directory import describe, write_json
 from jgps.training.metrics import plain
-from jgps.vision.learner import VisionConfig, cameras, pose_dim
+from jgps.vision.camera import make_observers, pose_dim
+from jgps.vision.config import VisionConfig
 from jgps.vision.pretraining import draw_pretraining_data, pretrain
 
 ALGORITHM = "mdgps"
@@ -135,7 +136,7 @@ def pose_error(
             policies.PoseRegressor(trunk, pose_dim(task)), *sizes
         )
         init_key, scene_key, key = jax.random.split(jax.random.key(seed), 3)
-        observe, _ = cameras(task, config)
+        observe, _ = make_observers(task, config)
         learner = policies.initialise(network, init_key, *sizes, jnp.float32, observe)
         scenes = draw_pretraining_data(task, config, scene_key)
         learn = jax.jit(lambda *arguments: pretrain(task, config, *arguments)[1])

@@ -5,13 +5,16 @@ Its angle alone, which a network reads beside the image, does not tell where tha
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jgps import tasks
 from jgps.algorithms import VisionConfig
-from jgps.policies import DistilConfig
+from jgps.policies import DistilConfig, initialise
 from jgps.simulation import Conditions
+from jgps.vision.camera import make_observers
+from jgps.vision.learner import make_network
 from jgps.vision.pose_regression import PoseConfig
 
 MODEL = """
@@ -84,3 +87,11 @@ def small_vision(steps: int, pretraining: int, batch_size: int = 32, **settings)
         end_to_end=training,
         **{**arguments, **settings},
     )
+
+
+def untrained(task, policy, hidden, vision):
+    """A policy that looks through the task's camera, before any training."""
+    observe, _ = make_observers(task, vision)
+    sizes = (task.configuration_dim, task.action_dim)
+    network = make_network(task, policy, hidden, vision)
+    return initialise(network, jax.random.key(0), *sizes, jnp.float32, observe)

@@ -15,8 +15,8 @@ from jgps.optimise.guided.state import seeing_settings
 from jgps.optimise.models import FittedModelsConfig
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
 from jgps.optimise.steps.lqr import LqrStepConfig
+from jgps.vision.config import VisionConfig
 from jgps.vision.domain_randomisation import DomainRandomisationConfig
-from jgps.vision.learner import VisionConfig
 
 # name: (what makes the algorithm on a task, the type of its settings)
 ALGORITHMS = {

@@ -17,7 +17,7 @@ from jgps.cli.machine import check_backend, enable_compilation_cache, where
 from jgps.dynamics import ConstantPriorConfig, MixturePriorConfig, NoPriorConfig
 from jgps.optimise.guided.state import GuidedConfig
 from jgps.training import TrainingError, UsageError
-from jgps.vision.learner import POLICIES, sees
+from jgps.vision.config import POLICIES, sees
 
 DEFAULT_ALGORITHM = "mdgps"
 ITERATIONS = 12

@@ -22,7 +22,7 @@ from jgps.policies.observation import CHUNK, observed
 from jgps.reports.run_data import Run
 from jgps.tasks import Task
 from jgps.training import UsageError, load
-from jgps.vision.learner import sees
+from jgps.vision.config import sees
 
 MAX_POINTS = 8  # of all feature points are shown: as many colours as can be told apart
 

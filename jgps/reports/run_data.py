@@ -13,7 +13,7 @@ import numpy as np
 
 from jgps.training.directory import read_config
 from jgps.training.metrics import read_metrics
-from jgps.vision.learner import sees
+from jgps.vision.config import sees
 
 
 class Phase(NamedTuple):

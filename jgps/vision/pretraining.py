@@ -15,8 +15,9 @@ from jax.core import Tracer
 
 from jgps.policies import NetworkPolicy, PoseRegressor
 from jgps.tasks import Task
+from jgps.vision.camera import make_policy_view, pose_dim
+from jgps.vision.config import VisionConfig
 from jgps.vision.domain_randomisation import varying
-from jgps.vision.learner import VisionConfig, make_eye, pose_dim
 from jgps.vision.pose_regression import regress_pose, transfer
 
 ARM = 0.1  # metres from an object's origin to the points on its axes whose places are told
@@ -67,7 +68,7 @@ def pretrain(
 ) -> tuple[NetworkPolicy, Pretraining]:
     """The learner with convolutions that tell the objects' places in these scenes."""
     assert task.vision is not None
-    view = make_eye(task, config)
+    view = make_policy_view(task, config)
     key, look_key = jax.random.split(key)
     keys = jax.random.split(look_key, scenes.xpos.shape[0])
     vary = varying(task, view, config.looks)

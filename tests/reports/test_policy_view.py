@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import mediapy
 import numpy as np
 import pytest
-from pointer import conditions, make_task, small_vision, with_body
+from pointer import conditions, make_task, small_vision, untrained, with_body
 
 import jgps
 from jgps import policies
@@ -22,7 +22,6 @@ from jgps.reports.policy_view import Sight, _influence, _readout, _trunk, see
 from jgps.reports.report import write_report
 from jgps.reports.video import thin_out, write_task_video
 from jgps.simulation import condition_models, make_sampler
-from jgps.vision.learner import open_eyes
 
 T = 8
 ROUGH = RenderConfig(shadows=0, supersample=1)
@@ -43,8 +42,7 @@ def task():
 
 
 def _policy(task, kind, hidden=(8,)):
-    eyes = open_eyes(task, kind, hidden, SMALL)
-    return eyes.initialise(task, jax.random.key(0), jnp.float32)
+    return untrained(task, kind, hidden, SMALL)
 
 
 def test_images_are_those_that_the_simulation_gave_the_network(task):

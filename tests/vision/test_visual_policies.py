@@ -1,13 +1,12 @@
 """Policies that look through a camera: what reaches the network, and how it learns in phases."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pointer import make_task, small_vision, with_body
+from pointer import make_task, small_vision, untrained, with_body
 
 from jgps import tasks
 from jgps.algorithms import MdgpsConfig, RandomStartsConfig, mdgps
@@ -18,9 +17,10 @@ from jgps.policies import DistilConfig, Supervision, acting_on_images
 from jgps.rendering import make_view
 from jgps.simulation import make_sampler
 from jgps.training import checkpoint
-from jgps.vision import learner as eyes
+from jgps.vision.camera import make_observers
+from jgps.vision.config import VisionConfig
 from jgps.vision.domain_randomisation import DomainRandomisationConfig, varying
-from jgps.vision.learner import VisionConfig, open_eyes
+from jgps.vision.learner import make_learner
 from jgps.vision.pretraining import draw_pretraining_data
 
 SMALL = small_vision(60, 150, arm_spread=0.02)
@@ -170,8 +170,8 @@ def test_one_program_on_mjx_keeps_the_state_as_it_is():
 def test_the_baselines_keep_their_convolutions(policy, rng):
     task = make_task()
     vision = dataclasses.replace(SMALL, trajectory_iterations=0, head_iterations=0)
-    own = open_eyes(task, policy, (8,), vision)
-    start = own.initialise(task, jax.random.key(0), jnp.float32)
+    learner = make_learner(task, policy, (8,), DistilConfig(), vision)
+    start = untrained(task, policy, (8,), vision)
     if policy == "pose_prediction":
         assert set(start.variables["params"]["trunk"]) == {"trunk", "pose"}
     rows = Supervision(
@@ -180,18 +180,18 @@ def test_the_baselines_keep_their_convolutions(policy, rng):
         precision=jnp.ones((2, 4, 1, 1)),
         weight=jnp.ones((2, 2, 4)),
     )
-    train = jax.jit(functools.partial(eyes.train, policy, vision, own))
-    learner, info = train(jnp.int32(0), start, rows, jax.random.key(1))
+    after, info = jax.jit(learner.train)(start, rows, jnp.int32(0), jax.random.key(1))
     assert info.loss < info.loss_before
-    before, after = start.variables["params"], learner.variables["params"]
+    before, after = start.variables["params"], after.variables["params"]
     assert _same(before["trunk"], after["trunk"]) == (policy != "visuomotor")
     assert not _same(before["head"], after["head"])
 
 
 def test_a_network_of_vectors_reads_no_poses_of_the_scene():
     task = make_task()
-    own = open_eyes(task, "mlp", (8,), SMALL)
-    learner = own.initialise(task, jax.random.key(0), jnp.float32)
+    learner, _ = make_learner(task, "mlp", (8,), DistilConfig(), SMALL).init(
+        jax.random.key(0), None
+    )
     o = jnp.ones(task.observation_dim)
     other = o.at[task.configuration_dim :].set(2.0)
     assert learner.mean(o) == learner.mean(other)
@@ -219,11 +219,11 @@ def test_clutter_stands_about_in_images_to_learn_from_alone():
     geom = int(np.flatnonzero(task.model.geom_bodyid == thing)[0])
     assert np.ptp(scenes.appearance.rgba[:, geom, :3], axis=0).min() > 0.8
     # A network that acts sees the task as it is.
-    own = open_eyes(task, "visuomotor", (8,), SMALL)
+    observe, observe_randomised = make_observers(task, SMALL)
     o = jnp.zeros(task.observation_dim).at[task.vision.rotation[:, (0, 4)]].set(1)
     keys = jax.random.split(jax.random.key(1), 8)
-    learned = jax.jit(jax.vmap(lambda key: own.look(key, o)[0]))(keys)
-    seen = jax.jit(own.observe)(o)[0]
+    learned = jax.jit(jax.vmap(lambda key: observe_randomised(key, o)[0]))(keys)
+    seen = jax.jit(observe)(o)[0]
     assert (learned != seen).any(axis=(1, 2, 3)).all()
 
 
@@ -255,7 +255,7 @@ def test_scenes_show_objects_between_their_places():
 def test_bad_settings():
     point_mass = tasks.make("point_mass")
     with pytest.raises(ValueError, match=r"'point_mass' has no camera .* shape_sorting_cube"):
-        open_eyes(point_mass, "visuomotor", (8,), SMALL)
+        make_learner(point_mass, "visuomotor", (8,), DistilConfig(), SMALL)
     with pytest.raises(ValueError, match=r"MdgpsConfig.policy is 'cnn'"):
         MdgpsConfig(policy="cnn")
     with pytest.raises(ValueError, match=r"VisionConfig.width is 20; .* at least 25, the smallest"):

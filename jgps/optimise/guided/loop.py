@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jgps import policies
 from jgps.controllers import linear_gaussian
 from jgps.core import lqr
 from jgps.core.lifted import shared_jit
@@ -46,18 +45,17 @@ from jgps.optimise.models import (
 )
 from jgps.optimise.rollouts.conditions import Grouping, by_condition
 from jgps.policies import Supervision
+from jgps.policies.learner import PolicyLearner
 from jgps.simulation import Policy, SimulationRollouts, resolve_backend
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers
-from jgps.vision import learner as eyes
-from jgps.vision.learner import Eyes
-from jgps.vision.pretraining import PretrainingData, draw_pretraining_data, pretrain
+from jgps.vision.learner import make_learner
 
 
 class Parts(NamedTuple):
     """The shared parts of one iteration, jitted as far as the backend allows."""
 
-    eyes: Eyes  # the network and what it reads
+    learner: PolicyLearner  # how the network is made, acts and learns
     grouping: Grouping  # shares rollouts out among the controllers
     models: Models  # how local models are learned
     sample: Callable[[GuidedState, jax.Array], SimulationRollouts]  # with noise
@@ -118,10 +116,11 @@ def make_algorithm(
     initialise = shared_jit(functools.partial(_init, task, config, memory, parts))
 
     def init(key: jax.Array) -> GuidedState:
-        if not eyes.sees(config.policy):
+        prepare = parts.learner.prepare
+        if prepare is None:
             return initialise(key, None)
-        key, scene_key = jax.random.split(key)
-        return initialise(key, draw_pretraining_data(task, config.vision, scene_key))
+        key, prepare_key = jax.random.split(key)
+        return initialise(key, prepare(prepare_key))
 
     return Algorithm(
         init=init,
@@ -144,20 +143,19 @@ def make_parts(
     if grouping is None:
         grouping = by_condition(task, config.num_samples, config.noise_smoothing)
     models = fitted_models(task, config.models, grouping.shape)
-    own = eyes.open_eyes(task, config.policy, config.hidden, config.vision)
-    network_act = own.act
-    act = _SamplingAct(network_act, on_policy=config.sampling == "on_policy")
+    learner = make_learner(task, config.policy, config.hidden, config.distil, config.vision)
+    act = _SamplingAct(learner.act, on_policy=config.sampling == "on_policy")
     return Parts(
-        eyes=own,
+        learner=learner,
         grouping=grouping,
         sample=grouping.make_sample(
             act, lambda state: acting_params_of(state, trained(config, state)), backend
         ),
         models=models,
         fit=shared_jit(functools.partial(_fit, task, config, grouping, models)),
-        linearise=shared_jit(functools.partial(linearise, task, config, grouping)),
-        distil=shared_jit(functools.partial(_supervise, config, grouping, own)),
-        select_best=make_select_best(task, config, backend, network_act),
+        linearise=shared_jit(functools.partial(linearise, task, config, grouping, learner)),
+        distil=shared_jit(functools.partial(_distil, config, grouping, learner)),
+        select_best=make_select_best(task, config, backend, learner.act),
     )
 
 
@@ -184,7 +182,7 @@ def _init(
     memory: Any,
     parts: Parts,
     key: jax.Array,
-    scenes: PretrainingData | None,
+    prepared: Any,
 ) -> GuidedState:
     grouping = parts.grouping
     key, network_key, prior_key, policy_prior_key, group_key, sight_key = jax.random.split(key, 6)
@@ -196,12 +194,7 @@ def _init(
             prior=observation_model_prior(task, config, grouping).init(sight_key),
             slope=jnp.zeros((num, task.horizon, task.state_dim, task.configuration_dim), dtype),
         )
-    look_key = None
-    if scenes is not None:
-        network_key, look_key = jax.random.split(network_key)
-    learner, pretraining = parts.eyes.initialise(task, network_key, dtype), None
-    if scenes is not None and look_key is not None:
-        learner, pretraining = pretrain(task, config.vision, learner, scenes, look_key)
+    learner, pretraining = parts.learner.init(network_key, prepared)
     return GuidedState(
         key=key,
         iteration=jnp.zeros((), jnp.int32),
@@ -246,31 +239,18 @@ def _fit(
     return see(task, config, grouping, state, sampled), fitted, metrics
 
 
-def _supervise(
+def _distil(
     config: GuidedConfig,
     grouping: Grouping,
-    own: Eyes,
+    learner: PolicyLearner,
     state: GuidedState,
     supervision: Supervision,
     key: jax.Array,
 ) -> tuple[GuidedState, Metrics]:
     """Trains the learner; one that diverges keeps its last good parameters."""
-    supervision, learner = grouping.merge(supervision), state.learner
-    metrics = {}
-    if state.pretraining is not None:
-        how = config.vision
-        learner, info = eyes.train(
-            config.policy, how, own, state.iteration, learner, supervision, key
-        )
-        metrics = {
-            "pose_error": state.pretraining.error,
-            "pose_error_constant": state.pretraining.error_constant,
-            "pretraining_status": state.pretraining.status,
-        }
-    else:
-        if learner.observe is not None:
-            supervision = supervision._replace(o=policies.look(learner.observe, supervision.o))
-        learner, info = policies.distil(learner, supervision, key, config.distil)
+    supervision = grouping.merge(supervision)
+    trained_policy, info = learner.train(state.learner, supervision, state.iteration, key)
+    metrics = learner.metrics(state.pretraining)
     metrics |= {
         "policy_loss_before": info.loss_before,
         "policy_loss": info.loss,
@@ -279,7 +259,7 @@ def _supervise(
     }
     if any(each.validation > 0 for each in config.trainings):
         metrics["policy_loss_validation"] = info.loss_validation
-    return state._replace(learner=learner), metrics
+    return state._replace(learner=trained_policy), metrics
 
 
 def joint_status(models: LocalModels, status: Status) -> LocalModels:

@@ -17,9 +17,9 @@ from jgps.optimise.guided.state import (
 from jgps.optimise.models import LocalModels, choose, default_dtype
 from jgps.optimise.rollouts.conditions import Grouping
 from jgps.policies import Supervision
+from jgps.policies.learner import PolicyLearner
 from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task
-from jgps.vision.learner import sees
 
 
 def policy_prior(task: Task, config: GuidedConfig, grouping: Grouping) -> dynamics.PointsPrior:
@@ -73,6 +73,7 @@ def linearise(
     task: Task,
     config: GuidedConfig,
     grouping: Grouping,
+    learner: PolicyLearner,
     state: GuidedState,
     sampled: SimulationRollouts,
 ) -> tuple[GuidedState, Controller, Status]:
@@ -83,7 +84,8 @@ def linearise(
     """
     valid, own = sampled.valid, state.controllers
     used = valid[..., None, None]
-    mean = _mean(config, state, jnp.where(used, sampled.o, 0))
+    known = trained(config, state)
+    mean = learner.mean(state.learner, jnp.where(used, sampled.o, 0), known)
     cov = own.C
     if config.policy_covariance == "network":
         cov = jnp.broadcast_to(state.learner.cov, cov.shape)
@@ -92,7 +94,7 @@ def linearise(
         return state, _unless_first(config, state, linearised), status
 
     prior, history = policy_prior(task, config, grouping), recent(state)
-    points = jnp.concatenate([history.x, _mean(config, state, history.o)], axis=-1)
+    points = jnp.concatenate([history.x, learner.mean(state.learner, history.o, known)], axis=-1)
     prior_state, _ = prior.update(state.policy_prior, points, history.valid)
     niw = prior.evaluate(prior_state, jnp.concatenate([sampled.x, mean], axis=-1), valid)
 
@@ -104,18 +106,6 @@ def linearise(
     )
     state = state._replace(policy_prior=prior_state)
     return state, _unless_first(config, state, linearised), status
-
-
-def _mean(config: GuidedConfig, state: GuidedState, o: jax.Array) -> jax.Array:
-    """The learner's mean actions; zero for one that sees before its first training, unused."""
-    if not sees(config.policy):
-        return state.learner.mean(o)
-    dU, dtype = state.learner.cov.shape[0], state.learner.cov.dtype
-
-    def nothing(o: jax.Array) -> jax.Array:
-        return jnp.zeros((*o.shape[:-1], dU), dtype)
-
-    return jax.lax.cond(trained(config, state), state.learner.mean, nothing, o)
 
 
 def _unless_first(config: GuidedConfig, state: GuidedState, linearised: Controller) -> Controller:

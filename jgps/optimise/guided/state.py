@@ -14,7 +14,8 @@ from jgps.optimise.models import FittedModelsConfig
 from jgps.optimise.steps.lqr import LqrStepConfig
 from jgps.policies import DistilConfig, NetworkPolicy
 from jgps.simulation import SimulationRollouts
-from jgps.vision.learner import POLICIES, VisionConfig, sees
+from jgps.vision import config as vision_config
+from jgps.vision.config import POLICIES, VisionConfig
 from jgps.vision.pretraining import Pretraining
 
 SAMPLING = ("off_policy", "on_policy")
@@ -97,14 +98,12 @@ class GuidedConfig(LocalConfig):
     @property
     def trainings(self) -> tuple[DistilConfig, ...]:
         """How the network is trained, in all phases."""
-        if sees(self.policy):
-            return self.vision.head, self.vision.end_to_end
-        return (self.distil,)
+        return vision_config.trainings(self.policy, self.vision, self.distil)
 
     @property
     def first_training(self) -> int:
         """The iteration in which the network is first trained."""
-        return self.vision.trajectory_iterations if sees(self.policy) else 0
+        return vision_config.first_training(self.policy, self.vision)
 
 
 def seeing_settings(config: GuidedConfig, policy: str = "visuomotor") -> dict[str, Any]:

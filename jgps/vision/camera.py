@@ -1,0 +1,75 @@
+"""What a policy's camera sees of a task: as the task is, and as the network learns from it."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jgps.policies.observation import Observe
+from jgps.rendering import View, make_view
+from jgps.tasks import Task
+from jgps.tasks.policy_camera import body_poses
+from jgps.vision.config import VisionConfig
+from jgps.vision.domain_randomisation import varying
+
+# observe(key, o [dO]) -> image [H, W, 3] uint8 and configuration, randomised by the key
+RandomisedObserve = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+
+
+def make_policy_view(task: Task, config: VisionConfig) -> View:
+    """The camera that the network looks through."""
+    assert task.vision is not None
+    return make_view(
+        task.model, task.vision.camera,
+        width=config.width, height=config.height, config=config.render,
+    )  # fmt: skip
+
+
+def make_observers(task: Task, config: VisionConfig) -> tuple[Observe, RandomisedObserve]:
+    """The image [H, W, 3] uint8 and the robot's configuration, of o [dO]: to act on, to learn from.
+
+    Returns:
+      `observe(o)`, the task as it is, and `observe_randomised(key, o)`, with the appearance and
+      the clutter that the key gives it.
+    """
+    vision, view = task.vision, make_policy_view(task, config)
+    assert vision is not None
+    vary = varying(task, view, config.looks)
+    draw = batching(functools.partial(view.draw_rgb, as_uint8=True))
+
+    def observe(o: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return draw(*body_poses(vision, o)), o[vision.configuration]
+
+    def observe_randomised(key: jax.Array, o: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return draw(*vary(key, *body_poses(vision, o))), o[vision.configuration]
+
+    return observe, observe_randomised
+
+
+def batching(draw: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """The same, but under vmap it gets the axis, and so draws as many at once as its memory allows.
+
+    Args:
+      draw: takes any leading axes, the same of all leaves.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def drawn(*arguments: Any) -> jax.Array:
+        return draw(*arguments)
+
+    @drawn.def_vmap
+    def _(axis_size: int, in_batched: Any, *arguments: Any) -> tuple[jax.Array, bool]:
+        def spread(leaf: jax.Array, batched: bool) -> jax.Array:
+            return leaf if batched else jnp.broadcast_to(leaf, (axis_size, *jnp.shape(leaf)))
+
+        return drawn(*jax.tree.map(spread, arguments, tuple(in_batched))), True
+
+    return drawn
+
+
+def pose_dim(task: Task) -> int:
+    """Numbers of the pose that convolutions are pretrained to tell: 3 points on every object."""
+    assert task.vision is not None
+    return 9 * len(task.vision.objects)
