@@ -117,6 +117,7 @@ def _greater(one: tuple[jax.Array, ...], other: tuple[jax.Array, ...]) -> jax.Ar
 def acting_params_of(
     state: GuidedState, by_network: jax.Array
 ) -> tuple[FactoredController, Shared, Shared]:
+    """What acts: the controllers, the newest network, and whether it is the network's turn."""
     factored, _ = jax.vmap(linear_gaussian.factor)(state.controllers)
     x0 = factored.k[:, 0]
     return factored, state.learner.params_for(x0), Shared(by_network)
