@@ -2,12 +2,12 @@
 
 import dataclasses
 import functools
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from shared_algorithms import on_many_sets, springs
 
 from jgps import tasks
 from jgps.algorithms import ALGORITHMS
@@ -18,7 +18,6 @@ from jgps.dynamics import MixturePriorConfig, NoPriorConfig
 from jgps.optimise.models import FittedModelsConfig, fitted_models
 from jgps.optimise.rollouts import sampling
 from jgps.policies import DistilConfig
-from jgps.simulation import Sampler, make_sampler
 from jgps.tasks.start import initial_controllers, initial_states
 from jgps.training import checkpoint
 
@@ -176,39 +175,12 @@ def test_every_task_has_controllers_rollouts_and_models(name):
 
 @functools.cache
 def _breakable(algorithm, **settings):
-    """`run(stiffness, iterations)`: states and metrics; the spring breaks the last condition.
-
-    One algorithm for all, so that it is compiled once: only the simulated models differ.
-    """
-    task = _point_mass(12)
-    springs = {
-        stiffness: task.train._replace(changes={"jnt_stiffness:x": np.array([0, 0, 0, stiffness])})
-        for stiffness in (0.0, 1e12, -1e12)
-    }
-    current = []
-
-    def make_switched(system, conditions, policy, backend):
-        assert backend == "native"
-        samplers = {
-            stiffness: make_sampler(system, train, policy, backend)
-            for stiffness, train in springs.items()
-        }
-        return Sampler(lambda *args: samplers[current[-1]].sample(*args), jittable=False)
-
+    """`run(stiffness, iterations)`: states and metrics; the spring breaks the last condition."""
     models = {"models": APART} if algorithm in MIXTURES else {}
     config = _config(algorithm, **{**SMALL, **models, **settings})
-    with mock.patch.object(sampling, "make_sampler", make_switched):
-        made = ALGORITHMS[algorithm][0](task, config, backend="native")
-
-    @functools.cache
-    def run(stiffness, iterations):
-        if iterations == 0:
-            return made.init(jax.random.key(0)), {}
-        before, _ = run(stiffness, iterations - 1)
-        current.append(stiffness)
-        return made.step(before)
-
-    return run
+    stiff = {stiffness: np.array([0, 0, 0, stiffness]) for stiffness in (0.0, 1e12, -1e12)}
+    task = _point_mass(12)
+    return on_many_sets(ALGORITHMS[algorithm][0], task, config, springs(task, stiff))
 
 
 @pytest.mark.parametrize("algorithm", LOCAL)
