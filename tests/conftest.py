@@ -4,6 +4,7 @@ import gc
 import os
 import pathlib
 
+import cpu_budget
 import jax
 import numpy as np
 import pytest
@@ -23,14 +24,64 @@ for name, value in CACHE_SETTINGS.items():
 # Tracing makes so many objects that looking for unused ones takes up to a tenth of the time.
 gc.set_threshold(100_000, 50, 100)
 MANY_MAPS = 25_000
+# Files that take longest, in this order: two processes that share the files out then end together.
+LONGEST = (
+    "algorithms/test_contract.py",
+    "algorithms/test_guided_path_integrals.py",
+    "vision/test_visual_policies.py",
+    "algorithms/test_mdgps.py",
+    "rendering/test_view.py",
+    "benchmarks/test_reproduce_visuomotor.py",
+    "core/lqr/test_trust_region.py",
+    "optimise/test_random_starts.py",
+    "training/test_resume.py",
+    "reports/test_report.py",
+    "reports/test_policy_view.py",
+    "cli/test_cli.py",
+    "simulation/test_backends.py",
+    "tasks/test_hammer_and_bottle.py",
+    "rendering/test_raycast.py",
+    "algorithms/test_badmm.py",
+    "algorithms/test_path_integral_algorithms.py",
+    "algorithms/test_trajopt.py",
+)
 
 
+def _rank(item: pytest.Item) -> int:
+    """The place of a test's file in LONGEST, behind all of them where it is not there."""
+    path = item.path.as_posix()
+    return next((i for i, name in enumerate(LONGEST) if path.endswith(name)), len(LONGEST))
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips tests marked `gpu` on a machine without an accelerator."""
+    """Longest files first; skips tests marked `gpu` on a machine without an accelerator."""
+    items.sort(key=_rank)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and jax.default_backend() == "cpu":
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="JAX has no accelerator on this machine"))
+
+
+def _within_budget(item: pytest.Item):
+    """Fails a test whose set-up or call takes too much processor time."""
+    before = cpu_budget.spent()
+    result = yield
+    slow = item.get_closest_marker("slow") is not None
+    sentence = cpu_budget.complaint(cpu_budget.spent() - before, slow)
+    if sentence is not None:
+        pytest.fail(sentence, pytrace=False)
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item):
+    return (yield from _within_budget(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item):
+    return (yield from _within_budget(item))
 
 
 def _memory_maps() -> int | None:

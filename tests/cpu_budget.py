@@ -1,0 +1,26 @@
+"""What a test may cost, in processor time: a busy machine makes none slower."""
+
+import os
+
+SECONDS = 30.0  # of all threads and child processes, in a test's set-up or its call
+SECONDS_SLOW = 60.0  # where it is marked `slow`
+# On a machine whose processor is slower: JGPS_TEST_BUDGET=2 allows twice as much, 0 any time.
+SCALE = "JGPS_TEST_BUDGET"
+
+
+def spent() -> float:
+    """Seconds of processor time that this process and the children it waited for took."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def complaint(seconds: float, slow: bool) -> str | None:
+    """A sentence where that is too much for one test, else None."""
+    budget = (SECONDS_SLOW if slow else SECONDS) * float(os.environ.get(SCALE, "1"))
+    if budget == 0 or seconds <= budget:
+        return None
+    remedy = "share or shrink what it runs" + ("" if slow else ", or mark it `slow`")
+    return (
+        f"took {seconds:.0f} s of processor time, which may be {budget:.0f} s: {remedy}; on a slow "
+        f"machine set {SCALE} to a factor"
+    )
