@@ -23,34 +23,14 @@ for name, value in CACHE_SETTINGS.items():
     jax.config.update(name, value if name.endswith("dir") else int(value))
 # Tracing makes so many objects that looking for unused ones takes up to a tenth of the time.
 gc.set_threshold(100_000, 50, 100)
-MANY_MAPS = 25_000
-# Files that take longest, in this order: two processes that share the files out then end together.
-LONGEST = (
-    "algorithms/test_contract.py",
-    "algorithms/test_guided_path_integrals.py",
-    "vision/test_visual_policies.py",
-    "algorithms/test_mdgps.py",
-    "rendering/test_view.py",
-    "benchmarks/test_reproduce_visuomotor.py",
-    "core/lqr/test_trust_region.py",
-    "optimise/test_random_starts.py",
-    "training/test_resume.py",
-    "reports/test_report.py",
-    "reports/test_policy_view.py",
-    "cli/test_cli.py",
-    "simulation/test_backends.py",
-    "tasks/test_hammer_and_bottle.py",
-    "rendering/test_raycast.py",
-    "algorithms/test_badmm.py",
-    "algorithms/test_path_integral_algorithms.py",
-    "algorithms/test_trajopt.py",
-)
+MANY_MAPS = 20_000
 
 
 def _rank(item: pytest.Item) -> int:
-    """The place of a test's file in LONGEST, behind all of them where it is not there."""
+    """The place of a test's file among the longest, behind all of them where it is not there."""
+    longest = cpu_budget.LONGEST
     path = item.path.as_posix()
-    return next((i for i, name in enumerate(LONGEST) if path.endswith(name)), len(LONGEST))
+    return next((i for i, name in enumerate(longest) if path.endswith(name)), len(longest))
 
 
 @pytest.hookimpl(trylast=True)

@@ -30,6 +30,11 @@ def test_too_much_is_named(monkeypatch, seconds, slow, scale, words):
             raise AssertionError(found)
 
 
+def test_the_longest_files_are_there():
+    tests = pathlib.Path(__file__).parent
+    assert [name for name in cpu_budget.LONGEST if not (tests / name).exists()] == []
+
+
 def test_children_count():
     before = cpu_budget.spent()
     busy = "import time\nwhile time.process_time() < 0.5: pass"

@@ -49,7 +49,7 @@ def run():
     """States and metrics: an iteration of controllers alone, one of dense layers, then of all."""
     algorithm = mdgps(make_task(), _config(), backend="native")
     states, metrics = [algorithm.init(jax.random.key(0))], []
-    for _ in range(10):
+    for _ in range(8):
         state, found = algorithm.step(states[-1])
         states.append(state)
         metrics.append(found)
