@@ -1,5 +1,6 @@
 """The limit on what a test may cost."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -62,7 +63,11 @@ cpu_budget.SECONDS = 0.3
 sys.exit(pytest.main({arguments!r}))
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, cpu_budget.SCALE: "1"},
     )
     assert "1 failed, 1 passed, 1 error" in done.stdout, done.stdout + done.stderr
     assert done.stdout.count("s of processor time, which may be") >= 2
