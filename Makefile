@@ -8,8 +8,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # Extras to install: `make demo EXTRAS=dev,cuda13` on a machine with an NVIDIA GPU.
 EXTRAS ?= dev
 DEMO := runs/demo
-# Two processes, a file at a time: compiling leaves half of two cores idle.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# Two processes, a file at a time in the order of tests/conftest.py, the longest first.
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test lint bench reproduce format setup clean
 

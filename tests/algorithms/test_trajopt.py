@@ -1,5 +1,7 @@
 """Trajectory optimisation on fitted models."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,8 @@ from jgps.optimise.step_size import adapt
 from jgps.optimise.steps.lqr import lqr_step
 from jgps.simulation import make_sampler
 
+APART = TrajoptConfig(models=FittedModelsConfig(prior=MixturePriorConfig(shared=False)))
+
 
 def _noise_free(task, policy):
     sampler = make_sampler(task.system, task.train, policy.act, "native")
@@ -25,12 +29,14 @@ def _noise_free(task, policy):
 
 
 def _run(task, config, iterations, seed=0):
+    """States, the first one too, and metrics."""
     algorithm = trajopt(task, config, backend="native")
-    state, history = algorithm.init(jax.random.key(seed)), []
+    states, history = [algorithm.init(jax.random.key(seed))], []
     for _ in range(iterations):
-        state, metrics = algorithm.step(state)
+        state, metrics = algorithm.step(states[-1])
+        states.append(state)
         history.append(metrics)
-    return state, history
+    return states, history
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +46,8 @@ def point_mass_run():
 
 
 def test_the_point_mass_arrives(point_mass_run):
-    task, state, history = point_mass_run
-    final = _noise_free(task, state.policy)
+    task, states, history = point_mass_run
+    final = _noise_free(task, states[-1].policy)
     distances = jax.vmap(task.distance)(final.x[:, 0])
     assert float(distances.max()) < 0.05
     first, last = history[0]["cost"], history[-1]["cost"]
@@ -50,7 +56,7 @@ def test_the_point_mass_arrives(point_mass_run):
 
 def test_the_point_mass_reaches_the_optimum_of_the_known_model(point_mass_run):
     """Independent: the exact discrete-time LQR by SciPy, gains far from the horizon's end."""
-    task, state, _ = point_mass_run
+    task, states, _ = point_mass_run
     # MuJoCo's semi-implicit Euler with damping in the velocity update, two substeps of 0.05 s.
     h, damping = 0.05, 0.2
     shrink = 1 / (1 + h * damping)
@@ -60,7 +66,7 @@ def test_the_point_mass_reaches_the_optimum_of_the_known_model(point_mass_run):
     Q, R = np.diag([2.0, 0.2]), np.array([[1e-2]])
     P = scipy.linalg.solve_discrete_are(A, B, Q, R)
     value = 0.5 * np.array([1.0, 0.0]) @ P @ np.array([1.0, 0.0]) * 2  # both axes start 1 m away
-    final = _noise_free(task, state.policy)
+    final = _noise_free(task, states[-1].policy)
     total = costs.evaluate(task.cost, final.x[:, 0], final.u[:, 0]).sum(-1)
     # The actuators' limit of 5 N costs a little; no controller can be better than the optimum.
     assert float(total.min()) >= value * 0.999
@@ -78,12 +84,8 @@ def test_every_step_keeps_to_its_bound(point_mass_run):
 
 
 def test_the_policy_is_the_best_that_was_tried(point_mass_run):
-    task, _, history = point_mass_run
-    algorithm = trajopt(task, TrajoptConfig(), backend="native")
-    state, tried = algorithm.init(jax.random.key(0)), []
-    for _ in range(6):
-        tried.append(state.controllers)
-        state, _ = algorithm.step(state)
+    _, states, history = point_mass_run
+    state, tried = states[-1], [before.controllers for before in states[:-1]]
     costs_seen = np.stack([metrics["noise_free_cost"] for metrics in history])
     for c, best in enumerate(costs_seen.argmin(axis=0)):
         np.testing.assert_array_equal(state.policy.controllers.K[c], tried[best].K[c])
@@ -98,17 +100,19 @@ def test_it_works_without_a_prior_given_enough_samples():
     assert bool((history[-1]["cost"] < 0.3 * history[0]["cost"]).all())
 
 
-def _parts(task, config):
+@functools.cache
+def _parts(config):
+    """The parts of an iteration on the point mass, and the first state."""
+    task = tasks.make("point_mass")
     models = fitted_models(task, config.models, config.shape(task))
-    return make_parts(task, config, "native", models, lqr_step(task.horizon, config.step))
+    parts = make_parts(task, config, "native", models, lqr_step(task.horizon, config.step))
+    return parts, trajopt(task, config, backend="native").init(jax.random.key(0))
 
 
+@functools.cache
 def _one_step(num_bad):
     """An iteration on the point mass; the first `num_bad` samples of condition 2 are NaN."""
-    task = tasks.make("point_mass")
-    config = TrajoptConfig(models=FittedModelsConfig(prior=MixturePriorConfig(shared=False)))
-    parts = _parts(task, config)
-    state = trajopt(task, config, backend="native").init(jax.random.key(0))
+    parts, state = _parts(APART)
     sampled = parts.sample(state.controllers, jax.random.key(1)).noisy.rollouts
     bad = sampled._replace(
         x=sampled.x.at[2, :num_bad].set(jnp.nan),
@@ -138,17 +142,14 @@ def test_a_condition_with_one_sample_left_keeps_its_controller_and_says_why():
     after, metrics = _one_step(4)
     assert metrics["samples_valid"].tolist() == [5, 5, 1, 5]
     assert metrics["status"].tolist() == [OK, OK, TOO_FEW_SAMPLES, OK]
-    start = trajopt(tasks.make("point_mass"), backend="native").init(jax.random.key(0))
+    _, start = _parts(APART)
     np.testing.assert_array_equal(after.controllers.K[2], start.controllers.K[2])
     assert not np.array_equal(before.controllers.K[2], after.controllers.K[2])
 
 
 def test_the_bound_follows_how_well_the_last_step_was_predicted():
     """The next multiplier from expected costs computed here, on both iterations' models."""
-    task = tasks.make("point_mass")
-    config = TrajoptConfig()
-    parts = _parts(task, config)
-    first = trajopt(task, config, backend="native").init(jax.random.key(0))
+    parts, first = _parts(APART)
     models, states = [], [first]
     for key in jax.random.split(jax.random.key(5)):
         state = states[-1]

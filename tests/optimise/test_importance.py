@@ -21,6 +21,9 @@ CONFIG = MdgpsConfig(
     policy_prior=NoPriorConfig(),
 )  # fmt: skip
 
+reused_of = jax.jit(reused, static_argnums=(2, 3))
+log_prob_of = jax.jit(log_prob_before, static_argnums=3)
+
 
 def _controllers(rng):
     root = rng.normal(size=(C, T, DU, DU))
@@ -34,7 +37,7 @@ def _controllers(rng):
 def test_log_density_of_the_actions_before_each_step(rng):
     controllers = _controllers(rng)
     x, u = rng.normal(size=(C, N, T, DX)), rng.normal(size=(C, N, T, DU))
-    found = log_prob_before(controllers, jnp.float32(x), jnp.float32(u), 0.0)
+    found = log_prob_of(controllers, jnp.float32(x), jnp.float32(u), 0.0)
     for c, n in np.ndindex(C, N):
         each = [
             scipy.stats.multivariate_normal.logpdf(
@@ -73,7 +76,7 @@ def _log_prob(controllers, c, x, u, smoothing):
 def test_newest_rollouts_come_first_and_older_ones_count_by_importance(states):
     # The state as it was when the network was trained: before the iteration was counted.
     state = states[4]._replace(iteration=states[3].iteration)
-    found = reused(state, states[3].controllers, 3, CONFIG.noise_smoothing)
+    found = reused_of(state, states[3].controllers, 3, CONFIG.noise_smoothing)
     newest = recent(state, 1)
     np.testing.assert_array_equal(found.o[:, :3], newest.o)
     np.testing.assert_allclose(found.weight[:, :3], 1, atol=1e-4)
@@ -101,13 +104,13 @@ def test_weights_of_smooth_noise_have_mean_one(smoothing, key):
         C=jnp.ones((1, horizon, 1, 1)),
     )  # fmt: skip
     other = drew._replace(k=drew.k + change * jnp.sin(jnp.linspace(0, jnp.pi, horizon))[:, None])
-    ratio = log_prob_before(other, x, u, smoothing) - log_prob_before(drew, x, u, smoothing)
+    ratio = log_prob_of(other, x, u, smoothing) - log_prob_of(drew, x, u, smoothing)
     np.testing.assert_allclose(jnp.mean(jnp.exp(ratio), axis=(0, 1)), 1, atol=0.15)
 
 
 def test_slots_that_hold_nothing_yet_do_not_count(states):
     state = states[1]._replace(iteration=states[0].iteration)
-    found = reused(state, states[0].controllers, 3, CONFIG.noise_smoothing)
+    found = reused_of(state, states[0].controllers, 3, CONFIG.noise_smoothing)
     assert (found.weight[:, :3] > 0).all() and (found.weight[:, 3:] == 0).all()
 
 

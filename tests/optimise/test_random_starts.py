@@ -1,6 +1,7 @@
 """MDGPS with rollouts from random initial states, in groups."""
 
 import dataclasses
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ from jgps.algorithms import MdgpsConfig, RandomStartsConfig, mdgps
 from jgps.controllers import LqrHoldConfig, linear_gaussian
 from jgps.core.types import OK, TOO_FEW_SAMPLES, Controller
 from jgps.dynamics import MixturePriorConfig
+from jgps.optimise.models import FittedModelsConfig
 from jgps.optimise.rollouts.random_starts import by_random_start, merge, pool
 from jgps.policies import DistilConfig, Supervision
 from jgps.simulation import SimulationRollouts
@@ -237,9 +239,13 @@ def test_bad_settings_are_refused():
         RandomStartsConfig(group_by="end")
     with pytest.raises(ValueError, match="has to be 'on_policy'"):
         MdgpsConfig(sampling="off_policy", random_starts=RandomStartsConfig())
-    for field in ("prior", "policy_prior"):
-        settings: dict[str, Any] = {field: MixturePriorConfig(shared=False)}
-        with pytest.raises(ValueError, match=rf"MdgpsConfig\.{field}\.shared is False"):
+    apart = MixturePriorConfig(shared=False)
+    settings: dict[str, Any]
+    for field, settings in (
+        ("models.prior", {"models": FittedModelsConfig(prior=apart)}),
+        ("policy_prior", {"policy_prior": apart}),
+    ):
+        with pytest.raises(ValueError, match=rf"MdgpsConfig\.{re.escape(field)}\.shared is False"):
             MdgpsConfig(
                 sampling="on_policy",
                 linearisation="fitted",
