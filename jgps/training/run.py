@@ -16,6 +16,7 @@ import numpy as np
 from jgps import tasks
 from jgps.algorithms import ALGORITHMS, Algorithm
 from jgps.core.types import OK
+from jgps.recipes import Recipe, recipe, usual_iterations
 from jgps.simulation import resolve_backend
 from jgps.tasks import Task
 from jgps.training import checkpoint, directory
@@ -55,8 +56,11 @@ def train(
     task: Task | str,
     algorithm: str = "mdgps",
     *,
+    policy: str | None = None,
+    prior: str | None = None,
+    random_starts: bool = False,
+    iterations: int | None = None,
     config: Any = None,
-    iterations: int = 12,
     seed: int = 0,
     backend: str = "auto",
     out: str | Path | None = None,
@@ -71,8 +75,10 @@ def train(
     Args:
       task: a task or the name of one.
       algorithm: name of an algorithm.
-      config: the algorithm's settings; None takes its defaults.
-      iterations: how many in all, those before a resume included.
+      policy, prior, random_starts: what settings go well with the task is looked up by these, see
+        `jgps.recipes.recipe`.
+      iterations: how many in all, those before a resume included; None takes the recipe's number.
+      config: the algorithm's settings in place of the recipe's, without the three above.
       seed: of everything random; the same seed gives the same metrics.
       backend: "native", "mjx" or "auto".
       out: run directory for metrics, checkpoints and results; None writes nothing.
@@ -96,14 +102,26 @@ def train(
     """
     began = time.perf_counter()
     try:
-        setup = _set_up(task, algorithm, config, iterations, seed, backend, out, evaluate_every)
+        task = tasks.make(task) if isinstance(task, str) else task
+        if config is None:
+            chosen = recipe(task.name, algorithm, policy, prior, random_starts)
+        elif (policy, prior, random_starts) == (None, None, False):
+            chosen = _checked(algorithm, config)
+        else:
+            raise UsageError(
+                "config is given beside policy, prior or random_starts, which choose a config; "
+                "pass one or the other"
+            )
+        if iterations is not None:
+            chosen = chosen._replace(iterations=_integer("iterations", iterations, 1))
+        setup = _set_up(task, algorithm, chosen, seed, backend, out, evaluate_every)
         if out is None and (resume or overwrite):
             raise UsageError("resume and overwrite need a run directory; pass out")
         if setup.out is not None:
             done = min(
                 max(checkpoint.iterations(setup.out), default=0), len(read_metrics(setup.out))
             )
-            if resume and done > iterations:
+            if resume and done > setup.iterations:
                 raise UsageError(
                     f"{setup.out} already has {done} iterations; ask for at least as many"
                 )
@@ -125,27 +143,30 @@ def train(
         return _finish(setup, state, records, began, compile_seconds, evaluate)
 
 
+def _checked(algorithm: str, config: Any) -> Recipe:
+    """Settings that are given, and the iterations that training with them takes."""
+    if algorithm not in ALGORITHMS:
+        raise UsageError(f"unknown algorithm {algorithm!r}; algorithms: {', '.join(ALGORITHMS)}")
+    _, config_type = ALGORITHMS[algorithm]
+    if not isinstance(config, config_type):
+        raise UsageError(
+            f"config is a {type(config).__name__}; {algorithm} takes a {config_type.__name__}"
+        )
+    return Recipe(config, usual_iterations(config))
+
+
 def _set_up(
-    task: Task | str,
+    task: Task,
     algorithm: str,
-    config: Any,
-    iterations: int,
+    chosen: Recipe,
     seed: int,
     backend: str,
     out: str | Path | None,
     evaluate_every: int,
 ) -> _Setup:
-    task = tasks.make(task) if isinstance(task, str) else task
-    if algorithm not in ALGORITHMS:
-        raise UsageError(f"unknown algorithm {algorithm!r}; algorithms: {', '.join(ALGORITHMS)}")
-    iterations = _integer("iterations", iterations, 1)
+    config, iterations = chosen
     seed = _integer("seed", seed, 0, 2**32 - 1)
-    make, config_type = ALGORITHMS[algorithm]
-    config = config_type() if config is None else config
-    if not isinstance(config, config_type):
-        raise UsageError(
-            f"config is a {type(config).__name__}; {algorithm} takes a {config_type.__name__}"
-        )
+    make, _ = ALGORITHMS[algorithm]
     # Until its teacher has learned, dataset aggregation has no network to show.
     taught = getattr(config, "teacher_iterations", 0)
     if iterations <= taught:
