@@ -26,6 +26,7 @@ from jgps.core.types import (
     Rollouts,
     Status,
 )
+from jgps.tasks import from_mjcf
 from jgps.training import evaluate, train
 
 __version__ = "0.1.0"
@@ -44,6 +45,7 @@ __all__ = [
     "costs",
     "dynamics",
     "evaluate",
+    "from_mjcf",
     "lqr",
     "policies",
     "recipes",
