@@ -16,7 +16,7 @@ from jgps.cli.commands import report_one
 from jgps.cli.machine import check_backend, enable_compilation_cache, where
 from jgps.recipes import has_setting, prior_name, recipe, trains_network, usual_iterations
 from jgps.recipes import seeing as seeing  # benchmarks/visuomotor_runs.py takes it from here
-from jgps.training import TrainingError, UsageError
+from jgps.training import CheckpointConfig, TrainingError, UsageError
 from jgps.vision.learner import POLICIES
 
 DEFAULT_ALGORITHM = "mdgps"
@@ -37,6 +37,7 @@ class _TrainOptions:
       overwrite: replace the run in the directory.
       evaluate_every: after how many iterations the newest policy is tried without noise, on
         training and on unseen conditions; 0 is only at the end.
+      checkpoint: when the state is saved, for --resume.
       policy: what the network reads: mlp (the observation), visuomotor (the task's camera and the
         robot's configuration), or a baseline: pose_features, pose_prediction.
       prior: of the fitted dynamics: mixture, constant or none.
@@ -53,6 +54,7 @@ class _TrainOptions:
     resume: bool = False
     overwrite: bool = False
     evaluate_every: int = 1
+    checkpoint: CheckpointConfig = CheckpointConfig()
 
 
 def _spell(argument: str) -> str:
@@ -169,6 +171,7 @@ def train(arguments: list[str]) -> None:
                 resume=options.resume,
                 overwrite=options.overwrite,
                 evaluate_every=options.evaluate_every,
+                checkpoint=options.checkpoint,
                 on_start=announce,
                 on_iteration=progress,
             )

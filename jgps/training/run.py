@@ -19,7 +19,9 @@ from jgps.core.types import OK
 from jgps.recipes import Recipe, recipe, usual_iterations
 from jgps.simulation import resolve_backend
 from jgps.tasks import Task
-from jgps.training import checkpoint, directory
+from jgps.training import checkpoint as checkpoints
+from jgps.training import directory
+from jgps.training.checkpoint import CheckpointConfig, Checkpoints
 from jgps.training.errors import TrainingError, UsageError
 from jgps.training.evaluate import EvaluationResult, make_evaluator
 from jgps.training.failure import describe_policy, explain_failure
@@ -67,6 +69,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     evaluate_every: int = 1,
+    checkpoint: CheckpointConfig = CheckpointConfig(),
     on_start: Callable[[int], None] | None = None,
     on_iteration: Callable[[Record], None] | None = None,
 ) -> TrainingResult:
@@ -83,13 +86,14 @@ def train(
       backend: "native", "mjx" or "auto".
       out: run directory for metrics, checkpoints and results; None writes nothing.
       resume: goes on from the newest whole checkpoint in `out`, exactly as if never interrupted.
-        Everything but `iterations` and `evaluate_every` has to be as before; the task's functions
-        are compared as JAX traces them, unless JAX has another version.
+        Everything but `iterations`, `evaluate_every` and `checkpoint` has to be as before; the
+        task's functions are compared as JAX traces them, unless JAX has another version.
       overwrite: replaces the run in `out`.
       evaluate_every: after how many iterations the newest policy is tried without noise on the
         training and the test conditions, for the metrics (`EvaluationResult.metrics`); 0 tries
         none but the result. Nothing is learned from these rollouts, and `rollouts_total` of the
         summary leaves them out.
+      checkpoint: when the state is saved.
       on_start: called before the first iteration, with the number of those done earlier.
       on_iteration: called with the metrics of every iteration.
 
@@ -112,6 +116,8 @@ def train(
                 "config is given beside policy, prior or random_starts, which choose a config; "
                 "pass one or the other"
             )
+        if not isinstance(checkpoint, CheckpointConfig):
+            raise UsageError(f"checkpoint is {checkpoint!r}; pass a jgps.training.CheckpointConfig")
         if iterations is not None:
             chosen = chosen._replace(iterations=_integer("iterations", iterations, 1))
         setup = _set_up(task, algorithm, chosen, seed, backend, out, evaluate_every)
@@ -119,7 +125,7 @@ def train(
             raise UsageError("resume and overwrite need a run directory; pass out")
         if setup.out is not None:
             done = min(
-                max(checkpoint.iterations(setup.out), default=0), len(read_metrics(setup.out))
+                max(checkpoints.iterations(setup.out), default=0), len(read_metrics(setup.out))
             )
             if resume and done > setup.iterations:
                 raise UsageError(
@@ -139,7 +145,9 @@ def train(
         began -= seconds_before
         if on_start is not None:
             on_start(len(records))
-        state = _loop(setup, state, records, began, clock, evaluate, on_iteration)
+        saving = Checkpoints(setup.out, checkpoint, len(records))
+        advance = functools.partial(_advance, setup, began, clock, evaluate)
+        state = _loop(setup, state, records, saving, advance, on_iteration)
         return _finish(setup, state, records, began, compile_seconds, evaluate)
 
 
@@ -223,9 +231,9 @@ def _start(setup: _Setup, template: Any, resume: bool) -> tuple[Any, list[Record
     if setup.out is None or not resume:
         return _init(setup), []
     records = read_metrics(setup.out)
-    restored = checkpoint.restore_newest(setup.out, template, at_most=len(records))
+    restored = checkpoints.restore_newest(setup.out, template, at_most=len(records))
     # What is newer is no part of the run from here on; a broken one would outlive what follows.
-    discarded = checkpoint.discard_after(setup.out, -1 if restored is None else restored[0])
+    discarded = checkpoints.discard_after(setup.out, -1 if restored is None else restored[0])
     if restored is None:
         if records or discarded:
             warnings.warn(
@@ -272,61 +280,71 @@ def _loop(
     setup: _Setup,
     state: Any,
     records: list[Record],
-    began: float,
-    clock: CompileClock,
-    evaluate: Callable[[Any], EvaluationResult],
+    saving: Checkpoints,
+    advance: Callable[[Any, list[Record]], tuple[Any, Record]],
     on_iteration: Callable[[Record], None] | None,
 ) -> Any:
     """Iterates until there are enough records; appends to them and returns the state."""
     latest = len(records), state  # in one assignment: Ctrl-C may come between any two
-    saved = len(records) if records else -1
     log = None if setup.out is None else MetricsLog(setup.out, records)
-
-    def save() -> None:
-        nonlocal saved
-        if setup.out is not None and saved != latest[0]:
-            with _interrupts_held():
-                checkpoint.save(setup.out, *latest)
-                saved = latest[0]
-
     try:
         while len(records) < setup.iterations:
-            started = time.perf_counter()
-            new_state, metrics = jax.block_until_ready(setup.algorithm.step(latest[1]))
-            now = time.perf_counter()
-            record = {
-                "iteration": len(records),
-                **plain(jax.device_get(metrics)),
-                "iteration_seconds": now - started,
-                "compile_seconds": clock.take(),
-            }
-            reason = explain_failure([*records, record], setup.stop_on_divergence)
-            if reason is not None:
-                raise TrainingError(f"iteration {len(records)}: {reason}")
-            trained = len(records) >= setup.algorithm.first_training
-            if trained and setup.evaluate_every and (len(records) + 1) % setup.evaluate_every == 0:
-                record |= _try_out(evaluate, new_state)
-                clock.take()  # the summary's seconds to compile are those of training
-            record["wall_seconds"] = time.perf_counter() - began
+            new_state, record = advance(latest[1], records)
             with _interrupts_held():
                 if log is not None:
                     log.append(record)  # before the checkpoint, which is of no use without it
                 records.append(record)
                 latest = len(records), new_state
-                save()
+                if len(records) == setup.iterations or saving.due(len(records)):
+                    saving.save(*latest)
             if on_iteration is not None:
                 on_iteration(record)
             elif describe_policy(record) and not any(map(describe_policy, records[:-1])):
                 warnings.warn(
                     f"iteration {len(records) - 1}: {describe_policy(record)}", stacklevel=3
                 )
-    except (KeyboardInterrupt, TrainingError):
-        save()
+    except BaseException:  # Ctrl-C, a TrainingError, or a mistake in what the user passed
+        with _interrupts_held():
+            saving.save(*latest)
         raise
     finally:
         if log is not None:
             log.close()
     return latest[1]
+
+
+def _advance(
+    setup: _Setup,
+    began: float,
+    clock: CompileClock,
+    evaluate: Callable[[Any], EvaluationResult],
+    state: Any,
+    records: list[Record],
+) -> tuple[Any, Record]:
+    """The state after one more iteration than there are records of, and the record of it.
+
+    Raises:
+      TrainingError: if training cannot go on.
+    """
+    started = time.perf_counter()
+    state, metrics = jax.block_until_ready(setup.algorithm.step(state))
+    now = time.perf_counter()
+    done = len(records)
+    record = {
+        "iteration": done,
+        **plain(jax.device_get(metrics)),
+        "iteration_seconds": now - started,
+        "compile_seconds": clock.take(),
+    }
+    reason = explain_failure([*records, record], setup.stop_on_divergence)
+    if reason is not None:
+        raise TrainingError(f"iteration {done}: {reason}")
+    trained = done >= setup.algorithm.first_training
+    if trained and setup.evaluate_every and (done + 1) % setup.evaluate_every == 0:
+        record |= _try_out(evaluate, state)
+        clock.take()  # the summary's seconds to compile are those of training
+    record["wall_seconds"] = time.perf_counter() - began
+    return state, record
 
 
 def _try_out(evaluate: Callable[[Any], EvaluationResult], state: Any) -> Record:
