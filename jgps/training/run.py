@@ -22,6 +22,7 @@ from jgps.tasks import Task
 from jgps.training import checkpoint as checkpoints
 from jgps.training import directory
 from jgps.training.checkpoint import CheckpointConfig, Checkpoints
+from jgps.training.description import describe
 from jgps.training.errors import TrainingError, UsageError
 from jgps.training.evaluate import EvaluationResult, make_evaluator
 from jgps.training.failure import describe_policy, explain_failure
@@ -196,7 +197,7 @@ def _set_up(
         algorithm=made,
         stop_on_divergence=any(each.on_divergence == "stop" for each in _trainings(config)),
         evaluate_every=_integer("evaluate_every", evaluate_every, 0),
-        description=directory.describe(task, algorithm, config, iterations, seed, name),
+        description=describe(task, algorithm, config, iterations, seed, name),
         seed=seed,
         iterations=iterations,
         out=None if out is None else Path(out),
