@@ -11,23 +11,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-from jgps import tasks
-from jgps.algorithms import ALGORITHMS, Algorithm
 from jgps.core.types import OK
-from jgps.recipes import Recipe, recipe, usual_iterations
-from jgps.simulation import resolve_backend
 from jgps.tasks import Task
 from jgps.training import checkpoint as checkpoints
 from jgps.training import directory
 from jgps.training.checkpoint import CheckpointConfig, Checkpoints
-from jgps.training.description import describe
 from jgps.training.errors import TrainingError, UsageError
 from jgps.training.evaluate import EvaluationResult, make_evaluator
 from jgps.training.failure import describe_policy, explain_failure
 from jgps.training.metrics import CompileClock, MetricsLog, Record, plain, read_metrics
 from jgps.training.results import save_trajectories, summarise, trajectories
+from jgps.training.setup import Options, Setup, set_up
 
 
 class TrainingResult(NamedTuple):
@@ -38,21 +33,6 @@ class TrainingResult(NamedTuple):
     evaluation: EvaluationResult  # of `state.policy`, without exploration noise
     summary: dict[str, Any]  # what `summary.json` holds
     directory: Path | None
-
-
-class _Setup(NamedTuple):
-    task: Task
-    algorithm: Algorithm
-    stop_on_divergence: bool  # of the network's training
-    evaluate_every: int
-    description: dict[str, Any]
-    seed: int
-    iterations: int
-    out: Path | None
-
-    @property
-    def backend(self) -> str:
-        return self.description["backend"]
 
 
 def train(
@@ -106,120 +86,56 @@ def train(
       KeyboardInterrupt: on Ctrl-C, after saving.
     """
     began = time.perf_counter()
-    try:
-        task = tasks.make(task) if isinstance(task, str) else task
-        if config is None:
-            chosen = recipe(task.name, algorithm, policy, prior, random_starts)
-        elif (policy, prior, random_starts) == (None, None, False):
-            chosen = _checked(algorithm, config)
-        else:
-            raise UsageError(
-                "config is given beside policy, prior or random_starts, which choose a config; "
-                "pass one or the other"
-            )
-        if not isinstance(checkpoint, CheckpointConfig):
-            raise UsageError(f"checkpoint is {checkpoint!r}; pass a jgps.training.CheckpointConfig")
-        if iterations is not None:
-            chosen = chosen._replace(iterations=_integer("iterations", iterations, 1))
-        setup = _set_up(task, algorithm, chosen, seed, backend, out, evaluate_every)
-        if out is None and (resume or overwrite):
-            raise UsageError("resume and overwrite need a run directory; pass out")
-        if setup.out is not None:
-            done = min(
-                max(checkpoints.iterations(setup.out), default=0), len(read_metrics(setup.out))
-            )
-            if resume and done > setup.iterations:
-                raise UsageError(
-                    f"{setup.out} already has {done} iterations; ask for at least as many"
-                )
-            directory.prepare(setup.out, setup.description, resume=resume, overwrite=overwrite)
-        template = jax.eval_shape(setup.algorithm.init, jax.random.key(seed))
-        evaluate = _make_evaluate(setup, template)
-    except UsageError:
-        raise
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    options = Options(
+        task=task,
+        algorithm=algorithm,
+        policy=policy,
+        prior=prior,
+        random_starts=random_starts,
+        iterations=iterations,
+        config=config,
+        seed=seed,
+        backend=backend,
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
+        evaluate_every=evaluate_every,
+        checkpoint=checkpoint,
+    )
+    setup, template, evaluate = _prepare(options)
     with CompileClock() as clock:
-        state, records = _start(setup, template, resume)
+        state, records = _start(setup, template)
         compile_seconds = clock.take()  # of what comes before the first iteration
         seconds_before = records[-1]["wall_seconds"] if records else 0.0
         began -= seconds_before
         if on_start is not None:
             on_start(len(records))
-        saving = Checkpoints(setup.out, checkpoint, len(records))
         advance = functools.partial(_advance, setup, began, clock, evaluate)
-        state = _loop(setup, state, records, saving, advance, on_iteration)
+        state = _loop(setup, state, records, advance, on_iteration)
         return _finish(setup, state, records, began, compile_seconds, evaluate)
 
 
-def _checked(algorithm: str, config: Any) -> Recipe:
-    """Settings that are given, and the iterations that training with them takes."""
-    if algorithm not in ALGORITHMS:
-        raise UsageError(f"unknown algorithm {algorithm!r}; algorithms: {', '.join(ALGORITHMS)}")
-    _, config_type = ALGORITHMS[algorithm]
-    if not isinstance(config, config_type):
-        raise UsageError(
-            f"config is a {type(config).__name__}; {algorithm} takes a {config_type.__name__}"
-        )
-    return Recipe(config, usual_iterations(config))
+def _prepare(options: Options) -> tuple[Setup, Any, Callable[[Any], EvaluationResult]]:
+    """What a run needs, the structure of its state, and what tries a policy; its directory is made.
+
+    Raises:
+      UsageError: if the arguments don't fit together or the directory cannot be used.
+    """
+    try:
+        setup = set_up(options)
+        if setup.out is not None:
+            directory.prepare(
+                setup.out, setup.description, resume=setup.resume, overwrite=options.overwrite
+            )
+        template = jax.eval_shape(setup.algorithm.init, jax.random.key(setup.seed))
+        return setup, template, _make_evaluate(setup, template)
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
-def _set_up(
-    task: Task,
-    algorithm: str,
-    chosen: Recipe,
-    seed: int,
-    backend: str,
-    out: str | Path | None,
-    evaluate_every: int,
-) -> _Setup:
-    config, iterations = chosen
-    seed = _integer("seed", seed, 0, 2**32 - 1)
-    make, _ = ALGORITHMS[algorithm]
-    # Until its teacher has learned, dataset aggregation has no network to show.
-    taught = getattr(config, "teacher_iterations", 0)
-    if iterations <= taught:
-        raise UsageError(
-            f"iterations is {iterations}, of which {algorithm} gives its teacher {taught}, so that "
-            f"no network would be trained; ask for at least {taught + 1}, or lower "
-            "config.teacher_iterations"
-        )
-    name = resolve_backend(backend)
-    made = make(task, config, name)
-    if iterations <= made.first_training:
-        raise UsageError(
-            f"iterations is {iterations}, in the first {made.first_training} of which controllers "
-            f"improve alone, so that no network would be trained; ask for at least "
-            f"{made.first_training + 1}, or lower config.vision.trajectory_iterations"
-        )
-    return _Setup(
-        task=task,
-        algorithm=made,
-        stop_on_divergence=any(each.on_divergence == "stop" for each in _trainings(config)),
-        evaluate_every=_integer("evaluate_every", evaluate_every, 0),
-        description=describe(task, algorithm, config, iterations, seed, name),
-        seed=seed,
-        iterations=iterations,
-        out=None if out is None else Path(out),
-    )
-
-
-def _trainings(config: Any) -> tuple[Any, ...]:
-    """How the network is trained; empty where there is none."""
-    own = (config.distil,) if hasattr(config, "distil") else ()
-    return getattr(config, "trainings", own)
-
-
-def _integer(name: str, value: Any, low: int, high: int | None = None) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise UsageError(f"{name} is {value!r}; it has to be an integer")
-    if value < low or (high is not None and value > high):
-        limits = f"at least {low}" if high is None else f"from {low} to {high}"
-        raise UsageError(f"{name} is {value}; it has to be {limits}")
-    return int(value)
-
-
-def _make_evaluate(setup: _Setup, template: Any) -> Callable[[Any], EvaluationResult]:
+def _make_evaluate(setup: Setup, template: Any) -> Callable[[Any], EvaluationResult]:
     """Tries a policy without noise; the first one compiles for all of the run."""
     evaluator = make_evaluator(setup.task, template.policy.act, setup.backend)
     params_for = jax.jit(lambda policy, x0: policy.params_for(x0))
@@ -227,9 +143,9 @@ def _make_evaluate(setup: _Setup, template: Any) -> Callable[[Any], EvaluationRe
     return lambda policy: evaluator(functools.partial(params_for, policy), key)
 
 
-def _start(setup: _Setup, template: Any, resume: bool) -> tuple[Any, list[Record]]:
+def _start(setup: Setup, template: Any) -> tuple[Any, list[Record]]:
     """The state to begin with, and the records of the iterations before it."""
-    if setup.out is None or not resume:
+    if setup.out is None or not setup.resume:
         return _init(setup), []
     records = read_metrics(setup.out)
     restored = checkpoints.restore_newest(setup.out, template, at_most=len(records))
@@ -252,7 +168,7 @@ def _start(setup: _Setup, template: Any, resume: bool) -> tuple[Any, list[Record
     return restored[1], records[: restored[0]]
 
 
-def _init(setup: _Setup) -> Any:
+def _init(setup: Setup) -> Any:
     """The state of a new run.
 
     Raises:
@@ -278,16 +194,16 @@ def _init(setup: _Setup) -> Any:
 
 
 def _loop(
-    setup: _Setup,
+    setup: Setup,
     state: Any,
     records: list[Record],
-    saving: Checkpoints,
     advance: Callable[[Any, list[Record]], tuple[Any, Record]],
     on_iteration: Callable[[Record], None] | None,
 ) -> Any:
     """Iterates until there are enough records; appends to them and returns the state."""
     latest = len(records), state  # in one assignment: Ctrl-C may come between any two
     log = None if setup.out is None else MetricsLog(setup.out, records)
+    saving = Checkpoints(setup.out, setup.checkpoint, len(records))
     try:
         while len(records) < setup.iterations:
             new_state, record = advance(latest[1], records)
@@ -315,7 +231,7 @@ def _loop(
 
 
 def _advance(
-    setup: _Setup,
+    setup: Setup,
     began: float,
     clock: CompileClock,
     evaluate: Callable[[Any], EvaluationResult],
@@ -377,7 +293,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _finish(
-    setup: _Setup,
+    setup: Setup,
     state: Any,
     records: list[Record],
     began: float,
