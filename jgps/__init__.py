@@ -9,6 +9,7 @@ from jgps import (
     costs,
     dynamics,
     policies,
+    recipes,
     rendering,
     simulation,
     tasks,
@@ -25,6 +26,7 @@ from jgps.core.types import (
     Rollouts,
     Status,
 )
+from jgps.tasks import from_mjcf
 from jgps.training import evaluate, train
 
 __version__ = "0.1.0"
@@ -43,8 +45,10 @@ __all__ = [
     "costs",
     "dynamics",
     "evaluate",
+    "from_mjcf",
     "lqr",
     "policies",
+    "recipes",
     "rendering",
     "simulation",
     "tasks",

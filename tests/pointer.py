@@ -55,14 +55,20 @@ def conditions(angles: tuple[float, ...], **places: tuple[float, float, float]) 
 
 
 def make_task(
-    train: tuple[float, ...] = TRAIN, test: tuple[float, ...] = TEST, source=MODEL, **settings
+    train: tuple[float, ...] = TRAIN,
+    test: tuple[float, ...] = TEST,
+    source: str = MODEL,
+    vision: str | None = "eye",
+    clutter: tuple[str, ...] = (),
+    distracted: Conditions | None = None,
+    **settings,
 ) -> tasks.Task:
     """The task, with the ball at angles `train` and, unseen, `test`."""
 
     def gap(s):
         return lambda x: jnp.linalg.norm(x[s["site_pos:tip"]] - x[s["body_pos:ball"]])
 
-    arguments = {"horizon": 10, "control_dt": 0.05, "vision": "eye", "name": "pointer"}
+    arguments = {"horizon": 10, "control_dt": 0.05, "name": "pointer"}
     return tasks.from_mjcf(
         source,
         state=("qpos", "qvel", "site_pos:tip", "body_pos:ball"),
@@ -70,7 +76,8 @@ def make_task(
         cost=lambda s: lambda x, u, t: jnp.square(5 * gap(s)(x)) + 1e-3 * jnp.sum(u**2),
         success=lambda s: lambda x, u: gap(s)(x[-1]) < NEAR,
         changes=conditions(train).changes,
-        test=conditions(test),
+        test=tasks.EvaluationSets(conditions(test), distracted),
+        vision=None if vision is None else tasks.VisionSpec(vision, clutter),
         **{**arguments, **settings},
     )
 

@@ -16,6 +16,7 @@ LEVELS = [
     ("vision",),
     ("optimise",),
     ("algorithms",),
+    ("recipes",),
     ("training",),
     ("reports",),
     ("bench",),

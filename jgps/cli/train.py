@@ -10,23 +10,16 @@ import tyro
 from rich.console import Console
 
 from jgps import tasks, training
-from jgps.algorithms import ALGORITHMS, RandomStartsConfig, seeing_settings
+from jgps.algorithms import ALGORITHMS
 from jgps.cli.arguments import check_choice, flagged, given, parse
 from jgps.cli.commands import report_one
 from jgps.cli.machine import check_backend, enable_compilation_cache, where
-from jgps.dynamics import ConstantPriorConfig, MixturePriorConfig, NoPriorConfig
-from jgps.optimise.guided.state import GuidedConfig
-from jgps.training import TrainingError, UsageError
-from jgps.vision.config import POLICIES, sees
+from jgps.recipes import has_setting, prior_name, recipe, trains_network, usual_iterations
+from jgps.recipes import seeing as seeing  # benchmarks/visuomotor_runs.py takes it from here
+from jgps.training import CheckpointConfig, TrainingError, UsageError
+from jgps.vision.config import POLICIES
 
 DEFAULT_ALGORITHM = "mdgps"
-ITERATIONS = 12
-# Of a policy that sees, after those of controllers alone: dense layers, then all of the network.
-SEEING_ITERATIONS = 7
-# In which controllers improve alone, where that is not the default: the hammer's many grasps and
-# places each find a way of their own in longer, and a network imitates them less well.
-TRAJECTORY_ITERATIONS = {"hammer": 5}
-PRIORS = {"mixture": MixturePriorConfig, "constant": ConstantPriorConfig, "none": NoPriorConfig}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +37,7 @@ class _TrainOptions:
       overwrite: replace the run in the directory.
       evaluate_every: after how many iterations the newest policy is tried without noise, on
         training and on unseen conditions; 0 is only at the end.
+      checkpoint: when the state is saved, for --resume.
       policy: what the network reads: mlp (the observation), visuomotor (the task's camera and the
         robot's configuration), or a baseline: pose_features, pose_prediction.
       prior: of the fitted dynamics: mixture, constant or none.
@@ -53,28 +47,19 @@ class _TrainOptions:
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
     algorithm: str = DEFAULT_ALGORITHM
-    iterations: int = ITERATIONS
+    iterations: int
     seed: int = 0
     backend: str = "auto"
     out: Path | None = None
     resume: bool = False
     overwrite: bool = False
     evaluate_every: int = 1
+    checkpoint: CheckpointConfig = CheckpointConfig()
 
 
-def seeing(config: GuidedConfig, policy: str, task: str | None) -> dict[str, Any]:
-    """What goes well with a policy that sees on a task, by name, for `dataclasses.replace`."""
-    usual = config.vision.trajectory_iterations
-    alone = usual if task is None else TRAJECTORY_ITERATIONS.get(task, usual)
-    vision = dataclasses.replace(config.vision, trajectory_iterations=alone)
-    return {**seeing_settings(config, policy), "vision": vision}
-
-
-def usual_iterations(config: Any) -> int:
-    """How many, where none are asked for."""
-    if not sees(getattr(config, "policy", POLICIES[0])):
-        return ITERATIONS
-    return config.vision.trajectory_iterations + SEEING_ITERATIONS
+def _spell(argument: str) -> str:
+    """An argument of `jgps.train` as the option that it is here."""
+    return f"--{argument.replace('_', '-')}"
 
 
 def _options(
@@ -84,46 +69,22 @@ def _options(
     policy: str | None = None,
     task: str | None = None,
 ) -> type:
-    """The options of `jgps train`, those of the algorithm's own settings among them."""
-    _, config_type = ALGORITHMS[algorithm]
-    names = {field.name for field in dataclasses.fields(config_type)}
-    fields: list[Any] = []
-    changed: dict[str, Any] = {}
-    if "models" in names:
-        models = config_type().models
-        name = next(name for name, kind in PRIORS.items() if type(models.prior) is kind)
-        chosen = name if prior is None else check_choice("prior", prior, PRIORS)
-        fields.append(("prior", str, dataclasses.field(default=name)))
-        if chosen != name:
-            changed["models"] = dataclasses.replace(models, prior=PRIORS[chosen]())
-    elif prior is not None:
-        raise UsageError(f"{algorithm} fits no dynamics; leave out --prior")
-    if "policy" in names:
-        fields.append(("policy", str, dataclasses.field(default=POLICIES[0])))
-        if policy is not None:
-            changed["policy"] = check_choice("policy", policy, POLICIES)
-            if sees(policy):
-                changed |= seeing(config_type(), policy, task)
-    elif policy is not None and policy != POLICIES[0]:
-        raise UsageError(f"{algorithm} trains no network that sees; leave out --policy")
-    if "random_starts" in names:
-        fields.append(("random_starts", bool, dataclasses.field(default=False)))
-        if random_starts:
-            # A random start belongs to no controller before its rollout: only networks can act.
-            changed |= {
-                "random_starts": RandomStartsConfig(),
-                "sampling": "on_policy",
-                "linearisation": "fitted",
-            }
-    elif random_starts:
-        raise UsageError(f"{algorithm} starts in fixed conditions; leave out --random-starts")
+    """The options of `jgps train`, with the recipe's settings as their defaults."""
     try:
-        config = config_type(**changed)
-    except ValueError as error:  # options that don't go together
+        chosen = recipe(task or "", algorithm, policy, prior, random_starts, _spell)
+    except ValueError as error:
         raise UsageError(str(error)) from error
-    fields.append(("iterations", int, dataclasses.field(default=usual_iterations(config))))
-    default = functools.partial(config_type, **changed)
-    fields.append(("config", config_type, dataclasses.field(default_factory=default)))
+    fields: list[Any] = []
+    if has_setting(algorithm, "models"):
+        fields.append(("prior", str, dataclasses.field(default=prior_name(algorithm))))
+    if trains_network(algorithm):
+        fields.append(("policy", str, dataclasses.field(default=POLICIES[0])))
+    if has_setting(algorithm, "random_starts"):
+        fields.append(("random_starts", bool, dataclasses.field(default=False)))
+    fields.append(("iterations", int, dataclasses.field(default=chosen.iterations)))
+    _, config_type = ALGORITHMS[algorithm]
+    config = dataclasses.field(default_factory=lambda: chosen.config)
+    fields.append(("config", config_type, config))
     options = dataclasses.make_dataclass(
         "TrainOptions", fields, bases=(_TrainOptions,), frozen=True, kw_only=True
     )
@@ -166,9 +127,9 @@ def read(arguments: list[str]) -> tuple[str, Any]:
         given("policy", arguments),
     )
     # Help is shown while it is read, before the task is known.
-    named = next((each for each in arguments if each in TRAJECTORY_ITERATIONS), None)
+    named = next((each for each in arguments if each in tasks.names()), None)
     options: Any = parse(kind(task=named), "train", arguments)
-    if {options.task, named} & set(TRAJECTORY_ITERATIONS) and options.task != named:
+    if options.task != named:
         options = parse(kind(task=options.task), "train", arguments)
     if given("iterations", arguments) is None:
         options = dataclasses.replace(options, iterations=usual_iterations(options.config))
@@ -210,6 +171,7 @@ def train(arguments: list[str]) -> None:
                 resume=options.resume,
                 overwrite=options.overwrite,
                 evaluate_every=options.evaluate_every,
+                checkpoint=options.checkpoint,
                 on_start=announce,
                 on_iteration=progress,
             )

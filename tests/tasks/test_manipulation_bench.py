@@ -31,7 +31,7 @@ PADS = ((0.55, -0.05, -0.3), (0.65, 0.05, -0.3))
 POINTS = ("tip",)
 
 
-def _task(**settings) -> tasks.Task:
+def _task(vision: str | None = None, **sets) -> tasks.Task:
     plain = bench.conditions(START, body_pos__pad=PADS)
     return tasks.from_mjcf(
         bench.bench(OBJECTS, POINTS, "goal"),
@@ -41,7 +41,8 @@ def _task(**settings) -> tasks.Task:
         qpos=plain.qpos,
         changes=plain.changes,
         horizon=10,
-        **{"distracted": bench.distracted(plain, 2), **settings},
+        vision=vision,
+        test=tasks.EvaluationSets(**{"distracted": bench.distracted(plain, 2), **sets}),
     )
 
 

@@ -81,8 +81,8 @@ def test_without_vision_a_network_reads_all_of_the_observation():
 
 def test_bodies_that_move_elsewhere_are_seen():
     moved = Conditions(np.zeros((1, 2)), np.zeros((1, 2)), {"body_pos:lamp": [[0.2, 0.2, 0.3]]})
-    for settings in ({"test": moved}, {"distracted": moved}):
-        task = _task(**settings)
+    for unseen in (moved, tasks.EvaluationSets(distracted=moved)):
+        task = _task(test=unseen)
         assert "lamp" in [task.model.body(body).name for body in task.vision.bodies]
         assert [task.model.body(body).name for body in task.vision.objects] == ["ball"]
     # Where nothing stands elsewhere, all that moves is worth knowing.
@@ -93,6 +93,8 @@ def test_bodies_that_move_elsewhere_are_seen():
 def test_bad_vision():
     with pytest.raises(ValueError, match="the model has no camera 'nose'; it has: eye"):
         _task(vision="nose")
+    with pytest.raises(ValueError, match="vision is 3; pass the name of a camera, or"):
+        _task(vision=3)
     with pytest.raises(ValueError, match="only poses of bodies may look different"):
         _task(changes={"geom_size": np.ones((2, 5, 3))})
     for changes, wrong in (
@@ -111,9 +113,9 @@ def test_bad_vision():
     with pytest.raises(ValueError, match="'ball' is a mocap body"):
         _task(source=mocap)
     with pytest.raises(ValueError, match="clutter is the string 'lamp'"):
-        _task(clutter="lamp")
+        _task(vision=tasks.VisionSpec("eye", clutter="lamp"))
     with pytest.raises(ValueError, match="the body 'fore' moves"):
-        _task(clutter=("fore",))
+        _task(vision=tasks.VisionSpec("eye", clutter=("fore",)))
 
 
 def test_objects_are_what_conditions_place():

@@ -14,10 +14,13 @@ from jgps.dynamics import NoPriorConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.policies import DistilConfig
 from jgps.tasks import Task
+from jgps.training import CheckpointConfig
 
 # Without the mixture a program compiles in a fraction of the time.
 CONFIG = TrajoptConfig(num_samples=3, models=FittedModelsConfig(prior=NoPriorConfig()))
-train = functools.partial(jgps.train, algorithm="trajopt", config=CONFIG)
+# A checkpoint after every iteration, so that there is something to damage.
+ALWAYS = CheckpointConfig(every_iterations=1)
+train = functools.partial(jgps.train, algorithm="trajopt", config=CONFIG, checkpoint=ALWAYS)
 NETWORK_CONFIG = MdgpsConfig(
     num_samples=3,
     hidden=(8,),

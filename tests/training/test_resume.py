@@ -249,7 +249,7 @@ def test_a_state_of_other_settings_is_refused_in_one_sentence(interrupted: Path,
     """Whoever edits config.json, or updates jgps across a change of the state, is told so."""
     edited = copy_run(interrupted, tmp_path / "edited")
     config = json.loads((edited / "config.json").read_text())
-    config["config"]["prior"] = {"type": "MixturePriorConfig"}
+    config["config"]["models"]["prior"] = {"type": "MixturePriorConfig"}
     (edited / "config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match="holds another state than these settings make"):
         jgps.training.load(edited)

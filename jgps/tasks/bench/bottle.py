@@ -13,7 +13,8 @@ from jgps import costs
 from jgps.controllers import LqrHoldConfig
 from jgps.simulation import StateLayout
 from jgps.tasks.bench import manipulation as bench
-from jgps.tasks.task import Task, from_mjcf
+from jgps.tasks.policy_camera import VisionSpec
+from jgps.tasks.task import EvaluationSets, Task, from_mjcf
 
 START = (-0.347, -0.168, -1.348, -1.545, -1.402, -1.74, -0.8)  # rad: the cap above the table
 POINTS = ("cap", "cap_top", "cap_mark")
@@ -78,12 +79,10 @@ def bottle() -> Task:
         control_dt=0.05,
         qpos=train.qpos,
         changes=train.changes,
-        test=test,
-        distracted=bench.distracted(train, NUM_DISTRACTED),
+        test=EvaluationSets(test, bench.distracted(train, NUM_DISTRACTED)),
         initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
         camera=bench.SIDE,
-        vision=bench.HEAD,
-        clutter=bench.CLUTTER,
+        vision=VisionSpec(bench.HEAD, bench.CLUTTER),
     )
 
 

@@ -16,7 +16,8 @@ from jgps import costs
 from jgps.controllers import LqrHoldConfig
 from jgps.simulation import StateLayout
 from jgps.tasks.bench import manipulation as bench
-from jgps.tasks.task import Task, from_mjcf
+from jgps.tasks.policy_camera import VisionSpec
+from jgps.tasks.task import EvaluationSets, Task, from_mjcf
 
 START = (-0.848, 0.262, -1.466, -1.776, -0.424, -0.689, 1.811)  # rad: the claw above the table
 POINTS = ("claw", "face", "grip")
@@ -86,12 +87,10 @@ def hammer() -> Task:
         control_dt=0.05,
         qpos=train.qpos,
         changes=train.changes,
-        test=test,
-        distracted=bench.distracted(train, NUM_DISTRACTED),
+        test=EvaluationSets(test, bench.distracted(train, NUM_DISTRACTED)),
         initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
         camera=bench.SIDE,
-        vision=bench.HEAD,
-        clutter=bench.CLUTTER,
+        vision=VisionSpec(bench.HEAD, bench.CLUTTER),
     )
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from jgps import costs
 from jgps.controllers import LqrHoldConfig
 from jgps.tasks.bench import manipulation as bench
-from jgps.tasks.task import Task, from_mjcf
+from jgps.tasks.policy_camera import VisionSpec
+from jgps.tasks.task import EvaluationSets, Task, from_mjcf
 
 START = (-0.375, -0.135, -1.627, -2.187, -1.832, -1.533, -1.311)  # rad: the hanger before the rack
 POINTS = ("hook", "hook_below", "hook_side")
@@ -91,10 +92,8 @@ def hanger() -> Task:
         control_dt=0.05,
         qpos=train.qpos,
         changes=train.changes,
-        test=test,
-        distracted=bench.distracted(train, NUM_DISTRACTED, SPOTS),
+        test=EvaluationSets(test, bench.distracted(train, NUM_DISTRACTED, SPOTS)),
         initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
         camera=bench.SIDE,
-        vision=bench.HEAD,
-        clutter=bench.CLUTTER,
+        vision=VisionSpec(bench.HEAD, bench.CLUTTER),
     )

@@ -11,7 +11,8 @@ import numpy as np
 from jgps import costs
 from jgps.controllers import LqrHoldConfig
 from jgps.tasks.bench import manipulation as bench
-from jgps.tasks.task import Task, from_mjcf
+from jgps.tasks.policy_camera import VisionSpec
+from jgps.tasks.task import EvaluationSets, Task, from_mjcf
 
 START = (-0.459, -0.376, -1.304, -1.617, -1.172, -1.8, -1.886)  # rad: the block above the table
 POINTS = ("block_tip", "block_top", "block_side")
@@ -71,10 +72,8 @@ def shape_sorting_cube() -> Task:
         control_dt=0.05,
         qpos=train.qpos,
         changes=train.changes,
-        test=test,
-        distracted=bench.distracted(train, NUM_DISTRACTED),
+        test=EvaluationSets(test, bench.distracted(train, NUM_DISTRACTED)),
         initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
         camera=bench.SIDE,
-        vision=bench.HEAD,
-        clutter=bench.CLUTTER,
+        vision=VisionSpec(bench.HEAD, bench.CLUTTER),
     )

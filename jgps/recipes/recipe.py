@@ -1,0 +1,153 @@
+"""The settings that a task is trained with, for Python and the command line alike.
+
+`jgps.train(task, algorithm, policy=..., prior=..., random_starts=...)` and `jgps train TASK` both
+take their settings and their number of iterations from `recipe`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from jgps.algorithms import ALGORITHMS, RandomStartsConfig, seeing_settings
+from jgps.dynamics import ConstantPriorConfig, MixturePriorConfig, NoPriorConfig
+from jgps.optimise.guided.state import GuidedConfig
+from jgps.vision.config import POLICIES, sees
+
+ITERATIONS = 12
+# Of a policy that sees, after those of controllers alone: dense layers, then all of the network.
+SEEING_ITERATIONS = 7
+# In which controllers improve alone, where that is not the default: the hammer's many grasps and
+# places each find a way of their own in longer, and a network imitates them less well.
+TRAJECTORY_ITERATIONS = {"hammer": 5}
+PRIORS = {"mixture": MixturePriorConfig, "constant": ConstantPriorConfig, "none": NoPriorConfig}
+
+
+class Recipe(NamedTuple):
+    """What a task is trained with."""
+
+    config: Any  # of the algorithm's own type
+    iterations: int  # in all
+
+
+def recipe(
+    task_name: str,
+    algorithm: str = "mdgps",
+    policy: str | None = None,
+    prior: str | None = None,
+    random_starts: bool = False,
+    spell: Callable[[str], str] = str,
+) -> Recipe:
+    """The settings and the iterations that go well together.
+
+    Args:
+      task_name: name of the task; one without settings of its own gets the algorithm's.
+      algorithm: name of the algorithm.
+      policy: what the network reads, one of `jgps.vision.config.POLICIES`: "mlp" reads the
+        observation, "visuomotor" the task's camera and the robot's configuration; "pose_features"
+        and "pose_prediction" are baselines that see. None is "mlp".
+      prior: of the fitted dynamics, a name in `PRIORS`; None is the algorithm's own.
+      random_starts: whether rollouts start at random and are learned from in groups, in place of
+        fixed conditions.
+      spell: how messages write the name of an argument, for a command line that has options.
+
+    Raises:
+      ValueError: for a name that is unknown, or an argument that the algorithm has no use for.
+    """
+    _check_choice("algorithm", algorithm, ALGORITHMS)
+    _, config_type = ALGORITHMS[algorithm]
+    changes = {
+        **_prior_changes(algorithm, prior, spell),
+        **_policy_changes(task_name, algorithm, policy, spell),
+        **_start_changes(algorithm, random_starts, spell),
+    }
+    config = config_type(**changes)
+    return Recipe(config, usual_iterations(config))
+
+
+def usual_iterations(config: Any) -> int:
+    """How many iterations training with these settings takes, where nobody asks for a number."""
+    if not sees(getattr(config, "policy", POLICIES[0])):
+        return ITERATIONS
+    return config.vision.trajectory_iterations + SEEING_ITERATIONS
+
+
+def seeing(config: GuidedConfig, policy: str, task_name: str | None) -> dict[str, Any]:
+    """The settings that go well with a policy that sees, by name, for `dataclasses.replace`."""
+    usual = config.vision.trajectory_iterations
+    alone = TRAJECTORY_ITERATIONS.get(task_name or "", usual)
+    vision = dataclasses.replace(config.vision, trajectory_iterations=alone)
+    return {**seeing_settings(config, policy), "vision": vision}
+
+
+def trains_network(algorithm: str) -> bool:
+    """Whether the algorithm trains a network at all, and so has a kind of policy."""
+    return has_setting(algorithm, "hidden")
+
+
+def has_setting(algorithm: str, name: str) -> bool:
+    """Whether the algorithm's settings have one of that name."""
+    _, config_type = ALGORITHMS[algorithm]
+    return name in {field.name for field in dataclasses.fields(config_type)}
+
+
+def prior_name(algorithm: str) -> str:
+    """The name in `PRIORS` of the prior that an algorithm with fitted dynamics has by itself."""
+    own = ALGORITHMS[algorithm][1]().models.prior
+    return next(name for name, kind in PRIORS.items() if type(own) is kind)
+
+
+def _prior_changes(
+    algorithm: str, prior: str | None, spell: Callable[[str], str]
+) -> dict[str, Any]:
+    if prior is None:
+        return {}
+    if not has_setting(algorithm, "models"):
+        raise ValueError(f"{algorithm} fits no dynamics; leave out {spell('prior')}")
+    _check_choice("prior", prior, PRIORS)
+    # The algorithm's own prior may have settings that the default of its kind has not.
+    if prior == prior_name(algorithm):
+        return {}
+    models = ALGORITHMS[algorithm][1]().models
+    return {"models": dataclasses.replace(models, prior=PRIORS[prior]())}
+
+
+def _policy_changes(
+    task_name: str, algorithm: str, policy: str | None, spell: Callable[[str], str]
+) -> dict[str, Any]:
+    if policy is None:
+        return {}
+    _check_choice("policy", policy, POLICIES)
+    if not has_setting(algorithm, "policy"):
+        if sees(policy):
+            remedy = f"leave out {spell('policy')}"
+            raise ValueError(f"{algorithm} trains no network that sees; {remedy}")
+        if not trains_network(algorithm):
+            raise ValueError(f"{algorithm} trains no network; leave out {spell('policy')}")
+        return {}
+    if not sees(policy):
+        return {"policy": policy}
+    _, config_type = ALGORITHMS[algorithm]
+    return seeing(config_type(), policy, task_name)
+
+
+def _start_changes(
+    algorithm: str, random_starts: bool, spell: Callable[[str], str]
+) -> dict[str, Any]:
+    if not random_starts:
+        return {}
+    if not has_setting(algorithm, "random_starts"):
+        raise ValueError(
+            f"{algorithm} starts in fixed conditions; leave out {spell('random_starts')}"
+        )
+    # A random start belongs to no controller before its rollout: only networks can act.
+    return {
+        "random_starts": RandomStartsConfig(),
+        "sampling": "on_policy",
+        "linearisation": "fitted",
+    }
+
+
+def _check_choice(what: str, value: str, choices: Iterable[str]) -> None:
+    if value not in choices:
+        many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+        raise ValueError(f"unknown {what} {value!r}; {many}: {', '.join(choices)}")
