@@ -1,5 +1,6 @@
 """What a failed iteration means and which setting to turn."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from jgps.core.types import (
@@ -10,7 +11,7 @@ from jgps.core.types import (
     STATUS_TEXT,
     TOO_FEW_SAMPLES,
 )
-from jgps.training.metrics import Record
+from jgps.training.metrics import MAX_LISTED, NUM_WORST, Record, highest
 
 _REMEDY = {
     NOT_PD: (
@@ -42,15 +43,36 @@ def describe_policy(record: Record) -> str:
 
 
 def describe_failures(record: Record) -> str:
-    """One line on the failed conditions of an iteration; may be empty."""
+    """One line on the failed conditions of an iteration; empty where none failed.
+
+    Every failed condition gets a clause of its own, unless there are more than `NUM_WORST` of them
+    among more than `MAX_LISTED` conditions: then the line counts them and their reasons, and names
+    those with the highest cost.
+    """
+    failed = failed_conditions(record)
+    if len(record.get("status", [])) > MAX_LISTED and len(failed) > NUM_WORST:
+        return _summarise_failures(record, failed)
     parts = []
     steps = record.get("status_step", [])
-    for c in failed_conditions(record):
+    for c in failed:
         where = f" at step {steps[c]}" if steps and steps[c] >= 0 else ""
         parts.append(
             f"condition {c} kept its controller ({STATUS_TEXT[record['status'][c]]}{where})"
         )
     return "; ".join(parts)
+
+
+def _summarise_failures(record: Record, failed: Sequence[int]) -> str:
+    """One line on many failed conditions."""
+    codes = record["status"]
+    reasons = Counter(codes[c] for c in failed).most_common()
+    counts = ", ".join(f"{STATUS_TEXT[code]}: {count}" for code, count in reasons)
+    text = f"{len(failed)} of {len(codes)} conditions kept their controllers ({counts})"
+    cost = record.get("cost")
+    if not isinstance(cost, list) or len(cost) != len(codes):
+        return f"{text}, the first of them {', '.join(str(c) for c in failed[:NUM_WORST])}"
+    worst = [failed[i] for i in highest([cost[c] for c in failed])]
+    return f"{text}, those of the highest cost {', '.join(str(c) for c in worst)}"
 
 
 PATIENCE = 3  # iterations in a row in which no condition took a step
