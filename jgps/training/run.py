@@ -39,6 +39,7 @@ class TrainingResult(NamedTuple):
 class _Setup(NamedTuple):
     task: Task
     algorithm: Algorithm
+    config: Any  # of the algorithm
     stop_on_divergence: bool  # of the network's training
     evaluate_every: int
     description: dict[str, Any]
@@ -165,6 +166,7 @@ def _set_up(
     return _Setup(
         task=task,
         algorithm=made,
+        config=config,
         stop_on_divergence=any(each.on_divergence == "stop" for each in _trainings(config)),
         evaluate_every=_integer("evaluate_every", evaluate_every, 0),
         description=directory.describe(task, algorithm, config, iterations, seed, name),
@@ -279,7 +281,7 @@ def _loop(
                 "iteration_seconds": now - started,
                 "compile_seconds": clock.take(),
             }
-            reason = explain_failure([*records, record], setup.stop_on_divergence)
+            reason = explain_failure([*records, record], setup.config, setup.stop_on_divergence)
             if reason is not None:
                 raise TrainingError(f"iteration {len(records)}: {reason}")
             trained = len(records) >= setup.algorithm.first_training
