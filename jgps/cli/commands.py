@@ -151,7 +151,7 @@ def report(arguments: list[str]) -> None:
 
 
 def report_one(path: Path, opengl: bool = False) -> None:
-    """Draws and films one run, and prints where the pictures are."""
+    """Draws the figures and the video of one run, and prints the paths of all files."""
     from jgps.reports.report import write_report
 
     try:

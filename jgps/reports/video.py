@@ -1,4 +1,4 @@
-"""Videos and film strips of final controllers, drawn by the ray caster."""
+"""Writes videos and film strips of rollouts, drawn by the ray caster or by OpenGL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from matplotlib.patheffects import withStroke
 from jgps.rendering import Camera, RenderConfig, render, render_opengl, write_png, write_video
 from jgps.reports.plots.features import TRAIL, draw_points
 from jgps.reports.plots.style import INK, style
-from jgps.reports.policy_view import Sight
+from jgps.reports.policy_view import PolicyView
 from jgps.simulation import condition_models
 from jgps.tasks import Task
 
@@ -42,13 +42,13 @@ def write_task_video(
     x: np.ndarray | None = None,
     conditions: Sequence[int] | None = None,
     unseen: bool = False,
-    sight: Sight | None = None,
+    policy_view: PolicyView | None = None,
     poster: Path | None = None,
     tile: tuple[int, int] | None = None,
     config: RenderConfig = _VIDEO,
     opengl: bool = False,
 ) -> list[Path]:
-    """Films rollouts of several conditions side by side, in real time.
+    """Writes a video of rollouts of several conditions side by side, in real time.
 
     Args:
       task: whose model, camera and control step to use.
@@ -58,9 +58,9 @@ def write_task_video(
       conditions: which to show, counted from 0; None for all, and of many those that `thin_out`
         leaves.
       unseen: they are the test conditions.
-      sight: what the policy saw in those that are shown, drawn beside each; None for none.
-      poster: of a PNG with four moments (three with `sight`), made from the same pictures; None for
-        none.
+      policy_view: what the policy saw in those that are shown, drawn beside each; None for none.
+      poster: of a PNG with four moments (three with `policy_view`), made from the same pictures;
+        None for none.
       tile: width and height of each condition's picture, pixels, even; None fits their number.
       config: quality of the pictures.
       opengl: MuJoCo's own renderer draws them, not the ray caster; what a policy sees is as it is.
@@ -75,13 +75,13 @@ def write_task_video(
     shown = list(range(len(qpos)) if conditions is None else conditions)
     _check_indices("condition", shown, len(qpos))
     shown = thin_out(shown)
-    if sight is not None and sight.images.shape[:2] != (len(shown), qpos.shape[1]):
+    if policy_view is not None and policy_view.images.shape[:2] != (len(shown), qpos.shape[1]):
         raise ValueError(
-            f"sight has images {sight.images.shape[:2]} of rollouts and steps; the film shows "
-            f"{(len(shown), qpos.shape[1])}"
+            f"policy_view has images {policy_view.images.shape[:2]} of rollouts and steps; the "
+            f"video shows {(len(shown), qpos.shape[1])}"
         )
     name = "unseen" if unseen else "condition"
-    few = len(shown) <= 4 and sight is None
+    few = len(shown) <= 4 and policy_view is None
     width, height = tile or (_TILE if few else _SMALL_TILE)
     stride = max(1, math.ceil(1 / (task.control_dt * _MAX_FPS) - 1e-9))
     steps = np.unique([*range(0, qpos.shape[1], stride), qpos.shape[1] - 1])
@@ -97,7 +97,11 @@ def write_task_video(
         ]
         for i in range(len(steps))
     ]
-    beside = None if sight is None else _beside(sight, steps, (height, width), task.control_dt)
+    beside = (
+        None
+        if policy_view is None
+        else _beside(policy_view, steps, (height, width), task.control_dt)
+    )
     if beside is not None:
         tiles = np.concatenate([tiles, beside.images], axis=3)
     whole = tiles.shape[3]
@@ -118,7 +122,7 @@ def write_task_video(
     if poster is None:
         return [path]
     # Movements are fast at first: the moments get further apart.
-    parts = (0, 0.1, 0.3, 1) if sight is None else (0, 0.2, 1)
+    parts = (0, 0.1, 0.3, 1) if policy_view is None else (0, 0.2, 1)
     moments = np.round(np.array(parts) * (len(steps) - 1)).astype(int).tolist()
     poster.parent.mkdir(parents=True, exist_ok=True)
     write_png(poster, picture(min(len(shown), _MAX_ROWS), moments, len(moments)))
@@ -126,13 +130,17 @@ def write_task_video(
 
 
 def thin_out(conditions: Sequence[int]) -> list[int]:
-    """Those that a film shows: all, and of many every so manyth, so that six are left at most."""
+    """Returns the conditions that a video shows.
+
+    These are all of them, or `MAX_CONDITIONS` at equal distances, the first and the last among
+    them, where there are more.
+    """
     places = np.linspace(0, len(conditions) - 1, min(len(conditions), MAX_CONDITIONS))
     return [conditions[place] for place in places.round().astype(int)]
 
 
 class _Beside(NamedTuple):
-    """What a policy saw, in pixels of the film."""
+    """The images that a policy got, in pixels of the video."""
 
     images: np.ndarray  # [C, I, height, width, 3] uint8
     points: np.ndarray  # [C, T, K, 2] from the upper left corner of a tile
@@ -152,18 +160,20 @@ class _Beside(NamedTuple):
         return np.stack(found)
 
 
-def _beside(sight: Sight, steps: np.ndarray, tile: tuple[int, int], control_dt: float) -> _Beside:
+def _beside(
+    policy_view: PolicyView, steps: np.ndarray, tile: tuple[int, int], control_dt: float
+) -> _Beside:
     """Images as high as the tiles that they stand beside, without smoothing."""
     height, left = tile
-    rows, columns = sight.images.shape[2:4]
+    rows, columns = policy_view.images.shape[2:4]
     width = 2 * round(height * columns / rows / 2)  # even, for the encoder
     y, x = np.arange(height) * rows // height, np.arange(width) * columns // width
-    images = sight.images[:, steps][:, :, y[:, None], x]
+    images = policy_view.images[:, steps][:, :, y[:, None], x]
     images[:, :, :, :_GAP] = 255
     scale = np.array([width / columns, height / rows])
     return _Beside(
         images=images,
-        points=(sight.points + 0.5) * scale + (left, 0),
+        points=(policy_view.points + 0.5) * scale + (left, 0),
         steps=steps,
         trail=round(TRAIL / control_dt),
         tile=(height, left + width),

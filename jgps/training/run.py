@@ -253,7 +253,7 @@ def _advance(
         "iteration_seconds": now - started,
         "compile_seconds": clock.take(),
     }
-    reason = explain_failure([*records, record], setup.stop_on_divergence)
+    reason = explain_failure([*records, record], setup.config, setup.stop_on_divergence)
     if reason is not None:
         raise TrainingError(f"iteration {done}: {reason}")
     trained = done >= setup.algorithm.first_training

@@ -41,6 +41,7 @@ class Setup(NamedTuple):
 
     task: Task
     algorithm: Algorithm
+    config: Any  # of the algorithm
     stop_on_divergence: bool  # of the network's training
     evaluate_every: int  # iterations; 0 is never
     checkpoint: CheckpointConfig
@@ -77,6 +78,7 @@ def set_up(options: Options) -> Setup:
     setup = Setup(
         task=task,
         algorithm=algorithm,
+        config=config,
         stop_on_divergence=any(each.on_divergence == "stop" for each in _trainings(config)),
         evaluate_every=_integer("evaluate_every", options.evaluate_every, 0),
         checkpoint=options.checkpoint,

@@ -16,9 +16,9 @@ from jgps.algorithms import MdgpsConfig
 from jgps.dynamics import NoPriorConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.rendering import RenderConfig
-from jgps.reports import video as film
-from jgps.reports.plots.features import POINT_COLOURS, feature_points
-from jgps.reports.policy_view import Sight, _influence, _readout, _trunk, see
+from jgps.reports import report
+from jgps.reports.plots.features import POINT_COLOURS, draw_feature_points
+from jgps.reports.policy_view import PolicyView, _influence, _readout, _trunk, draw_policy_view
 from jgps.reports.report import write_report
 from jgps.reports.video import thin_out, write_task_video
 from jgps.simulation import condition_models, make_sampler
@@ -56,16 +56,18 @@ def test_images_are_those_that_the_simulation_gave_the_network(task):
     o, qpos = jnp.asarray(found.o)[:, 0], np.asarray(found.qpos)[:, 0]
     assert np.ptp(qpos) > 0.5
     models = condition_models(task.model, task.distracted)
-    sight = see(task, policy, list(zip(models, qpos, strict=True)), max_points=100)
+    policy_view = draw_policy_view(
+        task, policy, list(zip(models, qpos, strict=True)), max_points=100
+    )
     expected = policies.look(policy.observe, o)
     # Poses are rounded in other places, and now and then a colour with them.
-    difference = np.abs(sight.images.astype(int) - np.asarray(expected["image"], int))
+    difference = np.abs(policy_view.images.astype(int) - np.asarray(expected["image"], int))
     assert difference.max() <= 1 or np.mean(difference > 1) < 1e-3
     features = policies.cache_features(policy.network, policy.variables, expected)["features"]
     points = policies.feature_pixels(features, 32, 40)
-    np.testing.assert_allclose(sight.points, points, atol=0.05)
-    assert sight.images.shape == (2, T, 32, 40, 3) and sight.num_features == 8
-    blue = (sight.images[..., 2] > 100) & (sight.images[..., 0] < 50)
+    np.testing.assert_allclose(policy_view.points, points, atol=0.05)
+    assert policy_view.images.shape == (2, T, 32, 40, 3) and policy_view.num_features == 8
+    blue = (policy_view.images[..., 2] > 100) & (policy_view.images[..., 0] < 50)
     assert blue.any((2, 3)).all(), "the cube that distracts is not in the picture"
 
 
@@ -92,7 +94,7 @@ def test_points_are_weighed_by_what_the_first_layer_makes_of_them(task, kind):
 def _still(num, at, steps=T, shape=(32, 40)):
     """Black images with points that stay where they are, [K, 2]."""
     images = np.zeros((num, steps, *shape, 3), np.uint8)
-    return Sight(images, np.broadcast_to(np.array(at, float), (num, steps, len(at), 2)), 32)
+    return PolicyView(images, np.broadcast_to(np.array(at, float), (num, steps, len(at), 2)), 32)
 
 
 def _centre(image, colour):
@@ -104,7 +106,7 @@ def _centre(image, colour):
 def test_points_lie_where_they_are_in_the_figure(tmp_path):
     at = [(4.0, 10.0), (20.0, 25.0)]
     names = ["unseen 0"]
-    path = feature_points(_still(1, at, steps=2), names, 0.1, "title", tmp_path / "points.png")
+    path = draw_feature_points(_still(1, at, steps=2), names, 0.1, "title", tmp_path / "points.png")
     image = mediapy.read_image(path)
     assert image.shape[1] == 1200
     rows, columns = np.nonzero((image[..., :3] == 0).all(-1))
@@ -115,7 +117,7 @@ def test_points_lie_where_they_are_in_the_figure(tmp_path):
         np.testing.assert_allclose(_centre(first, colour), expected, atol=1)
 
 
-def test_points_lie_where_they_are_in_the_film(task, tmp_path):
+def test_points_lie_where_they_are_in_the_video(task, tmp_path):
     at = [(4.0, 10.0), (20.0, 25.0)]
     qpos, poster = np.zeros((3, T, 1)), tmp_path / "final.png"
     write_task_video(
@@ -123,7 +125,7 @@ def test_points_lie_where_they_are_in_the_film(task, tmp_path):
         qpos,
         tmp_path / "final.mp4",
         unseen=True,
-        sight=_still(3, at),
+        policy_view=_still(3, at),
         poster=poster,
         tile=(120, 96),
         config=ROUGH,
@@ -133,11 +135,11 @@ def test_points_lie_where_they_are_in_the_film(task, tmp_path):
     tile = image[96:192, 240 + 120 : 240 + 240]  # of the second condition, second moment
     for point, colour in zip(at, POINT_COLOURS, strict=False):
         np.testing.assert_allclose(_centre(tile, colour), (np.array(point) + 0.5) * 3, atol=1)
-    with pytest.raises(ValueError, match=r"sight has images \(2, 8\).*\(3, 8\)"):
-        write_task_video(task, qpos, tmp_path / "f.mp4", unseen=True, sight=_still(2, at))
+    with pytest.raises(ValueError, match=r"policy_view has images \(2, 8\).*\(3, 8\)"):
+        write_task_video(task, qpos, tmp_path / "f.mp4", unseen=True, policy_view=_still(2, at))
 
 
-def test_a_film_of_many_shows_every_so_manyth():
+def test_a_video_of_many_shows_some_at_equal_distances():
     assert thin_out(range(3)) == [0, 1, 2]
     assert thin_out([0, 1, 2, 4, 5, 6, 7]) == [0, 1, 2, 5, 6, 7]
     assert thin_out(range(15)) == [0, 3, 6, 8, 11, 14]
@@ -145,7 +147,9 @@ def test_a_film_of_many_shows_every_so_manyth():
 
 @pytest.mark.slow
 def test_a_report_shows_what_the_policy_sees(task, tmp_path, monkeypatch):
-    monkeypatch.setattr(film, "write_task_video", functools.partial(write_task_video, config=ROUGH))
+    monkeypatch.setattr(
+        report, "write_task_video", functools.partial(write_task_video, config=ROUGH)
+    )
     config = MdgpsConfig(
         policy="visuomotor",
         vision=SMALL,

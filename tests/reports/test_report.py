@@ -18,7 +18,7 @@ from rich.console import Console
 from jgps import costs, tasks
 from jgps.reports.comparison import _curves, _draw, comparison_figure
 from jgps.reports.plots.curves import mark_phases, phase_labels
-from jgps.reports.plots.policy import policy
+from jgps.reports.plots.policy import draw_policy
 from jgps.reports.report import compare, write_report
 from jgps.reports.run_data import read_run
 from jgps.simulation import Conditions
@@ -137,7 +137,7 @@ def read_video(path: Path) -> tuple[str, np.ndarray]:
     return stream, np.frombuffer(done.stdout, np.uint8).reshape(-1, height, width, 3)
 
 
-def test_a_report_has_all_figures_and_a_film_that_browsers_play(task, tmp_path):
+def test_a_report_has_all_figures_and_a_video_that_browsers_play(task, tmp_path):
     directory, said = make_run(tmp_path / "run"), []
     style_before = dict(matplotlib.rcParams)
     written = write_report(directory, task, say=said.append)
@@ -162,7 +162,7 @@ def test_a_report_has_all_figures_and_a_film_that_browsers_play(task, tmp_path):
     assert np.abs(frames[0].astype(int) - frames[T - 1]).max() > 50, "nothing moves"
 
 
-def test_a_network_is_filmed_in_unseen_conditions(task, tmp_path):
+def test_a_network_is_shown_in_unseen_conditions(task, tmp_path):
     directory, said = make_run(tmp_path / "run", algorithm="mdgps"), []
     arrays = make_trajectories(np.random.default_rng(0))
     arrays["test_qpos"][3] = np.nan
@@ -184,13 +184,13 @@ def test_the_policy_figure_draws_what_there_is(tmp_path):
     directory = make_run(tmp_path / "run")
     run = read_run(directory)
     bare = {k: v for k, v in run.metrics.items() if not k.startswith(("success_", "cost_t"))}
-    assert policy(run._replace(metrics=bare), tmp_path / "none.png") is None
-    path = policy(run, tmp_path / "policy.png")
+    assert draw_policy(run._replace(metrics=bare), tmp_path / "none.png") is None
+    path = draw_policy(run, tmp_path / "policy.png")
     assert path is not None
     check_picture(path)
 
 
-def test_a_task_that_jgps_does_not_know_is_reported_without_film(tmp_path):
+def test_a_task_that_jgps_does_not_know_is_reported_without_video(tmp_path):
     said = []
     written = write_report(make_run(tmp_path / "run"), say=said.append)
     assert [path.suffix for path in written] == [".png"] * 5

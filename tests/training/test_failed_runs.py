@@ -11,11 +11,12 @@ import pytest
 from small_runs import CONFIG, NETWORK_CONFIG, broken_in, read_lines, train, train_network
 
 import jgps
-from jgps.algorithms import DaggerConfig, MdgpsConfig, TrajoptConfig
-from jgps.core.types import NON_FINITE, NOT_CONVERGED
+from jgps.algorithms import ALGORITHMS, DaggerConfig, MdgpsConfig, TrajoptConfig
+from jgps.core.types import NON_FINITE, NOT_CONVERGED, NOT_PD, STATUS_TEXT, TOO_FEW_SAMPLES
 from jgps.policies import DistilConfig
 from jgps.tasks import Task
 from jgps.training import TrainingError, TrainingResult, UsageError, checkpoint
+from jgps.training.failure import PATIENCE, explain_failure
 
 
 @pytest.mark.parametrize(
@@ -125,3 +126,65 @@ def test_a_network_that_diverges_ends_the_run_where_the_config_says_so(task: Tas
     assert "iteration 0: the network kept its parameters" in message
     assert "(not finite)" in message and "config.distil.learning_rate" in message
     assert checkpoint.iterations(out) == [0]
+
+
+def _failed(code: int) -> list[dict]:
+    return [{"status": [code, code], "status_step": [-1, 3], "policy_status": 0}] * PATIENCE
+
+
+def _messages(config: object) -> list[str | None]:
+    """All that can be said of a failed run with these settings."""
+    failures = [explain_failure(_failed(code), config) for code in STATUS_TEXT if code]
+    diverged = [{"samples_valid": [0, 0], "status": [NON_FINITE] * 2}]
+    network = [{"status": [0, 0], "policy_status": NON_FINITE}]
+    return [
+        *failures,
+        explain_failure(diverged, config),
+        explain_failure(network, config, True) if hasattr(config, "distil") else "",
+    ]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_messages_name_only_settings_that_the_algorithm_has(name: str):
+    config = ALGORITHMS[name][1]()
+    messages = _messages(config)
+    if hasattr(config, "vision"):
+        messages += _messages(dataclasses.replace(config, policy="visuomotor"))
+    assert None not in messages
+    paths = re.findall(r"\bconfig((?:\.[a-z]\w*)+)", " ".join(filter(None, messages)))
+    assert ".num_samples" in paths
+    for path in paths:
+        found = config
+        for part in path[1:].split("."):
+            assert part in {field.name for field in dataclasses.fields(found)}, f"config{path}"
+            found = getattr(found, part)
+
+
+def test_messages_name_the_settings_that_help():
+    def of(name: str, code: int) -> str:
+        return explain_failure(_failed(code), ALGORITHMS[name][1]()) or ""
+
+    assert "raise the fit's ridge (config.models.fit.ridge)" in of("trajopt", NOT_PD)
+    assert "prior.em" not in of("trajopt", NOT_PD)
+    assert of("trajopt", NOT_CONVERGED).endswith(
+        "lower the step size (config.step.kl_step), or allow more rounds "
+        "(config.step.trust_region.max_rounds)"
+    )
+    assert of("pi2", NOT_PD).endswith("; take more samples (config.num_samples)")
+    assert "explore less" in of("pi2", TOO_FEW_SAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("policy", "rates"),
+    [
+        ("mlp", "config.distil.learning_rate"),
+        (
+            "visuomotor",
+            "config.vision.head.learning_rate and config.vision.end_to_end.learning_rate",
+        ),
+    ],
+)
+def test_a_network_that_diverges_names_its_own_learning_rates(policy: str, rates: str):
+    config = MdgpsConfig(policy=policy)
+    message = explain_failure([{"policy_status": NON_FINITE}], config, True)
+    assert message is not None and f"a lower learning rate ({rates})" in message

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from jgps.reports.plots.style import COLOURS, DPI, GREY, INK, WIDTH, condition_colour, scale_y
-from jgps.reports.run_data import Phase, Run
+from jgps.reports.run_data import Phase, RunData
 
 _TINTS = {"controllers alone": "#ffffff", "dense layers": "#eaf3fb", "end to end": "#fdf1de"}
 _PHASE_SIZE = 7.5  # points
@@ -62,7 +62,7 @@ class PhaseLabels(NamedTuple):
     caption: str  # what the texts leave to say
 
 
-def phase_labels(run: Run, columns: int) -> PhaseLabels:
+def phase_labels(run: RunData, columns: int) -> PhaseLabels:
     """Names where they have room in each of so many columns of panels, numbers otherwise."""
     phases = run.phases
     names = [phase.name for phase in phases]

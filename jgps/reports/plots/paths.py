@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse
 
 from jgps.reports.plots.style import COLOURS, GREY, INK, WIDTH, new_figure, save, style
-from jgps.reports.run_data import Run
+from jgps.reports.run_data import RunData
 from jgps.tasks import Task
 
 MAX_CONDITIONS, MAX_ACTUATORS = 4, 8  # more of them would be too small to read
@@ -31,7 +31,7 @@ class Point(NamedTuple):
     axes: tuple[str, ...]  # labels, one per entry
 
 
-def paths(run: Run, path: Path, task: Task | None = None) -> Path:
+def draw_paths(run: RunData, path: Path, task: Task | None = None) -> Path:
     """Paths of the samples and two-sigma ellipses of the model's marginals, per condition."""
     data = _trajectories(run)
     points = find_points(task, data["x"].shape[-1])
@@ -121,7 +121,7 @@ def find_target(task: Task, x: np.ndarray) -> np.ndarray | None:
     return np.asarray(end[-1])
 
 
-def _trajectories(run: Run) -> dict[str, np.ndarray]:
+def _trajectories(run: RunData) -> dict[str, np.ndarray]:
     if run.trajectories is None:
         raise ValueError(f"{str(run.directory)!r} has no trajectories.npz; the run did not finish")
     return run.trajectories
@@ -205,7 +205,7 @@ def _some(shown: int, total: int, what: str) -> str:
     return "" if shown == total else f"  ·  first {shown} of {total} {what}"
 
 
-def actions(run: Run, path: Path, task: Task | None = None) -> Path:
+def draw_actions(run: RunData, path: Path, task: Task | None = None) -> Path:
     """Mean action with two standard deviations of the model, the samples, and limits, over time."""
     data = _trajectories(run)
     dX, horizon = data["x"].shape[-1], data["u"].shape[1]

@@ -19,7 +19,7 @@ from jgps.reports.plots.style import (
     scale_y,
     style,
 )
-from jgps.reports.run_data import Run
+from jgps.reports.run_data import RunData
 
 # label, colour, sizes of a dot, of the result's dot and of the line: one may lie on the other
 _SETS = {
@@ -30,7 +30,7 @@ _SETS = {
 _NO_KL = 1e-6  # nats: before its first training the network stands for the controllers themselves
 
 
-def policy(run: Run, path: Path) -> Path | None:
+def draw_policy(run: RunData, path: Path) -> Path | None:
     """Success and cost of the policy without noise; of a network, its distance from controllers.
 
     Returns:
@@ -70,13 +70,13 @@ def policy(run: Run, path: Path) -> Path | None:
         return save(figure, path)
 
 
-def _success(ax: Axes, run: Run) -> float:
+def _success(ax: Axes, run: RunData) -> float:
     ax.set_title("Success without exploration noise")
     finals = {name: run.summary.get(f"success_{name}") for name in _SETS}
     return _both(ax, run, "success_{}", finals)
 
 
-def _cost(ax: Axes, run: Run) -> float:
+def _cost(ax: Axes, run: RunData) -> float:
     ax.set_title("Cost without exploration noise")
     finals = {name: _mean(run.summary.get(f"cost_{name}")) for name in _SETS}
     return _both(ax, run, "cost_{}_policy", finals)
@@ -87,7 +87,7 @@ def _mean(values: Any) -> float | None:
     return float(np.mean(numbers)) if numbers else None
 
 
-def _both(ax: Axes, run: Run, key: str, finals: dict[str, float | None]) -> float:
+def _both(ax: Axes, run: RunData, key: str, finals: dict[str, float | None]) -> float:
     """Lines of all sets of conditions; returns the last place on the x axis."""
     x, last, drawn = run.metrics["iteration"], run.metrics["iteration"][-1], []
     evaluated = _evaluated(run)
@@ -116,13 +116,13 @@ def _both(ax: Axes, run: Run, key: str, finals: dict[str, float | None]) -> floa
     return last
 
 
-def _evaluated(run: Run) -> np.ndarray:
+def _evaluated(run: RunData) -> np.ndarray:
     """Which iterations tried the policy, [I] bool."""
     x = run.metrics["iteration"]
     return np.isfinite(run.metrics.get("evaluation_seconds", np.zeros(len(x))))
 
 
-def _expected_cost(ax: Axes, run: Run) -> float:
+def _expected_cost(ax: Axes, run: RunData) -> float:
     """Of the controllers and of the network linearised about them, on the same models."""
     x, drawn = run.metrics["iteration"], []
     kinds = (
@@ -142,7 +142,7 @@ def _expected_cost(ax: Axes, run: Run) -> float:
     return x[-1]
 
 
-def _divergence(ax: Axes, run: Run) -> float:
+def _divergence(ax: Axes, run: RunData) -> float:
     x, values = run.metrics["iteration"], run.conditions("policy_kl")
     values = np.where(values > _NO_KL, values, np.nan)
     draw_spread(ax, x, values, run.locals_are, legend=True)
