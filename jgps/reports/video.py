@@ -289,7 +289,7 @@ def _check_indices(what: str, indices: Sequence[int], size: int) -> None:
 
 
 def _distances(task: Task, x: np.ndarray) -> np.ndarray | None:
-    """Distance [C, I] that would be left if the state stayed as it is at each moment."""
+    """Computes the distance [C, I] that is left where the state of a moment lasts to the end."""
     distance = task.distance
     if distance is None:
         return None
@@ -306,7 +306,7 @@ def _reading(time: float, distances: np.ndarray | None, row: int, column: int) -
 
 
 def _grid(tiles: np.ndarray, columns: int) -> np.ndarray:
-    """Tiles [M, H, W, 3] row by row with white gaps between; missing ones stay white."""
+    """Puts tiles [M, H, W, 3] into one image, row by row, with white gaps and empty places."""
     rows = -(-len(tiles) // columns)
     _, height, width, _ = tiles.shape
     grid = np.full((rows * height, columns * width, 3), 255, np.uint8)
