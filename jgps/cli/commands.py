@@ -25,10 +25,11 @@ class EvaluateOptions:
     """Rolls a trained policy out on training, unseen test and (if any) distracted conditions.
 
     Attributes:
-      directory: of the run.
+      directory: the run directory.
       backend: native, mjx or auto.
-      samples: rollouts with exploration noise per condition; without it, one without noise.
-      seed: of the noise.
+      samples: rollouts per condition, with exploration noise; if not given, there is one rollout
+        without noise.
+      seed: seed of the noise.
     """
 
     directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
@@ -43,8 +44,8 @@ class ReportOptions:
 
     Attributes:
       directories: run directories.
-      out: where a comparison of several runs goes.
-      opengl: MuJoCo's own renderer draws the video, where OpenGL works, not the ray caster.
+      out: directory for the comparison of several runs.
+      opengl: MuJoCo's own renderer draws the video in place of the ray caster, where OpenGL works.
     """
 
     directories: Annotated[
@@ -93,7 +94,7 @@ def list_all(arguments: list[str]) -> None:
 
 
 def evaluate(arguments: list[str]) -> None:
-    """Success on training and on unseen test conditions."""
+    """Prints the success of a trained policy on training and on unseen test conditions."""
     options = parse(EvaluateOptions, "evaluate", arguments)
     check_backend(options.backend)
     enable_compilation_cache()
@@ -126,7 +127,7 @@ def evaluate(arguments: list[str]) -> None:
 
 
 def report(arguments: list[str]) -> None:
-    """Figures of one run, or several runs side by side."""
+    """Draws the figures of one run, or of several runs side by side."""
     options = parse(ReportOptions, "report", arguments)
     if not options.directories:
         raise UsageError("name at least one run directory; see jgps report --help")
@@ -167,7 +168,7 @@ def _print_paths(paths: Sequence[Path]) -> None:
 
 
 def bench(arguments: list[str]) -> int:
-    """Speed on this machine."""
+    """Measures speed on this machine."""
     options = parse(BenchOptions, "bench", arguments)
     from jgps.bench import main
 

@@ -28,7 +28,7 @@ _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)))  # for more groups than there ar
 
 
 class _Curves(NamedTuple):
-    """One group's runs over iterations or rollouts."""
+    """The values of one group's runs over iterations or rollouts."""
 
     x: np.ndarray  # [I]
     values: np.ndarray  # [I, runs], NaN where a run has no number
@@ -87,7 +87,7 @@ def comparison_figure(groups: Mapping[str, Sequence[RunData]]) -> Figure:
 
 
 def _rollouts_per_iteration(runs: Sequence[RunData]) -> dict[str, float] | None:
-    """By run directory; None where all runs take the same, or one does not say."""
+    """Returns rollouts per iteration by run directory; None if all are equal or one is unknown."""
     known = {
         str(run.directory): run.summary["rollouts_total"] / run.summary["iterations"]
         for run in runs

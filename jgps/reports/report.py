@@ -22,7 +22,7 @@ from jgps.reports.plots.paths import draw_actions, draw_paths
 from jgps.reports.plots.policy import draw_policy
 from jgps.reports.policy_view import draw_policy_view, load_policy
 from jgps.reports.run_data import RunData, read_run
-from jgps.reports.video import thin_out, write_task_video
+from jgps.reports.video import VideoOptions, VideoRollouts, thin_out, write_task_video
 from jgps.simulation import condition_models
 from jgps.tasks import Task
 
@@ -129,14 +129,10 @@ def _pictures(run: RunData, task: Task, say: Callable[[str], None], opengl: bool
         policy_view = policy_view.select(range(len(shown)))
     return written + write_task_video(
         task,
-        qpos,
+        VideoRollouts(qpos, x, unseen, shown, policy_view),
         run.directory / "videos" / "final.mp4",
-        x=x,
-        conditions=shown,
-        unseen=unseen,
-        policy_view=policy_view,
         poster=run.directory / "figures" / "final.png",
-        opengl=opengl,
+        options=VideoOptions(opengl=opengl),
     )
 
 

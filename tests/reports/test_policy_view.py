@@ -1,6 +1,5 @@
 """What a policy saw, against what it would see in the simulation (seed 0)."""
 
-import functools
 import shutil
 
 import jax
@@ -20,7 +19,7 @@ from jgps.reports import report
 from jgps.reports.plots.features import POINT_COLOURS, draw_feature_points
 from jgps.reports.policy_view import PolicyView, _influence, _readout, _trunk, draw_policy_view
 from jgps.reports.report import write_report
-from jgps.reports.video import thin_out, write_task_video
+from jgps.reports.video import VideoOptions, VideoRollouts, thin_out, write_task_video
 from jgps.simulation import condition_models, make_sampler
 
 T = 8
@@ -122,21 +121,19 @@ def test_points_lie_where_they_are_in_the_video(task, tmp_path):
     qpos, poster = np.zeros((3, T, 1)), tmp_path / "final.png"
     write_task_video(
         task,
-        qpos,
+        VideoRollouts(qpos, unseen=True, policy_view=_still(3, at)),
         tmp_path / "final.mp4",
-        unseen=True,
-        policy_view=_still(3, at),
         poster=poster,
-        tile=(120, 96),
-        config=ROUGH,
+        options=VideoOptions(tile=(120, 96), config=ROUGH),
     )
     image = mediapy.read_image(poster)
     assert image.shape[:2] == (3 * 96, 3 * (120 + 120))  # three moments, image beside picture
     tile = image[96:192, 240 + 120 : 240 + 240]  # of the second condition, second moment
     for point, colour in zip(at, POINT_COLOURS, strict=False):
         np.testing.assert_allclose(_centre(tile, colour), (np.array(point) + 0.5) * 3, atol=1)
+    other = VideoRollouts(qpos, unseen=True, policy_view=_still(2, at))
     with pytest.raises(ValueError, match=r"policy_view has images \(2, 8\).*\(3, 8\)"):
-        write_task_video(task, qpos, tmp_path / "f.mp4", unseen=True, policy_view=_still(2, at))
+        write_task_video(task, other, tmp_path / "f.mp4")
 
 
 def test_a_video_of_many_shows_some_at_equal_distances():
@@ -147,9 +144,11 @@ def test_a_video_of_many_shows_some_at_equal_distances():
 
 @pytest.mark.slow
 def test_a_report_shows_what_the_policy_sees(task, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        report, "write_task_video", functools.partial(write_task_video, config=ROUGH)
-    )
+    def rough_video(*arguments, options, **keywords):
+        options = options._replace(config=ROUGH)
+        return write_task_video(*arguments, options=options, **keywords)
+
+    monkeypatch.setattr(report, "write_task_video", rough_video)
     config = MdgpsConfig(
         policy="visuomotor",
         vision=SMALL,

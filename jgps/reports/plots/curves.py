@@ -19,7 +19,7 @@ SPREAD = "Thin: single {}s.  Thick: their mean.  Grey: their range."
 
 
 def scale(ax: Axes, key: str, values: np.ndarray) -> None:
-    """Per cent for a metric of success, numbers for others."""
+    """Scales the y axis in per cent for a metric of success and by its values for others."""
     if key.startswith("success"):
         ax.set_ylim(-0.04, 1.04)
         ax.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -63,7 +63,7 @@ class PhaseLabels(NamedTuple):
 
 
 def phase_labels(run: RunData, columns: int) -> PhaseLabels:
-    """Names where they have room in each of so many columns of panels, numbers otherwise."""
+    """Labels phases by name where `columns` panels have room for names, by number elsewhere."""
     phases = run.phases
     names = [phase.name for phase in phases]
     x = run.metrics["iteration"]

@@ -24,7 +24,7 @@ _SIGMAS = 2
 
 
 class Point(NamedTuple):
-    """Something with a place: two or three entries of the state."""
+    """A named point whose coordinates are two or three entries of the state."""
 
     name: str
     entries: np.ndarray  # into x
@@ -79,7 +79,7 @@ def draw_paths(run: RunData, path: Path, task: Task | None = None) -> Path:
 
 
 def find_points(task: Task | None, state_dim: int) -> list[Point]:
-    """The task's points; without any, the first two entries of the state."""
+    """Returns the task's points; where it has none, the first two entries of the state."""
     if task is not None and task.points:
         return [
             Point(
@@ -128,7 +128,7 @@ def _trajectories(run: RunData) -> dict[str, np.ndarray]:
 
 
 def _planes(samples: np.ndarray, points: list[Point]) -> list[tuple[int, int]]:
-    """The one or two projections in which there is most to see."""
+    """Returns the one or two projections in which the paths spread most."""
     positions = np.concatenate([samples[..., p.entries].reshape(-1, len(p.axes)) for p in points])
     extent = np.ptp(positions[np.isfinite(positions).all(axis=1)], axis=0)
     ranked = sorted(
@@ -248,7 +248,7 @@ def draw_actions(run: RunData, path: Path, task: Task | None = None) -> Path:
 
 
 def _limits_of(task: Task | None, index: int) -> tuple[float, ...]:
-    """Least and greatest control of an actuator; empty where it has no limits."""
+    """Returns the least and the greatest control of an actuator; empty where it has no limits."""
     if task is None or not task.model.actuator_ctrllimited[index]:
         return ()
     return tuple(task.model.actuator_ctrlrange[index].tolist())
@@ -263,7 +263,7 @@ def _draw_limits(row: Sequence[Axes], limits: tuple[float, ...]) -> None:
 
 
 def _actuator(task: Task | None, index: int) -> str:
-    """Its name, or that of the joint that it moves."""
+    """Returns the name of an actuator, or that of the joint that it moves."""
     name = ""
     if task is not None:
         name = task.model.actuator(index).name

@@ -88,7 +88,7 @@ def _mean(values: Any) -> float | None:
 
 
 def _both(ax: Axes, run: RunData, key: str, finals: dict[str, float | None]) -> float:
-    """Lines of all sets of conditions; returns the last place on the x axis."""
+    """Draws the lines of all sets of conditions and returns the last place on the x axis."""
     x, last, drawn = run.metrics["iteration"], run.metrics["iteration"][-1], []
     evaluated = _evaluated(run)
     for name, (label, colour, dot, size, width) in _SETS.items():
@@ -117,13 +117,13 @@ def _both(ax: Axes, run: RunData, key: str, finals: dict[str, float | None]) -> 
 
 
 def _evaluated(run: RunData) -> np.ndarray:
-    """Which iterations tried the policy, [I] bool."""
+    """Returns which iterations tried the policy, [I] bool."""
     x = run.metrics["iteration"]
     return np.isfinite(run.metrics.get("evaluation_seconds", np.zeros(len(x))))
 
 
 def _expected_cost(ax: Axes, run: RunData) -> float:
-    """Of the controllers and of the network linearised about them, on the same models."""
+    """Draws the expected cost of controllers and of the linearised network on the same models."""
     x, drawn = run.metrics["iteration"], []
     kinds = (
         ("cost_expected", "controllers", GREY),
