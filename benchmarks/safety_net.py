@@ -22,11 +22,12 @@ import jgps
 from jgps import tasks
 from jgps.algorithms import (
     ALGORITHMS,
+    LqrStepConfig,
     MdgpsConfig,
+    MlpConfig,
     RandomStartsConfig,
-    VisionConfig,
+    VisualConfig,
     mdgps,
-    seeing_settings,
 )
 from jgps.dynamics import MixturePriorConfig, NoPriorConfig
 from jgps.optimise.models import FittedModelsConfig
@@ -78,7 +79,7 @@ def few(name, horizon=None, conditions=None):
     return task
 
 
-SHORT = DistilConfig(steps=200)
+SHORT = MlpConfig(distil=DistilConfig(steps=200))
 APART, NO_PRIOR = MixturePriorConfig(shared=False), FittedModelsConfig(prior=NoPriorConfig())
 CASES = {}
 
@@ -104,7 +105,7 @@ def random_starts():
         sampling="on_policy",
         linearisation="fitted",
         random_starts=RandomStartsConfig(num_rollouts=12, num_groups=3),
-        distil=SHORT,
+        policy=SHORT,
     )
     return go(mdgps, few("point_mass", 20), c, 3)
 
@@ -117,7 +118,7 @@ def on_policy_fitted_global():
         policy_covariance="network",
         policy_weighting="precision",
         step_rule="global",
-        distil=SHORT,
+        policy=SHORT,
     )
     return go(mdgps, few("reacher", 20), c, 3)
 
@@ -128,7 +129,7 @@ def reuse():
         mdgps,
         few("point_mass", 20),
         MdgpsConfig(
-            reuse=3, distil=SHORT, models=FittedModelsConfig(prior=MixturePriorConfig(shared=False))
+            reuse=3, policy=SHORT, models=FittedModelsConfig(prior=MixturePriorConfig(shared=False))
         ),
         4,
     )
@@ -136,31 +137,31 @@ def reuse():
 
 @case
 def blind():
-    return go(mdgps, few("blind_peg_insertion", 30, 2), MdgpsConfig(distil=SHORT), 3)
+    return go(mdgps, few("blind_peg_insertion", 30, 2), MdgpsConfig(policy=SHORT), 3)
 
 
 @case
 def on_mjx():
-    return go(mdgps, few("point_mass", 20), MdgpsConfig(distil=SHORT), 3, "mjx")
+    return go(mdgps, few("point_mass", 20), MdgpsConfig(policy=SHORT), 3, "mjx")
 
 
-def visual(policy):
-    vision = VisionConfig(
+def visual(kind):
+    policy = VisualConfig(
+        kind=kind,
         pretraining=PoseConfig(steps=20),
         pretraining_images=24,
-        trajectory_iterations=1,
-        head_iterations=1,
+        dense_iterations=1,
         channels=(8, 4, 4),
-        head=DistilConfig(steps=40, learning_rate=3e-3, frozen="convolutions"),
+        dense=DistilConfig(steps=40, learning_rate=3e-3, frozen="convolutions"),
         end_to_end=DistilConfig(
             steps=4, batch_size=16, learning_rate=1e-3, checks=1, convolution_rate=0.1
         ),
     )
-    base = MdgpsConfig()
-    c = dataclasses.replace(
-        base,
-        **seeing_settings(base, policy),
-        vision=vision,
+    c = MdgpsConfig(
+        policy=policy,
+        trajectory_iterations=1,
+        step=LqrStepConfig(min_multiplier=0.1, max_multiplier=1.0),
+        agreement=0.5,
         num_samples=3,
         models=NO_PRIOR,
     )
@@ -180,7 +181,7 @@ def pose_prediction():
 @case
 def resumed():
     with tempfile.TemporaryDirectory() as d:
-        args = dict(config=MdgpsConfig(distil=SHORT), backend="native", seed=1)
+        args = dict(config=MdgpsConfig(policy=SHORT), backend="native", seed=1)
         task = few("point_mass", 20)
         whole = jgps.train(task, iterations=4, **args)
         jgps.train(task, iterations=2, out=d + "/run", **args)

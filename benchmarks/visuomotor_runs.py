@@ -21,29 +21,30 @@ from rich.console import Console
 from jgps import policies, training
 from jgps.algorithms import MdgpsConfig
 from jgps.bench.measure import environment
-from jgps.cli.train import seeing, usual_iterations
 from jgps.core.types import OK
+from jgps.recipes import recipe
 from jgps.simulation import resolve_backend
 from jgps.tasks import Task
-from jgps.training.directory import describe, write_json
+from jgps.training.description import describe
+from jgps.training.directory import write_json
 from jgps.training.metrics import plain
 from jgps.vision.camera import make_observers, pose_dim
-from jgps.vision.config import VisionConfig
+from jgps.vision.config import VisualConfig
 from jgps.vision.pretraining import draw_pretraining_data, pretrain
 
 ALGORITHM = "mdgps"
 SCALES = ("small", "full")
 FULL_MORE_ITERATIONS = 4
 FULL_SIDE, FULL_IMAGES = 240, 10_000
-FULL_STEPS = dict(pretraining=12_000, head=4000, end_to_end=600)
+FULL_STEPS = dict(pretraining=12_000, dense=4000, end_to_end=600)
 FULL_POSE_STEPS = 40_000
 POSE_IMAGES = 1000
 # On 297 images (the cube, seed 0) the rate of the others left this one at the mean pose.
 POSE_RATES = {"dense": 1e-3}
 # Of how policies are trained; poses don't depend on it.
 POLICY_FIELDS = (
-    "learned_temperature", "between", "spread", "trajectory_iterations", "head_iterations", "head",
-    "end_to_end",
+    "kind", "hidden", "learned_temperature", "interpolated", "interpolation_spread",
+    "dense_iterations", "dense", "end_to_end",
 )  # fmt: skip
 
 
@@ -52,10 +53,8 @@ def settings(task: str, policy: str, scale: str = "small") -> tuple[MdgpsConfig,
 
     At the scale "small" they are those of `jgps train TASK --policy POLICY`.
     """
-    config = MdgpsConfig()
-    config = dataclasses.replace(config, **seeing(config, policy, task))
-    iterations = usual_iterations(config)
-    vision = config.vision
+    config, iterations = recipe(task, ALGORITHM, policy)
+    vision = config.policy
     if scale == "small":
         return config, iterations
     longer = {
@@ -65,12 +64,12 @@ def settings(task: str, policy: str, scale: str = "small") -> tuple[MdgpsConfig,
     vision = dataclasses.replace(
         vision, width=FULL_SIDE, height=FULL_SIDE, pretraining_images=FULL_IMAGES, **longer
     )
-    return dataclasses.replace(config, vision=vision), iterations + FULL_MORE_ITERATIONS
+    return dataclasses.replace(config, policy=vision), iterations + FULL_MORE_ITERATIONS
 
 
-def pose_settings(task: str, architecture: str, scale: str = "small") -> VisionConfig:
+def pose_settings(task: str, architecture: str, scale: str = "small") -> VisualConfig:
     """Of the pose regression: that of policies with half as many images, `full` with more steps."""
-    vision = settings(task, "visuomotor", scale)[0].vision
+    vision = settings(task, "visuomotor", scale)[0].policy
     rate = POSE_RATES.get(architecture, vision.pretraining.learning_rate)
     steps = vision.pretraining.steps if scale == "small" else FULL_POSE_STEPS
     pretraining = dataclasses.replace(vision.pretraining, steps=steps, learning_rate=rate)
@@ -118,7 +117,7 @@ def success(
 
 
 def pose_error(
-    task: Task, architecture: str, config: VisionConfig, kept: Path, seed: int
+    task: Task, architecture: str, config: VisualConfig, kept: Path, seed: int
 ) -> dict[str, Any]:
     """Mean error of points on the objects in images that were held out, cm.
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jgps import tasks
-from jgps.algorithms import VisionConfig
+from jgps.algorithms import VisualConfig
 from jgps.policies import DistilConfig, initialise
 from jgps.simulation import Conditions
 from jgps.vision.camera import make_observers
@@ -82,23 +82,23 @@ def make_task(
     )
 
 
-def small_vision(steps: int, pretraining: int, batch_size: int = 32, **settings) -> VisionConfig:
+def small_vision(steps: int, pretraining: int, batch_size: int = 32, **settings) -> VisualConfig:
     """One iteration of each phase with so many steps, after so many on random scenes."""
     training = DistilConfig(steps=steps, batch_size=batch_size, checks=1)
     arguments = {"width": 32, "height": 32, "channels": (8, 8, 8), "pretraining_images": 100}
-    return VisionConfig(
+    return VisualConfig(
         pretraining=PoseConfig(steps=pretraining, batch_size=batch_size),
-        trajectory_iterations=1,
-        head_iterations=1,
-        head=dataclasses.replace(training, frozen="convolutions"),
+        hidden=(8,),
+        dense_iterations=1,
+        dense=dataclasses.replace(training, frozen="convolutions"),
         end_to_end=training,
         **{**arguments, **settings},
     )
 
 
-def untrained(task, policy, hidden, vision):
+def untrained(task, vision):
     """A policy that looks through the task's camera, before any training."""
     observe, _ = make_observers(task, vision)
     sizes = (task.configuration_dim, task.action_dim)
-    network = make_network(task, policy, hidden, vision)
+    network = make_network(task, vision)
     return initialise(network, jax.random.key(0), *sizes, jnp.float32, observe)

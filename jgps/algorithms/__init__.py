@@ -11,11 +11,11 @@ from jgps.algorithms.trajopt import TrajoptConfig, TrajoptState, trajopt
 from jgps.core.path_integral import Pi2StepConfig
 from jgps.core.pilqr import PilqrStepConfig
 from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
-from jgps.optimise.guided.state import seeing_settings
 from jgps.optimise.models import FittedModelsConfig
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
 from jgps.optimise.steps.lqr import LqrStepConfig
-from jgps.vision.config import VisionConfig
+from jgps.policies.learner import MlpConfig
+from jgps.vision.config import VisualConfig
 from jgps.vision.domain_randomisation import DomainRandomisationConfig
 
 # name: (what makes the algorithm on a task, the type of its settings)
@@ -50,7 +50,8 @@ __all__ = [
     "PilqrStepConfig",
     "TrajoptConfig",
     "TrajoptState",
-    "VisionConfig",
+    "MlpConfig",
+    "VisualConfig",
     "badmm",
     "dagger",
     "mdgps",
@@ -58,6 +59,5 @@ __all__ = [
     "pi2",
     "pigps",
     "pilqr",
-    "seeing_settings",
     "trajopt",
 ]

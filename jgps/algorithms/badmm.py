@@ -44,8 +44,10 @@ from jgps.optimise.steps.lqr import (
     initial_memory,
 )
 from jgps.policies import DistilConfig, Supervision
+from jgps.policies.learner import MlpConfig
 from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task
+from jgps.vision.config import VisualConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ class BadmmConfig(GuidedConfig):
       min_weight, max_weight: limits of nu, around the initial one.
       weight_band: nu doubles where the divergence is this many times its mean over time, and halves
         where it is as much below, > 1.
-      distil: how the network is trained in one round.
+      policy: the network and how it is trained in one round.
       step: bound of the KL divergence, its adaptation, and the search for its multiplier.
       others: see `GuidedConfig`.
     """
@@ -70,7 +72,7 @@ class BadmmConfig(GuidedConfig):
     min_weight: float = 1e-3
     max_weight: float = 1.0
     weight_band: float = 2.0
-    distil: DistilConfig = DistilConfig(steps=500, learning_rate=3e-3)
+    policy: MlpConfig | VisualConfig = MlpConfig(distil=DistilConfig(steps=500, learning_rate=3e-3))
     linearisation: str = "fitted"
     policy_covariance: str = "network"
     policy_weighting: str = "precision"

@@ -32,7 +32,7 @@ from jgps.optimise.guided import loop as guided
 from jgps.optimise.guided.loop import Parts
 from jgps.optimise.guided.projection import targets
 from jgps.optimise.guided.selection import keep_best
-from jgps.optimise.guided.state import GuidedConfig, GuidedState, recent
+from jgps.optimise.guided.state import GuidedConfig, GuidedState, check_policy, recent
 from jgps.optimise.local_loop import LocalConfig
 from jgps.optimise.models import (
     FittedModelsConfig,
@@ -46,9 +46,11 @@ from jgps.optimise.step_size import StepMemory
 from jgps.optimise.steps.lqr import LqrStepConfig, initial_memory, lqr_step
 from jgps.optimise.steps.step import StepInputs
 from jgps.policies import DistilConfig, Supervision
+from jgps.policies.learner import MlpConfig
 from jgps.simulation import Policy, SimulationRollouts
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers, initial_states
+from jgps.vision.config import VisualConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,8 +64,7 @@ class DaggerConfig(LocalConfig):
         one, ...; the last one holds for all further rounds. (1.0,) is plain behaviour cloning. It
         is drawn for every condition and step, the same in all samples of the condition.
       rounds_kept: how many rounds the dataset holds, the oldest make room, at least 1.
-      hidden: widths of the network's hidden layers.
-      distil: how the network is trained in a round.
+      policy: the network and how it is trained in a round.
       models, step: of the controllers' improvement, see `TrajoptConfig`.
       num_samples, noise_smoothing: see `LocalConfig`.
     """
@@ -71,8 +72,9 @@ class DaggerConfig(LocalConfig):
     teacher_iterations: int = 8
     beta: tuple[float, ...] = (1.0, 0.0)
     rounds_kept: int = 8
-    hidden: tuple[int, ...] = (40, 40)
-    distil: DistilConfig = DistilConfig(steps=2000, learning_rate=3e-3)
+    policy: MlpConfig | VisualConfig = MlpConfig(
+        distil=DistilConfig(steps=2000, learning_rate=3e-3)
+    )
     models: FittedModelsConfig = FittedModelsConfig()
     step: LqrStepConfig = LqrStepConfig()
 
@@ -81,7 +83,7 @@ class DaggerConfig(LocalConfig):
         at_least_one = ">= 1, usually 8"
         check_field(self, "teacher_iterations", lambda v: v >= 1, at_least_one, integer=True)
         check_field(self, "rounds_kept", lambda v: v >= 1, at_least_one, integer=True)
-        check_field(self, "hidden", lambda v: v >= 1, ">= 1 everywhere", integer=True)
+        check_policy(self)
         check_field(self, "beta", lambda v: 0 <= v <= 1, "from 0 to 1, usually (1.0, 0.0)")
         if not isinstance(self.beta, tuple) or not self.beta:
             raise ValueError(
@@ -119,6 +121,7 @@ def _guided(config: DaggerConfig) -> GuidedConfig:
     same = [field.name for field in dataclasses.fields(config) if field.name in known]
     return GuidedConfig(
         window=config.rounds_kept,
+        trajectory_iterations=config.teacher_iterations,
         **{name: getattr(config, name) for name in same},
     )
 

@@ -14,10 +14,16 @@ from jgps.algorithms import ALGORITHMS
 from jgps.cli.arguments import check_choice, flagged, given, parse
 from jgps.cli.commands import report_one
 from jgps.cli.machine import check_backend, enable_compilation_cache, where
-from jgps.recipes import has_setting, prior_name, recipe, trains_network, usual_iterations
-from jgps.recipes import seeing as seeing  # benchmarks/visuomotor_runs.py takes it from here
+from jgps.recipes import (
+    POLICIES,
+    has_setting,
+    policy_kind,
+    prior_name,
+    recipe,
+    trains_network,
+    usual_iterations,
+)
 from jgps.training import CheckpointConfig, TrainingError, UsageError
-from jgps.vision.config import POLICIES
 
 DEFAULT_ALGORITHM = "mdgps"
 
@@ -100,11 +106,11 @@ def _check(options: Any) -> str:
     """
     if options.task not in tasks.names():
         raise UsageError(f"unknown task {options.task!r}; tasks: {', '.join(tasks.names())}")
-    policy = getattr(options.config, "policy", POLICIES[0])
+    policy = policy_kind(options.config) or POLICIES[0]
     if policy != getattr(options, "policy", policy):
         raise UsageError(
-            f"--policy is {options.policy} and --config.policy {policy}; use --policy alone, which "
-            "brings what goes well with it"
+            f"--policy is {options.policy} and --config.policy.kind {policy}; use "
+            "--policy alone, which brings what goes well with it"
         )
     check_backend(options.backend)
     return policy

@@ -117,6 +117,13 @@ class _Data(NamedTuple):
     gain: jax.Array  # [M, dU, dO], or [M, 0] where it is not known
 
 
+def no_training(dtype: Any) -> DistilInfo:
+    """What there is to say of a training that did not happen: NaN, and a status that is OK."""
+    none = jnp.full((), jnp.nan, dtype)
+    status = Status(code=jnp.asarray(OK, jnp.int32), step=jnp.asarray(-1, jnp.int32))
+    return DistilInfo(none, none, none, none, status)
+
+
 @functools.partial(jax.jit, static_argnames="config")
 @linalg.full_precision
 def distil(

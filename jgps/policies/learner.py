@@ -7,10 +7,32 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jgps.core.checks import check_field
 from jgps.policies.distil import DistilConfig, DistilInfo, Supervision, distil
 from jgps.policies.networks.mlp import mlp
 from jgps.policies.observation import look
 from jgps.policies.policy import NetworkPolicy, acting, acting_on_images, initialise
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MlpConfig:
+    """A policy that is a multilayer perceptron of the observation, and how it learns.
+
+    Attributes:
+      hidden: widths of the hidden layers; () is a linear policy.
+      distil: how it is trained in one iteration.
+    """
+
+    hidden: tuple[int, ...] = (40, 40)
+    distil: DistilConfig = DistilConfig()
+
+    def __post_init__(self) -> None:
+        check_field(self, "hidden", lambda v: v >= 1, ">= 1 everywhere", integer=True)
+
+    @property
+    def trainings(self) -> tuple[DistilConfig, ...]:
+        """How the network is trained, in all phases."""
+        return (self.distil,)
 
 
 class PolicyLearner(NamedTuple):
@@ -49,8 +71,7 @@ def mlp_learner(
     observation_dim: int,
     configuration_dim: int,
     action_dim: int,
-    hidden: tuple[int, ...],
-    config: DistilConfig,
+    config: MlpConfig,
 ) -> PolicyLearner:
     """A multilayer perceptron that reads the first `configuration_dim` numbers of o.
 
@@ -58,10 +79,9 @@ def mlp_learner(
       observation_dim: dO of the task.
       configuration_dim: how many of them are not there for a camera alone.
       action_dim: dU.
-      hidden: widths of the hidden layers.
-      config: how it is trained.
+      config: of the network and its training.
     """
-    network = mlp(configuration_dim, action_dim, hidden)
+    network = mlp(configuration_dim, action_dim, config.hidden)
     whole = configuration_dim == observation_dim
     observe = None if whole else Configuration(configuration_dim)
 
@@ -74,7 +94,7 @@ def mlp_learner(
     ) -> tuple[NetworkPolicy, DistilInfo]:
         if observe is not None:
             supervision = supervision._replace(o=look(observe, supervision.o))
-        return distil(policy, supervision, key, config)
+        return distil(policy, supervision, key, config.distil)
 
     return PolicyLearner(
         init=init,

@@ -1,14 +1,16 @@
 """Recipes: the settings that each task, algorithm and kind of policy is trained with."""
 
 from jgps.recipes.recipe import (
+    POLICIES,
     PRIORS,
     Recipe,
     has_setting,
+    policy_kind,
     prior_name,
     recipe,
-    seeing,
     trains_network,
     usual_iterations,
+    visual_changes,
 )
 
 __all__ = [
@@ -17,7 +19,9 @@ __all__ = [
     "has_setting",
     "prior_name",
     "recipe",
-    "seeing",
+    "visual_changes",
+    "policy_kind",
+    "POLICIES",
     "trains_network",
     "usual_iterations",
 ]

@@ -8,17 +8,20 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from jgps.algorithms import ALGORITHMS, RandomStartsConfig, seeing_settings
+from jgps.algorithms import ALGORITHMS, MlpConfig, RandomStartsConfig, VisualConfig
 from jgps.dynamics import ConstantPriorConfig, MixturePriorConfig, NoPriorConfig
-from jgps.optimise.guided.state import GuidedConfig
-from jgps.vision.config import POLICIES, sees
+from jgps.optimise.steps.lqr import LqrStepConfig
+from jgps.vision.config import KINDS
 
+POLICIES = ("mlp", *KINDS)
 ITERATIONS = 12
-# Of a policy that sees, after those of controllers alone: dense layers, then all of the network.
-SEEING_ITERATIONS = 7
-# In which controllers improve alone, where that is not the default: the hammer's many grasps and
-# places each find a way of their own in longer, and a network imitates them less well.
-TRAJECTORY_ITERATIONS = {"hammer": 5}
+# In which controllers improve alone before a policy that looks through a camera learns, unless the
+# task says otherwise; and for how many more it then does, its dense layers first.
+TRAJECTORY_ITERATIONS = 10
+VISUAL_ITERATIONS = 7
+# The hammer's many grasps and places each find a way of their own in longer, and a network imitates
+# them less well.
+TASK_TRAJECTORY_ITERATIONS = {"hammer": 5}
 PRIORS = {"mixture": MixturePriorConfig, "constant": ConstantPriorConfig, "none": NoPriorConfig}
 
 
@@ -42,7 +45,7 @@ def recipe(
     Args:
       task_name: name of the task; one without settings of its own gets the algorithm's.
       algorithm: name of the algorithm.
-      policy: what the network reads, one of `jgps.vision.config.POLICIES`: "mlp" reads the
+      policy: what the network reads, one of `POLICIES`: "mlp" reads the
         observation, "visuomotor" the task's camera and the robot's configuration; "pose_features"
         and "pose_prediction" are baselines that see. None is "mlp".
       prior: of the fitted dynamics, a name in `PRIORS`; None is the algorithm's own.
@@ -66,22 +69,41 @@ def recipe(
 
 def usual_iterations(config: Any) -> int:
     """How many iterations training with these settings takes, where nobody asks for a number."""
-    if not sees(getattr(config, "policy", POLICIES[0])):
+    if not isinstance(getattr(config, "policy", None), VisualConfig):
         return ITERATIONS
-    return config.vision.trajectory_iterations + SEEING_ITERATIONS
+    alone = getattr(config, "trajectory_iterations", None)
+    return (config.teacher_iterations if alone is None else alone) + VISUAL_ITERATIONS
 
 
-def seeing(config: GuidedConfig, policy: str, task_name: str | None) -> dict[str, Any]:
-    """The settings that go well with a policy that sees, by name, for `dataclasses.replace`."""
-    usual = config.vision.trajectory_iterations
-    alone = TRAJECTORY_ITERATIONS.get(task_name or "", usual)
-    vision = dataclasses.replace(config.vision, trajectory_iterations=alone)
-    return {**seeing_settings(config, policy), "vision": vision}
+def policy_kind(config: Any) -> str | None:
+    """The name in `POLICIES` of a config's kind of policy; None where it trains no network."""
+    policy = getattr(config, "policy", None)
+    if policy is None:
+        return None
+    return "mlp" if isinstance(policy, MlpConfig) else policy.kind
+
+
+def visual_changes(config: Any, kind: str, task_name: str | None) -> dict[str, Any]:
+    """The settings that go well with a policy that sees, by name, for `dataclasses.replace`.
+
+    Controllers that hurry each go a way of their own, which no image tells.
+    """
+    names = {field.name for field in dataclasses.fields(config)}
+    alone = TASK_TRAJECTORY_ITERATIONS.get(task_name or "", TRAJECTORY_ITERATIONS)
+    changes = {
+        "policy": VisualConfig(kind=kind),
+        "trajectory_iterations": alone,
+        "teacher_iterations": alone,
+        "agreement": 0.5,
+    }
+    if isinstance(config.step, LqrStepConfig) and "agreement" in names:
+        changes["step"] = dataclasses.replace(config.step, max_multiplier=1.0)
+    return {name: value for name, value in changes.items() if name in names}
 
 
 def trains_network(algorithm: str) -> bool:
     """Whether the algorithm trains a network at all, and so has a kind of policy."""
-    return has_setting(algorithm, "hidden")
+    return has_setting(algorithm, "policy")
 
 
 def has_setting(algorithm: str, name: str) -> bool:
@@ -117,17 +139,12 @@ def _policy_changes(
     if policy is None:
         return {}
     _check_choice("policy", policy, POLICIES)
-    if not has_setting(algorithm, "policy"):
-        if sees(policy):
-            remedy = f"leave out {spell('policy')}"
-            raise ValueError(f"{algorithm} trains no network that sees; {remedy}")
-        if not trains_network(algorithm):
-            raise ValueError(f"{algorithm} trains no network; leave out {spell('policy')}")
+    if not trains_network(algorithm):
+        raise ValueError(f"{algorithm} trains no network; leave out {spell('policy')}")
+    if policy == "mlp":
         return {}
-    if not sees(policy):
-        return {"policy": policy}
     _, config_type = ALGORITHMS[algorithm]
-    return seeing(config_type(), policy, task_name)
+    return visual_changes(config_type(), policy, task_name)
 
 
 def _start_changes(

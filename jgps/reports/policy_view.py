@@ -22,7 +22,7 @@ from jgps.policies.observation import CHUNK, observed
 from jgps.reports.run_data import RunData
 from jgps.tasks import Task
 from jgps.training import UsageError, load
-from jgps.vision.config import sees
+from jgps.vision.config import VisualConfig
 
 MAX_POINTS = 8  # of all feature points are shown: as many colours as can be told apart
 
@@ -65,7 +65,7 @@ def load_policy(
       The policy; None where it reads no images, has no feature points or cannot be loaded.
     """
     settings = run.config.get("config") or {}
-    if task.vision is None or not sees(str(settings.get("policy", "mlp"))):
+    if task.vision is None or (settings.get("policy") or {}).get("type") != VisualConfig.__name__:
         return None
     try:
         policy = load(run.directory, task).state.policy

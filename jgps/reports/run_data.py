@@ -13,7 +13,7 @@ import numpy as np
 
 from jgps.training.directory import read_config
 from jgps.training.metrics import read_metrics
-from jgps.vision.config import sees
+from jgps.vision.config import VisualConfig
 
 
 class Phase(NamedTuple):
@@ -60,13 +60,13 @@ class RunData(NamedTuple):
     def phases(self) -> list[Phase]:
         """The phases that the run has reached; empty where it learns in one way throughout."""
         settings = self.config.get("config") or {}
-        vision, policy = settings.get("vision"), str(settings.get("policy", "mlp"))
-        if not isinstance(vision, dict) or not sees(policy):
+        policy = settings.get("policy")
+        if not isinstance(policy, dict) or policy.get("type") != VisualConfig.__name__:
             return []
-        alone = vision["trajectory_iterations"]
+        alone = settings.get("trajectory_iterations", settings.get("teacher_iterations", 0))
         starts = {"controllers alone": 0, "dense layers": alone}
-        if policy == "visuomotor":
-            starts["end to end"] = alone + vision["head_iterations"]
+        if policy["kind"] == "visuomotor":
+            starts["end to end"] = alone + policy["dense_iterations"]
         ends = [*list(starts.values())[1:], int(self.metrics["iteration"][-1]) + 1]
         phases = [
             Phase(name, first, min(end, ends[-1]) - 1)

@@ -27,9 +27,9 @@ _OURS = (
 _FREE = (
     "iterations",
     "versions",
-    "config.distil.on_divergence",
-    "config.vision.head.on_divergence",
-    "config.vision.end_to_end.on_divergence",
+    "config.policy.distil.on_divergence",
+    "config.policy.dense.on_divergence",
+    "config.policy.end_to_end.on_divergence",
 )
 
 

@@ -181,13 +181,13 @@ def _init(setup: Setup) -> Any:
     if int(pretraining.status) != OK:
         raise TrainingError(
             "the convolutions did not learn where objects are, their training diverged; lower "
-            "config.vision.pretraining.learning_rate"
+            "config.policy.pretraining.learning_rate"
         )
     if not pretraining.error < pretraining.error_constant:
         warnings.warn(
             f"the convolutions tell where objects are with an error of {pretraining.error:.2g} m, "
             f"no better than a guess ({pretraining.error_constant:.2g} m); raise "
-            "config.vision.pretraining.steps or pretraining_images",
+            "config.policy.pretraining.steps or pretraining_images",
             stacklevel=4,
         )
     return state

@@ -70,11 +70,10 @@ def set_up(options: Options) -> Setup:
             f"checkpoint is {options.checkpoint!r}; pass a jgps.training.CheckpointConfig"
         )
     seed = _integer("seed", options.seed, 0, 2**32 - 1)
-    _check_teacher(options.algorithm, config, iterations)
     backend = resolve_backend(options.backend)
     make, _ = ALGORITHMS[options.algorithm]
     algorithm = make(task, config, backend)
-    _check_training(algorithm, iterations)
+    _check_training(algorithm, config, iterations)
     setup = Setup(
         task=task,
         algorithm=algorithm,
@@ -124,23 +123,14 @@ def _checked(algorithm: str, config: Any) -> Recipe:
     return Recipe(config, usual_iterations(config))
 
 
-def _check_teacher(algorithm: str, config: Any, iterations: int) -> None:
-    # Until its teacher has learned, dataset aggregation has no network to show.
-    taught = getattr(config, "teacher_iterations", 0)
-    if iterations <= taught:
-        raise UsageError(
-            f"iterations is {iterations}, of which {algorithm} gives its teacher {taught}, so that "
-            f"no network would be trained; ask for at least {taught + 1}, or lower "
-            "config.teacher_iterations"
-        )
-
-
-def _check_training(algorithm: Algorithm, iterations: int) -> None:
+def _check_training(algorithm: Algorithm, config: Any, iterations: int) -> None:
+    setting = "teacher_iterations" if hasattr(config, "teacher_iterations") else ""
+    setting = setting or "trajectory_iterations"
     if iterations <= algorithm.first_training:
         raise UsageError(
             f"iterations is {iterations}, in the first {algorithm.first_training} of which "
             "controllers improve alone, so that no network would be trained; ask for at least "
-            f"{algorithm.first_training + 1}, or lower config.vision.trajectory_iterations"
+            f"{algorithm.first_training + 1}, or lower config.{setting}"
         )
 
 
@@ -151,9 +141,8 @@ def _check_done(out: Path, iterations: int) -> None:
 
 
 def _trainings(config: Any) -> tuple[Any, ...]:
-    """How the network is trained; empty where there is none."""
-    own = (config.distil,) if hasattr(config, "distil") else ()
-    return getattr(config, "trainings", own)
+    """How the network is trained, in all phases; empty where there is none."""
+    return config.policy.trainings if hasattr(config, "policy") else ()
 
 
 def _integer(name: str, value: Any, low: int, high: int | None = None) -> int:

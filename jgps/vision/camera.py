@@ -11,14 +11,14 @@ from jgps.policies.observation import Observe
 from jgps.rendering import View, make_view
 from jgps.tasks import Task
 from jgps.tasks.policy_camera import body_poses
-from jgps.vision.config import VisionConfig
+from jgps.vision.config import VisualConfig
 from jgps.vision.domain_randomisation import varying
 
 # observe(key, o [dO]) -> image [H, W, 3] uint8 and configuration, randomised by the key
 RandomisedObserve = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
-def make_policy_view(task: Task, config: VisionConfig) -> View:
+def make_policy_view(task: Task, config: VisualConfig) -> View:
     """The camera that the network looks through."""
     assert task.vision is not None
     return make_view(
@@ -27,7 +27,7 @@ def make_policy_view(task: Task, config: VisionConfig) -> View:
     )  # fmt: skip
 
 
-def make_observers(task: Task, config: VisionConfig) -> tuple[Observe, RandomisedObserve]:
+def make_observers(task: Task, config: VisualConfig) -> tuple[Observe, RandomisedObserve]:
     """The image [H, W, 3] uint8 and the robot's configuration, of o [dO]: to act on, to learn from.
 
     Returns:
@@ -36,7 +36,7 @@ def make_observers(task: Task, config: VisionConfig) -> tuple[Observe, Randomise
     """
     vision, view = task.vision, make_policy_view(task, config)
     assert vision is not None
-    vary = varying(task, view, config.looks)
+    vary = varying(task, view, config.domain_randomisation)
     draw = batching(functools.partial(view.draw_rgb, as_uint8=True))
 
     def observe(o: jax.Array) -> tuple[jax.Array, jax.Array]:

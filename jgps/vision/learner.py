@@ -12,46 +12,33 @@ import jax
 import jax.numpy as jnp
 
 from jgps import policies
-from jgps.policies import DistilConfig, NetworkPolicy
-from jgps.policies.learner import PolicyLearner, mlp_learner
+from jgps.policies import NetworkPolicy
+from jgps.policies.learner import MlpConfig, PolicyLearner, mlp_learner
 from jgps.tasks import Task, with_vision
 from jgps.vision import schedule
 from jgps.vision.camera import make_observers, pose_dim
-from jgps.vision.config import VisionConfig
+from jgps.vision.config import VisualConfig
 from jgps.vision.pretraining import PretrainingData, draw_pretraining_data, pretrain
 
 
-def make_learner(
-    task: Task,
-    policy: str,
-    hidden: tuple[int, ...],
-    distil: DistilConfig,
-    vision: VisionConfig,
-) -> PolicyLearner:
-    """The learner of a kind of policy on a task.
+def make_learner(task: Task, config: MlpConfig | VisualConfig) -> PolicyLearner:
+    """The learner of a policy on a task.
 
     Args:
       task: the task.
-      policy: one of `POLICIES`. "mlp" reads the observation, of a task with a camera the part that
-        is no image; "visuomotor" looks through the camera, and so do the baselines, whose
-        convolutions stay as they were pretrained: "pose_features" reads feature points,
-        "pose_prediction" the predicted pose of objects.
-      hidden: widths of the dense layers.
-      distil: how an "mlp" is trained.
-      vision: settings of all others.
+      config: a multilayer perceptron reads the observation, of a task with a camera the part that
+        is no image; all others look through the camera.
 
     Raises:
       ValueError: if the task has no camera for a policy that sees; names the tasks that have.
     """
-    if policy == "mlp":
+    if isinstance(config, MlpConfig):
         dims = (task.observation_dim, task.configuration_dim, task.action_dim)
-        return mlp_learner(*dims, hidden, distil)
-    return _visual_learner(task, policy, make_network(task, policy, hidden, vision), vision)
+        return mlp_learner(*dims, config)
+    return _visual_learner(task, make_network(task, config), config)
 
 
-def make_network(
-    task: Task, policy: str, hidden: tuple[int, ...], config: VisionConfig
-) -> nn.Module:
+def make_network(task: Task, config: VisualConfig) -> nn.Module:
     """The network of a policy that looks through the task's camera.
 
     Raises:
@@ -59,12 +46,12 @@ def make_network(
     """
     if task.vision is None:
         raise ValueError(
-            f"the task {task.name!r} has no camera for policy={policy!r}; tasks that have one: "
-            f"{', '.join(with_vision())}; of a task of your own, name it: "
+            f"the task {task.name!r} has no camera for a {config.kind} policy; those that "
+            f"have one: {', '.join(with_vision())}; of a task of your own, name it: "
             "jgps.from_mjcf(..., vision=CAMERA)"
         )
-    sizes = (task.configuration_dim, task.action_dim, hidden)
-    if policy == "pose_prediction":
+    sizes = (task.configuration_dim, task.action_dim, config.hidden)
+    if config.kind == "pose_prediction":
         trunk = policies.make_trunk("feature_points", config.channels, config.conv_dtype)
         regressor = policies.PoseRegressor(trunk, pose_dim(task))
         return policies.pose_prediction_policy(regressor, *sizes)
@@ -73,9 +60,7 @@ def make_network(
     )
 
 
-def _visual_learner(
-    task: Task, policy: str, network: nn.Module, config: VisionConfig
-) -> PolicyLearner:
+def _visual_learner(task: Task, network: nn.Module, config: VisualConfig) -> PolicyLearner:
     camera = task.vision
     assert camera is not None
     observe, observe_randomised = make_observers(task, config)
@@ -99,7 +84,7 @@ def _visual_learner(
         init=init,
         act=policies.acting_on_images(network, observe),
         mean=mean,
-        train=functools.partial(schedule.train, policy, config, camera, observe_randomised),
+        train=functools.partial(schedule.train, config, camera, observe_randomised),
         metrics=lambda found: {
             "pose_error": found.error,
             "pose_error_constant": found.error_constant,

@@ -16,7 +16,7 @@ from jax.core import Tracer
 from jgps.policies import NetworkPolicy, PoseRegressor
 from jgps.tasks import Task
 from jgps.vision.camera import make_policy_view, pose_dim
-from jgps.vision.config import VisionConfig
+from jgps.vision.config import VisualConfig
 from jgps.vision.domain_randomisation import varying
 from jgps.vision.pose_regression import regress_pose, transfer
 
@@ -40,7 +40,7 @@ class Pretraining(NamedTuple):
     status: jax.Array  # [] int32, as of `regress_pose`
 
 
-def draw_pretraining_data(task: Task, config: VisionConfig, key: jax.Array) -> PretrainingData:
+def draw_pretraining_data(task: Task, config: VisualConfig, key: jax.Array) -> PretrainingData:
     """PretrainingData for `pretrain`, by MuJoCo's kinematics; of a traced key only their shapes."""
     model, num = copy.deepcopy(task.model), config.pretraining_images
     if isinstance(key, Tracer):
@@ -52,7 +52,7 @@ def draw_pretraining_data(task: Task, config: VisionConfig, key: jax.Array) -> P
     xmat = np.empty((num, model.nbody, 9), np.float32)
     for scene in range(num):
         _place(model, task, rng)
-        data.qpos[:] = _near_start(model, task, config.arm_spread, rng)
+        data.qpos[:] = _near_start(model, task, config.pretraining_joint_spread, rng)
         mujoco.mj_kinematics(model, data)
         xpos[scene], xmat[scene] = data.xpos, data.xmat
     xmat = xmat.reshape(num, -1, 3, 3)
@@ -61,7 +61,7 @@ def draw_pretraining_data(task: Task, config: VisionConfig, key: jax.Array) -> P
 
 def pretrain(
     task: Task,
-    config: VisionConfig,
+    config: VisualConfig,
     learner: NetworkPolicy,
     scenes: PretrainingData,
     key: jax.Array,
@@ -71,7 +71,7 @@ def pretrain(
     view = make_policy_view(task, config)
     key, look_key = jax.random.split(key)
     keys = jax.random.split(look_key, scenes.xpos.shape[0])
-    vary = varying(task, view, config.looks)
+    vary = varying(task, view, config.domain_randomisation)
     varied = jax.vmap(vary)(keys, jnp.asarray(scenes.xpos), jnp.asarray(scenes.xmat))
     images = view.draw_rgb(*varied, as_uint8=True)
     seeing: Any = learner.network  # of a kind that has one

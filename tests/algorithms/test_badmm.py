@@ -34,11 +34,12 @@ from jgps.core.types import (
 )
 from jgps.optimise.guided import loop as guided
 from jgps.policies import DistilConfig
+from jgps.policies.learner import MlpConfig
 from jgps.simulation import Conditions
 
 C, T, DX, DU, DO = 3, 6, 3, 2, 3
 TEMPERATURE = 1.0  # of the maximum entropy: without it both distributions would become points
-CONFIG = BadmmConfig(distil=DistilConfig(steps=200), inner_rounds=2)
+CONFIG = BadmmConfig(policy=MlpConfig(distil=DistilConfig(steps=200)), inner_rounds=2)
 
 
 class _Problem:

@@ -14,6 +14,7 @@ from jgps.algorithms import ALGORITHMS
 from jgps.dynamics import NoPriorConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.policies import DistilConfig
+from jgps.policies.learner import MlpConfig
 
 GOAL = np.array([0.3, 0.2])
 
@@ -39,8 +40,7 @@ def _config(algorithm):
         "num_samples": 3,
         "models": FittedModelsConfig(prior=NoPriorConfig()),
         "policy_prior": NoPriorConfig(),
-        "hidden": (4,),
-        "distil": DistilConfig(steps=5, checks=1),
+        "policy": MlpConfig(hidden=(4,), distil=DistilConfig(steps=5, checks=1)),
         "teacher_iterations": 1,
         "inner_rounds": 1,
     }

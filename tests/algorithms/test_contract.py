@@ -18,6 +18,7 @@ from jgps.dynamics import MixturePriorConfig, NoPriorConfig
 from jgps.optimise.models import FittedModelsConfig, fitted_models
 from jgps.optimise.rollouts import sampling
 from jgps.policies import DistilConfig
+from jgps.policies.learner import MlpConfig
 from jgps.tasks.start import initial_controllers, initial_states
 from jgps.training import checkpoint
 
@@ -28,8 +29,7 @@ SETTINGS = {"dagger": {"teacher_iterations": 1}}
 SMALL = {
     "models": FittedModelsConfig(prior=NoPriorConfig()),
     "policy_prior": NoPriorConfig(),
-    "distil": DistilConfig(steps=20),
-    "hidden": (8,),
+    "policy": MlpConfig(hidden=(8,), distil=DistilConfig(steps=20)),
 }
 # Algorithms whose conditions have a mixture each: a shared one sees the samples of all.
 MIXTURES = (*LOCAL, "mdgps")

@@ -14,9 +14,12 @@ from jgps.core.types import OK, TOO_FEW_SAMPLES
 from jgps.optimise.guided.projection import targets
 from jgps.optimise.guided.state import recent
 from jgps.policies import DistilConfig
+from jgps.policies.learner import MlpConfig
 
 TEACHING, ROUNDS = 3, 3
-CONFIG = DaggerConfig(teacher_iterations=TEACHING, rounds_kept=2, distil=DistilConfig(steps=1000))
+CONFIG = DaggerConfig(
+    teacher_iterations=TEACHING, rounds_kept=2, policy=MlpConfig(distil=DistilConfig(steps=1000))
+)
 NUM_SAMPLES = CONFIG.num_samples
 
 
@@ -145,7 +148,7 @@ def test_a_condition_without_rollouts_does_not_stop_the_others():
         ({"beta": (1.5,)}, "beta is .* from 0 to 1"),
         ({"beta": ()}, "a probability for every round, at least one"),
         ({"beta": 1.0}, "has to be a tuple"),
-        ({"hidden": (0,)}, "hidden is"),
+        ({"policy": "mlp"}, "policy is 'mlp'; it has to be a .*MlpConfig"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, message):

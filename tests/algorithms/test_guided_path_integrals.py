@@ -17,8 +17,12 @@ from jgps.core.types import OK, TOO_FEW_SAMPLES
 from jgps.dynamics import NoPriorConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.policies import DistilConfig
+from jgps.policies.learner import MlpConfig
 
-SHORT = {"distil": DistilConfig(steps=50), "models": FittedModelsConfig(prior=NoPriorConfig())}
+SHORT = {
+    "policy": MlpConfig(distil=DistilConfig(steps=50)),
+    "models": FittedModelsConfig(prior=NoPriorConfig()),
+}
 TINY = Pi2StepConfig(epsilon=1e-4)
 MAKE = {"pigps": pigps, "mdgps_pilqr": mdgps_pilqr}
 CONFIGS = {

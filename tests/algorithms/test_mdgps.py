@@ -20,8 +20,12 @@ from jgps.dynamics import NoPriorConfig
 from jgps.optimise.guided.selection import keep_best
 from jgps.optimise.models import FittedModelsConfig
 from jgps.policies import DistilConfig
+from jgps.policies.learner import MlpConfig
 
-SHORT = MdgpsConfig(distil=DistilConfig(steps=50), models=FittedModelsConfig(prior=NoPriorConfig()))
+SHORT = MdgpsConfig(
+    policy=MlpConfig(distil=DistilConfig(steps=50)),
+    models=FittedModelsConfig(prior=NoPriorConfig()),
+)
 ON_POLICY = MdgpsConfig(sampling="on_policy")
 GLOBAL = MdgpsConfig(step_rule="global")
 
@@ -178,7 +182,7 @@ def test_what_the_joints_tell_of_the_state_is_known(algorithm):
     """The blind peg's observation is the first 14 entries of its state: that slope is known."""
     make, config = ALGORITHMS[algorithm]
     task = tasks.make("blind_peg_insertion")
-    settings = config(distil=DistilConfig(steps=20), models=SHORT.models)
+    settings = config(policy=MlpConfig(distil=DistilConfig(steps=20)), models=SHORT.models)
     run = make(task, settings, backend="native")
     state, _ = run.step(run.init(jax.random.key(0)))
     slope = np.asarray(state.sight.slope)[:, :, :14]

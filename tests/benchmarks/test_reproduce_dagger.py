@@ -6,10 +6,11 @@ from reproduce_dagger import CLONING, DAGGER, claims, main, train
 
 from jgps.algorithms import DaggerConfig
 from jgps.policies import DistilConfig
+from jgps.policies.learner import MlpConfig
 
 
 def test_runs_report_the_network_and_its_teacher():
-    config = DaggerConfig(teacher_iterations=3, distil=DistilConfig(steps=500))
+    config = DaggerConfig(teacher_iterations=3, policy=MlpConfig(distil=DistilConfig(steps=500)))
     found = train("point_mass", config, 5, "native", 0)
     assert found["rollouts"] == 5 * 4 * (config.num_samples + 1)
     assert found["train"] == 1 and found["test"] == 1

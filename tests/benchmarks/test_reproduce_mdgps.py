@@ -6,10 +6,11 @@ from reproduce_mdgps import ENTRIES, claims, main, row
 
 from jgps.algorithms import MdgpsConfig, mdgps
 from jgps.policies import DistilConfig
+from jgps.policies.learner import MlpConfig
 
 
 def test_runs_report_success_at_the_iterations():
-    config = MdgpsConfig(distil=DistilConfig(steps=500))
+    config = MdgpsConfig(policy=MlpConfig(distil=DistilConfig(steps=500)))
     found = network_row("MDGPS", "point_mass", mdgps, config, (1, 6), "native").run(0)
     successes = {"train_1", "train_6", "test_1", "test_6", RESULT_TRAIN, RESULT_TEST}
     assert set(found) == {*successes, SECONDS}

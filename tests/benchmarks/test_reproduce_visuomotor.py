@@ -35,9 +35,8 @@ VISION = small_vision(
     5, 5, batch_size=8, width=36, height=36, channels=(2, 2, 2), pretraining_images=20
 )
 CONFIG = MdgpsConfig(
-    policy="visuomotor",
-    vision=VISION,
-    hidden=(4,),
+    policy=VISION,
+    trajectory_iterations=1,
     num_samples=2,
     models=FittedModelsConfig(prior=NoPriorConfig()),
     policy_prior=NoPriorConfig(),
@@ -73,7 +72,7 @@ def test_a_finished_training_is_not_done_again(task, tmp_path, monkeypatch):
 
     monkeypatch.setattr(visuomotor_runs.training, "train", train)
     assert success(task, CONFIG, 3, "native", tmp_path, seed=0) == found
-    for other in (dict(seed=1), dict(config=dataclasses.replace(CONFIG, hidden=(5,)))):
+    for other in (dict(seed=1), dict(config=dataclasses.replace(CONFIG, num_samples=3))):
         with pytest.raises(TrainedError, match="False"):
             success(**{**dict(task=task, config=CONFIG, iterations=3, backend="native",
                               kept=tmp_path, seed=0), **other})  # fmt: skip
@@ -94,28 +93,32 @@ def test_poses_are_told_of_images_that_only_the_seed_decides(task, tmp_path):
     assert softmax["error_constant"] == pooled["error_constant"] != other["error_constant"]
     assert 1 < softmax["error_constant"] < 20  # cm: places are within 40
     assert error("feature_points") == softmax
-    config = dataclasses.replace(config, trajectory_iterations=99)  # of policies
+    config = dataclasses.replace(config, dense_iterations=99)  # of policies
     assert error("feature_points") == softmax
     assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_small_settings_are_those_of_the_command_line():
     config, iterations = settings("hanger", "visuomotor")
-    assert (config.policy, iterations) == ("visuomotor", 17)
-    assert (config.vision.width, config.step.max_multiplier, config.agreement) == (64, 1, 0.5)
+    assert (config.policy.kind, iterations) == ("visuomotor", 17)
+    assert (config.policy.width, config.step.max_multiplier, config.agreement) == (64, 1, 0.5)
     hammer, fewer = settings("hammer", "visuomotor")
-    gone = config.vision.trajectory_iterations - hammer.vision.trajectory_iterations
+    gone = config.trajectory_iterations - hammer.trajectory_iterations
     assert gone == iterations - fewer == 5
     large, longer = settings("hanger", "pose_features", "full")
-    assert (large.policy, large.vision.width, large.vision.height) == ("pose_features", 240, 240)
-    assert longer > iterations and large.vision.head.frozen == "convolutions"
-    assert large.vision.end_to_end.steps > config.vision.end_to_end.steps
+    assert (large.policy.kind, large.policy.width, large.policy.height) == (
+        "pose_features",
+        240,
+        240,
+    )
+    assert longer > iterations and large.policy.dense.frozen == "convolutions"
+    assert large.policy.end_to_end.steps > config.policy.end_to_end.steps
     softmax, dense = (pose_settings("hanger", each) for each in ("feature_points", "dense"))
-    assert softmax.pretraining == config.vision.pretraining
+    assert softmax.pretraining == config.policy.pretraining
     assert softmax.pretraining_images == 1000
     assert dense.pretraining.learning_rate == 1e-3
     longest = pose_settings("hanger", "dense", "full").pretraining.steps
-    assert longest > large.vision.pretraining.steps > softmax.pretraining.steps
+    assert longest > large.policy.pretraining.steps > softmax.pretraining.steps
 
 
 def test_rows_are_beside_the_published_values(tmp_path):

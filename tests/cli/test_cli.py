@@ -15,7 +15,7 @@ from rich.console import Console
 from xla_flags import as_users_have_them
 
 import jgps
-from jgps.algorithms import ALGORITHMS, FittedModelsConfig, RandomStartsConfig
+from jgps.algorithms import ALGORITHMS, FittedModelsConfig, MlpConfig, RandomStartsConfig
 from jgps.cli import main as cli
 from jgps.cli.arguments import flagged
 from jgps.cli.progress import Progress
@@ -130,7 +130,7 @@ def test_list(capsys: pytest.CaptureFixture):
             ["LqrStepConfig.kl_step is -1", "> 0"],
         ),
         (
-            ["train", "point_mass", "--config.distil.learning-rate", "0"],
+            ["train", "point_mass", "--config.policy.distil.learning-rate", "0"],
             ["DistilConfig.learning_rate is 0", "> 0"],
         ),
         (["train", "point_mass", "--evaluate-every", "-1"], ["evaluate_every is -1", "at least 0"]),
@@ -291,13 +291,13 @@ def test_version(capsys: pytest.CaptureFixture):
         (["hanger"], 10, 17),
         (["hammer"], 5, 12),
         (["--out", "hammer", "hanger"], 10, 17),
-        (["hammer", "--config.vision.trajectory-iterations", "8"], 8, 15),
+        (["hammer", "--config.trajectory-iterations", "8"], 8, 15),
         (["hammer", "--iterations", "30"], 5, 30),
     ],
 )
 def test_iterations_of_policies_that_see(arguments, alone, iterations):
     _, options = read([*arguments, "--policy", "visuomotor"])
-    assert options.config.vision.trajectory_iterations == alone
+    assert options.config.trajectory_iterations == alone
     assert options.iterations == iterations
 
 
@@ -305,24 +305,21 @@ def test_help_shows_what_a_task_is_trained_with(capsys: pytest.CaptureFixture):
     with pytest.raises(SystemExit):
         read(["hammer", "--policy", "visuomotor", "--help"])
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for option, default in (("iterations", 12), ("config.vision.trajectory-iterations", 5)):
+    for option, default in (("iterations", 12), ("config.trajectory-iterations", 5)):
         found = text.partition(f"--{option} INT")[2].partition("(default: ")[2]
         assert found.startswith(f"{default})")
 
 
 def test_policies_that_see_are_settings_of_algorithms_with_a_network(capsys: pytest.CaptureFixture):
-    assert _options("mdgps", None)(task="t").config.policy == "mlp"
+    assert _options("mdgps", None)(task="t").config.policy == MlpConfig()
     assert _options("badmm", None, policy="mlp")(task="t").iterations == 12
     options = _options("badmm", None, policy="pose_features")(task="t")
     seeing = options.config
-    assert seeing.policy == "pose_features" and seeing.step.max_multiplier == 1
+    assert seeing.policy.kind == "pose_features" and seeing.step.max_multiplier == 1
     # Enough for all phases, the last one several times.
-    assert (
-        options.iterations
-        >= seeing.vision.trajectory_iterations + seeing.vision.head_iterations + 3
-    )
+    assert options.iterations >= seeing.trajectory_iterations + seeing.policy.dense_iterations + 3
     for arguments, sentence in (
-        (["--algorithm", "trajopt"], "trajopt trains no network that sees; leave out --policy"),
+        (["--algorithm", "trajopt"], "trajopt trains no network; leave out --policy"),
         ([], "the task 'point_mass' has no camera for policy='visuomotor'; tasks that have one: "),
     ):
         assert cli.main(["train", "point_mass", "--policy", "visuomotor", *arguments]) == 2

@@ -14,10 +14,12 @@ from jgps.dynamics import NoPriorConfig
 from jgps.optimise.guided.importance import log_prob_before, reused
 from jgps.optimise.guided.state import recent
 from jgps.optimise.models import FittedModelsConfig
+from jgps.policies.learner import MlpConfig
 
 C, N, T, DX, DU = 2, 3, 4, 3, 2
 CONFIG = MdgpsConfig(
-    num_samples=3, hidden=(8,), window=3, reuse=3, models=FittedModelsConfig(prior=NoPriorConfig()),
+    num_samples=3, policy=MlpConfig(hidden=(8,)), window=3, reuse=3,
+    models=FittedModelsConfig(prior=NoPriorConfig()),
     policy_prior=NoPriorConfig(),
 )  # fmt: skip
 

@@ -18,6 +18,7 @@ from jgps.dynamics import MixturePriorConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.optimise.rollouts.random_starts import by_random_start, merge, pool
 from jgps.policies import DistilConfig, Supervision
+from jgps.policies.learner import MlpConfig
 from jgps.simulation import SimulationRollouts
 
 M, G = 16, 3
@@ -26,7 +27,7 @@ CONFIG = MdgpsConfig(
     sampling="on_policy",
     linearisation="fitted",
     random_starts=STARTS,
-    distil=DistilConfig(steps=1000),
+    policy=MlpConfig(distil=DistilConfig(steps=1000)),
 )
 
 

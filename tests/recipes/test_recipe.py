@@ -9,16 +9,15 @@ import pytest
 import jgps
 from jgps.algorithms import (
     ALGORITHMS,
+    LqrStepConfig,
     MdgpsConfig,
     RandomStartsConfig,
-    VisionConfig,
-    seeing_settings,
+    VisualConfig,
 )
 from jgps.cli import main as cli
 from jgps.cli.train import read
 from jgps.dynamics import ConstantPriorConfig
-from jgps.recipes import PRIORS, has_setting, recipe
-from jgps.vision.config import POLICIES
+from jgps.recipes import POLICIES, PRIORS, has_setting, recipe
 
 
 class Refused(NamedTuple):
@@ -101,10 +100,16 @@ def test_a_policy_that_sees_brings_what_goes_well_with_it():
     plain, hammer = recipe("hammer"), recipe("hammer", policy="visuomotor")
     hanger = recipe("hanger", policy="visuomotor")
     assert plain == (MdgpsConfig(), 12)
-    usual = VisionConfig().trajectory_iterations
-    assert hanger.config == MdgpsConfig(**seeing_settings(MdgpsConfig()))
-    assert (hammer.iterations, hanger.iterations) == (5 + 7, usual + 7)
-    assert hammer.config.vision == VisionConfig(trajectory_iterations=5)
+    assert hanger.config == MdgpsConfig(
+        policy=VisualConfig(),
+        trajectory_iterations=10,
+        agreement=0.5,
+        step=LqrStepConfig(min_multiplier=0.1, max_multiplier=1.0),
+    )
+    assert (hammer.iterations, hanger.iterations) == (5 + 7, 10 + 7)
+    assert hammer.config.trajectory_iterations == 5
+    taught = recipe("hammer", "dagger", policy="visuomotor")
+    assert (taught.config.teacher_iterations, taught.iterations) == (5, 12)
     assert recipe("a task of my own", policy="visuomotor") == hanger
 
 
@@ -128,10 +133,6 @@ def test_priors_and_random_starts():
         ({"policy": "cnn"}, "unknown policy 'cnn'; policies: mlp, visuomotor, "),
         ({"prior": "flat"}, "unknown prior 'flat'; priors: mixture, constant, none"),
         ({"algorithm": "pi2", "prior": "none"}, "pi2 fits no dynamics; leave out prior"),
-        (
-            {"algorithm": "dagger", "policy": "visuomotor"},
-            "dagger trains no network that sees; leave out policy",
-        ),
         ({"algorithm": "pi2", "policy": "mlp"}, "pi2 trains no network; leave out policy"),
         (
             {"algorithm": "trajopt", "random_starts": True},

@@ -1,5 +1,6 @@
 """What a policy saw, against what it would see in the simulation (seed 0)."""
 
+import dataclasses
 import shutil
 
 import jax
@@ -41,7 +42,7 @@ def task():
 
 
 def _policy(task, kind, hidden=(8,)):
-    return untrained(task, kind, hidden, SMALL)
+    return untrained(task, dataclasses.replace(SMALL, kind=kind, hidden=hidden))
 
 
 def test_images_are_those_that_the_simulation_gave_the_network(task):
@@ -150,10 +151,9 @@ def test_a_report_shows_what_the_policy_sees(task, tmp_path, monkeypatch):
 
     monkeypatch.setattr(report, "write_task_video", rough_video)
     config = MdgpsConfig(
-        policy="visuomotor",
-        vision=SMALL,
+        policy=SMALL,
+        trajectory_iterations=1,
         num_samples=3,
-        hidden=(8,),
         models=FittedModelsConfig(prior=NoPriorConfig()),
         policy_prior=NoPriorConfig(),
     )

@@ -313,10 +313,10 @@ def test_distracted_conditions_have_columns_and_panels_where_a_run_was_tried_the
 def test_phases_are_named_where_there_is_room_and_numbered_elsewhere(tmp_path):
     run = read_run(make_run(tmp_path / "run"))
     assert run.phases == []
-    vision = {"trajectory_iterations": 5, "head_iterations": 4}
+    vision = {"type": "VisualConfig", "dense_iterations": 4}
 
     def lasting(num, policy):
-        settings = {"policy": policy, "vision": vision}
+        settings = {"policy": {**vision, "kind": policy}, "trajectory_iterations": 5}
         metrics = {"iteration": np.arange(float(num))}
         return run._replace(config={**run.config, "config": settings}, metrics=metrics)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jgps import costs, tasks
-from jgps.algorithms import VisionConfig
+from jgps.algorithms import VisualConfig
 from jgps.simulation import Conditions, condition_models, make_sampler
 from jgps.tasks.policy_camera import body_poses
 from jgps.vision.pretraining import draw_pretraining_data
@@ -131,7 +131,7 @@ def test_objects_are_what_conditions_place():
     task = _task(source=free, changes={}, qpos=starts, observation=("qpos:shoulder", "qpos:elbow"))
     assert objects(task) == ["ball"]
     scenes = draw_pretraining_data(
-        task, VisionConfig(pretraining_images=50, arm_spread=0.02), jax.random.key(0)
+        task, VisualConfig(pretraining_images=50, pretraining_joint_spread=0.02), jax.random.key(0)
     )
     where = scenes.xpos[:, task.model.body("ball").id]
     assert len(np.unique(where, axis=0)) > 30

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import jgps
-from jgps.algorithms import MdgpsConfig, TrajoptConfig
+from jgps.algorithms import MdgpsConfig, MlpConfig, TrajoptConfig
 from jgps.dynamics import NoPriorConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.policies import DistilConfig
@@ -23,10 +23,9 @@ ALWAYS = CheckpointConfig(every_iterations=1)
 train = functools.partial(jgps.train, algorithm="trajopt", config=CONFIG, checkpoint=ALWAYS)
 NETWORK_CONFIG = MdgpsConfig(
     num_samples=3,
-    hidden=(8,),
     models=FittedModelsConfig(prior=NoPriorConfig()),
     policy_prior=NoPriorConfig(),
-    distil=DistilConfig(steps=100),
+    policy=MlpConfig(hidden=(8,), distil=DistilConfig(steps=100)),
 )
 train_network = functools.partial(jgps.train, algorithm="mdgps", config=NETWORK_CONFIG)
 

@@ -11,7 +11,14 @@ import pytest
 from small_runs import CONFIG, NETWORK_CONFIG, broken_in, read_lines, train, train_network
 
 import jgps
-from jgps.algorithms import ALGORITHMS, DaggerConfig, MdgpsConfig, TrajoptConfig
+from jgps.algorithms import (
+    ALGORITHMS,
+    DaggerConfig,
+    MdgpsConfig,
+    MlpConfig,
+    TrajoptConfig,
+    VisualConfig,
+)
 from jgps.core.types import NON_FINITE, NOT_CONVERGED, NOT_PD, STATUS_TEXT, TOO_FEW_SAMPLES
 from jgps.policies import DistilConfig
 from jgps.tasks import Task
@@ -106,7 +113,7 @@ def test_every_condition_failing_once_is_no_end_but_three_times_in_a_row(
 
 def diverging(on_divergence: str) -> MdgpsConfig:
     distil = DistilConfig(steps=10, checks=5, learning_rate=1e30, on_divergence=on_divergence)
-    return dataclasses.replace(NETWORK_CONFIG, distil=distil)
+    return dataclasses.replace(NETWORK_CONFIG, policy=MlpConfig(hidden=(8,), distil=distil))
 
 
 def test_a_network_that_diverges_is_reported_once_and_training_goes_on(task: Task):
@@ -124,7 +131,7 @@ def test_a_network_that_diverges_ends_the_run_where_the_config_says_so(task: Tas
         train_network(task, config=diverging("stop"), iterations=2, seed=1, out=out)
     message = str(error.value)
     assert "iteration 0: the network kept its parameters" in message
-    assert "(not finite)" in message and "config.distil.learning_rate" in message
+    assert "(not finite)" in message and "config.policy.distil.learning_rate" in message
     assert checkpoint.iterations(out) == [0]
 
 
@@ -140,24 +147,26 @@ def _messages(config: object) -> list[str | None]:
     return [
         *failures,
         explain_failure(diverged, config),
-        explain_failure(network, config, True) if hasattr(config, "distil") else "",
+        explain_failure(network, config, True) if hasattr(config, "policy") else "",
     ]
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_messages_name_only_settings_that_the_algorithm_has(name: str):
     config = ALGORITHMS[name][1]()
-    messages = _messages(config)
-    if hasattr(config, "vision"):
-        messages += _messages(dataclasses.replace(config, policy="visuomotor"))
-    assert None not in messages
-    paths = re.findall(r"\bconfig((?:\.[a-z]\w*)+)", " ".join(filter(None, messages)))
-    assert ".num_samples" in paths
-    for path in paths:
-        found = config
-        for part in path[1:].split("."):
-            assert part in {field.name for field in dataclasses.fields(found)}, f"config{path}"
-            found = getattr(found, part)
+    configs = [config]
+    if hasattr(config, "policy"):
+        configs.append(dataclasses.replace(config, policy=VisualConfig()))
+    for each in configs:
+        messages = _messages(each)
+        assert None not in messages
+        paths = re.findall(r"\bconfig((?:\.[a-z]\w*)+)", " ".join(filter(None, messages)))
+        assert ".num_samples" in paths
+        for path in paths:
+            found = each
+            for part in path[1:].split("."):
+                assert part in {field.name for field in dataclasses.fields(found)}, f"config{path}"
+                found = getattr(found, part)
 
 
 def test_messages_name_the_settings_that_help():
@@ -177,14 +186,16 @@ def test_messages_name_the_settings_that_help():
 @pytest.mark.parametrize(
     ("policy", "rates"),
     [
-        ("mlp", "config.distil.learning_rate"),
+        (MlpConfig(), "config.policy.distil.learning_rate"),
         (
-            "visuomotor",
-            "config.vision.head.learning_rate and config.vision.end_to_end.learning_rate",
+            VisualConfig(),
+            "config.policy.dense.learning_rate and config.policy.end_to_end.learning_rate",
         ),
     ],
 )
-def test_a_network_that_diverges_names_its_own_learning_rates(policy: str, rates: str):
+def test_a_network_that_diverges_names_its_own_learning_rates(
+    policy: MlpConfig | VisualConfig, rates: str
+):
     config = MdgpsConfig(policy=policy)
     message = explain_failure([{"policy_status": NON_FINITE}], config, True)
     assert message is not None and f"a lower learning rate ({rates})" in message

@@ -20,6 +20,7 @@ from small_runs import (
 )
 
 import jgps
+from jgps.algorithms import MlpConfig
 from jgps.policies import DistilConfig
 from jgps.tasks import Task
 from jgps.training import TrainingError, TrainingResult, UsageError, checkpoint
@@ -233,11 +234,11 @@ def test_a_run_from_before_a_setting_is_refused_by_its_name(
 def test_a_run_that_stopped_on_divergence_may_go_on(task: Task, tmp_path: Path):
     """What the message proposes can be done."""
     distil = DistilConfig(steps=10, checks=5, learning_rate=1e30, on_divergence="stop")
-    stop = dataclasses.replace(NETWORK_CONFIG, distil=distil)
+    stop = dataclasses.replace(NETWORK_CONFIG, policy=MlpConfig(hidden=(8,), distil=distil))
     with pytest.raises(TrainingError, match="or resume with the parameters"):
         train_network(task, config=stop, iterations=2, seed=1, out=tmp_path / "run")
     distil = dataclasses.replace(distil, on_divergence="continue")
-    go_on = dataclasses.replace(stop, distil=distil)
+    go_on = dataclasses.replace(stop, policy=MlpConfig(hidden=(8,), distil=distil))
     with pytest.warns(UserWarning, match="kept its parameters"):
         resumed = train_network(
             task, config=go_on, iterations=2, seed=1, out=tmp_path / "run", resume=True

@@ -14,20 +14,21 @@ from jgps.dynamics import NoPriorConfig
 from jgps.optimise.guided.state import trained
 from jgps.optimise.models import FittedModelsConfig
 from jgps.policies import DistilConfig, Supervision, acting_on_images
+from jgps.policies.learner import MlpConfig
 from jgps.rendering import make_view
 from jgps.simulation import make_sampler
 from jgps.training import checkpoint
 from jgps.vision.camera import make_observers
-from jgps.vision.config import VisionConfig
+from jgps.vision.config import VisualConfig
 from jgps.vision.domain_randomisation import DomainRandomisationConfig, varying
 from jgps.vision.learner import make_learner
 from jgps.vision.pretraining import draw_pretraining_data
 
-SMALL = small_vision(60, 150, arm_spread=0.02)
+SMALL = small_vision(60, 150, pretraining_joint_spread=0.02)
 
 
 def _config(**settings):
-    arguments = {"policy": "visuomotor", "vision": SMALL, "num_samples": 3, "hidden": (8,)}
+    arguments = {"policy": SMALL, "trajectory_iterations": 1, "num_samples": 3}
     arguments |= {
         "models": FittedModelsConfig(prior=NoPriorConfig()),
         "policy_prior": NoPriorConfig(),
@@ -170,9 +171,9 @@ def test_one_program_on_mjx_keeps_the_state_as_it_is():
 def test_the_baselines_keep_their_convolutions(policy, rng):
     """Those of a visuomotor policy learn in the same phase, see `test_phases`."""
     task = make_task()
-    vision = dataclasses.replace(SMALL, trajectory_iterations=0, head_iterations=0)
-    learner = make_learner(task, policy, (8,), DistilConfig(), vision)
-    start = untrained(task, policy, (8,), vision)
+    vision = dataclasses.replace(SMALL, kind=policy, dense_iterations=0)
+    learner = make_learner(task, vision)
+    start = untrained(task, vision)
     if policy == "pose_prediction":
         assert set(start.variables["params"]["trunk"]) == {"trunk", "pose"}
     rows = Supervision(
@@ -190,14 +191,14 @@ def test_the_baselines_keep_their_convolutions(policy, rng):
 
 def test_a_network_of_vectors_reads_no_poses_of_the_scene():
     task = make_task()
-    learner, _ = make_learner(task, "mlp", (8,), DistilConfig(), SMALL).init(
-        jax.random.key(0), None
-    )
+    learner, _ = make_learner(task, MlpConfig(hidden=(8,))).init(jax.random.key(0), None)
     o = jnp.ones(task.observation_dim)
     other = o.at[task.configuration_dim :].set(2.0)
     assert learner.mean(o) == learner.mean(other)
     assert learner.variables["params"]["dense_0"]["kernel"].shape == (2, 8)
-    algorithm = mdgps(task, _config(policy="mlp"), backend="native")
+    algorithm = mdgps(
+        task, _config(policy=MlpConfig(hidden=(8,)), trajectory_iterations=0), backend="native"
+    )
     state = jax.eval_shape(algorithm.init, jax.random.key(0))
     assert state.sight.slope.shape[-1] == 2
 
@@ -256,15 +257,15 @@ def test_scenes_show_objects_between_their_places():
 def test_bad_settings():
     point_mass = tasks.make("point_mass")
     with pytest.raises(ValueError, match=r"'point_mass' has no camera .* shape_sorting_cube"):
-        make_learner(point_mass, "visuomotor", (8,), DistilConfig(), SMALL)
+        make_learner(point_mass, SMALL)
     with pytest.raises(ValueError, match=r"MdgpsConfig.policy is 'cnn'"):
         MdgpsConfig(policy="cnn")
-    with pytest.raises(ValueError, match=r"VisionConfig.width is 20; .* at least 25, the smallest"):
-        VisionConfig(width=20)
+    with pytest.raises(ValueError, match=r"VisualConfig.width is 20; .* at least 25, the smallest"):
+        VisualConfig(width=20)
     with pytest.raises(ValueError, match=r"head.frozen is 'none'"):
-        VisionConfig(head=DistilConfig())
+        VisualConfig(dense=DistilConfig())
     with pytest.raises(ValueError, match=r"channels is .*3 widths"):
-        VisionConfig(channels=(8, 8))
+        VisualConfig(channels=(8, 8))
     with pytest.raises(ValueError, match=r"only the network can act from random starts"):
         _config(random_starts=RandomStartsConfig(), sampling="on_policy", linearisation="fitted")
     for name in tasks.names():

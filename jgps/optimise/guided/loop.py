@@ -44,7 +44,8 @@ from jgps.optimise.models import (
     fitted_models,
 )
 from jgps.optimise.rollouts.conditions import Grouping, by_condition
-from jgps.policies import Supervision
+from jgps.policies import DistilInfo, NetworkPolicy, Supervision
+from jgps.policies.distil import no_training
 from jgps.policies.learner import PolicyLearner
 from jgps.simulation import Policy, SimulationRollouts, resolve_backend
 from jgps.tasks import Task
@@ -127,7 +128,7 @@ def make_algorithm(
         step=step,
         inspect=inspect,
         rollouts_per_step=grouping.rollouts + task.train.num,
-        first_training=config.first_training,
+        first_training=config.trajectory_iterations,
     )
 
 
@@ -143,7 +144,7 @@ def make_parts(
     if grouping is None:
         grouping = by_condition(task, config.num_samples, config.noise_smoothing)
     models = fitted_models(task, config.models, grouping.shape)
-    learner = make_learner(task, config.policy, config.hidden, config.distil, config.vision)
+    learner = make_learner(task, config.policy)
     act = _SamplingAct(learner.act, on_policy=config.sampling == "on_policy")
     return Parts(
         learner=learner,
@@ -249,7 +250,18 @@ def _distil(
 ) -> tuple[GuidedState, Metrics]:
     """Trains the learner; one that diverges keeps its last good parameters."""
     supervision = grouping.merge(supervision)
-    trained_policy, info = learner.train(state.learner, supervision, state.iteration, key)
+    iteration = state.iteration - config.trajectory_iterations
+
+    def train(policy: NetworkPolicy) -> tuple[NetworkPolicy, DistilInfo]:
+        return learner.train(policy, supervision, iteration, key)
+
+    def wait(policy: NetworkPolicy) -> tuple[NetworkPolicy, DistilInfo]:
+        return policy, no_training(supervision.target.dtype)
+
+    if config.trajectory_iterations == 0:
+        trained_policy, info = train(state.learner)
+    else:
+        trained_policy, info = jax.lax.cond(iteration >= 0, train, wait, state.learner)
     metrics = learner.metrics(state.pretraining)
     metrics |= {
         "policy_loss_before": info.loss_before,
@@ -257,7 +269,7 @@ def _distil(
         "policy_gradient_norm": info.gradient_norm,
         "policy_status": info.status.code,
     }
-    if any(each.validation > 0 for each in config.trainings):
+    if any(each.validation > 0 for each in config.policy.trainings):
         metrics["policy_loss_validation"] = info.loss_validation
     return state._replace(learner=trained_policy), metrics
 

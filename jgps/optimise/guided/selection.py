@@ -27,7 +27,7 @@ def make_select_best(
     task: Task, config: GuidedConfig, backend: str, network_act: Policy
 ) -> SelectBest:
     """Tries the network; one that is not trained yet is not seen, and the controllers are tried."""
-    if config.first_training == 0:
+    if config.trajectory_iterations == 0:
         roll_out_noise_free = make_sample(task, network_act, backend, 0)
         choose_best = shared_jit(functools.partial(keep_best, task))
         network_params = shared_jit(lambda policy: policy.params_for(None))
@@ -39,11 +39,11 @@ def make_select_best(
 
     @shared_jit
     def acting_params(state: GuidedState):
-        return acting_params_of(state, state.iteration >= config.first_training)
+        return acting_params_of(state, state.iteration >= config.trajectory_iterations)
 
     @shared_jit
     def choose_best(state: GuidedState, noise_free: Rollouts) -> tuple[GuidedState, Metrics]:
-        return keep_best(task, state, noise_free, state.iteration >= config.first_training)
+        return keep_best(task, state, noise_free, state.iteration >= config.trajectory_iterations)
 
     return lambda state, key: choose_best(
         state, roll_out_noise_free(acting_params(state), key).rollouts

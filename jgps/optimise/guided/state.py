@@ -11,11 +11,10 @@ from jgps.core.types import Controller
 from jgps.dynamics import MixturePriorConfig, PriorConfig
 from jgps.optimise.local_loop import LocalConfig
 from jgps.optimise.models import FittedModelsConfig
-from jgps.optimise.steps.lqr import LqrStepConfig
-from jgps.policies import DistilConfig, NetworkPolicy
+from jgps.policies import NetworkPolicy
+from jgps.policies.learner import MlpConfig
 from jgps.simulation import SimulationRollouts
-from jgps.vision import config as vision_config
-from jgps.vision.config import POLICIES, VisionConfig
+from jgps.vision.config import VisualConfig
 from jgps.vision.pretraining import Pretraining
 
 SAMPLING = ("off_policy", "on_policy")
@@ -29,11 +28,10 @@ class GuidedConfig(LocalConfig):
     """Settings of all guided algorithms.
 
     Attributes:
-      policy: what the network reads: "mlp" the observation, "visuomotor" the task's camera
-        and the robot's configuration; "pose_features" and "pose_prediction" are baselines, see
-        `jgps.vision.learner`.
-      vision: of a network that sees.
-      hidden: widths of the network's hidden (dense) layers.
+      policy: the network and how it learns: `MlpConfig` reads the observation, `VisualConfig`
+        looks through the task's camera.
+      trajectory_iterations: number of the first iterations in which the controllers improve alone,
+        without the network, >= 0.
       sampling: "off_policy" rolls the local controllers out, "on_policy" the network (but the
         initial controllers at first).
       linearisation: of the network in a condition, which controllers stay near to: "offset" takes
@@ -50,7 +48,6 @@ class GuidedConfig(LocalConfig):
       policy_weighting: what the network's errors count: "pooled" measures them everywhere by the
         same precision, that of the controllers' mean covariance; "precision" by each step's own,
         the exact divergence. Those differ by decades, and a network then follows few steps well.
-      distil: how the network is trained; one that sees as `vision` says.
       window: how many iterations' rollouts the prior of a "fitted" linearisation looks at.
       reuse: of how many iterations the network is trained on the rollouts, up to window: beyond 1,
         older ones count by how likely the actions that led to a state were under the controllers of
@@ -62,15 +59,13 @@ class GuidedConfig(LocalConfig):
       num_samples, noise_smoothing: see `LocalConfig`.
     """
 
-    policy: str = "mlp"
-    vision: VisionConfig = VisionConfig()
-    hidden: tuple[int, ...] = (40, 40)
+    policy: MlpConfig | VisualConfig = MlpConfig()
+    trajectory_iterations: int = 0
     sampling: str = "off_policy"
     linearisation: str = "offset"
     agreement: float = 0.2
     policy_covariance: str = "controllers"
     policy_weighting: str = "pooled"
-    distil: DistilConfig = DistilConfig()
     window: int = 4
     reuse: int = 1
     policy_prior: PriorConfig = MixturePriorConfig(window=1)
@@ -78,14 +73,15 @@ class GuidedConfig(LocalConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice(self, "policy", POLICIES)
+        check_policy(self)
+        text = ">= 0, usually 0 or 10"
+        check_field(self, "trajectory_iterations", lambda v: v >= 0, text, integer=True)
         check_choice(self, "sampling", SAMPLING)
         check_choice(self, "linearisation", LINEARISATIONS)
         check_field(self, "agreement", lambda v: 0 < v <= 1, "in (0, 1], usually 0.2")
         check_choice(self, "policy_covariance", COVARIANCES)
         check_choice(self, "policy_weighting", WEIGHTINGS)
         check_field(self, "window", lambda v: v >= 1, ">= 1, usually 4", integer=True)
-        check_field(self, "hidden", lambda v: v >= 1, ">= 1 everywhere", integer=True)
         text = "from 1 to window"
         check_field(self, "reuse", lambda v: 1 <= v <= self.window, text, integer=True)
         if self.reuse > 1 and self.sampling != "off_policy":
@@ -95,27 +91,18 @@ class GuidedConfig(LocalConfig):
                 "actions were"
             )
 
-    @property
-    def trainings(self) -> tuple[DistilConfig, ...]:
-        """How the network is trained, in all phases."""
-        return vision_config.trainings(self.policy, self.vision, self.distil)
 
-    @property
-    def first_training(self) -> int:
-        """The iteration in which the network is first trained."""
-        return vision_config.first_training(self.policy, self.vision)
+def check_policy(config: Any) -> None:
+    """Refuses a policy that is no settings of one.
 
-
-def seeing_settings(config: GuidedConfig, policy: str = "visuomotor") -> dict[str, Any]:
-    """What goes well with a policy that sees, by name, for `dataclasses.replace`.
-
-    Controllers that hurry each go a way of their own, which no image tells.
+    Raises:
+      ValueError: "Class.policy is value; it has to be ...".
     """
-    changed: dict[str, Any] = {"policy": policy, "agreement": 0.5}
-    step = getattr(config, "step", None)
-    if isinstance(step, LqrStepConfig):
-        changed["step"] = dataclasses.replace(step, max_multiplier=1.0)
-    return changed
+    if not isinstance(config.policy, MlpConfig | VisualConfig):
+        raise ValueError(
+            f"{type(config).__name__}.policy is {config.policy!r}; it has to be a "
+            "jgps.configs.MlpConfig or a jgps.configs.VisualConfig"
+        )
 
 
 class History(NamedTuple):
@@ -158,7 +145,7 @@ class GuidedState(NamedTuple):
 
 def trained(config: GuidedConfig, state: GuidedState) -> jax.Array:
     """Whether the network has been trained before this iteration."""
-    return state.iteration > config.first_training
+    return state.iteration > config.trajectory_iterations
 
 
 def remember(state: GuidedState, sampled: SimulationRollouts, log_prob: jax.Array) -> GuidedState:

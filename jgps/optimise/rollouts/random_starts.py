@@ -82,10 +82,10 @@ def check_random_starts(config: GuidedConfig) -> None:
             f"{name}.sampling is {config.sampling!r} with random_starts; it has to be 'on_policy': "
             "before its rollout a random start belongs to no local controller"
         )
-    if config.first_training > 0:
+    if config.trajectory_iterations > 0:
         raise ValueError(
-            f"{name}.policy is {config.policy!r} with random_starts; it has to be 'mlp', or "
-            "vision.trajectory_iterations 0: only the network can act from random starts"
+            f"{name}.trajectory_iterations is {config.trajectory_iterations} with random_starts; "
+            "it has to be 0: only the network can act from random starts"
         )
     if config.linearisation != "fitted":
         raise ValueError(
