@@ -159,7 +159,7 @@ class _MixtureAct:
 
 def make_parts(task: Task, config: DaggerConfig, backend: str) -> Parts:
     """The shared parts, but for who acts: teacher and network in turns."""
-    parts = guided.make_parts(task, _guided(config), backend)
+    parts = guided.make_parts(task, _guided(config), backend, waits=False)
     network_act = parts.learner.act
 
     act = _MixtureAct(network_act)

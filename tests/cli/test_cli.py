@@ -320,7 +320,7 @@ def test_policies_that_see_are_settings_of_algorithms_with_a_network(capsys: pyt
     assert options.iterations >= seeing.trajectory_iterations + seeing.policy.dense_iterations + 3
     for arguments, sentence in (
         (["--algorithm", "trajopt"], "trajopt trains no network; leave out --policy"),
-        ([], "the task 'point_mass' has no camera for policy='visuomotor'; tasks that have one: "),
+        ([], "the task 'point_mass' has no camera for a visuomotor policy; those that have one: "),
     ):
         assert cli.main(["train", "point_mass", "--policy", "visuomotor", *arguments]) == 2
         assert sentence in capsys.readouterr().err

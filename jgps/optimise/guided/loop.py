@@ -133,9 +133,22 @@ def make_algorithm(
 
 
 def make_parts(
-    task: Task, config: GuidedConfig, backend: str, grouping: Grouping | None = None
+    task: Task,
+    config: GuidedConfig,
+    backend: str,
+    grouping: Grouping | None = None,
+    *,
+    waits: bool = True,
 ) -> Parts:
-    """The parts on a task; without a grouping, each training condition has its own rollouts.
+    """The parts on a task.
+
+    Args:
+      task: the task.
+      config: of the loop.
+      backend: "native", "mjx" or "auto".
+      grouping: how rollouts are made and shared out; None for every condition its own.
+      waits: whether `distil` leaves the network alone in the first `trajectory_iterations`; an
+        algorithm that does not call it then has no need of that.
 
     Raises:
       ValueError: for an unknown backend, or where the task's initial controller does not fit its
@@ -155,7 +168,7 @@ def make_parts(
         models=models,
         fit=shared_jit(functools.partial(_fit, task, config, grouping, models)),
         linearise=shared_jit(functools.partial(linearise, task, config, grouping, learner)),
-        distil=shared_jit(functools.partial(_distil, config, grouping, learner)),
+        distil=shared_jit(functools.partial(_distil, config, grouping, learner, waits)),
         select_best=make_select_best(task, config, backend, learner.act),
     )
 
@@ -244,6 +257,7 @@ def _distil(
     config: GuidedConfig,
     grouping: Grouping,
     learner: PolicyLearner,
+    waits: bool,
     state: GuidedState,
     supervision: Supervision,
     key: jax.Array,
@@ -258,7 +272,7 @@ def _distil(
     def wait(policy: NetworkPolicy) -> tuple[NetworkPolicy, DistilInfo]:
         return policy, no_training(supervision.target.dtype)
 
-    if config.trajectory_iterations == 0:
+    if config.trajectory_iterations == 0 or not waits:
         trained_policy, info = train(state.learner)
     else:
         trained_policy, info = jax.lax.cond(iteration >= 0, train, wait, state.learner)
