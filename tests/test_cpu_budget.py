@@ -12,12 +12,12 @@ import pytest
 @pytest.mark.parametrize(
     ("seconds", "slow", "scale", "words"),
     [
-        (29.0, False, "1", None),
-        (31.0, False, "1", "31 s of processor time, which may be 30 s: .* or mark it `slow`"),
-        (59.0, True, "1", None),
-        (61.0, True, "1", "may be 60 s: share or shrink what it runs; on a slow machine"),
-        (59.0, False, "2", None),
-        (61.0, False, "2", "may be 60 s"),
+        (44.0, False, "1", None),
+        (46.0, False, "1", "46 s of processor time, which may be 45 s: .* or mark it `slow`"),
+        (89.0, True, "1", None),
+        (91.0, True, "1", "may be 90 s: share or shrink what it runs; on a slow machine"),
+        (89.0, False, "2", None),
+        (91.0, False, "2", "may be 90 s"),
         (1e6, False, "0", None),
     ],
 )

@@ -95,7 +95,7 @@ def lift(function: Callable[..., Any], *example_args: Any, differentiable: bool 
     closed, shape = jax.make_jaxpr(function, return_shape=True)(*example_args)
     in_tree, out_tree = jax.tree.structure(example_args), jax.tree.structure(shape)
     program = Program(closed.jaxpr, closed.consts, in_tree, out_tree, differentiable)
-    return Lifted(tuple(jnp.asarray(constant) for constant in closed.consts), program)
+    return Lifted(tuple(map(_uncommitted, closed.consts)), program)
 
 
 class SharedJit:
@@ -145,6 +145,15 @@ def _kind(leaf: Any) -> tuple[Any, ...]:
     """What a program depends on of an argument: shape, dtype, weak type, float64 or not."""
     aval = jax.typeof(leaf)
     return aval.shape, aval.dtype, aval.weak_type
+
+
+def _uncommitted(constant: Any) -> jax.Array:
+    """The array, not bound to a device: results would be too, for which programs compile anew."""
+    if getattr(constant, "committed", False) and not jnp.issubdtype(
+        constant.dtype, jax.dtypes.prng_key
+    ):
+        constant = np.asarray(constant)
+    return jnp.asarray(constant)
 
 
 def _evaluate(jaxpr: Jaxpr, constants: Any, leaves: Any) -> list[Any]:

@@ -1,6 +1,7 @@
 """A second object compiles nothing: what differs in numbers alone is an argument of programs."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +79,8 @@ def test_equal_settings_on_a_task_with_other_numbers_compile_nothing(algorithm, 
     }
     for what, other in others.items():
         found = []
-        count = count_compilations(lambda o=other: found.append(_run(algorithm, o, backend)))
+        run = functools.partial(_run, algorithm, other, backend)
+        count = count_compilations(lambda run=run, found=found: found.append(run()))
         assert count == 0, what
         same = np.array_equal(found[0][0].k, first.k)
         assert same == (what == "made again"), what

@@ -15,6 +15,7 @@ from jgps import policies
 from jgps.algorithms import MdgpsConfig
 from jgps.dynamics import NoPriorConfig
 from jgps.optimise.models import FittedModelsConfig
+from jgps.policies.learner import MlpConfig
 from jgps.rendering import RenderConfig
 from jgps.reports import report
 from jgps.reports.plots.features import POINT_COLOURS, draw_feature_points
@@ -22,6 +23,7 @@ from jgps.reports.policy_view import PolicyView, _influence, _readout, _trunk, d
 from jgps.reports.report import write_report
 from jgps.reports.video import VideoOptions, VideoRollouts, thin_out, write_task_video
 from jgps.simulation import condition_models, make_sampler
+from jgps.vision.learner import make_learner
 
 T = 8
 ROUGH = RenderConfig(shadows=0, supersample=1)
@@ -88,7 +90,8 @@ def test_points_are_weighed_by_what_the_first_layer_makes_of_them(task, kind):
     features[..., 6] = np.linspace(-1, 1, 50)  # the fourth point alone moves
     weights = _influence(policy, features)
     assert np.argmax(weights) == 3 and np.count_nonzero(weights) == 1
-    assert _trunk(_policy(task, "mlp")) is None
+    network_of_vectors, _ = make_learner(task, MlpConfig()).init(jax.random.key(0), None)
+    assert _trunk(network_of_vectors) is None
 
 
 def _still(num, at, steps=T, shape=(32, 40)):
