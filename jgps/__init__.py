@@ -5,6 +5,7 @@ Importing this package changes no global configuration.
 
 from jgps import (
     algorithms,
+    configs,
     controllers,
     costs,
     dynamics,
@@ -41,6 +42,7 @@ __all__ = [
     "Rollouts",
     "Status",
     "algorithms",
+    "configs",
     "controllers",
     "costs",
     "dynamics",
