@@ -26,10 +26,11 @@ from jgps.optimise.models import FittedModelsConfig
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
 from jgps.optimise.steps.lqr import LqrStepConfig
 from jgps.policies.distil import DistilConfig
+from jgps.policies.learner import MlpConfig
 from jgps.rendering.config import RenderConfig
 from jgps.rendering.randomise import RandomiseConfig
 from jgps.training.checkpoint import CheckpointConfig
-from jgps.vision.config import VisionConfig
+from jgps.vision.config import VisualConfig
 from jgps.vision.domain_randomisation import DomainRandomisationConfig
 from jgps.vision.pose_regression import PoseConfig
 
@@ -60,7 +61,8 @@ __all__ = [
     "RandomStartsConfig",
     "DistilConfig",
     # of policies that see
-    "VisionConfig",
+    "MlpConfig",
+    "VisualConfig",
     "DomainRandomisationConfig",
     "PoseConfig",
     "RandomiseConfig",
