@@ -14,12 +14,12 @@ from jgps.policies import (
     NetworkPolicy,
     Supervision,
     acting_on_images,
-    cache_features,
     distil,
     initialise,
     look,
     visuomotor,
 )
+from jgps.policies.observation import cache_features
 
 C, N, T, SIDE, DQ, DU = 2, 3, 4, 31, 3, 2
 NETWORK = visuomotor(DQ, DU, hidden=(16,), channels=(4, 4, 4))
