@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jgps.core.checks import check_field
 from jgps.policies.distil import DistilConfig, DistilInfo, Supervision, distil
 from jgps.policies.networks.mlp import mlp
-from jgps.policies.observation import look
+from jgps.policies.observation import observe_all
 from jgps.policies.policy import NetworkPolicy, acting, acting_on_images, initialise
 
 
@@ -93,7 +93,7 @@ def mlp_learner(
         policy: NetworkPolicy, supervision: Supervision, iteration: jax.Array, key: jax.Array
     ) -> tuple[NetworkPolicy, DistilInfo]:
         if observe is not None:
-            supervision = supervision._replace(o=look(observe, supervision.o))
+            supervision = supervision._replace(o=observe_all(observe, supervision.o))
         return distil(policy, supervision, key, config.distil)
 
     return PolicyLearner(

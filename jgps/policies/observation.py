@@ -106,7 +106,9 @@ def cache_features(network: nn.Module, variables: Any, o: Observation) -> dict[s
     return {**others, "features": features.reshape(*image.shape[:-3], -1)}
 
 
-def look(observe: Callable[..., Any], o: jax.Array, key: jax.Array | None = None) -> Observation:
+def observe_all(
+    observe: Callable[..., Any], o: jax.Array, key: jax.Array | None = None
+) -> Observation:
     """What `observe` sees in all of o [..., dO], in chunks; leaves have the same leading axes.
 
     Args:

@@ -10,14 +10,9 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from jgps.policies import (
-    STANDARDISATION,
-    NetworkPolicy,
-    PoseRegressor,
-    Visuomotor,
-    feature_pixels,
-)
-from jgps.policies.networks.visuomotor import FeaturePoints
+from jgps.policies import NetworkPolicy, PoseRegressor, Visuomotor
+from jgps.policies.networks.mlp import STANDARDISATION
+from jgps.policies.networks.visuomotor import FeaturePoints, feature_pixels
 from jgps.policies.observation import CHUNK, observed
 from jgps.reports.run_data import RunData
 from jgps.tasks import Task

@@ -12,7 +12,7 @@ from jgps.rendering import View, make_view
 from jgps.tasks import Task
 from jgps.tasks.policy_camera import body_poses
 from jgps.vision.config import VisualConfig
-from jgps.vision.domain_randomisation import varying
+from jgps.vision.domain_randomisation import make_randomise_scene
 
 # observe(key, o [dO]) -> image [H, W, 3] uint8 and configuration, randomised by the key
 RandomisedObserve = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -36,14 +36,14 @@ def make_observers(task: Task, config: VisualConfig) -> tuple[Observe, Randomise
     """
     vision, view = task.vision, make_policy_view(task, config)
     assert vision is not None
-    vary = varying(task, view, config.domain_randomisation)
+    randomise_scene = make_randomise_scene(task, view, config.domain_randomisation)
     draw = batching(functools.partial(view.draw_rgb, as_uint8=True))
 
     def observe(o: jax.Array) -> tuple[jax.Array, jax.Array]:
         return draw(*body_poses(vision, o)), o[vision.configuration]
 
     def observe_randomised(key: jax.Array, o: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return draw(*vary(key, *body_poses(vision, o))), o[vision.configuration]
+        return draw(*randomise_scene(key, *body_poses(vision, o))), o[vision.configuration]
 
     return observe, observe_randomised
 

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 from jgps import policies
 from jgps.core.types import worst
 from jgps.policies import DistilInfo, NetworkPolicy, Supervision
+from jgps.policies.observation import observe_all
 from jgps.tasks.policy_camera import Vision
 from jgps.vision.camera import RandomisedObserve
 from jgps.vision.config import VisualConfig
-from jgps.vision.interpolation import between
+from jgps.vision.interpolation import interpolate
 
 
 def train(
@@ -42,13 +43,13 @@ def train(
     Returns:
       The network and how the training went.
     """
-    key, look_key, between_key = jax.random.split(key, 3)
+    key, appearance_key, interpolation_key = jax.random.split(key, 3)
 
     def seen() -> Supervision:
-        rows = between(
-            between_key, supervision, camera, config.interpolated, config.interpolation_spread
+        rows = interpolate(
+            interpolation_key, supervision, camera, config.interpolated, config.interpolation_spread
         )
-        return rows._replace(o=policies.look(observe_randomised, rows.o, look_key))
+        return rows._replace(o=observe_all(observe_randomised, rows.o, appearance_key))
 
     def dense(learner: NetworkPolicy) -> tuple[NetworkPolicy, DistilInfo]:
         return policies.distil(learner, seen(), key, config.dense)

@@ -185,6 +185,6 @@ def test_what_the_joints_tell_of_the_state_is_known(algorithm):
     settings = config(policy=MlpConfig(distil=DistilConfig(steps=20)), models=SHORT.models)
     run = make(task, settings, backend="native")
     state, _ = run.step(run.init(jax.random.key(0)))
-    slope = np.asarray(state.sight.slope)[:, :, :14]
+    slope = np.asarray(state.observation_model.slope)[:, :, :14]
     error = np.linalg.norm(slope - np.eye(14), axis=(-2, -1)) / np.sqrt(14)
     assert np.median(error) < 0.05

@@ -16,6 +16,8 @@ from jgps.algorithms import MdgpsConfig
 from jgps.dynamics import NoPriorConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.policies.learner import MlpConfig
+from jgps.policies.networks.visuomotor import feature_pixels
+from jgps.policies.observation import cache_features
 from jgps.rendering import RenderConfig
 from jgps.reports import report
 from jgps.reports.plots.features import POINT_COLOURS, draw_feature_points
@@ -65,8 +67,8 @@ def test_images_are_those_that_the_simulation_gave_the_network(task):
     # Poses are rounded in other places, and now and then a colour with them.
     difference = np.abs(policy_view.images.astype(int) - np.asarray(expected["image"], int))
     assert difference.max() <= 1 or np.mean(difference > 1) < 1e-3
-    features = policies.cache_features(policy.network, policy.variables, expected)["features"]
-    points = policies.feature_pixels(features, 32, 40)
+    features = cache_features(policy.network, policy.variables, expected)["features"]
+    points = feature_pixels(features, 32, 40)
     np.testing.assert_allclose(policy_view.points, points, atol=0.05)
     assert policy_view.images.shape == (2, T, 32, 40, 3) and policy_view.num_features == 8
     blue = (policy_view.images[..., 2] > 100) & (policy_view.images[..., 0] < 50)

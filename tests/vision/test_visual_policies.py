@@ -20,7 +20,7 @@ from jgps.simulation import make_sampler
 from jgps.training import checkpoint
 from jgps.vision.camera import make_observers
 from jgps.vision.config import VisualConfig
-from jgps.vision.domain_randomisation import DomainRandomisationConfig, varying
+from jgps.vision.domain_randomisation import DomainRandomisationConfig, make_randomise_scene
 from jgps.vision.learner import make_learner
 from jgps.vision.pretraining import draw_pretraining_data
 
@@ -200,7 +200,7 @@ def test_a_network_of_vectors_reads_no_poses_of_the_scene():
         task, _config(policy=MlpConfig(hidden=(8,)), trajectory_iterations=0), backend="native"
     )
     state = jax.eval_shape(algorithm.init, jax.random.key(0))
-    assert state.sight.slope.shape[-1] == 2
+    assert state.observation_model.slope.shape[-1] == 2
 
 
 def test_clutter_stands_about_in_images_to_learn_from_alone():
@@ -210,7 +210,9 @@ def test_clutter_stands_about_in_images_to_learn_from_alone():
     xmat = jnp.asarray(task.vision.xmat, jnp.float32)
     thing, ball = (task.model.body(name).id for name in ("thing", "ball"))
     vary = jax.jit(
-        jax.vmap(varying(task, view, DomainRandomisationConfig()), in_axes=(0, None, None))
+        jax.vmap(
+            make_randomise_scene(task, view, DomainRandomisationConfig()), in_axes=(0, None, None)
+        )
     )
     scenes = vary(jax.random.split(jax.random.key(0), 200), xpos, xmat)
     there = scenes.xpos[:, thing, 2] > -1

@@ -33,7 +33,7 @@ from jgps.optimise.guided.state import (
     GuidedConfig,
     GuidedState,
     History,
-    Sight,
+    ObservationModel,
     remember,
     trained,
 )
@@ -199,13 +199,15 @@ def _init(
     prepared: Any,
 ) -> GuidedState:
     grouping = parts.grouping
-    key, network_key, prior_key, policy_prior_key, group_key, sight_key = jax.random.split(key, 6)
+    key, network_key, prior_key, policy_prior_key, group_key, observation_key = jax.random.split(
+        key, 6
+    )
     ring, dtype = (config.window, *grouping.shape), default_dtype()
-    sight = None
+    observation_model = None
     if task.observation is not None:
         num = grouping.x0.shape[0]
-        sight = Sight(
-            prior=observation_model_prior(task, config, grouping).init(sight_key),
+        observation_model = ObservationModel(
+            prior=observation_model_prior(task, config, grouping).init(observation_key),
             slope=jnp.zeros((num, task.horizon, task.state_dim, task.configuration_dim), dtype),
         )
     learner, pretraining = parts.learner.init(network_key, prepared)
@@ -229,7 +231,7 @@ def _init(
         ),
         memory=memory,
         groups=grouping.init(group_key),
-        sight=sight,
+        observation_model=observation_model,
         pretraining=pretraining,
     )
 

@@ -10,7 +10,7 @@ from jgps.optimise.guided.state import (
     GuidedConfig,
     GuidedState,
     History,
-    Sight,
+    ObservationModel,
     recent,
     trained,
 )
@@ -49,13 +49,13 @@ def see(
     sampled: SimulationRollouts,
 ) -> GuidedState:
     """How the state goes with the observation now; a failing condition keeps what it knew."""
-    if state.sight is None:
+    if state.observation_model is None:
         return state
     # What an image tells is left out.
     sampled = sampled._replace(o=sampled.o[..., task.configuration])
     prior, seen = observation_model_prior(task, config, grouping), grouping.pool(sampled)
     points = jnp.concatenate([seen.o, seen.x], axis=-1)
-    prior_state, _ = prior.update(state.sight.prior, points, seen.valid)
+    prior_state, _ = prior.update(state.observation_model.prior, points, seen.valid)
     own = jnp.concatenate([sampled.o, sampled.x], axis=-1)
     niw = prior.evaluate(prior_state, own, sampled.valid)
 
@@ -65,8 +65,8 @@ def see(
     fitted, status = jax.vmap(one, in_axes=(0, 0, 0, None if niw is None else 0))(
         sampled.o, sampled.x, sampled.valid, niw
     )
-    slope = choose(status.code == OK, fitted.K, state.sight.slope)
-    return state._replace(sight=Sight(prior=prior_state, slope=slope))
+    slope = choose(status.code == OK, fitted.K, state.observation_model.slope)
+    return state._replace(observation_model=ObservationModel(prior=prior_state, slope=slope))
 
 
 def linearise(
@@ -132,10 +132,10 @@ def trust_region_centre(
 
 def targets(state: GuidedState, sampled: SimulationRollouts | History) -> Supervision:
     """What the controllers do at the states that were visited."""
-    controllers, sight = state.controllers, state.sight
+    controllers, observed = state.controllers, state.observation_model
     with jax.default_matmul_precision("highest"):
         mean = jnp.einsum("ctij,cntj->cnti", controllers.K, sampled.x) + controllers.k[:, None]
-        gain = controllers.K if sight is None else controllers.K @ sight.slope
+        gain = controllers.K if observed is None else controllers.K @ observed.slope
     precision, _, _ = linalg.inverse_psd(controllers.C)
     valid = sampled.valid[..., None]
     return Supervision(

@@ -116,7 +116,7 @@ class History(NamedTuple):
     log_prob: jax.Array
 
 
-class Sight(NamedTuple):
+class ObservationModel(NamedTuple):
     """How the state goes with what the network observes, near the controllers' samples."""
 
     prior: Any  # of [o; x]
@@ -139,7 +139,7 @@ class GuidedState(NamedTuple):
     history: History
     memory: Any  # what the algorithm's own step keeps, leaves [C, ...]
     groups: Any  # what the grouping of rollouts keeps
-    sight: Sight | None  # None where the network observes the state itself
+    observation_model: ObservationModel | None  # None where the network observes the state itself
     pretraining: Pretraining | None  # None where the network sees no images
 
 
