@@ -19,7 +19,7 @@ from network_success import (
 )
 from reproduce import SEEDS, Claim, Row, refuse, run_seeds, status
 
-from jgps.algorithms import BadmmConfig, MdgpsConfig, badmm, mdgps
+from jgps.algorithms import BadmmConfig, MdgpsConfig, RegressionConfig, badmm, mdgps
 
 PUBLISHED = (
     "Montgomery & Levine (2016), peg insertion, with the global step rule, fitted linearisation "
@@ -30,9 +30,8 @@ PUBLISHED = (
 )
 AS_PUBLISHED = dict(
     step_rule="global",
-    linearisation="fitted",
+    linearisation=RegressionConfig(covariance="network"),
     policy_weighting="precision",
-    policy_covariance="network",
 )
 ITERATIONS = (6, 9, 12)
 

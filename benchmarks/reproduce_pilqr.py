@@ -17,7 +17,7 @@ from reproduce import SEEDS, Claim, Column, Results, Row, refuse, run_seeds, sta
 
 import jgps
 from jgps import tasks
-from jgps.algorithms import ALGORITHMS
+from jgps.algorithms import ALGORITHMS, FixedStartsConfig
 
 PUBLISHED = (
     "PILQR reaches lower cost than LQR and than PI2 on tasks with discontinuous cost or contact, "
@@ -78,7 +78,7 @@ def rows(task: str, samples: int, iterations: int, backend: str) -> list[Row]:
 
     def row(title: str, algorithm: str) -> Row:
         make, config_type = ALGORITHMS[algorithm]
-        config = config_type(num_samples=samples)
+        config = config_type(rollouts=FixedStartsConfig(num_samples=samples))
         compiled_once = functools.cache(lambda: make(tasks.make(task), config, backend))
         return Row(
             title,

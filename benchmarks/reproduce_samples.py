@@ -19,7 +19,7 @@ from baselines import CemConfig, CmaConfig, PolicyConfig, RepsConfig, cem, cma, 
 from baselines.policy_search import num_parameters
 from reproduce import SEEDS, Claim, Column, Results, Row, refuse, run_seeds, status
 
-from jgps.algorithms import TrajoptConfig, trajopt
+from jgps.algorithms import FixedStartsConfig, TrajoptConfig, trajopt
 from jgps.dynamics import NoPriorConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.tasks import Task
@@ -98,7 +98,10 @@ def rows(task_name: str, budget: int, backend: str) -> list[Row]:
 
     few, many = (
         TrajoptConfig(),
-        TrajoptConfig(num_samples=20, models=FittedModelsConfig(prior=NoPriorConfig())),
+        TrajoptConfig(
+            rollouts=FixedStartsConfig(num_samples=20),
+            models=FittedModelsConfig(prior=NoPriorConfig()),
+        ),
     )
     without = TrajoptConfig(models=FittedModelsConfig(prior=NoPriorConfig()))
     size = num_parameters(task)

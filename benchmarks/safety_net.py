@@ -22,10 +22,13 @@ import jgps
 from jgps import tasks
 from jgps.algorithms import (
     ALGORITHMS,
+    FixedStartsConfig,
     LqrStepConfig,
     MdgpsConfig,
     MlpConfig,
+    OffsetConfig,
     RandomStartsConfig,
+    RegressionConfig,
     VisualConfig,
     mdgps,
 )
@@ -103,8 +106,8 @@ for name in ALGORITHMS:
 def random_starts():
     c = MdgpsConfig(
         sampling="on_policy",
-        linearisation="fitted",
-        random_starts=RandomStartsConfig(num_rollouts=12, num_groups=3),
+        linearisation=RegressionConfig(),
+        rollouts=RandomStartsConfig(num_rollouts=12, num_groups=3),
         policy=SHORT,
     )
     return go(mdgps, few("point_mass", 20), c, 3)
@@ -114,8 +117,7 @@ def random_starts():
 def on_policy_fitted_global():
     c = MdgpsConfig(
         sampling="on_policy",
-        linearisation="fitted",
-        policy_covariance="network",
+        linearisation=RegressionConfig(covariance="network"),
         policy_weighting="precision",
         step_rule="global",
         policy=SHORT,
@@ -161,8 +163,8 @@ def visual(kind):
         policy=policy,
         trajectory_iterations=1,
         step=LqrStepConfig(min_multiplier=0.1, max_multiplier=1.0),
-        agreement=0.5,
-        num_samples=3,
+        linearisation=OffsetConfig(agreement=0.5),
+        rollouts=FixedStartsConfig(num_samples=3),
         models=NO_PRIOR,
     )
     return go(mdgps, few("hanger", 20, 2), c, 4)

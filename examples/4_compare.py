@@ -27,7 +27,9 @@ def main(iterations: int = 8, seeds: Sequence[int] = (0, 1, 2)) -> dict[str, np.
     # pi2 weights them by what they cost.
     algorithms = {
         "trajopt": jgps.algorithms.trajopt(task),
-        "pi2": jgps.algorithms.pi2(task, jgps.algorithms.Pi2Config(num_samples=5)),
+        "pi2": jgps.algorithms.pi2(
+            task, jgps.configs.Pi2Config(rollouts=jgps.configs.FixedStartsConfig(num_samples=5))
+        ),
     }
     # Made once, an algorithm compiles once: further seeds are cheap.
     return {

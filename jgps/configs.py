@@ -20,9 +20,15 @@ from jgps.core.pilqr import PilqrStepConfig
 from jgps.costs.expand import ExpandConfig
 from jgps.dynamics.fit import FitConfig
 from jgps.dynamics.prior import ConstantPriorConfig, MixturePriorConfig, NoPriorConfig
-from jgps.optimise.guided.state import GuidedConfig
+from jgps.optimise.guided.config import (
+    GuidedConfig,
+    MirrorDescentConfig,
+    OffsetConfig,
+    RegressionConfig,
+)
 from jgps.optimise.local_loop import LocalConfig
 from jgps.optimise.models import FittedModelsConfig
+from jgps.optimise.rollouts.conditions import FixedStartsConfig
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
 from jgps.optimise.steps.lqr import LqrStepConfig
 from jgps.policies.distil import DistilConfig
@@ -45,6 +51,7 @@ __all__ = [
     "PilqrConfig",
     "TrajoptConfig",
     "GuidedConfig",
+    "MirrorDescentConfig",
     "LocalConfig",
     # of an algorithm's parts: models, steps, rollouts, the network
     "FittedModelsConfig",
@@ -58,7 +65,10 @@ __all__ = [
     "TrustRegionConfig",
     "Pi2StepConfig",
     "PilqrStepConfig",
+    "FixedStartsConfig",
     "RandomStartsConfig",
+    "OffsetConfig",
+    "RegressionConfig",
     "DistilConfig",
     # of policies that see
     "MlpConfig",

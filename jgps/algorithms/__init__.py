@@ -11,7 +11,9 @@ from jgps.algorithms.trajopt import TrajoptConfig, TrajoptState, trajopt
 from jgps.core.path_integral import Pi2StepConfig
 from jgps.core.pilqr import PilqrStepConfig
 from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
+from jgps.optimise.guided.config import OffsetConfig, RegressionConfig
 from jgps.optimise.models import FittedModelsConfig
+from jgps.optimise.rollouts.conditions import FixedStartsConfig
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
 from jgps.optimise.steps.lqr import LqrStepConfig
 from jgps.policies.learner import MlpConfig
@@ -43,7 +45,10 @@ __all__ = [
     "Pi2Config",
     "PigpsConfig",
     "PilqrConfig",
+    "FixedStartsConfig",
     "RandomStartsConfig",
+    "OffsetConfig",
+    "RegressionConfig",
     "FittedModelsConfig",
     "LqrStepConfig",
     "Pi2StepConfig",

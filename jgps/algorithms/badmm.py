@@ -33,8 +33,9 @@ from jgps.core.types import OK, Controller, QuadraticCost
 from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.guided import loop as guided
 from jgps.optimise.guided import projection
+from jgps.optimise.guided.config import GuidedConfig, RegressionConfig
 from jgps.optimise.guided.loop import Parts, joint_status
-from jgps.optimise.guided.state import GuidedConfig, GuidedState
+from jgps.optimise.guided.state import GuidedState
 from jgps.optimise.models import LocalModels, choose, default_dtype, expected_cost
 from jgps.optimise.step_size import StepMemory
 from jgps.optimise.steps.lqr import (
@@ -62,6 +63,7 @@ class BadmmConfig(GuidedConfig):
       weight_band: nu doubles where the divergence is this many times its mean over time, and halves
         where it is as much below, > 1.
       policy: the network and how it is trained in one round.
+      linearisation: of the network, from which the penalty on disagreement is made.
       step: bound of the KL divergence, its adaptation, and the search for its multiplier.
       others: see `GuidedConfig`.
     """
@@ -73,9 +75,7 @@ class BadmmConfig(GuidedConfig):
     max_weight: float = 1.0
     weight_band: float = 2.0
     policy: MlpConfig | VisualConfig = MlpConfig(distil=DistilConfig(steps=500, learning_rate=3e-3))
-    linearisation: str = "fitted"
-    policy_covariance: str = "network"
-    policy_weighting: str = "precision"
+    linearisation: RegressionConfig = RegressionConfig(covariance="network")
     step: LqrStepConfig = LqrStepConfig()
 
     def __post_init__(self) -> None:
@@ -87,17 +87,6 @@ class BadmmConfig(GuidedConfig):
         check_field(self, "min_weight", lambda v: v > 0, f"{positive} 0.001")
         check_field(self, "max_weight", lambda v: v > 0, f"{positive} 1")
         check_field(self, "weight_band", lambda v: v > 1, "> 1, usually 2")
-        if self.reuse > 1:
-            raise ValueError(
-                f"BadmmConfig.reuse is {self.reuse}; it has to be 1: duals belong to the newest "
-                "rollouts; mdgps reuses older ones"
-            )
-        if self.sampling != "off_policy":
-            raise ValueError(
-                f"BadmmConfig.sampling is {self.sampling!r}; it has to be 'off_policy': the "
-                "bound is on the divergence from the controllers that were sampled; mdgps also "
-                "samples on policy"
-            )
         if not self.min_weight <= self.initial_weight <= self.max_weight:
             raise ValueError(
                 f"BadmmConfig has min_weight {self.min_weight}, initial_weight "

@@ -29,10 +29,11 @@ from jgps.core.lifted import shared_jit
 from jgps.core.types import OK, Controller, Rollouts, Shared, Status
 from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.guided import loop as guided
+from jgps.optimise.guided.config import GuidedConfig
 from jgps.optimise.guided.loop import Parts
 from jgps.optimise.guided.projection import targets
 from jgps.optimise.guided.selection import keep_best
-from jgps.optimise.guided.state import GuidedConfig, GuidedState, check_policy, recent
+from jgps.optimise.guided.state import GuidedState, recent
 from jgps.optimise.local_loop import LocalConfig
 from jgps.optimise.models import (
     FittedModelsConfig,
@@ -66,7 +67,7 @@ class DaggerConfig(LocalConfig):
       rounds_kept: how many rounds the dataset holds, the oldest make room, at least 1.
       policy: the network and how it is trained in a round.
       models, step: of the controllers' improvement, see `TrajoptConfig`.
-      num_samples, noise_smoothing: see `LocalConfig`.
+      rollouts: with noise, in every training condition.
     """
 
     teacher_iterations: int = 8
@@ -83,7 +84,6 @@ class DaggerConfig(LocalConfig):
         at_least_one = ">= 1, usually 8"
         check_field(self, "teacher_iterations", lambda v: v >= 1, at_least_one, integer=True)
         check_field(self, "rounds_kept", lambda v: v >= 1, at_least_one, integer=True)
-        check_policy(self)
         check_field(self, "beta", lambda v: 0 <= v <= 1, "from 0 to 1, usually (1.0, 0.0)")
         if not isinstance(self.beta, tuple) or not self.beta:
             raise ValueError(
@@ -115,14 +115,25 @@ def dagger(task: Task, config: DaggerConfig = DaggerConfig(), backend: str = "au
     return guided.make_algorithm(task, _guided(config), backend, parts, _first_memory(task), learn)
 
 
-def _guided(config: DaggerConfig) -> GuidedConfig:
-    """The settings of the loop that guided algorithms share; its history is the dataset."""
-    known = {field.name for field in dataclasses.fields(GuidedConfig)}
-    same = [field.name for field in dataclasses.fields(config) if field.name in known]
-    return GuidedConfig(
-        window=config.rounds_kept,
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _LoopConfig(GuidedConfig):
+    """Settings of the loop that guided algorithms share; its history is the dataset."""
+
+    rounds_kept: int
+
+    @property
+    def history_length(self) -> int:
+        """See `GuidedConfig`."""
+        return self.rounds_kept
+
+
+def _guided(config: DaggerConfig) -> _LoopConfig:
+    return _LoopConfig(
+        rollouts=config.rollouts,
+        models=config.models,
+        policy=config.policy,
         trajectory_iterations=config.teacher_iterations,
-        **{name: getattr(config, name) for name in same},
+        rounds_kept=config.rounds_kept,
     )
 
 
@@ -164,7 +175,12 @@ def make_parts(task: Task, config: DaggerConfig, backend: str) -> Parts:
 
     act = _MixtureAct(network_act)
     roll_out = make_sample(
-        task, act, backend, config.num_samples, config.noise_smoothing, noise_free=False
+        task,
+        act,
+        backend,
+        config.rollouts.num_samples,
+        config.rollouts.noise_smoothing,
+        noise_free=False,
     )
     roll_out_noise_free = make_sample(task, act, backend, 0)
     mix = shared_jit(functools.partial(_mix, config))
@@ -224,8 +240,10 @@ def _learn(
 
     def improve(state: GuidedState) -> tuple[GuidedState, Metrics]:
         # What was visited before there was a teacher is not in the dataset.
-        forgotten = jnp.zeros_like(state.history.valid)
-        state = state._replace(history=state.history._replace(valid=forgotten))
+        dataset = state.history
+        assert dataset is not None
+        forgotten = dataset._replace(valid=jnp.zeros_like(dataset.valid))
+        state = state._replace(history=forgotten)
         return _improve(task, config, models, sampled.rollouts, state)
 
     def train(state: GuidedState) -> tuple[GuidedState, Metrics]:

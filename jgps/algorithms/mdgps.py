@@ -3,7 +3,7 @@
     repeat: roll out the local controllers p_c (off-policy) or the network pi (on-policy)
             fit linear-Gaussian dynamics to the samples, and pi as a controller there: pi_c
             p_c <- argmin E[cost]  s.t.  KL(p_c || pi_c) <= epsilon        (trajectory step;
-                   by default around a point between p_c and pi_c, see `GuidedConfig.agreement`)
+                   by default around a point between p_c and pi_c, see `OffsetConfig.agreement`)
             pi  <- argmin sum_c E[KL(pi || p_c)] over the visited states   (policy step)
             adapt epsilon
 
@@ -17,13 +17,10 @@ import dataclasses
 
 from jgps.core.checks import check_choice
 from jgps.optimise.algorithm import Algorithm
+from jgps.optimise.guided.config import MirrorDescentConfig, check_random_starts
 from jgps.optimise.guided.mirror_descent import mirror_descent
-from jgps.optimise.guided.state import GuidedConfig
-from jgps.optimise.rollouts.random_starts import (
-    RandomStartsConfig,
-    by_random_start,
-    check_random_starts,
-)
+from jgps.optimise.rollouts.conditions import FixedStartsConfig
+from jgps.optimise.rollouts.random_starts import RandomStartsConfig, random_starts
 from jgps.optimise.steps.lqr import LqrStepConfig, lqr_step
 from jgps.tasks import Task
 
@@ -31,27 +28,28 @@ STEP_RULES = ("global", "classic")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MdgpsConfig(GuidedConfig):
+class MdgpsConfig(MirrorDescentConfig):
     """Settings of `mdgps`.
 
     Attributes:
       step: bound of the KL divergence, its adaptation, and the search for its multiplier.
       step_rule: what the prediction of the last step is compared with: the cost that the network
         has now ("global"), or the one that the local controllers have ("classic").
-      random_starts: rollouts from random initial states, grouped, instead of from the training
-        conditions (which still try the network); takes sampling="on_policy" and priors that are
-        shared, and the step size is not adapted. None, or as of `RandomStartsConfig`.
-      others: see `GuidedConfig`.
+      rollouts: with noise: of every training condition, or from random initial states in groups
+        (`RandomStartsConfig`). Those take sampling="on_policy", a `RegressionConfig` and priors
+        that are shared; the step size is not adapted, and the training conditions still decide
+        which network is the best.
+      others: see `MirrorDescentConfig`.
     """
 
     step: LqrStepConfig = LqrStepConfig(min_multiplier=0.1)
     step_rule: str = "classic"
-    random_starts: RandomStartsConfig | None = None
+    rollouts: FixedStartsConfig | RandomStartsConfig = FixedStartsConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self, "step_rule", STEP_RULES)
-        if self.random_starts is not None:
+        if isinstance(self.rollouts, RandomStartsConfig):
             check_random_starts(self)
 
 
@@ -62,10 +60,8 @@ def mdgps(task: Task, config: MdgpsConfig = MdgpsConfig(), backend: str = "auto"
       ValueError: for an unknown backend, where the task's initial controller does not fit its
         model, or where it has no random starts but the settings ask for them.
     """
-    grouping = None
-    if config.random_starts is not None:
-        grouping = by_random_start(task, config.random_starts, config.noise_smoothing)
+    source = None
+    if isinstance(config.rollouts, RandomStartsConfig):
+        source = random_starts(task, config.rollouts)
     step = lqr_step(task.horizon, config.step)
-    return mirror_descent(
-        task, config, backend, step, step_rule=config.step_rule, grouping=grouping
-    )
+    return mirror_descent(task, config, backend, step, step_rule=config.step_rule, source=source)

@@ -4,7 +4,7 @@
             fit linear-Gaussian dynamics to the samples, and pi as a controller there: pi_c;
             residual <- cost of every sample - what the models predict for its noise
             p1  <- argmin E[predicted cost]  s.t.  KL_t(p1 || pi_c) <= epsilon_t
-                   (by default around a point between p_c and pi_c, see `GuidedConfig.agreement`)
+                   (by default around a point between p_c and pi_c, see `OffsetConfig.agreement`)
             p_c <- fit of p1's k and C to the samples, weighted by their residual costs to go
             pi  <- argmin sum_c E[KL(pi || p_c)] over the visited states
             adapt epsilon_t to the share of the cost that the models explain
@@ -17,19 +17,19 @@ import dataclasses
 
 from jgps.core.pilqr import PilqrStepConfig
 from jgps.optimise.algorithm import Algorithm
+from jgps.optimise.guided.config import MirrorDescentConfig
 from jgps.optimise.guided.mirror_descent import mirror_descent
-from jgps.optimise.guided.state import GuidedConfig
 from jgps.optimise.steps.pilqr import pilqr_step
 from jgps.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MdgpsPilqrConfig(GuidedConfig):
+class MdgpsPilqrConfig(MirrorDescentConfig):
     """Settings of `mdgps_pilqr`.
 
     Attributes:
       step: how far the two updates of the trajectory step move.
-      others: see `GuidedConfig`.
+      others: see `MirrorDescentConfig`.
     """
 
     step: PilqrStepConfig = PilqrStepConfig()

@@ -5,7 +5,7 @@
             S_t <- every sample's cost from step t to the end;
             weights_t <- softmax(-S_t / eta_t), epsilon nats from uniform;
             p_c <- fit to the weighted noise around pi_c            (trajectory step; by default
-                   around a point between p_c and pi_c, see `GuidedConfig.agreement`)
+                   around a point between p_c and pi_c, see `OffsetConfig.agreement`)
             pi  <- argmin sum_c E[KL(pi || p_c)] over the visited states   (policy step)
 
 It is mirror descent, where the trajectory step needs no derivative of the cost and no smooth
@@ -18,21 +18,21 @@ import dataclasses
 
 from jgps.core.path_integral import Pi2StepConfig
 from jgps.optimise.algorithm import Algorithm
+from jgps.optimise.guided.config import MirrorDescentConfig
 from jgps.optimise.guided.mirror_descent import mirror_descent
-from jgps.optimise.guided.state import GuidedConfig
 from jgps.optimise.steps.pi2 import pi2_step
 from jgps.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PigpsConfig(GuidedConfig):
+class PigpsConfig(MirrorDescentConfig):
     """Settings of `pigps`.
 
     Attributes:
       step: how far one trajectory step moves.
-      num_samples: 5 samples are few here, 20 usual.
+      rollouts: 5 samples are few here, 20 usual.
       models: fitted for metrics; a condition where that fails keeps its controller.
-      others: see `GuidedConfig`.
+      others: see `MirrorDescentConfig`.
     """
 
     step: Pi2StepConfig = Pi2StepConfig()

@@ -29,7 +29,7 @@ class PilqrConfig(LocalConfig):
     Attributes:
       models: how local models are fitted.
       step: how far its two updates move.
-      num_samples, noise_smoothing: see `LocalConfig`.
+      rollouts: with noise, in every training condition.
     """
 
     models: FittedModelsConfig = FittedModelsConfig()

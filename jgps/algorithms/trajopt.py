@@ -25,7 +25,7 @@ class TrajoptConfig(LocalConfig):
     Attributes:
       models: how local models are fitted.
       step: bound of the KL divergence, its adaptation, and the search for its multiplier.
-      num_samples, noise_smoothing: see `LocalConfig`.
+      rollouts: with noise, in every training condition.
     """
 
     models: FittedModelsConfig = FittedModelsConfig()

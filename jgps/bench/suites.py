@@ -89,7 +89,7 @@ def _numpy_problem() -> dict[str, Any]:
     used = np.asarray(mixture.weights) > 0
     points = np.asarray(prior.points)[np.asarray(prior.valid)].reshape(-1, 2 * DX + DU)
     controllers, models = p.state.controllers, p.models
-    shape = (p.task.train.num, p.config.num_samples, HORIZON, DU)
+    shape = (p.task.train.num, p.config.rollouts.num_samples, HORIZON, DU)
     return {
         "task": TASK,
         "points": points,
@@ -153,8 +153,14 @@ def fit() -> list[Row]:
     """Mixture prior and posterior fit at the scale of peg insertion, against the NumPy loop."""
     p = _problem()
     prior = dynamics.make_prior(
-        p.config.models.prior, DX, DU, p.task.train.num, p.config.num_samples, HORIZON, jnp.float32
-    )
+        p.config.models.prior,
+        DX,
+        DU,
+        p.task.train.num,
+        p.config.rollouts.num_samples,
+        HORIZON,
+        jnp.float32,
+    )  # fmt: skip
 
     def fit_all(state, rollouts):
         state, metrics = prior.update(state, rollouts)

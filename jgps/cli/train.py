@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 
 from jgps import tasks, training
-from jgps.algorithms import ALGORITHMS
+from jgps.algorithms import ALGORITHMS, RandomStartsConfig
 from jgps.cli.arguments import check_choice, flagged, given, parse
 from jgps.cli.commands import report_one
 from jgps.cli.machine import check_backend, enable_compilation_cache, where
@@ -20,6 +20,7 @@ from jgps.recipes import (
     policy_kind,
     prior_name,
     recipe,
+    takes_random_starts,
     trains_network,
     usual_iterations,
 )
@@ -85,7 +86,7 @@ def _options(
         fields.append(("prior", str, dataclasses.field(default=prior_name(algorithm))))
     if trains_network(algorithm):
         fields.append(("policy", str, dataclasses.field(default=POLICIES[0])))
-    if has_setting(algorithm, "random_starts"):
+    if takes_random_starts(algorithm):
         fields.append(("random_starts", bool, dataclasses.field(default=False)))
     fields.append(("iterations", int, dataclasses.field(default=chosen.iterations)))
     _, config_type = ALGORITHMS[algorithm]
@@ -152,8 +153,8 @@ def train(arguments: list[str]) -> None:
     sight = "" if policy == POLICIES[0] else f"-{policy}"
     out = options.out or Path("runs") / f"{options.task}-{algorithm}{sight}-seed{options.seed}"
     console = Console()
-    random_starts = getattr(options.config, "random_starts", None)
-    grouped = None if random_starts is None else random_starts.num_rollouts
+    rollouts = options.config.rollouts
+    grouped = rollouts.num_rollouts if isinstance(rollouts, RandomStartsConfig) else None
     progress = Progress(console, options.iterations, grouped)
 
     started = []

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jgps.controllers import linear_gaussian
 from jgps.controllers.nearest import NearestController
 from jgps.core import lqr
-from jgps.core.checks import check_field
+from jgps.core.checks import check_kinds
 from jgps.core.lifted import shared_jit
 from jgps.core.types import Controller, Rollouts
 from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
@@ -31,6 +31,7 @@ from jgps.optimise.models import (
     noise_free_metrics,
     sample_metrics,
 )
+from jgps.optimise.rollouts.conditions import FixedStartsConfig
 from jgps.optimise.rollouts.sampling import make_sample, split_noise_free
 from jgps.optimise.steps.step import StepInputs, TrajectoryStep
 from jgps.simulation import SimulationRollouts, resolve_backend
@@ -40,25 +41,20 @@ from jgps.tasks.start import initial_controllers, initial_states
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LocalConfig:
-    """How rollouts are sampled, in every training condition.
+    """Settings of the loop around local controllers alone.
 
     Attributes:
-      num_samples: rollouts per condition and iteration, at least 2.
-      noise_smoothing: standard deviation, in steps, of the kernel that smooths exploration noise;
-        0 is white.
+      rollouts: with noise, in every training condition.
     """
 
-    num_samples: int = 5
-    noise_smoothing: float = 2.0
+    rollouts: FixedStartsConfig = FixedStartsConfig()
 
     def __post_init__(self) -> None:
-        text = ">= 2: fitting takes at least 2 rollouts per condition, usually 5"
-        check_field(self, "num_samples", lambda v: v >= 2, text, integer=True)
-        check_field(self, "noise_smoothing", lambda v: v >= 0, ">= 0 steps, usually 2")
+        check_kinds(self)
 
     def shape(self, task: Task) -> tuple[int, int]:
         """Leading axes of an iteration's rollouts with noise: conditions, samples."""
-        return task.train.num, self.num_samples
+        return task.train.num, self.rollouts.num_samples
 
 
 class LocalState(NamedTuple):
@@ -96,8 +92,9 @@ def make_parts(
 ) -> LocalParts:
     """The parts of an iteration."""
     sample_both = make_sample(
-        task, NearestController.act, backend, config.num_samples, config.noise_smoothing
-    )
+        task, NearestController.act, backend,
+        config.rollouts.num_samples, config.rollouts.noise_smoothing,
+    )  # fmt: skip
     factor = shared_jit(jax.vmap(linear_gaussian.factor))
 
     def sample(controllers: Controller, key: jax.Array) -> Samples:
@@ -138,7 +135,7 @@ def make_local_algorithm(
         init=shared_jit(functools.partial(_init, task, x0, models, step)),
         step=iterate,
         inspect=functools.partial(_inspect, task, config, parts),
-        rollouts_per_step=task.train.num * (config.num_samples + 1),
+        rollouts_per_step=task.train.num * (config.rollouts.num_samples + 1),
     )
 
 

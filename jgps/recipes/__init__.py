@@ -8,6 +8,7 @@ from jgps.recipes.recipe import (
     policy_kind,
     prior_name,
     recipe,
+    takes_random_starts,
     trains_network,
     usual_iterations,
     visual_changes,
@@ -22,6 +23,7 @@ __all__ = [
     "visual_changes",
     "policy_kind",
     "POLICIES",
+    "takes_random_starts",
     "trains_network",
     "usual_iterations",
 ]

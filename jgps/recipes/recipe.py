@@ -5,10 +5,18 @@ take their settings and their number of iterations from `recipe`.
 """
 
 import dataclasses
+import typing
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from jgps.algorithms import ALGORITHMS, MlpConfig, RandomStartsConfig, VisualConfig
+from jgps.algorithms import (
+    ALGORITHMS,
+    MlpConfig,
+    OffsetConfig,
+    RandomStartsConfig,
+    RegressionConfig,
+    VisualConfig,
+)
 from jgps.dynamics import ConstantPriorConfig, MixturePriorConfig, NoPriorConfig
 from jgps.optimise.steps.lqr import LqrStepConfig
 from jgps.vision.config import KINDS
@@ -94,9 +102,11 @@ def visual_changes(config: Any, kind: str, task_name: str | None) -> dict[str, A
         "policy": VisualConfig(kind=kind),
         "trajectory_iterations": alone,
         "teacher_iterations": alone,
-        "agreement": 0.5,
     }
-    if isinstance(config.step, LqrStepConfig) and "agreement" in names:
+    linearisation = getattr(config, "linearisation", None)
+    if isinstance(linearisation, OffsetConfig):
+        changes["linearisation"] = dataclasses.replace(linearisation, agreement=0.5)
+    if isinstance(config.step, LqrStepConfig) and linearisation is not None:
         changes["step"] = dataclasses.replace(config.step, max_multiplier=1.0)
     return {name: value for name, value in changes.items() if name in names}
 
@@ -110,6 +120,12 @@ def has_setting(algorithm: str, name: str) -> bool:
     """Whether the algorithm's settings have one of that name."""
     _, config_type = ALGORITHMS[algorithm]
     return name in {field.name for field in dataclasses.fields(config_type)}
+
+
+def takes_random_starts(algorithm: str) -> bool:
+    """Whether the algorithm's rollouts can start at random."""
+    _, config_type = ALGORITHMS[algorithm]
+    return RandomStartsConfig in typing.get_args(typing.get_type_hints(config_type)["rollouts"])
 
 
 def prior_name(algorithm: str) -> str:
@@ -152,15 +168,15 @@ def _start_changes(
 ) -> dict[str, Any]:
     if not random_starts:
         return {}
-    if not has_setting(algorithm, "random_starts"):
+    if not takes_random_starts(algorithm):
         raise ValueError(
             f"{algorithm} starts in fixed conditions; leave out {spell('random_starts')}"
         )
     # A random start belongs to no controller before its rollout: only networks can act.
     return {
-        "random_starts": RandomStartsConfig(),
+        "rollouts": RandomStartsConfig(),
         "sampling": "on_policy",
-        "linearisation": "fitted",
+        "linearisation": RegressionConfig(),
     }
 
 

@@ -11,7 +11,7 @@ from compilations import count_compilations
 
 import jgps
 from jgps import costs, tasks
-from jgps.algorithms import ALGORITHMS
+from jgps.algorithms import ALGORITHMS, FixedStartsConfig
 from jgps.dynamics import NoPriorConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.policies import DistilConfig
@@ -38,9 +38,9 @@ def _config(algorithm):
     _, config = ALGORITHMS[algorithm]
     names = {field.name for field in dataclasses.fields(config)}
     small = {
-        "num_samples": 3,
+        "rollouts": FixedStartsConfig(num_samples=3),
         "models": FittedModelsConfig(prior=NoPriorConfig()),
-        "policy_prior": NoPriorConfig(),
+        "observation_prior": NoPriorConfig(),
         "policy": MlpConfig(hidden=(4,), distil=DistilConfig(steps=5, checks=1)),
         "teacher_iterations": 1,
         "inner_rounds": 1,

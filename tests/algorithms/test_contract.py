@@ -28,7 +28,7 @@ SETTINGS = {"dagger": {"teacher_iterations": 1}}
 # Which settings each algorithm has, and with which it compiles and learns in little time.
 SMALL = {
     "models": FittedModelsConfig(prior=NoPriorConfig()),
-    "policy_prior": NoPriorConfig(),
+    "observation_prior": NoPriorConfig(),
     "policy": MlpConfig(hidden=(8,), distil=DistilConfig(steps=20)),
 }
 # Algorithms whose conditions have a mixture each: a shared one sees the samples of all.

@@ -11,6 +11,7 @@ import jgps
 from jgps import tasks
 from jgps.algorithms.mdgps_pilqr import MdgpsPilqrConfig, mdgps_pilqr
 from jgps.algorithms.pigps import PigpsConfig, pigps
+from jgps.configs import FixedStartsConfig, OffsetConfig
 from jgps.core.path_integral import Pi2StepConfig
 from jgps.core.pilqr import PilqrStepConfig
 from jgps.core.types import OK, TOO_FEW_SAMPLES
@@ -26,9 +27,11 @@ SHORT = {
 TINY = Pi2StepConfig(epsilon=1e-4)
 MAKE = {"pigps": pigps, "mdgps_pilqr": mdgps_pilqr}
 CONFIGS = {
-    "pigps": PigpsConfig(num_samples=16, step=TINY, **SHORT),
+    "pigps": PigpsConfig(rollouts=FixedStartsConfig(num_samples=16), step=TINY, **SHORT),
     "mdgps_pilqr": MdgpsPilqrConfig(
-        num_samples=16, step=PilqrStepConfig(kl_step=1e-4, path_integral=TINY), **SHORT
+        rollouts=FixedStartsConfig(num_samples=16),
+        step=PilqrStepConfig(kl_step=1e-4, path_integral=TINY),
+        **SHORT,
     ),
 }
 LARGE = {
@@ -40,7 +43,9 @@ LARGE = {
 @functools.cache
 def _tiny_steps(name, sampling, agreement):
     """The algorithm, its first state and the metrics that came with it."""
-    config = dataclasses.replace(CONFIGS[name], sampling=sampling, agreement=agreement)
+    config = dataclasses.replace(
+        CONFIGS[name], sampling=sampling, linearisation=OffsetConfig(agreement=agreement)
+    )
     algorithm = MAKE[name](tasks.make("point_mass"), config, backend="native")
     return algorithm, *algorithm.step(algorithm.init(jax.random.key(2)))
 
@@ -107,7 +112,9 @@ def _large_steps(name):
     """Of a task whose second condition cannot be simulated: start, state and metrics."""
     task = tasks.make("point_mass")
     stiff = task.train._replace(changes={"jnt_stiffness:x": np.array([0, 1e12, 0, 0])})
-    config = dataclasses.replace(CONFIGS[name], num_samples=8, step=LARGE[name])
+    config = dataclasses.replace(
+        CONFIGS[name], rollouts=FixedStartsConfig(num_samples=8), step=LARGE[name]
+    )
     algorithm = MAKE[name](dataclasses.replace(task, train=stiff), config, backend="native")
     start = algorithm.init(jax.random.key(0))
     return start, *algorithm.step(start)
@@ -146,7 +153,7 @@ def test_a_network_solves_a_cost_that_jumps(make, config, iterations):
     than two standard deviations of four seeds' mean below that.
     """
     task = tasks.make("disc_point_mass")
-    algorithm = make(task, config(num_samples=20), backend="native")
+    algorithm = make(task, config(rollouts=FixedStartsConfig(num_samples=20)), backend="native")
     found = []
     for seed in range(4):
         state, first = algorithm.step(algorithm.init(jax.random.key(seed)))

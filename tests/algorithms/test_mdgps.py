@@ -11,7 +11,7 @@ from shared_algorithms import with_parts
 
 import jgps
 from jgps import tasks
-from jgps.algorithms import ALGORITHMS
+from jgps.algorithms import ALGORITHMS, OffsetConfig, RegressionConfig
 from jgps.algorithms.mdgps import MdgpsConfig, mdgps
 from jgps.core import lqr
 from jgps.core.gaussian import controller_kl
@@ -64,13 +64,18 @@ def _kl(controllers, previous, models):
     ("config", "agreement"),
     [
         (SHORT, 0.2),
-        (dataclasses.replace(SHORT, agreement=1.0), 1.0),
+        (dataclasses.replace(SHORT, linearisation=OffsetConfig(agreement=1.0)), 1.0),
         (ON_POLICY, 0.2),
-        (dataclasses.replace(SHORT, sampling="on_policy", agreement=1.0), 1.0),
+        (
+            dataclasses.replace(
+                SHORT, sampling="on_policy", linearisation=OffsetConfig(agreement=1.0)
+            ),
+            1.0,
+        ),
     ],
 )
 def test_controllers_stay_within_the_bound_around_the_centre(config, agreement):
-    assert config.agreement == agreement
+    assert config.linearisation.agreement == agreement
     (before, _), (after, metrics) = _step(config, 1), _step(config, 2)
     models, network, _ = _models(config, before)
     own = before.controllers.k
@@ -116,9 +121,8 @@ def test_the_step_size_follows_its_rule(config):
         ON_POLICY,
         GLOBAL,
         MdgpsConfig(
-            linearisation="fitted",
+            linearisation=RegressionConfig(covariance="network"),
             policy_weighting="precision",
-            policy_covariance="network",
             step_rule="global",
         ),
     ],

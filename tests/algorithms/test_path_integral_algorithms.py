@@ -11,6 +11,7 @@ from jgps import tasks
 from jgps.algorithms.pi2 import Pi2Config, pi2
 from jgps.algorithms.pilqr import PilqrConfig, pilqr
 from jgps.algorithms.trajopt import TrajoptConfig, trajopt
+from jgps.configs import FixedStartsConfig
 from jgps.core.path_integral import Pi2StepConfig
 from jgps.core.pilqr import PilqrStepConfig
 from jgps.core.types import OK, TOO_FEW_SAMPLES
@@ -31,7 +32,9 @@ def _run(make, task, config, iterations, seed=0):
 
 def test_pi2_improves_without_touching_the_gains():
     task = tasks.make("point_mass")
-    start, state, history = _run(pi2, task, Pi2Config(num_samples=20), 10)
+    start, state, history = _run(
+        pi2, task, Pi2Config(rollouts=FixedStartsConfig(num_samples=20)), 10
+    )
     assert all(bool((metrics["status"] == OK).all()) for metrics in history)
     first, last = history[0]["noise_free_cost"], history[-1]["noise_free_cost"]
     assert bool((last < 0.6 * first).all())
@@ -46,7 +49,9 @@ def test_pi2_obeys_its_bound():
     task = tasks.make("point_mass")
     moves = []
     for epsilon in (0.1, 0.5, 2.0):
-        config = Pi2Config(num_samples=20, step=Pi2StepConfig(epsilon=epsilon))
+        config = Pi2Config(
+            rollouts=FixedStartsConfig(num_samples=20), step=Pi2StepConfig(epsilon=epsilon)
+        )
         start, state, history = _run(pi2, task, config, 1, seed=1)
         np.testing.assert_allclose(history[0]["weights_kl"], epsilon, atol=1e-3)
         moves.append(float(np.linalg.norm(state.controllers.k - start.controllers.k)))
@@ -71,9 +76,9 @@ def test_pilqr_beats_both_of_its_parts_where_the_cost_jumps():
     task = tasks.make("disc_point_mass")
     found = {}
     for make, config in [
-        (trajopt, TrajoptConfig(num_samples=20)),
-        (pi2, Pi2Config(num_samples=20)),
-        (pilqr, PilqrConfig(num_samples=20)),
+        (trajopt, TrajoptConfig(rollouts=FixedStartsConfig(num_samples=20))),
+        (pi2, Pi2Config(rollouts=FixedStartsConfig(num_samples=20))),
+        (pilqr, PilqrConfig(rollouts=FixedStartsConfig(num_samples=20))),
     ]:
         _, state, history = _run(make, task, config, 12)
         found[make] = float(np.mean(state.policy_cost)), history

@@ -9,7 +9,7 @@ import pytest
 import scipy.linalg
 
 from jgps import costs, tasks
-from jgps.algorithms import LqrStepConfig, TrajoptConfig, trajopt
+from jgps.algorithms import FixedStartsConfig, LqrStepConfig, TrajoptConfig, trajopt
 from jgps.core import lqr
 from jgps.core.types import OK, TOO_FEW_SAMPLES
 from jgps.dynamics import MixturePriorConfig, NoPriorConfig
@@ -94,7 +94,9 @@ def test_the_policy_is_the_best_that_was_tried(point_mass_run):
 
 def test_it_works_without_a_prior_given_enough_samples():
     task = tasks.make("point_mass")
-    config = TrajoptConfig(num_samples=12, models=FittedModelsConfig(prior=NoPriorConfig()))
+    config = TrajoptConfig(
+        rollouts=FixedStartsConfig(num_samples=12), models=FittedModelsConfig(prior=NoPriorConfig())
+    )
     _, history = _run(task, config, 4)
     assert bool((history[-1]["status"] == OK).all())
     assert bool((history[-1]["cost"] < 0.3 * history[0]["cost"]).all())
@@ -201,9 +203,9 @@ def test_step_size_rule():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TrajoptConfig(num_samples=1), "num_samples is 1; .* at least 2 rollouts"),
+        (lambda: FixedStartsConfig(num_samples=1), "num_samples is 1; .* at least 2 rollouts"),
         (
-            lambda: TrajoptConfig(noise_smoothing=-1),
+            lambda: FixedStartsConfig(noise_smoothing=-1),
             "noise_smoothing is -1; it has to be finite and >= 0",
         ),
         (lambda: FittedModelsConfig(initial_variance=0), "initial_variance is 0; .* > 0"),

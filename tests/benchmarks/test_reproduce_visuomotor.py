@@ -26,7 +26,7 @@ from reproduce_visuomotor import (
 from visuomotor_runs import cost_key, count_key, pose_error, pose_settings, settings, success
 
 from jgps import tasks
-from jgps.algorithms import MdgpsConfig
+from jgps.algorithms import FixedStartsConfig, MdgpsConfig
 from jgps.dynamics import NoPriorConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.policies import ARCHITECTURES
@@ -37,9 +37,9 @@ VISION = small_vision(
 CONFIG = MdgpsConfig(
     policy=VISION,
     trajectory_iterations=1,
-    num_samples=2,
+    rollouts=FixedStartsConfig(num_samples=2),
     models=FittedModelsConfig(prior=NoPriorConfig()),
-    policy_prior=NoPriorConfig(),
+    observation_prior=NoPriorConfig(),
 )
 
 
@@ -72,7 +72,10 @@ def test_a_finished_training_is_not_done_again(task, tmp_path, monkeypatch):
 
     monkeypatch.setattr(visuomotor_runs.training, "train", train)
     assert success(task, CONFIG, 3, "native", tmp_path, seed=0) == found
-    for other in (dict(seed=1), dict(config=dataclasses.replace(CONFIG, num_samples=3))):
+    for other in (
+        dict(seed=1),
+        dict(config=dataclasses.replace(CONFIG, rollouts=FixedStartsConfig(num_samples=3))),
+    ):
         with pytest.raises(TrainedError, match="False"):
             success(**{**dict(task=task, config=CONFIG, iterations=3, backend="native",
                               kept=tmp_path, seed=0), **other})  # fmt: skip
@@ -101,7 +104,11 @@ def test_poses_are_told_of_images_that_only_the_seed_decides(task, tmp_path):
 def test_small_settings_are_those_of_the_command_line():
     config, iterations = settings("hanger", "visuomotor")
     assert (config.policy.kind, iterations) == ("visuomotor", 17)
-    assert (config.policy.width, config.step.max_multiplier, config.agreement) == (64, 1, 0.5)
+    assert (config.policy.width, config.step.max_multiplier, config.linearisation.agreement) == (
+        64,
+        1,
+        0.5,
+    )
     hammer, fewer = settings("hammer", "visuomotor")
     gone = config.trajectory_iterations - hammer.trajectory_iterations
     assert gone == iterations - fewer == 5

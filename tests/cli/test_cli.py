@@ -15,7 +15,13 @@ from rich.console import Console
 from xla_flags import as_users_have_them
 
 import jgps
-from jgps.algorithms import ALGORITHMS, FittedModelsConfig, MlpConfig, RandomStartsConfig
+from jgps.algorithms import (
+    ALGORITHMS,
+    FittedModelsConfig,
+    FixedStartsConfig,
+    MlpConfig,
+    RandomStartsConfig,
+)
 from jgps.cli import main as cli
 from jgps.cli.arguments import flagged
 from jgps.cli.progress import Progress
@@ -24,7 +30,7 @@ from jgps.dynamics import MixturePriorConfig, NoPriorConfig
 from jgps.training import checkpoint
 
 # Small and quick to compile; all commands use the same programs.
-QUICK = ["--config.num-samples", "2", "--config.models.prior.max-clusters", "2"]
+QUICK = ["--config.rollouts.num-samples", "2", "--config.models.prior.max-clusters", "2"]
 TRAIN = ["train", "point_mass", "--algorithm", "trajopt", "--iterations", "2", *QUICK]
 
 
@@ -122,8 +128,8 @@ def test_list(capsys: pytest.CaptureFixture):
         (["train", "point_mass", "--iterations", "many"], ["--iterations", "many"]),
         (["train", "point_mass", "--iterations", "0"], ["iterations is 0", "at least 1"]),
         (
-            ["train", "point_mass", "--algorithm", "trajopt", "--config.num-samples", "1"],
-            ["TrajoptConfig.num_samples is 1", "at least 2"],
+            ["train", "point_mass", "--algorithm", "trajopt", "--config.rollouts.num-samples", "1"],
+            ["FixedStartsConfig.num_samples is 1", "at least 2"],
         ),
         (
             ["train", "point_mass", "--config.step.kl-step", "-1"],
@@ -170,12 +176,14 @@ def test_help_of_a_command_lists_the_settings(capsys: pytest.CaptureFixture):
         cli.main(["train", "--help"])
     assert stop.value.code == 0
     out = capsys.readouterr().out
-    assert "--config.num-samples" in out and "--resume" in out
+    assert "--config.rollouts.num-samples" in out and "--resume" in out
     assert "--config.models.prior.max-clusters" in out
     with pytest.raises(SystemExit):
         cli.main(["train", "point_mass", "--prior", "none", "--help"])
     out = capsys.readouterr().out
-    assert "--config.num-samples" in out and "--config.models.prior.max-clusters" not in out
+    assert (
+        "--config.rollouts.num-samples" in out and "--config.models.prior.max-clusters" not in out
+    )
 
 
 def test_the_network_is_the_default_and_every_algorithm_has_options(capsys: pytest.CaptureFixture):
@@ -210,9 +218,9 @@ def test_only_a_prior_that_is_asked_for_replaces_the_algorithms_own(
 
 
 def test_random_starts_are_settings_where_an_algorithm_has_them(capsys: pytest.CaptureFixture):
-    assert _options("mdgps", None)(task="t").config.random_starts is None
+    assert _options("mdgps", None)(task="t").config.rollouts == FixedStartsConfig()
     chosen = _options("mdgps", None, random_starts=True)(task="t").config
-    assert chosen.random_starts == RandomStartsConfig()
+    assert chosen.rollouts == RandomStartsConfig()
     for spelling in ("--random-starts", "--random_starts"):
         assert flagged("random-starts", ["train", spelling])
     arguments = ["train", "point_mass", "--algorithm", "trajopt", "--random-starts"]

@@ -11,7 +11,7 @@ import pytest
 
 import jgps
 from jgps import tasks
-from jgps.algorithms import MdgpsConfig, RandomStartsConfig, mdgps
+from jgps.algorithms import MdgpsConfig, RandomStartsConfig, RegressionConfig, mdgps
 from jgps.controllers import LqrHoldConfig, linear_gaussian
 from jgps.core.types import OK, TOO_FEW_SAMPLES, Controller
 from jgps.dynamics import MixturePriorConfig
@@ -25,8 +25,8 @@ M, G = 16, 3
 STARTS = RandomStartsConfig(num_rollouts=M, num_groups=G)
 CONFIG = MdgpsConfig(
     sampling="on_policy",
-    linearisation="fitted",
-    random_starts=STARTS,
+    linearisation=RegressionConfig(),
+    rollouts=STARTS,
     policy=MlpConfig(distil=DistilConfig(steps=1000)),
 )
 
@@ -94,7 +94,7 @@ def test_shapes_stay_and_rollouts_are_counted(run):
     algorithm, states, metrics = run
     assert jax.tree.map(jax.typeof, states[0]) == jax.tree.map(jax.typeof, states[1])
     assert algorithm.rollouts_per_step == M + 4
-    assert states[0].history.x.shape == (CONFIG.window, 1, M, 40, 4)
+    assert states[0].history.x.shape == (CONFIG.linearisation.window, 1, M, 40, 4)
     assert metrics[0]["cost"].shape == (G,)
 
 
@@ -239,19 +239,19 @@ def test_bad_settings_are_refused():
     with pytest.raises(ValueError, match="group_by is 'end'"):
         RandomStartsConfig(group_by="end")
     with pytest.raises(ValueError, match="has to be 'on_policy'"):
-        MdgpsConfig(sampling="off_policy", random_starts=RandomStartsConfig())
+        MdgpsConfig(sampling="off_policy", rollouts=RandomStartsConfig())
     apart = MixturePriorConfig(shared=False)
     settings: dict[str, Any]
     for field, settings in (
         ("models.prior", {"models": FittedModelsConfig(prior=apart)}),
-        ("policy_prior", {"policy_prior": apart}),
+        ("linearisation.prior", {"linearisation": RegressionConfig(prior=apart)}),
+        ("observation_prior", {"observation_prior": apart}),
     ):
         with pytest.raises(ValueError, match=rf"MdgpsConfig\.{re.escape(field)}\.shared is False"):
             MdgpsConfig(
                 sampling="on_policy",
-                linearisation="fitted",
-                random_starts=RandomStartsConfig(),
-                **settings,
+                rollouts=RandomStartsConfig(),
+                **{"linearisation": RegressionConfig(), **settings},
             )
     with pytest.raises(ValueError, match="'reacher' draws no random starts; give it a function"):
         mdgps(tasks.make("reacher"), CONFIG)
@@ -271,7 +271,7 @@ def test_the_step_on_mjx_is_one_traceable_program():
 def test_pusher_learns_from_random_starts():
     task = tasks.make("pusher")
     settings = MdgpsConfig(
-        sampling="on_policy", linearisation="fitted", random_starts=RandomStartsConfig()
+        sampling="on_policy", linearisation=RegressionConfig(), rollouts=RandomStartsConfig()
     )
     algorithm = mdgps(task, settings, backend="native")
     state = algorithm.init(jax.random.key(1))

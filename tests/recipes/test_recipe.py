@@ -11,6 +11,7 @@ from jgps.algorithms import (
     ALGORITHMS,
     LqrStepConfig,
     MdgpsConfig,
+    OffsetConfig,
     RandomStartsConfig,
     VisualConfig,
 )
@@ -103,7 +104,7 @@ def test_a_policy_that_sees_brings_what_goes_well_with_it():
     assert hanger.config == MdgpsConfig(
         policy=VisualConfig(),
         trajectory_iterations=10,
-        agreement=0.5,
+        linearisation=OffsetConfig(agreement=0.5),
         step=LqrStepConfig(min_multiplier=0.1, max_multiplier=1.0),
     )
     assert (hammer.iterations, hanger.iterations) == (5 + 7, 10 + 7)
@@ -122,7 +123,7 @@ def test_priors_and_random_starts():
             assert type(config.models.prior) is kind
     assert recipe("reacher", prior="constant").config.models.prior == ConstantPriorConfig()
     started = recipe("reacher", random_starts=True).config
-    assert started.random_starts == RandomStartsConfig()
+    assert started.rollouts == RandomStartsConfig()
     assert (started.sampling, started.linearisation) == ("on_policy", "fitted")
 
 

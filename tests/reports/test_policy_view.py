@@ -12,7 +12,7 @@ from pointer import conditions, make_task, small_vision, untrained, with_body
 
 import jgps
 from jgps import policies
-from jgps.algorithms import MdgpsConfig
+from jgps.algorithms import FixedStartsConfig, MdgpsConfig
 from jgps.dynamics import NoPriorConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.policies.learner import MlpConfig
@@ -158,9 +158,9 @@ def test_a_report_shows_what_the_policy_sees(task, tmp_path, monkeypatch):
     config = MdgpsConfig(
         policy=SMALL,
         trajectory_iterations=1,
-        num_samples=3,
+        rollouts=FixedStartsConfig(num_samples=3),
         models=FittedModelsConfig(prior=NoPriorConfig()),
-        policy_prior=NoPriorConfig(),
+        observation_prior=NoPriorConfig(),
     )
     jgps.train(task, "mdgps", config=config, iterations=3, out=tmp_path, backend="native")
     with np.load(tmp_path / "trajectories.npz") as arrays:

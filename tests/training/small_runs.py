@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import jgps
-from jgps.algorithms import MdgpsConfig, MlpConfig, TrajoptConfig
+from jgps.algorithms import FixedStartsConfig, MdgpsConfig, MlpConfig, TrajoptConfig
 from jgps.dynamics import NoPriorConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.policies import DistilConfig
@@ -17,14 +17,16 @@ from jgps.tasks import Task
 from jgps.training import CheckpointConfig
 
 # Without the mixture a program compiles in a fraction of the time.
-CONFIG = TrajoptConfig(num_samples=3, models=FittedModelsConfig(prior=NoPriorConfig()))
+CONFIG = TrajoptConfig(
+    rollouts=FixedStartsConfig(num_samples=3), models=FittedModelsConfig(prior=NoPriorConfig())
+)
 # A checkpoint after every iteration, so that there is something to damage.
 ALWAYS = CheckpointConfig(every_iterations=1)
 train = functools.partial(jgps.train, algorithm="trajopt", config=CONFIG, checkpoint=ALWAYS)
 NETWORK_CONFIG = MdgpsConfig(
-    num_samples=3,
+    rollouts=FixedStartsConfig(num_samples=3),
     models=FittedModelsConfig(prior=NoPriorConfig()),
-    policy_prior=NoPriorConfig(),
+    observation_prior=NoPriorConfig(),
     policy=MlpConfig(hidden=(8,), distil=DistilConfig(steps=100)),
 )
 train_network = functools.partial(jgps.train, algorithm="mdgps", config=NETWORK_CONFIG)

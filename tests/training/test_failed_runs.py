@@ -179,7 +179,7 @@ def test_messages_name_the_settings_that_help():
         "lower the step size (config.step.kl_step), or allow more rounds "
         "(config.step.trust_region.max_rounds)"
     )
-    assert of("pi2", NOT_PD).endswith("; take more samples (config.num_samples)")
+    assert of("pi2", NOT_PD).endswith("; take more samples (config.rollouts.num_samples)")
     assert "explore less" in of("pi2", TOO_FEW_SAMPLES)
 
 

@@ -20,7 +20,7 @@ from small_runs import (
 )
 
 import jgps
-from jgps.algorithms import MlpConfig
+from jgps.algorithms import FixedStartsConfig, MlpConfig
 from jgps.policies import DistilConfig
 from jgps.tasks import Task
 from jgps.training import TrainingError, TrainingResult, UsageError, checkpoint
@@ -191,7 +191,10 @@ def test_ctrl_c_between_metrics_and_checkpoint(
     ("changes", "difference"),
     [
         ({"seed": 2}, "seed: saved 1, given 2"),
-        ({"config": dataclasses.replace(CONFIG, num_samples=4)}, "num_samples: saved 3, given 4"),
+        (
+            {"config": dataclasses.replace(CONFIG, rollouts=FixedStartsConfig(num_samples=4))},
+            "rollouts.num_samples: saved 3, given 4",
+        ),
         ({"backend": "mjx"}, 'backend: saved "native", given "mjx"'),
         ({"horizon": 11}, "model.horizon: saved 10, given 11"),
         ({"task": "reacher"}, 'task: saved "point_mass", given "reacher"'),
@@ -224,9 +227,9 @@ def test_a_run_from_before_a_setting_is_refused_by_its_name(
 ):
     old = copy_run(interrupted, tmp_path / "old")
     saved = json.loads((old / "config.json").read_text())
-    del saved["config"]["noise_smoothing"]
+    del saved["config"]["rollouts"]["noise_smoothing"]
     (old / "config.json").write_text(json.dumps(saved))
-    sentence = "was made by a jgps without config.noise_smoothing, so it cannot be resumed"
+    sentence = "was made by a jgps without config.rollouts.noise_smoothing, so it cannot be resumed"
     with pytest.raises(UsageError, match=sentence):
         train(task, out=old, resume=True, config=CONFIG, iterations=4, seed=1)
 

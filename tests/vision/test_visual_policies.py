@@ -9,7 +9,13 @@ import pytest
 from pointer import make_task, small_vision, untrained, with_body
 
 from jgps import tasks
-from jgps.algorithms import MdgpsConfig, RandomStartsConfig, mdgps
+from jgps.algorithms import (
+    FixedStartsConfig,
+    MdgpsConfig,
+    RandomStartsConfig,
+    RegressionConfig,
+    mdgps,
+)
 from jgps.dynamics import NoPriorConfig
 from jgps.optimise.guided.state import trained
 from jgps.optimise.models import FittedModelsConfig
@@ -28,10 +34,14 @@ SMALL = small_vision(60, 150, pretraining_joint_spread=0.02)
 
 
 def _config(**settings):
-    arguments = {"policy": SMALL, "trajectory_iterations": 1, "num_samples": 3}
+    arguments = {
+        "policy": SMALL,
+        "trajectory_iterations": 1,
+        "rollouts": FixedStartsConfig(num_samples=3),
+    }
     arguments |= {
         "models": FittedModelsConfig(prior=NoPriorConfig()),
-        "policy_prior": NoPriorConfig(),
+        "observation_prior": NoPriorConfig(),
     }
     return MdgpsConfig(**{**arguments, **settings})
 
@@ -269,6 +279,8 @@ def test_bad_settings():
     with pytest.raises(ValueError, match=r"channels is .*3 widths"):
         VisualConfig(channels=(8, 8))
     with pytest.raises(ValueError, match=r"only the network can act from random starts"):
-        _config(random_starts=RandomStartsConfig(), sampling="on_policy", linearisation="fitted")
+        _config(
+            rollouts=RandomStartsConfig(), sampling="on_policy", linearisation=RegressionConfig()
+        )
     for name in tasks.names():
         assert (tasks.make(name).vision is not None) == (name in tasks.with_vision())

@@ -21,19 +21,19 @@ from jgps.core import lqr
 from jgps.core.lifted import shared_jit
 from jgps.core.types import Controller, Status, worst
 from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
+from jgps.optimise.guided.config import GuidedConfig, RegressionConfig
 from jgps.optimise.guided.importance import log_prob_before
 from jgps.optimise.guided.projection import (
     linearise,
     observation_model_prior,
-    policy_prior,
+    regression_prior,
     see,
 )
 from jgps.optimise.guided.selection import acting_params_of, make_select_best
 from jgps.optimise.guided.state import (
-    GuidedConfig,
     GuidedState,
-    History,
     ObservationModel,
+    empty_history,
     remember,
     trained,
 )
@@ -43,7 +43,7 @@ from jgps.optimise.models import (
     default_dtype,
     fitted_models,
 )
-from jgps.optimise.rollouts.conditions import Grouping, by_condition
+from jgps.optimise.rollouts.conditions import RolloutSource, fixed_starts
 from jgps.policies import DistilInfo, NetworkPolicy, Supervision
 from jgps.policies.distil import no_training
 from jgps.policies.learner import PolicyLearner
@@ -57,7 +57,7 @@ class Parts(NamedTuple):
     """The shared parts of one iteration, jitted as far as the backend allows."""
 
     learner: PolicyLearner  # how the network is made, acts and learns
-    grouping: Grouping  # shares rollouts out among the controllers
+    source: RolloutSource  # where rollouts with noise start, and whose they are
     models: Models  # how local models are learned
     sample: Callable[[GuidedState, jax.Array], SimulationRollouts]  # with noise
     fit: Callable[[GuidedState, SimulationRollouts], tuple[GuidedState, LocalModels, Metrics]]
@@ -91,12 +91,12 @@ def make_algorithm(
       ValueError: for an unknown backend, or where the task's initial controller does not fit its
         model.
     """
-    predict, grouping = shared_jit(jax.vmap(lqr.forward)), parts.grouping
+    predict, source = shared_jit(jax.vmap(lqr.forward)), parts.source
 
     def step(state: GuidedState) -> tuple[GuidedState, Metrics]:
         key, sample_key, learn_key, noise_free_key = jax.random.split(state.key, 4)
         state = state._replace(key=key)
-        state, sampled = grouping.group(state, parts.sample(state, sample_key))
+        state, sampled = source.share_out(state, parts.sample(state, sample_key))
         state, models, fit_metrics = parts.fit(state, sampled)
         state, linearised, status = parts.linearise(state, sampled)
         models = joint_status(models, status)
@@ -109,7 +109,7 @@ def make_algorithm(
         step = shared_jit(step)  # one program; on native only the sampling leaves JAX
 
     def inspect(state: GuidedState) -> Inspection:
-        state, sampled = grouping.group(state, parts.sample(state, state.key))
+        state, sampled = source.share_out(state, parts.sample(state, state.key))
         _, models, _ = parts.fit(state, sampled)
         marginals = predict(state.controllers, models.dynamics, models.initial)
         return Inspection(sampled, marginals, state.controllers)
@@ -127,7 +127,7 @@ def make_algorithm(
         init=init,
         step=step,
         inspect=inspect,
-        rollouts_per_step=grouping.rollouts + task.train.num,
+        rollouts_per_step=source.rollouts + task.train.num,
         first_training=config.trajectory_iterations,
     )
 
@@ -136,7 +136,7 @@ def make_parts(
     task: Task,
     config: GuidedConfig,
     backend: str,
-    grouping: Grouping | None = None,
+    source: RolloutSource | None = None,
     *,
     waits: bool = True,
 ) -> Parts:
@@ -146,7 +146,7 @@ def make_parts(
       task: the task.
       config: of the loop.
       backend: "native", "mjx" or "auto".
-      grouping: how rollouts are made and shared out; None for every condition its own.
+      source: how rollouts are made and shared out; None for every condition its own.
       waits: whether `distil` leaves the network alone in the first `trajectory_iterations`; an
         algorithm that does not call it then has no need of that.
 
@@ -154,21 +154,21 @@ def make_parts(
       ValueError: for an unknown backend, or where the task's initial controller does not fit its
         model.
     """
-    if grouping is None:
-        grouping = by_condition(task, config.num_samples, config.noise_smoothing)
-    models = fitted_models(task, config.models, grouping.shape)
+    if source is None:
+        source = fixed_starts(task, config.rollouts)
+    models = fitted_models(task, config.models, source.shape)
     learner = make_learner(task, config.policy)
-    act = _SamplingAct(learner.act, on_policy=config.sampling == "on_policy")
+    act = _SamplingAct(learner.act, on_policy=config.on_policy)
     return Parts(
         learner=learner,
-        grouping=grouping,
-        sample=grouping.make_sample(
+        source=source,
+        sample=source.make_sample(
             act, lambda state: acting_params_of(state, trained(config, state)), backend
         ),
         models=models,
-        fit=shared_jit(functools.partial(_fit, task, config, grouping, models)),
-        linearise=shared_jit(functools.partial(linearise, task, config, grouping, learner)),
-        distil=shared_jit(functools.partial(_distil, config, grouping, learner, waits)),
+        fit=shared_jit(functools.partial(_fit, task, config, source, models)),
+        linearise=shared_jit(functools.partial(linearise, task, config, source, learner)),
+        distil=shared_jit(functools.partial(_distil, config, source, learner, waits)),
         select_best=make_select_best(task, config, backend, learner.act),
     )
 
@@ -198,39 +198,33 @@ def _init(
     key: jax.Array,
     prepared: Any,
 ) -> GuidedState:
-    grouping = parts.grouping
-    key, network_key, prior_key, policy_prior_key, group_key, observation_key = jax.random.split(
-        key, 6
-    )
-    ring, dtype = (config.window, *grouping.shape), default_dtype()
-    observation_model = None
+    source = parts.source
+    key, network_key, models_key, prior_key, source_key, observation_key = jax.random.split(key, 6)
+    dtype, settings = default_dtype(), config.linearisation
+    linearisation_prior = observation_model = None
+    if isinstance(settings, RegressionConfig):
+        linearisation_prior = regression_prior(task, settings, source).init(prior_key)
     if task.observation is not None:
-        num = grouping.x0.shape[0]
+        num = source.x0.shape[0]
         observation_model = ObservationModel(
-            prior=observation_model_prior(task, config, grouping).init(observation_key),
+            prior=observation_model_prior(task, config, source).init(observation_key),
             slope=jnp.zeros((num, task.horizon, task.state_dim, task.configuration_dim), dtype),
         )
     learner, pretraining = parts.learner.init(network_key, prepared)
     return GuidedState(
         key=key,
         iteration=jnp.zeros((), jnp.int32),
-        controllers=initial_controllers(task, grouping.x0),
+        controllers=initial_controllers(task, source.x0),
         learner=learner,
         policy=learner,
         policy_valid=jnp.zeros((), dtype),
         policy_success=jnp.zeros((), dtype),
         policy_cost=jnp.full((), jnp.inf, dtype),
-        models=parts.models.init(prior_key),
-        policy_prior=policy_prior(task, config, grouping).init(policy_prior_key),
-        history=History(
-            x=jnp.zeros((*ring, task.horizon, task.state_dim), dtype),
-            o=jnp.zeros((*ring, task.horizon, task.observation_dim), dtype),
-            valid=jnp.zeros(ring, bool),
-            u=jnp.zeros((*ring, task.horizon, task.action_dim), dtype),
-            log_prob=jnp.zeros((*ring, task.horizon), dtype),
-        ),
+        models=parts.models.init(models_key),
+        linearisation_prior=linearisation_prior,
+        history=empty_history(task, config.history_length, source.shape),
         memory=memory,
-        groups=grouping.init(group_key),
+        groups=source.init(source_key),
         observation_model=observation_model,
         pretraining=pretraining,
     )
@@ -239,25 +233,26 @@ def _init(
 def _fit(
     task: Task,
     config: GuidedConfig,
-    grouping: Grouping,
+    source: RolloutSource,
     models: Models,
     state: GuidedState,
     sampled: SimulationRollouts,
 ) -> tuple[GuidedState, LocalModels, Metrics]:
     """Local models, and a state that remembers what they were fitted to."""
-    seen = grouping.pool(sampled)
+    seen = source.pool(sampled)
     memory, fitted, metrics = models.fit(state.models, sampled.rollouts, seen.rollouts)
     assert fitted is not None
     log_prob = jnp.zeros(seen.x.shape[:3], seen.x.dtype)
-    if config.reuse > 1:
-        log_prob = log_prob_before(state.controllers, seen.x, seen.u, config.noise_smoothing)
+    if config.weighs_history:
+        smoothing = config.rollouts.noise_smoothing
+        log_prob = log_prob_before(state.controllers, seen.x, seen.u, smoothing)
     state = remember(state._replace(models=memory), seen, log_prob)
-    return see(task, config, grouping, state, sampled), fitted, metrics
+    return see(task, config, source, state, sampled), fitted, metrics
 
 
 def _distil(
     config: GuidedConfig,
-    grouping: Grouping,
+    source: RolloutSource,
     learner: PolicyLearner,
     waits: bool,
     state: GuidedState,
@@ -265,7 +260,7 @@ def _distil(
     key: jax.Array,
 ) -> tuple[GuidedState, Metrics]:
     """Trains the learner; one that diverges keeps its last good parameters."""
-    supervision = grouping.merge(supervision)
+    supervision = source.merge(supervision)
     iteration = state.iteration - config.trajectory_iterations
 
     def train(policy: NetworkPolicy) -> tuple[NetworkPolicy, DistilInfo]:

@@ -5,6 +5,7 @@ import functools
 from jgps.core.lifted import shared_jit
 from jgps.core.types import Controller
 from jgps.optimise.algorithm import Algorithm, Metrics
+from jgps.optimise.guided.config import MirrorDescentConfig
 from jgps.optimise.guided.importance import reused
 from jgps.optimise.guided.loop import make_algorithm, make_parts
 from jgps.optimise.guided.projection import (
@@ -14,9 +15,9 @@ from jgps.optimise.guided.projection import (
     targets,
     trust_region_centre,
 )
-from jgps.optimise.guided.state import GuidedConfig, GuidedState
+from jgps.optimise.guided.state import GuidedState
 from jgps.optimise.models import LocalModels, expected_cost
-from jgps.optimise.rollouts.conditions import Grouping
+from jgps.optimise.rollouts.conditions import RolloutSource
 from jgps.optimise.steps.step import StepInputs, TrajectoryStep
 from jgps.policies import Supervision
 from jgps.simulation import SimulationRollouts
@@ -25,12 +26,12 @@ from jgps.tasks import Task
 
 def mirror_descent(
     task: Task,
-    config: GuidedConfig,
+    config: MirrorDescentConfig,
     backend: str,
     step: TrajectoryStep,
     *,
     step_rule: str = "classic",
-    grouping: Grouping | None = None,
+    source: RolloutSource | None = None,
 ) -> Algorithm:
     """Improves the controllers by one step, then trains the network to do what they do.
 
@@ -41,16 +42,16 @@ def mirror_descent(
       step: the trajectory step.
       step_rule: what the prediction of the last step is compared with: the cost that the network
         has now ("global"), or the one that the local controllers have ("classic").
-      grouping: how rollouts are made and shared out; None for every condition its own, and
+      source: how rollouts are made and shared out; None for every condition its own, and
         otherwise the cost of one iteration is not compared with that of the next.
 
     Raises:
       ValueError: for an unknown backend, or where the task's initial controller does not fit its
         model.
     """
-    parts = make_parts(task, config, backend, grouping)
+    parts = make_parts(task, config, backend, source)
     # From other starts, a step's promise and what came of it cannot be compared.
-    comparable = grouping is None
+    comparable = source is None
     improve = shared_jit(functools.partial(_improve, config, step, step_rule, comparable))
     label = shared_jit(functools.partial(_label, config))
 
@@ -60,12 +61,12 @@ def mirror_descent(
         state, more = parts.distil(state, label(state, sampled, drew), key)
         return state, {**metrics, **more}
 
-    memory = step.init(len(parts.grouping.x0))
+    memory = step.init(len(parts.source.x0))
     return make_algorithm(task, config, backend, parts, memory, learn)
 
 
 def _improve(
-    config: GuidedConfig,
+    config: MirrorDescentConfig,
     step: TrajectoryStep,
     step_rule: str,
     comparable: bool,
@@ -97,12 +98,12 @@ def _improve(
 
 
 def _label(
-    config: GuidedConfig, state: GuidedState, sampled: SimulationRollouts, drew: Controller
+    config: MirrorDescentConfig, state: GuidedState, sampled: SimulationRollouts, drew: Controller
 ) -> Supervision:
     """What the network is to do in the visited states, and how much each error counts."""
     supervision = targets(state, sampled)
-    if config.reuse > 1:
-        supervision = reused(state, drew, config.reuse, config.noise_smoothing)
+    if config.weighs_history:
+        supervision = reused(state, drew, config.reuse, config.rollouts.noise_smoothing)
     if config.policy_weighting == "pooled":
         return pooled(supervision, state.controllers.C)
     return supervision

@@ -6,8 +6,13 @@ import jax.numpy as jnp
 from jgps import dynamics, policies
 from jgps.core import gaussian, linalg, lqr
 from jgps.core.types import OK, Controller, Status
-from jgps.optimise.guided.state import (
+from jgps.optimise.guided.config import (
     GuidedConfig,
+    MirrorDescentConfig,
+    OffsetConfig,
+    RegressionConfig,
+)
+from jgps.optimise.guided.state import (
     GuidedState,
     History,
     ObservationModel,
@@ -15,28 +20,30 @@ from jgps.optimise.guided.state import (
     trained,
 )
 from jgps.optimise.models import LocalModels, choose, default_dtype
-from jgps.optimise.rollouts.conditions import Grouping
+from jgps.optimise.rollouts.conditions import RolloutSource
 from jgps.policies import Supervision
 from jgps.policies.learner import PolicyLearner
 from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task
 
 
-def policy_prior(task: Task, config: GuidedConfig, grouping: Grouping) -> dynamics.PointsPrior:
+def regression_prior(
+    task: Task, config: RegressionConfig, source: RolloutSource
+) -> dynamics.PointsPrior:
     """Over [x; mu_pi(o)], of the network's regression in every condition."""
-    num, num_samples = grouping.shape
+    num, num_samples = source.shape
     return dynamics.make_points_prior(
-        config.policy_prior, task.state_dim + task.action_dim, num, config.window * num_samples,
+        config.prior, task.state_dim + task.action_dim, num, config.window * num_samples,
         task.horizon, default_dtype(),
     )  # fmt: skip
 
 
 def observation_model_prior(
-    task: Task, config: GuidedConfig, grouping: Grouping
+    task: Task, config: GuidedConfig, source: RolloutSource
 ) -> dynamics.PointsPrior:
     """Over [o; x], of what the vector that the network reads tells of the state."""
     return dynamics.make_points_prior(
-        config.policy_prior, task.configuration_dim + task.state_dim, *grouping.shape,
+        config.observation_prior, task.configuration_dim + task.state_dim, *source.shape,
         task.horizon, default_dtype(),
     )  # fmt: skip
 
@@ -44,7 +51,7 @@ def observation_model_prior(
 def see(
     task: Task,
     config: GuidedConfig,
-    grouping: Grouping,
+    source: RolloutSource,
     state: GuidedState,
     sampled: SimulationRollouts,
 ) -> GuidedState:
@@ -53,7 +60,7 @@ def see(
         return state
     # What an image tells is left out.
     sampled = sampled._replace(o=sampled.o[..., task.configuration])
-    prior, seen = observation_model_prior(task, config, grouping), grouping.pool(sampled)
+    prior, seen = observation_model_prior(task, config, source), source.pool(sampled)
     points = jnp.concatenate([seen.o, seen.x], axis=-1)
     prior_state, _ = prior.update(state.observation_model.prior, points, seen.valid)
     own = jnp.concatenate([sampled.o, sampled.x], axis=-1)
@@ -72,7 +79,7 @@ def see(
 def linearise(
     task: Task,
     config: GuidedConfig,
-    grouping: Grouping,
+    source: RolloutSource,
     learner: PolicyLearner,
     state: GuidedState,
     sampled: SimulationRollouts,
@@ -86,16 +93,17 @@ def linearise(
     used = valid[..., None, None]
     known = trained(config, state)
     mean = learner.mean(state.learner, jnp.where(used, sampled.o, 0), known)
-    cov = own.C
-    if config.policy_covariance == "network":
+    cov, settings = own.C, config.linearisation
+    if settings.covariance == "network":
         cov = jnp.broadcast_to(state.learner.cov, cov.shape)
-    if config.linearisation == "offset":
+    if isinstance(settings, OffsetConfig):
         linearised, status = jax.vmap(policies.offset)(own._replace(C=cov), sampled.x, mean, valid)
         return state, _unless_first(config, state, linearised), status
 
-    prior, history = policy_prior(task, config, grouping), recent(state)
+    prior, window = regression_prior(task, settings, source), settings.window
+    history = recent(state, None if config.history_length == window else window)
     points = jnp.concatenate([history.x, learner.mean(state.learner, history.o, known)], axis=-1)
-    prior_state, _ = prior.update(state.policy_prior, points, history.valid)
+    prior_state, _ = prior.update(state.linearisation_prior, points, history.valid)
     niw = prior.evaluate(prior_state, jnp.concatenate([sampled.x, mean], axis=-1), valid)
 
     def one(x, mean, valid, cov, niw):
@@ -104,7 +112,7 @@ def linearise(
     linearised, status = jax.vmap(one, in_axes=(0, 0, 0, 0, None if niw is None else 0))(
         sampled.x, mean, valid, cov, niw
     )
-    state = state._replace(policy_prior=prior_state)
+    state = state._replace(linearisation_prior=prior_state)
     return state, _unless_first(config, state, linearised), status
 
 
@@ -119,15 +127,15 @@ def _unless_first(config: GuidedConfig, state: GuidedState, linearised: Controll
 def trust_region_centre(
     config: GuidedConfig, state: GuidedState, linearised: Controller
 ) -> Controller:
-    """What the next controllers stay near to: with "offset", between the last ones and the network.
+    """What the next controllers stay near to: an offset lies between the last ones and the network.
 
     Both have the same gains there, so that the geometric mean of the two distributions, normalised,
     is a weighted mean of their offsets.
     """
-    if config.linearisation != "offset":
+    if not isinstance(config.linearisation, OffsetConfig):
         return linearised
     own = state.controllers.k
-    return linearised._replace(k=own + config.agreement * (linearised.k - own))
+    return linearised._replace(k=own + config.linearisation.agreement * (linearised.k - own))
 
 
 def targets(state: GuidedState, sampled: SimulationRollouts | History) -> Supervision:
@@ -164,13 +172,15 @@ def divergence(controllers: Controller, policy: Controller, models: LocalModels)
     return jax.vmap(one)(controllers, policy, models)
 
 
-def sampled_with(config: GuidedConfig, state: GuidedState, linearised: Controller) -> Controller:
+def sampled_with(
+    config: MirrorDescentConfig, state: GuidedState, linearised: Controller
+) -> Controller:
     """What this iteration's rollouts were sampled with: the controllers, or the learner.
 
     The learner as it was linearised, but with the exploration that it acts with. Before the first
     training the controllers act in any case.
     """
-    if config.sampling == "off_policy":
+    if not config.on_policy:
         return state.controllers
     cov = jnp.where(trained(config, state), state.learner.cov, state.controllers.C)
     return linearised._replace(C=cov)

@@ -13,7 +13,8 @@ from jgps.controllers.linear_gaussian import FactoredController
 from jgps.core.lifted import shared_jit
 from jgps.core.types import Rollouts, Shared
 from jgps.optimise.algorithm import Metrics
-from jgps.optimise.guided.state import GuidedConfig, GuidedState
+from jgps.optimise.guided.config import GuidedConfig
+from jgps.optimise.guided.state import GuidedState
 from jgps.optimise.models import noise_free_metrics
 from jgps.optimise.rollouts.sampling import make_sample
 from jgps.simulation import Policy

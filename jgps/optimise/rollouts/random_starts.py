@@ -21,10 +21,8 @@ from jgps.core.checks import check_choice, check_field
 from jgps.core.estimation import kmeans
 from jgps.core.lifted import shared_jit
 from jgps.core.types import OK
-from jgps.dynamics import MixturePriorConfig
-from jgps.optimise.guided.state import GuidedConfig
 from jgps.optimise.models import choose, default_dtype
-from jgps.optimise.rollouts.conditions import Grouping, SampleGuided
+from jgps.optimise.rollouts.conditions import RolloutSource, SampleGuided
 from jgps.policies import Supervision
 from jgps.simulation import (
     Conditions,
@@ -50,12 +48,15 @@ class RandomStartsConfig:
       group_by: what makes rollouts alike: their initial states ("start"), or the first, middle and
         last state together ("trajectory").
       iterations: of k-means, at least 1.
+      noise_smoothing: standard deviation, in steps, of the kernel that smooths exploration noise;
+        0 is white.
     """
 
     num_rollouts: int = 20
     num_groups: int = 4
     group_by: str = "start"
     iterations: int = 20
+    noise_smoothing: float = 2.0
 
     def __post_init__(self) -> None:
         check_field(self, "num_rollouts", lambda v: v >= 2, ">= 2, usually 20", integer=True)
@@ -68,39 +69,7 @@ class RandomStartsConfig:
         )
         check_choice(self, "group_by", GROUP_BY)
         check_field(self, "iterations", lambda v: v >= 1, ">= 1, usually 20", integer=True)
-
-
-def check_random_starts(config: GuidedConfig) -> None:
-    """Refuses settings that rollouts in groups cannot have.
-
-    Raises:
-      ValueError: for rollouts of local controllers, or a mixture for each of them.
-    """
-    name = type(config).__name__
-    if config.sampling != "on_policy":
-        raise ValueError(
-            f"{name}.sampling is {config.sampling!r} with random_starts; it has to be 'on_policy': "
-            "before its rollout a random start belongs to no local controller"
-        )
-    if config.trajectory_iterations > 0:
-        raise ValueError(
-            f"{name}.trajectory_iterations is {config.trajectory_iterations} with random_starts; "
-            "it has to be 0: only the network can act from random starts"
-        )
-    if config.linearisation != "fitted":
-        raise ValueError(
-            f"{name}.linearisation is {config.linearisation!r} with random_starts; it has to be "
-            "'fitted': the network was not trained on one controller alone where groups change"
-        )
-    for field, prior in (
-        ("models.prior", config.models.prior),
-        ("policy_prior", config.policy_prior),
-    ):
-        if isinstance(prior, MixturePriorConfig) and not prior.shared:
-            raise ValueError(
-                f"{name}.{field}.shared is False with random_starts; it has to be True: the "
-                "rollouts of a group change"
-            )
+        check_field(self, "noise_smoothing", lambda v: v >= 0, ">= 0 steps, usually 2")
 
 
 class Groups(NamedTuple):
@@ -111,7 +80,7 @@ class Groups(NamedTuple):
     known: jax.Array  # [] bool
 
 
-def by_random_start(task: Task, config: RandomStartsConfig, noise_smoothing: float) -> Grouping:
+def random_starts(task: Task, config: RandomStartsConfig) -> RolloutSource:
     """Rollouts from `task.random_start`, in groups.
 
     Rollout m happens in the model of training condition m mod C, as conditions may change it.
@@ -132,14 +101,14 @@ def by_random_start(task: Task, config: RandomStartsConfig, noise_smoothing: flo
         return Groups(key, jnp.zeros(shape, default_dtype()), jnp.zeros((), bool))
 
     def sampling(act: Policy, params_of: Callable[[Any], Any], backend: str) -> SampleGuided:
-        return _make_sample(task, config.num_rollouts, noise_smoothing, act, params_of, backend)
+        return _make_sample(task, config, act, params_of, backend)
 
-    return Grouping(
+    return RolloutSource(
         x0=jnp.repeat(initial_states(task, task.train)[:1], config.num_groups, axis=0),
         shape=(1, config.num_rollouts),
         init=init,
         make_sample=sampling,
-        group=shared_jit(lambda state, sampled: _group(task, config, state, sampled)),
+        share_out=shared_jit(lambda state, sampled: _share_out(task, config, state, sampled)),
         pool=pool,
         merge=merge,
         rollouts=config.num_rollouts,
@@ -148,14 +117,14 @@ def by_random_start(task: Task, config: RandomStartsConfig, noise_smoothing: flo
 
 def _make_sample(
     task: Task,
-    num: int,
-    noise_smoothing: float,
+    config: RandomStartsConfig,
     act: Policy,
     params_of: Callable[[Any], Any],
     backend: str,
 ) -> SampleGuided:
     """`sample(state, key)` -> rollouts [1, M, ...] from new random states."""
     random_start, T, dU = task.random_start, task.horizon, task.action_dim
+    num, noise_smoothing = config.num_rollouts, config.noise_smoothing
     assert random_start is not None
     rows = np.arange(num) % task.train.num
     conditions = Conditions(
@@ -190,7 +159,7 @@ def _pose_states(task: Task, qpos: jax.Array, qvel: jax.Array) -> jax.Array:
     return task.layout.state(qpos, qvel, act, sensors, jnp).astype(default_dtype())
 
 
-def _group(
+def _share_out(
     task: Task, config: RandomStartsConfig, state: Any, sampled: SimulationRollouts
 ) -> tuple[Any, SimulationRollouts]:
     """Shares rollouts [1, M, ...] out as [G, M, ...]; at first the groups hold their mean start."""
