@@ -57,7 +57,8 @@ ENTRIES = {
     ),
 }
 TASKS, POLICIES = tuple(ENTRIES), tuple(NAMES)
-SUCCESS_SEEDS = {"small": SEEDS[:1], "full": SEEDS}
+SUCCESS_SEEDS = {"small": SEEDS[:1], "full": SEEDS, "quick": SEEDS[:1]}
+Scale = Literal["small", "full", "quick"]
 PUBLISHED = (
     "Levine, Finn, Darrell & Abbeel (2016), with a PR2 and 240x240 images of its camera; our tasks "
     "are simulated, their places and clutter our own, with as many trials in unseen places and "
@@ -82,7 +83,7 @@ MEMORY = Column("peak_memory_gib", "peak memory, GiB", ".1f")
 
 
 def main(
-    scale: Literal["small", "full"] = "small",
+    scale: Scale = "small",
     only: Literal["both", "success", "pose"] = "both",
     tasks: tuple[str, ...] = TASKS,
     policies: tuple[str, ...] = POLICIES,
@@ -91,12 +92,13 @@ def main(
     backend: str = "auto",
     kept: Path = ELSEWHERE / "visuomotor",
     out: Path | None = None,
+    quick: bool = False,
 ) -> int:
     """Success of policies that see, by task and policy, and errors of poses by architecture.
 
     Args:
       scale: small has 64x64 images and the settings of `jgps train TASK --policy POLICY`, for a
-        CPU; full has 240x240 images and longer trainings, for an accelerator.
+        CPU; full has 240x240 images and longer trainings, for an accelerator; quick, see below.
       only: one of the tables; both by default.
       tasks: of the table of success.
       policies: visuomotor, pose_features, pose_prediction.
@@ -109,7 +111,11 @@ def main(
       out: JSON file of the table of success, with that of poses beside it as NAME_pose.json and
         Markdown beside both; benchmarks/results/visuomotor.json (visuomotor_full.json), or in runs
         where tasks, policies or seeds are not the default ones.
+      quick: show within minutes that the script runs: the first task alone, tiny images, few steps;
+        nothing has to hold, and the result goes to runs.
     """
+    if quick:
+        scale, tasks, seeds = "quick", tasks[:1], (seeds or SEEDS)[:1]
     for option, chosen, known in (
         ("tasks", tasks, TASKS),
         ("policies", policies, POLICIES),
@@ -128,9 +134,11 @@ def main(
             f"visuomotor{ending}",
             [success_row(task, policy, scale, backend, kept) for task in tasks
              for policy in policies],
-            chosen, columns=success_columns(), claims=claims(tasks, policies), published=PUBLISHED,
-            out=out,
-            whole=(tasks, policies, chosen) == (TASKS, POLICIES, SUCCESS_SEEDS[scale]),
+            chosen, columns=success_columns(),
+            claims=() if scale == "quick" else claims(tasks, policies),
+            published=PUBLISHED, out=out,
+            whole=scale != "quick"
+            and (tasks, policies, chosen) == (TASKS, POLICIES, SUCCESS_SEEDS[scale]),
         )  # fmt: skip
         codes.append(status(result))
     if only != "success":
@@ -138,7 +146,7 @@ def main(
         result = run_seeds(
             f"visuomotor_pose{ending}",
             [pose_row(architecture, pose_task, scale, kept) for architecture in ARCHITECTURES],
-            chosen, columns=pose_columns(), claims=pose_claims(),
+            chosen, columns=pose_columns(), claims=() if scale == "quick" else pose_claims(),
             published=(
                 f"Levine et al. (2016), on images of a PR2's camera; ours of {pose_task}, "
                 f"{POSE_IMAGES} with a tenth held out. Images, steps and rates were chosen after "
@@ -151,7 +159,7 @@ def main(
                 + "."
             ),
             out=None if out is None else out.with_name(f"{out.stem}_pose.json"),
-            whole=(pose_task, chosen) == (POSE_TASK, SEEDS),
+            whole=scale != "quick" and (pose_task, chosen) == (POSE_TASK, SEEDS),
         )  # fmt: skip
         codes.append(status(result))
     return max(codes)

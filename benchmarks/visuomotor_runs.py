@@ -33,12 +33,14 @@ from jgps.vision.config import VisualConfig
 from jgps.vision.pretraining import draw_pretraining_data, pretrain
 
 ALGORITHM = "mdgps"
-SCALES = ("small", "full")
+SCALES = ("small", "full", "quick")
 FULL_MORE_ITERATIONS = 4
 FULL_SIDE, FULL_IMAGES = 240, 10_000
 FULL_STEPS = dict(pretraining=12_000, dense=4000, end_to_end=600)
 FULL_POSE_STEPS = 40_000
 POSE_IMAGES = 1000
+QUICK = dict(width=32, height=32, pretraining_images=40, dense_iterations=1)
+QUICK_STEPS, QUICK_ITERATIONS = 20, 3
 # On 297 images (the cube, seed 0) the rate of the others left this one at the mean pose.
 POSE_RATES = {"dense": 1e-3}
 # Of how policies are trained; poses don't depend on it.
@@ -51,12 +53,15 @@ POLICY_FIELDS = (
 def settings(task: str, policy: str, scale: str = "small") -> tuple[MdgpsConfig, int]:
     """Of the training of one policy, and how many iterations it takes.
 
-    At the scale "small" they are those of `jgps train TASK --policy POLICY`.
+    At the scale "small" they are those of `jgps train TASK --policy POLICY`; "quick" shows that
+    everything runs, and learns nothing.
     """
     config, iterations = recipe(task, ALGORITHM, policy)
     vision = config.policy
     if scale == "small":
         return config, iterations
+    if scale == "quick":
+        return _quick(config), QUICK_ITERATIONS
     longer = {
         phase: dataclasses.replace(getattr(vision, phase), steps=steps)
         for phase, steps in FULL_STEPS.items()
@@ -67,13 +72,23 @@ def settings(task: str, policy: str, scale: str = "small") -> tuple[MdgpsConfig,
     return dataclasses.replace(config, policy=vision), iterations + FULL_MORE_ITERATIONS
 
 
+def _quick(config: MdgpsConfig) -> MdgpsConfig:
+    phases = {
+        phase: dataclasses.replace(getattr(config.policy, phase), steps=QUICK_STEPS)
+        for phase in FULL_STEPS
+    }
+    vision = dataclasses.replace(config.policy, **QUICK, **phases)
+    return dataclasses.replace(config, policy=vision, trajectory_iterations=1)
+
+
 def pose_settings(task: str, architecture: str, scale: str = "small") -> VisualConfig:
     """Of the pose regression: that of policies with half as many images, `full` with more steps."""
     vision = settings(task, "visuomotor", scale)[0].policy
     rate = POSE_RATES.get(architecture, vision.pretraining.learning_rate)
-    steps = vision.pretraining.steps if scale == "small" else FULL_POSE_STEPS
+    steps = FULL_POSE_STEPS if scale == "full" else vision.pretraining.steps
+    images = vision.pretraining_images if scale == "quick" else POSE_IMAGES
     pretraining = dataclasses.replace(vision.pretraining, steps=steps, learning_rate=rate)
-    return dataclasses.replace(vision, pretraining=pretraining, pretraining_images=POSE_IMAGES)
+    return dataclasses.replace(vision, pretraining=pretraining, pretraining_images=images)
 
 
 def count_key(conditions: str) -> str:
@@ -95,7 +110,7 @@ def success(
     on from its last iteration.
     """
     what = describe(task, ALGORITHM, config, iterations, seed, resolve_backend(backend))
-    directory = kept / f"{task.name}-{config.policy}-seed{seed}-{_digest(what)}"
+    directory = kept / f"{task.name}-{config.policy.kind}-seed{seed}-{_digest(what)}"
 
     def compute() -> dict[str, Any]:
         result = training.train(
