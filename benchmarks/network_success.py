@@ -81,7 +81,7 @@ def _train(once: Callable[[], Any], iterations: tuple[int, ...], seed: int) -> d
         state, _ = jax.block_until_ready(algorithm.step(state))
         seconds.append(time.perf_counter() - began)
         if iteration in iterations:
-            found = evaluate(state.learner.params_for, key)
+            found = evaluate(algorithm.newest(state).params_for, key)
             numbers[key_at(TRAIN, iteration)] = found.train.success_rate
             numbers[key_at(TEST, iteration)] = found.test.success_rate
     result = evaluate(state.policy.params_for, key)

@@ -1,4 +1,4 @@
-"""The outer loop: initialise, step, record, save, judge."""
+"""The outer loop: initialise, step, record, save, evaluate."""
 
 import contextlib
 import functools
@@ -175,7 +175,7 @@ def _init(setup: Setup) -> Any:
       TrainingError: where convolutions were to learn where objects are, and that diverged.
     """
     state = setup.algorithm.init(jax.random.key(setup.seed))
-    pretraining = getattr(state, "pretraining", None)
+    pretraining = setup.algorithm.pretraining(state)
     if pretraining is None:
         return state
     if int(pretraining.status) != OK:
@@ -258,17 +258,16 @@ def _advance(
         raise TrainingError(f"iteration {done}: {reason}")
     trained = done >= setup.algorithm.first_training
     if trained and setup.evaluate_every and (done + 1) % setup.evaluate_every == 0:
-        record |= _try_out(evaluate, state)
+        record |= _evaluation_record(evaluate, setup.algorithm.newest(state))
         clock.take()  # the summary's seconds to compile are those of training
     record["wall_seconds"] = time.perf_counter() - began
     return state, record
 
 
-def _try_out(evaluate: Callable[[Any], EvaluationResult], state: Any) -> Record:
-    """How the newest policy does, and how long it took to find out."""
+def _evaluation_record(evaluate: Callable[[Any], EvaluationResult], policy: Any) -> Record:
+    """How well a policy does, and how many seconds it took to find out."""
     started = time.perf_counter()
-    # `policy` is the best one so far; how the network itself gets on is `learner`.
-    evaluation = evaluate(getattr(state, "learner", state.policy))
+    evaluation = evaluate(policy)
     return {
         **plain(evaluation.metrics()),
         "evaluation_seconds": time.perf_counter() - started,

@@ -91,10 +91,10 @@ def test_phases(run):
 
 @pytest.mark.slow
 def test_the_convolutions_learn_where_the_ball_is(run):
-    _, states, metrics = run
-    found = states[0].pretraining
+    algorithm, states, metrics = run
+    found = algorithm.pretraining(states[0])
     assert found.error < 0.7 * found.error_constant, (found.error, found.error_constant)
-    assert metrics[-1]["pose_error"] == states[0].pretraining.error
+    assert metrics[-1]["pose_error"] == found.error
 
 
 @pytest.mark.slow

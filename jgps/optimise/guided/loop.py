@@ -10,6 +10,7 @@ The result is the best network that was tried, on all training conditions togeth
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -129,6 +130,8 @@ def make_algorithm(
         inspect=inspect,
         rollouts_per_step=grouping.rollouts + task.train.num,
         first_training=config.trajectory_iterations,
+        newest=operator.attrgetter("learner"),
+        pretraining=operator.attrgetter("pretraining"),
     )
 
 
