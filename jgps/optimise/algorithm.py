@@ -11,6 +11,7 @@ from jgps.simulation import SimulationRollouts
 from jgps.vision.pretraining import Pretraining
 
 Metrics = dict[str, jax.Array]
+_INSPECTION = 0x696E7370  # "insp"
 
 
 class Inspection(NamedTuple):
@@ -19,6 +20,12 @@ class Inspection(NamedTuple):
     sampled: SimulationRollouts  # [C, N, T, ...]
     marginals: Marginals  # [C, T, ...], of z = [x; u] under the models fitted to the samples
     controllers: Controller  # [C, T, ...], the local controllers
+
+
+def inspection_key(key: jax.Array) -> jax.Array:
+    """The key that `inspect` samples with, from a state's key: no `step` uses it."""
+    # `step` splits the state's key, which is fold_in of 0, 1, ...: this number is far beyond those.
+    return jax.random.fold_in(key, _INSPECTION)
 
 
 def _no_pretraining(state: Any) -> None:
@@ -37,7 +44,8 @@ class Algorithm(NamedTuple):
     Attributes:
       init: makes the state before the first iteration from a random key.
       step: runs one iteration and returns the next state and the iteration's metrics.
-      inspect: samples the current policy for figures. It leaves the state as it is.
+      inspect: samples the current policy for figures. It leaves the state as it is, and draws no
+        random number that `step` draws.
       rollouts_per_step: number of rollouts that `step` makes, in all conditions together.
       first_training: number of the iteration in which a network is first trained; 0 also where
         none is.

@@ -19,7 +19,7 @@ from jgps.core import lqr
 from jgps.core.checks import check_field
 from jgps.core.lifted import shared_jit
 from jgps.core.types import Controller, Rollouts
-from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
+from jgps.optimise.algorithm import Algorithm, Inspection, Metrics, inspection_key
 from jgps.optimise.models import (
     FittedModelsConfig,
     LocalModels,
@@ -213,11 +213,12 @@ def _improve(
 def _inspect(task: Task, config: LocalConfig, parts: LocalParts, state: LocalState) -> Inspection:
     """Samples of the best controllers, and a Gaussian model of them."""
     best = state.policy.controllers
-    sampled = parts.sample(best, state.key).noisy
+    sample_key, models_key = jax.random.split(inspection_key(state.key))
+    sampled = parts.sample(best, sample_key).noisy
     _, fitted, _ = parts.fit(state, sampled.rollouts)
     if fitted is None:  # models for figures alone
         models = fitted_models(task, FittedModelsConfig(), config.shape(task))
-        _, fitted, _ = shared_jit(models.fit)(models.init(state.key), sampled.rollouts, None)
+        _, fitted, _ = shared_jit(models.fit)(models.init(models_key), sampled.rollouts, None)
         assert fitted is not None
     marginals = shared_jit(jax.vmap(lqr.forward))(best, fitted.dynamics, fitted.initial)
     return Inspection(sampled, marginals, best)

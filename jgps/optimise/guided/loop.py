@@ -21,7 +21,7 @@ from jgps.controllers import linear_gaussian
 from jgps.core import lqr
 from jgps.core.lifted import shared_jit
 from jgps.core.types import Controller, Status, worst
-from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
+from jgps.optimise.algorithm import Algorithm, Inspection, Metrics, inspection_key
 from jgps.optimise.guided.importance import log_prob_before
 from jgps.optimise.guided.projection import (
     linearise,
@@ -110,7 +110,8 @@ def make_algorithm(
         step = shared_jit(step)  # one program; on native only the sampling leaves JAX
 
     def inspect(state: GuidedState) -> Inspection:
-        state, sampled = grouping.group(state, parts.sample(state, state.key))
+        sampled = parts.sample(state, inspection_key(state.key))
+        state, sampled = grouping.group(state, sampled)
         _, models, _ = parts.fit(state, sampled)
         marginals = predict(state.controllers, models.dynamics, models.initial)
         return Inspection(sampled, marginals, state.controllers)
