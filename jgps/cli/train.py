@@ -14,12 +14,11 @@ from jgps.algorithms import ALGORITHMS
 from jgps.cli.arguments import check_choice, flagged, given, parse
 from jgps.cli.commands import report_one
 from jgps.cli.machine import check_backend, enable_compilation_cache, where
-from jgps.recipes import (
-    POLICIES,
+from jgps.recipes import POLICIES, recipe
+from jgps.recipes.recipe import (
     has_setting,
     policy_kind,
     prior_name,
-    recipe,
     trains_network,
     usual_iterations,
 )
