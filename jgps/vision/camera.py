@@ -7,15 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jgps.policies.observation import Observe
+from jgps.policies.observation import Observe, RandomisedObserve
 from jgps.rendering import View, make_view
 from jgps.tasks import Task
 from jgps.tasks.policy_camera import body_poses
 from jgps.vision.config import VisualConfig
 from jgps.vision.domain_randomisation import make_randomise_scene
-
-# observe(key, o [dO]) -> image [H, W, 3] uint8 and configuration, randomised by the key
-RandomisedObserve = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
 def make_policy_view(task: Task, config: VisualConfig) -> View:

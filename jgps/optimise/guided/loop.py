@@ -62,15 +62,18 @@ class Parts(NamedTuple):
     models: Models  # how local models are learned
     sample: Callable[[GuidedState, jax.Array], SimulationRollouts]  # with noise
     fit: Callable[[GuidedState, SimulationRollouts], tuple[GuidedState, LocalModels, Metrics]]
-    linearise: Callable[..., tuple[GuidedState, Controller, Status]]  # from state and rollouts
-    distil: Callable[..., tuple[GuidedState, Metrics]]  # from state, supervision and key
+    linearise: Callable[[GuidedState, SimulationRollouts], tuple[GuidedState, Controller, Status]]
+    distil: Callable[[GuidedState, Supervision, jax.Array], tuple[GuidedState, Metrics]]
     select_best: Callable[
         [GuidedState, jax.Array], tuple[GuidedState, Metrics]
     ]  # rolls the learner out
 
 
 # learn(state, models, linearised, rollouts, key) -> (state, metrics)
-Learn = Callable[..., tuple[GuidedState, Metrics]]
+Learn = Callable[
+    [GuidedState, LocalModels, Controller, SimulationRollouts, jax.Array],
+    tuple[GuidedState, Metrics],
+]
 
 
 def make_algorithm(

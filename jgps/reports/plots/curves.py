@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -107,7 +106,15 @@ def figure_legend(figure: Figure, ax: Axes) -> None:
         )  # fmt: skip
 
 
-def over_conditions(reduce: Callable[..., Any], values: np.ndarray) -> np.ndarray:
+class Reduction(Protocol):
+    """A reduction along one axis, such as `np.nanmean`."""
+
+    def __call__(self, values: np.ndarray, /, *, axis: int) -> np.ndarray:
+        """The values without that axis."""
+        ...
+
+
+def over_conditions(reduce: Reduction, values: np.ndarray) -> np.ndarray:
     """`reduce` [I, C] along the last axis; NaN, without a warning, where a row has no number."""
     result = np.full(len(values), np.nan)
     some = np.isfinite(values).any(axis=1)
