@@ -15,7 +15,7 @@ import numpy as np
 from jgps.simulation import Conditions
 
 ASSETS = Path(__file__).parent / "assets"
-HEAD, SIDE = "head", "side"  # cameras: the robot's own, and one that watches it
+HEAD_CAMERA, SIDE_CAMERA = "head", "side"  # cameras: the robot's own, and one that watches it
 JOINTS = (
     "shoulder_pan", "shoulder_lift", "upper_arm_roll", "elbow_flex", "forearm_roll", "wrist_flex",
     "wrist_roll",
