@@ -1,7 +1,7 @@
 """Success of an algorithm's network while it learns, on training and on unseen conditions.
 
-After an iteration the network that was trained last is judged, as in published curves; at the end
-also the algorithm's result, the one of all iterations that did best in the trials on the training
+After an iteration the network that was trained last is evaluated, as in published curves; at the
+end also the algorithm's result, the one of all iterations that did best without noise in training
 conditions (whose rollouts count).
 """
 
@@ -54,7 +54,7 @@ def network_row(
       task: with a success test.
       make: the algorithm, made by `make(task, config, backend)`.
       config: its settings.
-      iterations: after which the newest network is judged, ascending; after the last one the
+      iterations: after which the newest network is evaluated, ascending; after the last one the
         result is, too.
       backend: "native", "mjx" or "auto".
       published: values by `key_at`.

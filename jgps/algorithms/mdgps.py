@@ -39,8 +39,9 @@ class MdgpsConfig(GuidedConfig):
       step_rule: what the prediction of the last step is compared with: the cost that the network
         has now ("global"), or the one that the local controllers have ("classic").
       random_starts: rollouts from random initial states, grouped, instead of from the training
-        conditions (which still try the network); takes sampling="on_policy" and priors that are
-        shared, and the step size is not adapted. None, or as of `RandomStartsConfig`.
+        conditions (where the network is still rolled out without noise); takes
+        sampling="on_policy" and priors that are shared, and the step size is not adapted. None, or
+        as of `RandomStartsConfig`.
       others: see `GuidedConfig`.
     """
 

@@ -1,4 +1,4 @@
-"""How many images a second the network of pixels learns from, and acts on."""
+"""Measures how many images a second the network of pixels learns from, and acts on."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ SEED = 0
 
 
 def policy() -> list[Row]:
-    """The visuomotor policy, by the size of its images; in bfloat16 too where it is fast."""
+    """Measures the visuomotor policy by size of images; in bfloat16 too where it is fast."""
     on_cpu = jax.default_backend() == "cpu"
     rows = []
     for side in SIDES:
@@ -25,7 +25,7 @@ def policy() -> list[Row]:
 
 
 def _one(side: int, dtype: str, repeats: int, batch: int = BATCH) -> list[Row]:
-    """Training (forward, backward, Adam) and acting at one size, images/s."""
+    """Measures training (forward, backward, Adam) and acting at one size, images/s."""
     network = policies.visuomotor(CONFIGURATION_DIM, ACTION_DIM, conv_dtype=dtype)
     learner = policies.initialise(
         network, jax.random.key(SEED), CONFIGURATION_DIM, ACTION_DIM, jnp.float32

@@ -125,10 +125,10 @@ def make_local_algorithm(
     def iterate(state: LocalState) -> tuple[LocalState, Metrics]:
         key, noise_key = jax.random.split(state.key)
         samples = parts.sample(state.controllers, noise_key)
-        state, tried = parts.select_best(state._replace(key=key), samples.noise_free.rollouts)
+        state, noise_free = parts.select_best(state._replace(key=key), samples.noise_free.rollouts)
         state, fitted, fit_metrics = parts.fit(state, samples.noisy.rollouts)
         state, metrics = parts.improve(state, fitted, samples.noisy.rollouts)
-        return state, {**metrics, **fit_metrics, **tried}
+        return state, {**metrics, **fit_metrics, **noise_free}
 
     if resolve_backend(backend) == "mjx":
         iterate = shared_jit(iterate)  # one program; on native only the sampling leaves JAX

@@ -114,8 +114,8 @@ def has_setting(algorithm: str, name: str) -> bool:
 
 def prior_name(algorithm: str) -> str:
     """The name in `PRIORS` of the prior that an algorithm with fitted dynamics has by itself."""
-    own = ALGORITHMS[algorithm][1]().models.prior
-    return next(name for name, kind in PRIORS.items() if type(own) is kind)
+    default = ALGORITHMS[algorithm][1]().models.prior
+    return next(name for name, kind in PRIORS.items() if type(default) is kind)
 
 
 def _prior_changes(

@@ -145,11 +145,11 @@ def _training_paths(config: Any) -> list[str]:
 def _settings(config: Any, path: str = "config") -> Iterator[str]:
     """The dotted path of every setting in nested dataclasses."""
     for field in dataclasses.fields(config):
-        value, own = getattr(config, field.name), f"{path}.{field.name}"
+        value, inner = getattr(config, field.name), f"{path}.{field.name}"
         if dataclasses.is_dataclass(value):
-            yield from _settings(value, own)
+            yield from _settings(value, inner)
         else:
-            yield own
+            yield inner
 
 
 def _all_failed(record: Record) -> bool:

@@ -58,10 +58,10 @@ def batching(draw: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
 
     @drawn.def_vmap
     def _(axis_size: int, in_batched: Any, *arguments: Any) -> tuple[jax.Array, bool]:
-        def spread(leaf: jax.Array, batched: bool) -> jax.Array:
+        def broadcast(leaf: jax.Array, batched: bool) -> jax.Array:
             return leaf if batched else jnp.broadcast_to(leaf, (axis_size, *jnp.shape(leaf)))
 
-        return drawn(*jax.tree.map(spread, arguments, tuple(in_batched))), True
+        return drawn(*jax.tree.map(broadcast, arguments, tuple(in_batched))), True
 
     return drawn
 

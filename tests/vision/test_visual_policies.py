@@ -264,7 +264,7 @@ def test_bad_settings():
         MdgpsConfig(policy="cnn")
     with pytest.raises(ValueError, match=r"VisualConfig.width is 20; .* at least 25, the smallest"):
         VisualConfig(width=20)
-    with pytest.raises(ValueError, match=r"head.frozen is 'none'"):
+    with pytest.raises(ValueError, match=r"dense.frozen is 'none'"):
         VisualConfig(dense=DistilConfig())
     with pytest.raises(ValueError, match=r"channels is .*3 widths"):
         VisualConfig(channels=(8, 8))

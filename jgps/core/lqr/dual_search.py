@@ -105,8 +105,8 @@ def _initial_search(shifted: Whitened, limits: Limits, log_eta: jax.Array) -> Se
 def _propose(search: Search, start: jax.Array, problem: Problem) -> jax.Array:
     """Log eta of the next round's candidates, [num_candidates].
 
-    First a spread around the start; while one side of the bracket is unknown, steps that grow until
-    the limit; then interpolation of log KL against log eta, a spread around it, and the midpoint.
+    First points around the start; while one side of the bracket is unknown, steps that grow until
+    the limit; then interpolation of log KL against log eta, points around it, and the midpoint.
     """
     n, target = problem.num_candidates, problem.target
     index = jnp.arange(n, dtype=start.dtype)

@@ -3,9 +3,9 @@
     repeat: roll out the local controllers p_c (off-policy) or the network pi (on-policy)
             fit linear-Gaussian dynamics to the samples, and pi as a controller there: pi_c
             improve the controllers and train the network           (where the algorithms differ)
-            try the network without noise
+            roll the network out without noise
 
-The result is the best network that was tried, on all training conditions together.
+The result is the best network so far, by its noise-free rollouts in all training conditions.
 """
 
 import dataclasses

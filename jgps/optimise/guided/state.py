@@ -130,7 +130,7 @@ class GuidedState(NamedTuple):
     iteration: jax.Array  # [] int32
     controllers: Controller  # [C, ...], local
     learner: NetworkPolicy  # as last trained
-    policy: NetworkPolicy  # the best that was tried without noise so far
+    policy: NetworkPolicy  # the best of those that were rolled out without noise
     policy_valid: jax.Array  # [], share of the training conditions that it got through then
     policy_success: jax.Array  # [], share of those that it succeeded in then; 0 if undefined
     policy_cost: jax.Array  # [], its mean cost over those that it got through then

@@ -91,7 +91,7 @@ def conditions(start: Sequence[float], **changes: Sequence[Sequence[float]]) -> 
 def unseen_places(
     places: Sequence[tuple[float, float]], num: int, gap: float
 ) -> tuple[tuple[float, float], ...]:
-    """Places spread evenly over the convex hull of some, to try where nothing was trained.
+    """Places spread evenly over the convex hull of some, to evaluate where nothing was trained.
 
     Args:
       places: (x, y) of three or more that are not on one line, metres.
