@@ -198,7 +198,7 @@ def _improve(
             models=models,
             rollouts=rollouts,
             controllers=previous,
-            centre=previous,
+            trust_region_centre=previous,
             sampled_with=previous,
             cost_now=cost_now,
             comparable=True,
