@@ -29,10 +29,11 @@ from jgps.core.lifted import shared_jit
 from jgps.core.types import OK, Controller, Rollouts, Shared, Status
 from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.guided import loop as guided
+from jgps.optimise.guided.history import recent
 from jgps.optimise.guided.loop import Parts
 from jgps.optimise.guided.projection import targets
 from jgps.optimise.guided.selection import keep_best
-from jgps.optimise.guided.state import GuidedConfig, GuidedState, check_policy, recent
+from jgps.optimise.guided.state import GuidedConfig, GuidedState, check_policy
 from jgps.optimise.local_loop import LocalConfig
 from jgps.optimise.models import (
     FittedModelsConfig,

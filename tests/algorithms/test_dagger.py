@@ -11,8 +11,8 @@ from shared_algorithms import on_many_sets, springs
 from jgps import tasks
 from jgps.algorithms.dagger import DaggerConfig, dagger, make_parts
 from jgps.core.types import OK, TOO_FEW_SAMPLES
+from jgps.optimise.guided.history import recent
 from jgps.optimise.guided.projection import targets
-from jgps.optimise.guided.state import recent
 from jgps.policies import DistilConfig
 from jgps.policies.learner import MlpConfig
 

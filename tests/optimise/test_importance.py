@@ -11,8 +11,8 @@ from jgps.algorithms import BadmmConfig, MdgpsConfig, mdgps
 from jgps.controllers import exploration_noise
 from jgps.core.types import Controller
 from jgps.dynamics import NoPriorConfig
+from jgps.optimise.guided.history import recent
 from jgps.optimise.guided.importance import log_prob_before, reused
-from jgps.optimise.guided.state import recent
 from jgps.optimise.models import FittedModelsConfig
 from jgps.policies.learner import MlpConfig
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from jgps.core import linalg
 from jgps.core.types import Controller
+from jgps.optimise.guided.history import recent
 from jgps.optimise.guided.projection import targets
-from jgps.optimise.guided.state import GuidedState, recent
+from jgps.optimise.guided.state import GuidedState
 from jgps.policies import Supervision
 
 

@@ -22,22 +22,16 @@ from jgps.core import lqr
 from jgps.core.lifted import shared_jit
 from jgps.core.types import Controller, Status, worst
 from jgps.optimise.algorithm import Algorithm, Inspection, Metrics, inspection_key
+from jgps.optimise.guided.history import History, remember
 from jgps.optimise.guided.importance import log_prob_before
-from jgps.optimise.guided.projection import (
-    linearise,
-    observation_model_prior,
-    policy_prior,
-    see,
-)
-from jgps.optimise.guided.selection import acting_params_of, make_select_best
-from jgps.optimise.guided.state import (
-    GuidedConfig,
-    GuidedState,
-    History,
+from jgps.optimise.guided.observation_model import (
     ObservationModel,
-    remember,
-    trained,
+    observation_model_prior,
+    update_observation_model,
 )
+from jgps.optimise.guided.projection import linearise, policy_prior
+from jgps.optimise.guided.selection import acting_params_of, make_select_best
+from jgps.optimise.guided.state import GuidedConfig, GuidedState, trained
 from jgps.optimise.models import (
     LocalModels,
     Models,
@@ -259,7 +253,7 @@ def _fit(
     if config.reuse > 1:
         log_prob = log_prob_before(state.controllers, seen.x, seen.u, config.noise_smoothing)
     state = remember(state._replace(models=memory), seen, log_prob)
-    return see(task, config, grouping, state, sampled), fitted, metrics
+    return update_observation_model(task, config, grouping, state, sampled), fitted, metrics
 
 
 def _distil(

@@ -5,16 +5,10 @@ import jax.numpy as jnp
 
 from jgps import dynamics, policies
 from jgps.core import gaussian, linalg, lqr
-from jgps.core.types import OK, Controller, Status
-from jgps.optimise.guided.state import (
-    GuidedConfig,
-    GuidedState,
-    History,
-    ObservationModel,
-    recent,
-    trained,
-)
-from jgps.optimise.models import LocalModels, choose, default_dtype
+from jgps.core.types import Controller, Status
+from jgps.optimise.guided.history import History, recent
+from jgps.optimise.guided.state import GuidedConfig, GuidedState, trained
+from jgps.optimise.models import LocalModels, default_dtype
 from jgps.optimise.rollouts.conditions import Grouping
 from jgps.policies import Supervision
 from jgps.policies.learner import PolicyLearner
@@ -29,44 +23,6 @@ def policy_prior(task: Task, config: GuidedConfig, grouping: Grouping) -> dynami
         config.policy_prior, task.state_dim + task.action_dim, num, config.window * num_samples,
         task.horizon, default_dtype(),
     )  # fmt: skip
-
-
-def observation_model_prior(
-    task: Task, config: GuidedConfig, grouping: Grouping
-) -> dynamics.PointsPrior:
-    """Over [o; x], of what the vector that the network reads tells of the state."""
-    return dynamics.make_points_prior(
-        config.policy_prior, task.configuration_dim + task.state_dim, *grouping.shape,
-        task.horizon, default_dtype(),
-    )  # fmt: skip
-
-
-def see(
-    task: Task,
-    config: GuidedConfig,
-    grouping: Grouping,
-    state: GuidedState,
-    sampled: SimulationRollouts,
-) -> GuidedState:
-    """How the state goes with the observation now; a failing condition keeps what it knew."""
-    if state.observation_model is None:
-        return state
-    # What an image tells is left out.
-    sampled = sampled._replace(o=sampled.o[..., task.configuration])
-    prior, seen = observation_model_prior(task, config, grouping), grouping.pool(sampled)
-    points = jnp.concatenate([seen.o, seen.x], axis=-1)
-    prior_state, _ = prior.update(state.observation_model.prior, points, seen.valid)
-    own = jnp.concatenate([sampled.o, sampled.x], axis=-1)
-    niw = prior.evaluate(prior_state, own, sampled.valid)
-
-    def one(o, x, valid, niw):
-        return policies.linearise(o, x, valid, jnp.zeros(()), niw, config.models.fit)
-
-    fitted, status = jax.vmap(one, in_axes=(0, 0, 0, None if niw is None else 0))(
-        sampled.o, sampled.x, sampled.valid, niw
-    )
-    slope = choose(status.code == OK, fitted.K, state.observation_model.slope)
-    return state._replace(observation_model=ObservationModel(prior=prior_state, slope=slope))
 
 
 def linearise(
