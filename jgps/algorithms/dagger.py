@@ -256,7 +256,7 @@ def _labelled(state: GuidedState) -> Supervision:
 
     Its own precisions differ by decades over time, where there is nothing to explore any more.
     """
-    labelled = targets(state, recent(state))
+    labelled = targets(state, recent(state.history, state.iteration))
     cov = jnp.mean(state.controllers.C, axis=(0, 1))
     precision, _, _ = linalg.inverse_psd(cov)
     return labelled._replace(precision=jnp.broadcast_to(precision, labelled.precision.shape))

@@ -114,7 +114,7 @@ def test_every_visited_state_is_labelled_by_the_teacher():
     """Training on these labels only: a linear network finds the teacher's own gains."""
     _, states, _ = _run()
     state = states[-1]
-    seen = recent(state)
+    seen = recent(state.history, state.iteration)
     controllers = jax.tree.map(np.asarray, state.controllers)
     expected = np.einsum("ctij,cntj->cnti", controllers.K, np.asarray(seen.x))
     expected = expected + controllers.k[:, None]

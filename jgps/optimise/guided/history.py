@@ -1,16 +1,11 @@
 """Rollouts of the last iterations, which the state keeps for regressions and for training."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jgps.simulation import SimulationRollouts
-
-if TYPE_CHECKING:
-    from jgps.optimise.guided.state import GuidedState
 
 
 class History(NamedTuple):
@@ -24,9 +19,11 @@ class History(NamedTuple):
     log_prob: jax.Array
 
 
-def remember(state: GuidedState, sampled: SimulationRollouts, log_prob: jax.Array) -> GuidedState:
-    """The state with this iteration's rollouts in its history, and `log_prob` [C, N, T] of them."""
-    slot = state.iteration % state.history.valid.shape[0]
+def remember(
+    history: History, iteration: jax.Array, sampled: SimulationRollouts, log_prob: jax.Array
+) -> History:
+    """The history with the rollouts of an iteration, and `log_prob` [C, N, T] of them."""
+    slot = iteration % history.valid.shape[0]
     valid = sampled.valid
     used = valid[..., None, None]
     new = History(
@@ -36,22 +33,23 @@ def remember(state: GuidedState, sampled: SimulationRollouts, log_prob: jax.Arra
         u=jnp.where(used, sampled.u, 0),
         log_prob=jnp.where(valid[..., None], log_prob, 0),
     )
-    history = jax.tree.map(lambda old, leaf: old.at[slot].set(leaf), state.history, new)
-    return state._replace(history=history)
+    return jax.tree.map(lambda old, leaf: old.at[slot].set(leaf), history, new)
 
 
-def recent(state: GuidedState, iterations: int | None = None) -> History:
+def recent(history: History, iteration: jax.Array, iterations: int | None = None) -> History:
     """The history with the samples of all iterations in one axis: [C, window N, T, ...].
 
     Args:
+      history: rollouts of some iterations.
+      iteration: number of the newest one.
       iterations: only of so many of the newest ones, those first; None is all.
     """
-    slots = jnp.arange(state.history.valid.shape[0])
+    slots = jnp.arange(history.valid.shape[0])
     if iterations is not None:
-        slots = (state.iteration - jnp.arange(iterations)) % len(slots)
+        slots = (iteration - jnp.arange(iterations)) % len(slots)
 
     def join(leaf: jax.Array) -> jax.Array:
         leaf = leaf[slots]
         return jnp.moveaxis(leaf, 0, 1).reshape(leaf.shape[1], -1, *leaf.shape[3:])
 
-    return jax.tree.map(join, state.history)
+    return jax.tree.map(join, history)

@@ -49,7 +49,7 @@ def reused(state: GuidedState, drew: Controller, iterations: int, smoothing: flo
     Source: Levine & Koltun (2013); the ratio is truncated at 1 (Ionides 2008), which bounds its
     variance.
     """
-    history = recent(state, iterations)
+    history = recent(state.history, state.iteration, iterations)
     labelled = targets(state, history)
     ratio = log_prob_before(drew, history.x, history.u, smoothing) - history.log_prob
     weight = jnp.exp(jnp.minimum(jnp.where(jnp.isfinite(ratio), ratio, -jnp.inf), 0))

@@ -252,8 +252,15 @@ def _fit(
     log_prob = jnp.zeros(seen.x.shape[:3], seen.x.dtype)
     if config.reuse > 1:
         log_prob = log_prob_before(state.controllers, seen.x, seen.u, config.noise_smoothing)
-    state = remember(state._replace(models=memory), seen, log_prob)
-    return update_observation_model(task, config, grouping, state, sampled), fitted, metrics
+    model = state.observation_model
+    if model is not None:
+        model = update_observation_model(task, config, grouping, model, sampled)
+    state = state._replace(
+        models=memory,
+        history=remember(state.history, state.iteration, seen, log_prob),
+        observation_model=model,
+    )
+    return state, fitted, metrics
 
 
 def _distil(

@@ -19,7 +19,7 @@ from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task
 
 if TYPE_CHECKING:
-    from jgps.optimise.guided.state import GuidedConfig, GuidedState
+    from jgps.optimise.guided.state import GuidedConfig
 
 
 class ObservationModel(NamedTuple):
@@ -43,17 +43,15 @@ def update_observation_model(
     task: Task,
     config: GuidedConfig,
     grouping: Grouping,
-    state: GuidedState,
+    model: ObservationModel,
     sampled: SimulationRollouts,
-) -> GuidedState:
+) -> ObservationModel:
     """How the state goes with the observation now; a failing condition keeps what it knew."""
-    if state.observation_model is None:
-        return state
     # What an image tells is left out.
     sampled = sampled._replace(o=sampled.o[..., task.configuration])
     prior, seen = observation_model_prior(task, config, grouping), grouping.pool(sampled)
     points = jnp.concatenate([seen.o, seen.x], axis=-1)
-    prior_state, _ = prior.update(state.observation_model.prior, points, seen.valid)
+    prior_state, _ = prior.update(model.prior, points, seen.valid)
     own = jnp.concatenate([sampled.o, sampled.x], axis=-1)
     niw = prior.evaluate(prior_state, own, sampled.valid)
 
@@ -63,5 +61,5 @@ def update_observation_model(
     fitted, status = jax.vmap(one, in_axes=(0, 0, 0, None if niw is None else 0))(
         sampled.o, sampled.x, sampled.valid, niw
     )
-    slope = choose(status.code == OK, fitted.K, state.observation_model.slope)
-    return state._replace(observation_model=ObservationModel(prior=prior_state, slope=slope))
+    slope = choose(status.code == OK, fitted.K, model.slope)
+    return ObservationModel(prior=prior_state, slope=slope)

@@ -49,7 +49,7 @@ def linearise(
         linearised, status = jax.vmap(policies.offset)(own._replace(C=cov), sampled.x, mean, valid)
         return state, _unless_first(config, state, linearised), status
 
-    prior, history = policy_prior(task, config, grouping), recent(state)
+    prior, history = policy_prior(task, config, grouping), recent(state.history, state.iteration)
     points = jnp.concatenate([history.x, learner.mean(state.learner, history.o, known)], axis=-1)
     prior_state, _ = prior.update(state.policy_prior, points, history.valid)
     niw = prior.evaluate(prior_state, jnp.concatenate([sampled.x, mean], axis=-1), valid)
