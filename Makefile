@@ -14,7 +14,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 .PHONY: help demo test lint bench reproduce format setup clean
 
 help:
-	@echo "make demo   train a network to insert a peg, draw and film it (results in $(DEMO))"
+	@echo "make demo   train a network to insert a peg, draw figures and a video (results in $(DEMO))"
 	@echo "make test   run the tests"
 	@echo "make lint   formatting, lint and types"
 	@echo "make bench  measure the speed on this machine"

@@ -125,7 +125,7 @@ def success(
             numbers[count_key(conditions)] = len(found.success)
             numbers[cost_key(conditions)] = found.cost.mean()
             numbers[f"{conditions}_by_condition"] = found.success
-        numbers["pretraining_error"] = result.state.pretraining.error  # metres
+        numbers["pretraining_error"] = result.metrics[-1]["pose_error"]  # metres
         return numbers
 
     return _once(directory / "numbers.json", compute)

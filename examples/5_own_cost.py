@@ -1,4 +1,4 @@
-"""A cost of your own, and the policy tried in conditions of your own."""
+"""A cost of your own, and the policy evaluated in conditions of your own."""
 
 import dataclasses
 

@@ -35,6 +35,7 @@ def main(directory: Path, iterations: int = 8) -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
-        # `jgps report DIR` draws and films such a run, `jgps evaluate DIR` prints its success.
+        # `jgps report DIR` draws figures and a video of such a run, `jgps evaluate DIR` prints its
+        # success.
         for name, costs in main(Path(temporary)).items():
             print(name, costs)

@@ -96,6 +96,37 @@ def test_rooms_are_those_of_the_architecture():
     assert {module: room for module, room in files.items() if room not in LEVEL} == {}
 
 
+def private_reads(source: str) -> list[str]:
+    """What `source` reads of an algorithm's `state` that is not the public `policy`."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute):
+            value = node.value
+            name = value.attr if isinstance(value, ast.Attribute) else getattr(value, "id", "")
+            if name == "state" and node.attr not in ("policy", "shape"):  # of arrays too
+                found.append(ast.unparse(node))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr"):
+            if ast.unparse(node.args[0]).rpartition(".")[2] == "state":
+                found.append(ast.unparse(node))
+    return found
+
+
+def test_only_algorithms_read_private_fields_of_their_states():
+    """What others need of a state is its `policy` or a function of `Algorithm`."""
+    rooms = ("training", "reports", "cli")  # `bench` times the parts of iterations, and may
+    reads = {
+        module_of(path): private_reads(path.read_text())
+        for path in FILES
+        if room_of(module_of(path)) in rooms
+    }
+    assert {module: found for module, found in reads.items() if found} == {}
+
+
+def test_a_read_of_a_private_field_is_found():
+    source = "state.learner\nrun.state.key\ngetattr(state, 'learner', state.policy)"
+    assert len(private_reads(source)) == 3
+
+
 @pytest.mark.parametrize(
     ("source", "module", "expected"),
     [

@@ -5,7 +5,7 @@
     repeat:       roll out a mixture: the teacher acts with probability beta_i, the network else
                   add the visited states to one dataset
                   train the network to do what the teacher would do in all of them
-                  try the network without noise
+                  roll the network out without noise
 
 With beta = 1, 0, 0, ... the first round imitates the teacher where the teacher goes, the others
 where the network goes. With beta = 1 throughout it is plain behaviour cloning.
@@ -30,10 +30,11 @@ from jgps.core.types import OK, Controller, Rollouts, Shared, Status
 from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.guided import loop as guided
 from jgps.optimise.guided.config import GuidedConfig
+from jgps.optimise.guided.history import recent
 from jgps.optimise.guided.loop import Parts
 from jgps.optimise.guided.projection import targets
 from jgps.optimise.guided.selection import keep_best
-from jgps.optimise.guided.state import GuidedState, recent
+from jgps.optimise.guided.state import GuidedState
 from jgps.optimise.local_loop import LocalConfig
 from jgps.optimise.models import (
     FittedModelsConfig,
@@ -273,7 +274,8 @@ def _labelled(state: GuidedState) -> Supervision:
 
     Its own precisions differ by decades over time, where there is nothing to explore any more.
     """
-    labelled = targets(state, recent(state))
+    assert state.history is not None
+    labelled = targets(state, recent(state.history, state.iteration))
     cov = jnp.mean(state.controllers.C, axis=(0, 1))
     precision, _, _ = linalg.inverse_psd(cov)
     return labelled._replace(precision=jnp.broadcast_to(precision, labelled.precision.shape))
@@ -289,7 +291,7 @@ def _improve(
         models=models,
         rollouts=rollouts,
         controllers=previous,
-        centre=previous,
+        trust_region_centre=previous,
         sampled_with=previous,
         cost_now=cost_now,
         comparable=True,
@@ -305,7 +307,7 @@ def _choose_best(
     task: Task, config: DaggerConfig, state: GuidedState, noise_free: Rollouts
 ) -> tuple[GuidedState, Metrics]:
     """Keeps the controllers, later the network, that did best without noise so far."""
-    tried, metrics = keep_best(task, state, noise_free)
+    kept, metrics = keep_best(task, state, noise_free)
     teaching, memory, cost = _teaching(config, state), state.memory, metrics["noise_free_cost"]
     better = teaching & noise_free.valid[:, 0] & (cost < memory.teacher_cost)
     teacher = choose(better, state.controllers, memory.teacher)
@@ -317,10 +319,10 @@ def _choose_best(
     taught = state.iteration + 1 >= config.teacher_iterations
     state = state._replace(
         controllers=pick(taught, teacher, state.controllers),
-        policy=pick(teaching, state.policy, tried.policy),
-        policy_valid=pick(teaching, state.policy_valid, tried.policy_valid),
-        policy_success=pick(teaching, state.policy_success, tried.policy_success),
-        policy_cost=pick(teaching, state.policy_cost, tried.policy_cost),
+        policy=pick(teaching, state.policy, kept.policy),
+        policy_valid=pick(teaching, state.policy_valid, kept.policy_valid),
+        policy_success=pick(teaching, state.policy_success, kept.policy_success),
+        policy_cost=pick(teaching, state.policy_cost, kept.policy_cost),
         memory=memory._replace(teacher=teacher, teacher_cost=teacher_cost),
     )
     return state, metrics

@@ -1,4 +1,4 @@
-"""What `jgps bench` measures: each suite returns rows for the table and the JSON file."""
+"""Defines what `jgps bench` measures; a suite returns rows for the table and the JSON file."""
 
 import functools
 import json
@@ -81,7 +81,7 @@ def _problem() -> _Problem:
 
 
 def _numpy_problem() -> dict[str, Any]:
-    """The same problem for the NumPy loop."""
+    """Returns the arrays of the same problem for the NumPy loop, by name."""
     p = _problem()
     _, step = p.improve(p.state, p.models, p.rollouts)
     prior = p.fit(p.state, p.rollouts)[0].models
@@ -114,7 +114,7 @@ def _numpy_problem() -> dict[str, Any]:
 
 
 def physics() -> list[Row]:
-    """Closed-loop sampling against MuJoCo's open-loop rollout, batch of 128."""
+    """Measures closed-loop sampling of 128 rollouts beside MuJoCo's open-loop rollout."""
     task, samples = tasks.make(TASK), 32
     controllers = initial_controllers(task, initial_states(task, task.train))
     params, _ = jax.jit(jax.vmap(linear_gaussian.factor))(controllers)
@@ -150,7 +150,7 @@ def physics() -> list[Row]:
 
 
 def fit() -> list[Row]:
-    """Mixture prior and posterior fit at the scale of peg insertion, against the NumPy loop."""
+    """Measures mixture prior and fit at the scale of peg insertion, beside the NumPy loop."""
     p = _problem()
     prior = dynamics.make_prior(
         p.config.models.prior,
@@ -183,7 +183,7 @@ def fit() -> list[Row]:
 
 
 def riccati_batch(batch: int, horizon: int = HORIZON, dX: int = DX, dU: int = DU):
-    """Random LQ problems, all different: Dynamics and QuadraticCost with leaves [batch, ...]."""
+    """Draws different LQ problems: Dynamics and QuadraticCost with leaves [batch, ...]."""
     d = dX + dU
     keys = jax.random.split(jax.random.key(SEED), 3)
     noise = 0.05 * jax.random.normal(keys[0], (batch, horizon - 1, dX, d))
@@ -202,7 +202,7 @@ def riccati_batch(batch: int, horizon: int = HORIZON, dX: int = DX, dU: int = DU
 
 
 def riccati() -> list[Row]:
-    """Batched Riccati passes against Crocoddyl and the NumPy loop, then the whole bounded solve."""
+    """Measures Riccati passes beside Crocoddyl and the NumPy loop, and the whole bounded solve."""
     batch = 512
     problem = jax.block_until_ready(jax.jit(lambda: riccati_batch(batch))())
     backward, backward_s = compiled(jax.vmap(lambda d, c: lqr.backward(d, c)), *problem)
@@ -240,7 +240,7 @@ def riccati() -> list[Row]:
 
 
 def iteration() -> list[Row]:
-    """One iteration of peg insertion, split, with its first iteration apart."""
+    """Measures one iteration of peg insertion and its parts, and the first one separately."""
     p = _problem()
     step = trajopt(p.task, p.config).step
     crocoddyl = peers.crocoddyl_backward(DX, DU, HORIZON)
@@ -281,7 +281,7 @@ def iteration() -> list[Row]:
 
 
 def first_iterations() -> list[Row]:
-    """A new process's first iteration, its imports apart, with an empty and then a filled cache."""
+    """Measures imports and first iteration of a process, with an empty and a filled cache."""
     code = "from jgps.bench import suites; suites.first_iteration_process()"
     rows = []
     with tempfile.TemporaryDirectory() as cache:
@@ -310,7 +310,7 @@ def first_iterations() -> list[Row]:
 
 
 def first_iteration_process() -> None:
-    """Entry of the processes that `first_iterations` starts: prints seconds as JSON."""
+    """Prints seconds as JSON; `first_iterations` starts processes that call this."""
     start = time.perf_counter()
     algorithm = trajopt(tasks.make(TASK), TrajoptConfig(), resolve_backend("auto"))
     state = algorithm.init(jax.random.key(SEED))

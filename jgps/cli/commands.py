@@ -45,7 +45,7 @@ class ReportOptions:
     Attributes:
       directories: run directories.
       out: directory for the comparison of several runs.
-      opengl: MuJoCo's own renderer draws the video in place of the ray caster, where OpenGL works.
+      opengl: whether MuJoCo's renderer draws the video instead of the ray caster; it needs OpenGL.
     """
 
     directories: Annotated[
@@ -58,7 +58,7 @@ class ReportOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchOptions:
-    """Measures speed on this machine, compile time apart.
+    """Measures speed on this machine, with compile time stated separately.
 
     Attributes:
       suite: physics, fit, lqr, iteration, network, policy, render or all.

@@ -16,7 +16,7 @@ from jgps.training import TrainingError, UsageError
 HELP = """usage: jgps COMMAND ...
 
   list                 tasks, algorithms, and the backends that work on this machine
-  train TASK           trains with live progress, then evaluates, draws and films the result
+  train TASK           trains with live progress, then evaluates, draws figures and a video
   evaluate DIR         success on training and on unseen test conditions
   report DIR [DIR ...] learning curves and tables, one run or several side by side
   bench [SUITE]        speed on this machine

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on and when it is done."""
+"""Prints what a run does while it goes on, and a table of its evaluation at the end."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -42,11 +42,18 @@ class Progress:
     """Prints one line per iteration; on a terminal a spinner shows what goes on.
 
     Cost and distance are those of the samples, with exploration noise. Where a network is trained,
-    success is its own without noise, on training and on unseen conditions.
+    success is that of the network without noise, on training and on unseen conditions.
     """
 
     def __init__(self, console: Console, iterations: int, grouped: int | None = None):
-        """Prepares to show `iterations` iterations; `grouped` rollouts of each are in groups."""
+        """Prepares to show a run.
+
+        Args:
+          console: where to print.
+          iterations: number of iterations of the run.
+          grouped: number of rollouts of an iteration that are shared out in groups; None where
+            each condition has its rollouts.
+        """
         self._console = console
         self._iterations = iterations
         self._grouped = grouped
@@ -96,7 +103,7 @@ def _cell(record: Record, metric: str, form: str, reduce: Any) -> str:
 
 
 def _problems(record: Record, grouped: int | None) -> list[str]:
-    """Lines on what went wrong in an iteration."""
+    """Returns lines that say what went wrong in an iteration."""
     valid = record.get("samples_valid", [])
     if grouped is None:  # every condition has as many rollouts as any other
         problems = _lost_rollouts([max(valid) - count for count in valid])
@@ -109,7 +116,7 @@ def _problems(record: Record, grouped: int | None) -> list[str]:
 
 
 def _lost_rollouts(lost: Sequence[int]) -> list[str]:
-    """Lines on the rollouts that each condition lost; one line where these are many conditions."""
+    """Returns lines on the rollouts that each condition lost; one line for many conditions."""
     losers = [c for c, count in enumerate(lost) if count > 0]
     if len(lost) <= MAX_LISTED or len(losers) <= NUM_WORST:
         return [f"condition {c}: {lost[c]} {_LOST}" for c in losers]
@@ -121,7 +128,7 @@ def _lost_rollouts(lost: Sequence[int]) -> list[str]:
 
 
 def evaluation_table(evaluation: EvaluationResult) -> Table:
-    """Success, distance and cost of every condition, and their means.
+    """Makes a table of success, distance and cost of every condition, and their means.
 
     Of a set with more than `MAX_LISTED` conditions, the table shows the quantiles of each column
     and the worst conditions: those of the least success and, where that is equal, of the highest
@@ -167,7 +174,7 @@ def _quantiles_as_text(values: np.ndarray | None, form: str) -> dict[str, str]:
 
 
 def _worst(result: ConditionsResult) -> list[int]:
-    """The conditions of the least success and, where that is equal, of the highest cost."""
+    """Returns the conditions of the least success and, where that is equal, of the highest cost."""
     by_cost = highest(result.cost, len(result.cost))
     if result.success is None:
         return by_cost[:NUM_WORST]

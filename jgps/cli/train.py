@@ -14,12 +14,11 @@ from jgps.algorithms import ALGORITHMS, RandomStartsConfig
 from jgps.cli.arguments import check_choice, flagged, given, parse
 from jgps.cli.commands import report_one
 from jgps.cli.machine import check_backend, enable_compilation_cache, where
-from jgps.recipes import (
-    POLICIES,
+from jgps.recipes import POLICIES, recipe
+from jgps.recipes.recipe import (
     has_setting,
     policy_kind,
     prior_name,
-    recipe,
     takes_random_starts,
     trains_network,
     usual_iterations,
@@ -31,24 +30,26 @@ DEFAULT_ALGORITHM = "mdgps"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _TrainOptions:
-    """Trains on a task with live progress, then evaluates, draws and films the result.
+    """Trains on a task with live progress, then evaluates, draws figures and a video of the result.
 
     Attributes:
       task: name of the task; `jgps list` shows them.
-      algorithm: name of the algorithm.
-      iterations: how many in all; by default more of a policy that looks through a camera.
-      seed: of everything random.
+      algorithm: name of the algorithm; `jgps list` shows them.
+      iterations: number of iterations, those before --resume included; the default depends on the
+        policy and is higher for one that reads images.
+      seed: seed of all random numbers.
       backend: native, mjx or auto.
       out: run directory; runs/TASK-ALGORITHM-seedS if not given.
-      resume: go on with the run in the directory.
-      overwrite: replace the run in the directory.
-      evaluate_every: after how many iterations the newest policy is tried without noise, on
-        training and on unseen conditions; 0 is only at the end.
+      resume: whether to go on with the run in the directory.
+      overwrite: whether to replace the run in the directory.
+      evaluate_every: after how many iterations the newest policy is evaluated without noise, on
+        training and on unseen conditions; 0 evaluates only at the end.
       checkpoint: when the state is saved, for --resume.
       policy: what the network reads: mlp (the observation), visuomotor (the task's camera and the
         robot's configuration), or a baseline: pose_features, pose_prediction.
-      prior: of the fitted dynamics: mixture, constant or none.
-      random_starts: learn from rollouts that start at random, in groups, not in fixed conditions.
+      prior: prior of the fitted dynamics: mixture, constant or none.
+      random_starts: whether to learn from rollouts that start at random, in groups, instead of
+        from fixed conditions.
       config: settings of the algorithm.
     """
 
@@ -65,7 +66,7 @@ class _TrainOptions:
 
 
 def _spell(argument: str) -> str:
-    """An argument of `jgps.train` as the option that it is here."""
+    """Returns the command line's option for an argument of `jgps.train`."""
     return f"--{argument.replace('_', '-')}"
 
 
@@ -76,7 +77,7 @@ def _options(
     policy: str | None = None,
     task: str | None = None,
 ) -> type:
-    """The options of `jgps train`, with the recipe's settings as their defaults."""
+    """Makes the class of the options of `jgps train`, whose defaults are the recipe's settings."""
     try:
         chosen = recipe(task or "", algorithm, policy, prior, random_starts, _spell)
     except ValueError as error:
@@ -100,10 +101,10 @@ def _options(
 
 
 def _check(options: Any) -> str:
-    """The kind of policy, of options that go together on this machine.
+    """Checks that options go together on this machine, and returns the kind of policy.
 
     Raises:
-      UsageError: if they don't.
+      UsageError: if they do not go together.
     """
     if options.task not in tasks.names():
         raise UsageError(f"unknown task {options.task!r}; tasks: {', '.join(tasks.names())}")
@@ -118,7 +119,7 @@ def _check(options: Any) -> str:
 
 
 def read(arguments: list[str]) -> tuple[str, Any]:
-    """The algorithm, and the options as they are on the task.
+    """Reads the algorithm's name and the options, whose defaults are those of the task.
 
     Raises:
       UsageError: for arguments that cannot be read.
@@ -144,14 +145,14 @@ def read(arguments: list[str]) -> tuple[str, Any]:
 
 
 def train(arguments: list[str]) -> None:
-    """Trains with live progress, then evaluates, draws and films the result."""
+    """Trains with live progress, then evaluates, draws figures and a video of the result."""
     algorithm, options = read(arguments)
     policy = _check(options)
     enable_compilation_cache()
     from jgps.cli.progress import Progress, evaluation_table
 
-    sight = "" if policy == POLICIES[0] else f"-{policy}"
-    out = options.out or Path("runs") / f"{options.task}-{algorithm}{sight}-seed{options.seed}"
+    suffix = "" if policy == POLICIES[0] else f"-{policy}"
+    out = options.out or Path("runs") / f"{options.task}-{algorithm}{suffix}-seed{options.seed}"
     console = Console()
     rollouts = options.config.rollouts
     grouped = rollouts.num_rollouts if isinstance(rollouts, RandomStartsConfig) else None

@@ -19,7 +19,7 @@ from jgps.core import lqr
 from jgps.core.checks import check_kinds
 from jgps.core.lifted import shared_jit
 from jgps.core.types import Controller, Rollouts
-from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
+from jgps.optimise.algorithm import Algorithm, Inspection, Metrics, inspection_key
 from jgps.optimise.models import (
     FittedModelsConfig,
     LocalModels,
@@ -122,10 +122,10 @@ def make_local_algorithm(
     def iterate(state: LocalState) -> tuple[LocalState, Metrics]:
         key, noise_key = jax.random.split(state.key)
         samples = parts.sample(state.controllers, noise_key)
-        state, tried = parts.select_best(state._replace(key=key), samples.noise_free.rollouts)
+        state, noise_free = parts.select_best(state._replace(key=key), samples.noise_free.rollouts)
         state, fitted, fit_metrics = parts.fit(state, samples.noisy.rollouts)
         state, metrics = parts.improve(state, fitted, samples.noisy.rollouts)
-        return state, {**metrics, **fit_metrics, **tried}
+        return state, {**metrics, **fit_metrics, **noise_free}
 
     if resolve_backend(backend) == "mjx":
         iterate = shared_jit(iterate)  # one program; on native only the sampling leaves JAX
@@ -195,7 +195,7 @@ def _improve(
             models=models,
             rollouts=rollouts,
             controllers=previous,
-            centre=previous,
+            trust_region_centre=previous,
             sampled_with=previous,
             cost_now=cost_now,
             comparable=True,
@@ -210,11 +210,12 @@ def _improve(
 def _inspect(task: Task, config: LocalConfig, parts: LocalParts, state: LocalState) -> Inspection:
     """Samples of the best controllers, and a Gaussian model of them."""
     best = state.policy.controllers
-    sampled = parts.sample(best, state.key).noisy
+    sample_key, models_key = jax.random.split(inspection_key(state.key))
+    sampled = parts.sample(best, sample_key).noisy
     _, fitted, _ = parts.fit(state, sampled.rollouts)
     if fitted is None:  # models for figures alone
         models = fitted_models(task, FittedModelsConfig(), config.shape(task))
-        _, fitted, _ = shared_jit(models.fit)(models.init(state.key), sampled.rollouts, None)
+        _, fitted, _ = shared_jit(models.fit)(models.init(models_key), sampled.rollouts, None)
         assert fitted is not None
     marginals = shared_jit(jax.vmap(lqr.forward))(best, fitted.dynamics, fitted.initial)
     return Inspection(sampled, marginals, best)

@@ -156,8 +156,8 @@ def sample_metrics(task: Task, rollouts: Rollouts) -> Metrics:
     return metrics
 
 
-def noise_free_metrics(task: Task, trial: Rollouts) -> Metrics:
+def noise_free_metrics(task: Task, noise_free: Rollouts) -> Metrics:
     """The same of rollouts without noise, under names that say so."""
-    metrics = sample_metrics(task, trial)
+    metrics = sample_metrics(task, noise_free)
     kept = ("cost", "distance", "success")
     return {f"noise_free_{name}": metrics[name] for name in kept if name in metrics}

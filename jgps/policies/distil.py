@@ -51,7 +51,7 @@ class DistilConfig:
       input_noise: standard deviation of the noise on observations in training, as a fraction of
         each entry's spread, >= 0. The targets follow it by the controllers' gains, so that the
         network learns those too (Mordatch & Todorov 2014).
-      checks: how often during training the held-out loss is looked at, from 1 to steps.
+      checks: how often during training the held-out loss is computed, from 1 to steps.
       max_gradient_norm: gradients are clipped to it, > 0.
       on_divergence: "continue" keeps the parameters before a training that diverged and goes on;
         "stop" ends the run then.

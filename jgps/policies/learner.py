@@ -11,7 +11,7 @@ from jgps.core.checks import check_field
 from jgps.policies.distil import DistilConfig, DistilInfo, Supervision, distil
 from jgps.policies.networks.mlp import mlp
 from jgps.policies.observation import observe_all
-from jgps.policies.policy import NetworkPolicy, acting, acting_on_images, initialise
+from jgps.policies.policy import Act, NetworkPolicy, acting, acting_on_images, initialise
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class PolicyLearner(NamedTuple):
     """
 
     init: Callable[[jax.Array, Any], tuple[NetworkPolicy, Any]]
-    act: Callable[..., jax.Array]
+    act: Act
     mean: Callable[[NetworkPolicy, jax.Array, jax.Array], jax.Array]
     train: Callable[
         [NetworkPolicy, Supervision, jax.Array, jax.Array], tuple[NetworkPolicy, DistilInfo]

@@ -21,6 +21,11 @@ class NetworkParams(NamedTuple):
     chol: jax.Array  # [dU, dU], lower triangular, S = chol chol'
 
 
+# act(params, x [dX], o, t [] int32, noise [dU]) -> u [dU]; o is that of the simulation, [dO], of a
+# policy with `observe`, and otherwise what the network reads
+Act = Callable[[NetworkParams, jax.Array, Any, jax.Array, jax.Array], jax.Array]
+
+
 @flax.struct.dataclass
 class NetworkPolicy:
     """A network's variables, the covariance of its actions, and (static) the network itself.
@@ -54,7 +59,7 @@ class NetworkPolicy:
         return Shared(NetworkParams(variables=self.variables, chol=chol))
 
     @property
-    def act(self) -> Callable[..., jax.Array]:
+    def act(self) -> Act:
         """`act(params, x, o, t, noise) -> u`, see `acting`."""
         if self.observe is None:
             return acting(self.network)
@@ -79,7 +84,7 @@ class _Acting:
             return mean_action(self.network, params.variables, o) + params.chol @ noise
 
 
-def acting_on_images(network: nn.Module, observe: Observe) -> Callable[..., jax.Array]:
+def acting_on_images(network: nn.Module, observe: Observe) -> Act:
     """As `acting`, of a network that reads images and the robot's configuration, nothing else.
 
     Args:
@@ -90,7 +95,7 @@ def acting_on_images(network: nn.Module, observe: Observe) -> Callable[..., jax.
     return _Acting(network, observe)
 
 
-def acting(network: nn.Module) -> Callable[..., jax.Array]:
+def acting(network: nn.Module) -> Act:
     """The function `act(params, x, o, t, noise) -> u` of all policies with this network.
 
     The action is mu(o) + chol(S) noise, [dU]; neither the state nor the time is read. Functions of

@@ -91,7 +91,7 @@ def policy_kind(config: Any) -> str | None:
     return "mlp" if isinstance(policy, MlpConfig) else policy.kind
 
 
-def visual_changes(config: Any, kind: str, task_name: str | None) -> dict[str, Any]:
+def _visual_changes(config: Any, kind: str, task_name: str | None) -> dict[str, Any]:
     """The settings that go well with a policy that sees, by name, for `dataclasses.replace`.
 
     Controllers that hurry each go a way of their own, which no image tells.
@@ -130,8 +130,8 @@ def takes_random_starts(algorithm: str) -> bool:
 
 def prior_name(algorithm: str) -> str:
     """The name in `PRIORS` of the prior that an algorithm with fitted dynamics has by itself."""
-    own = ALGORITHMS[algorithm][1]().models.prior
-    return next(name for name, kind in PRIORS.items() if type(own) is kind)
+    default = ALGORITHMS[algorithm][1]().models.prior
+    return next(name for name, kind in PRIORS.items() if type(default) is kind)
 
 
 def _prior_changes(
@@ -160,7 +160,7 @@ def _policy_changes(
     if policy == "mlp":
         return {}
     _, config_type = ALGORITHMS[algorithm]
-    return visual_changes(config_type(), policy, task_name)
+    return _visual_changes(config_type(), policy, task_name)
 
 
 def _start_changes(

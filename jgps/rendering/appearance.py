@@ -43,7 +43,7 @@ def light_ids(model: mujoco.MjModel) -> np.ndarray:
 
 
 def appearance_of(model: mujoco.MjModel) -> Appearance:
-    """A model's own looks, float32 leaves without leading axes.
+    """The appearance of a model as it is, float32 leaves without leading axes.
 
     Colours follow MuJoCo: a geom's own rgba unless it is the default and there is a material.
     A 2d texture that is a checker is drawn as one, a cube texture from one colour above to another

@@ -129,10 +129,10 @@ def _prepare(scene, geom_xpos, geom_xmat, camera, appearance, width, height):
             "give one camera per image or one for all."
         )
     dtype, num_images = geom_xpos.dtype, math.prod(lead)
-    look = scene.appearance if appearance is None else appearance
-    scene, camera, look = jax.tree.map(
+    appearance = scene.appearance if appearance is None else appearance
+    scene, camera, appearance = jax.tree.map(
         lambda a: jnp.asarray(a, dtype if jnp.issubdtype(a.dtype, jnp.floating) else a.dtype),
-        (scene, camera, look),
+        (scene, camera, appearance),
     )
 
     def per_image(value, name, *shape):
@@ -143,11 +143,11 @@ def _prepare(scene, geom_xpos, geom_xmat, camera, appearance, width, height):
             )
         return jnp.broadcast_to(value, (*lead, *shape)).reshape(num_images, *shape)
 
-    own = scene.appearance
-    look = Appearance(
+    model_appearance = scene.appearance
+    appearance = Appearance(
         **{
-            field: per_image(value, f"appearance.{field}", *getattr(own, field).shape)
-            for field, value in look._asdict().items()
+            field: per_image(value, f"appearance.{field}", *getattr(model_appearance, field).shape)
+            for field, value in appearance._asdict().items()
         }
     )
     xpos = geom_xpos.reshape(num_images, num_geoms, 3)
@@ -160,9 +160,9 @@ def _prepare(scene, geom_xpos, geom_xmat, camera, appearance, width, height):
             rotation=per_image(camera.rotation, "camera.rotation", 3, 3),
             fovy=per_image(camera.fovy, "camera.fovy"),
         ),
-        look=look,
+        appearance=appearance,
         # Outside the loop over images: XLA would otherwise make these tables anew in every pixel.
-        table=jax.vmap(partial(surface_table, scene))(xpos, xmat, look),
+        table=jax.vmap(partial(surface_table, scene))(xpos, xmat, appearance),
     )
     return scene, shots, lead
 

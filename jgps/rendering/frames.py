@@ -99,7 +99,7 @@ def _kinematics(
     camera: Camera | str | int | None,
     appearance: Appearance,
 ) -> tuple[np.ndarray, np.ndarray, CameraPose, Appearance]:
-    """As `scene_poses`, and looks with the lights where they are in every frame."""
+    """As `scene_poses`, and appearances with the lights where they are in every frame."""
     count, lights = len(qpos), light_ids(model)
     place = np.empty((2, count, *appearance.light_position.shape))
     if not len(lights):
@@ -107,7 +107,7 @@ def _kinematics(
     free = framing(model) if camera is None else camera if isinstance(camera, Camera) else None
     index = -1 if free else camera_id(model, camera)  # pyright: ignore[reportArgumentType]
     xpos, xmat = np.empty((count, model.ngeom, 3)), np.empty((count, model.ngeom, 9))
-    eye, axes = np.empty((count, 3)), np.empty((count, 9))
+    position, axes = np.empty((count, 3)), np.empty((count, 9))
     data = mujoco.MjData(model)
     for i, frame in enumerate(qpos):
         data.qpos[:] = frame
@@ -118,15 +118,15 @@ def _kinematics(
         if len(lights):
             place[0, i], place[1, i] = data.light_xpos[lights], data.light_xdir[lights]
         if free is None:
-            eye[i], axes[i] = data.cam_xpos[index], data.cam_xmat[index]
+            position[i], axes[i] = data.cam_xpos[index], data.cam_xmat[index]
     if free is None:
-        pose = CameraPose(eye, axes.reshape(-1, 3, 3), np.full(count, model.cam_fovy[index]))
+        pose = CameraPose(position, axes.reshape(-1, 3, 3), np.full(count, model.cam_fovy[index]))
     else:
         pose = jax.tree.map(lambda a: np.broadcast_to(a, (count, *a.shape)), free_pose(free))
-    look = {k: np.broadcast_to(v, (count, *v.shape)) for k, v in appearance._asdict().items()}
-    look |= {"light_position": place[0], "light_direction": place[1]}
-    looks = Appearance(**look)  # pyright: ignore[reportArgumentType]
-    return xpos, xmat.reshape(count, -1, 3, 3), pose, looks
+    fields = {k: np.broadcast_to(v, (count, *v.shape)) for k, v in appearance._asdict().items()}
+    fields |= {"light_position": place[0], "light_direction": place[1]}
+    appearances = Appearance(**fields)  # pyright: ignore[reportArgumentType]
+    return xpos, xmat.reshape(count, -1, 3, 3), pose, appearances
 
 
 def _group(index: np.ndarray, values: np.ndarray | jax.Array) -> jax.Array:

@@ -63,7 +63,7 @@ class Layer(NamedTuple):
     @property
     def kinds(self) -> dict[str, Geoms]:
         """Geoms by kind; rows of a layer count them in this order."""
-        return {kind: getattr(self, kind) for kind in KINDS}
+        return {kind: getattr(self, kind) for kind in PRIMITIVES}
 
     @property
     def num_geoms(self) -> int:
@@ -71,7 +71,7 @@ class Layer(NamedTuple):
         return sum(geoms.geom_id.shape[0] for geoms in self.kinds.values())
 
 
-KINDS = tuple(field for field in Layer._fields if field != "triangles")
+PRIMITIVES = tuple(field for field in Layer._fields if field != "triangles")
 
 
 class Lights(NamedTuple):
@@ -153,7 +153,7 @@ def _unsupported(model: mujoco.MjModel, geom: int) -> str:
 
 
 def _layer(model: mujoco.MjModel, ids: Sequence[int], max_triangles: int) -> Layer:
-    by_kind = {k: [g for g in ids if _KINDS[int(model.geom_type[g])] == k] for k in KINDS}
+    by_kind = {k: [g for g in ids if _KINDS[int(model.geom_type[g])] == k] for k in PRIMITIVES}
     return Layer(
         **{kind: _geoms(model, members) for kind, members in by_kind.items()},
         triangles=_triangles(model, by_kind["mesh"], max_triangles),

@@ -1,4 +1,4 @@
-"""Learning curves of several algorithms and seeds side by side."""
+"""Draws learning curves of several algorithms and seeds side by side."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def comparison_curves(groups: Mapping[str, Sequence[RunData]], path: Path) -> Pa
 
 
 def comparison_figure(groups: Mapping[str, Sequence[RunData]]) -> Figure:
-    """Learning curves of groups of runs: the mean of each and one standard deviation about it.
+    """Draws learning curves of groups of runs: each mean and one standard deviation about it.
 
     Over iterations, or over rollouts where groups differ in how many an iteration takes.
 

@@ -43,7 +43,7 @@ def write_report(
       directory: the run directory.
       task: the task of the run; None looks it up among the tasks that jgps ships.
       say: is called with one sentence about everything that could not be drawn.
-      opengl: whether MuJoCo's own renderer draws the video in place of the ray caster.
+      opengl: whether MuJoCo's renderer draws the video instead of the ray caster.
 
     Returns:
       The files written, under `figures/` and `videos/` of the directory.
@@ -199,7 +199,7 @@ def group_runs(runs: Sequence[RunData]) -> Groups:
     """Groups runs by task and label, see `compare`."""
     settings = [_settings(run) for run in runs]
     groups: Groups = {}
-    for run, own in zip(runs, settings, strict=True):
+    for run, its in zip(runs, settings, strict=True):
         pair = (str(run.config["task"]), str(run.config["algorithm"]))
         alike = [
             other
@@ -207,8 +207,8 @@ def group_runs(runs: Sequence[RunData]) -> Groups:
             if (str(peer.config["task"]), str(peer.config["algorithm"])) == pair
         ]
         keys = dict.fromkeys(key for other in alike for key in other)
-        differing = [key for key in keys if any(o.get(key) != own.get(key) for o in alike)]
-        label = ", ".join([pair[1], *(f"{key} {own.get(key)}" for key in differing)])
+        differing = [key for key in keys if any(o.get(key) != its.get(key) for o in alike)]
+        label = ", ".join([pair[1], *(f"{key} {its.get(key)}" for key in differing)])
         groups.setdefault((pair[0], label), []).append(run)
     return groups
 

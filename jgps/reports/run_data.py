@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jgps.optimise.rollouts.random_starts import RandomStartsConfig
 from jgps.training.directory import read_config
 from jgps.training.metrics import read_metrics
 from jgps.vision.config import VisualConfig
@@ -54,7 +55,8 @@ class RunData(NamedTuple):
     @property
     def locals_are(self) -> str:
         """What each local controller belongs to: "condition", or "group" of random starts."""
-        return "group" if (self.config.get("config") or {}).get("random_starts") else "condition"
+        rollouts = (self.config.get("config") or {}).get("rollouts") or {}
+        return "group" if rollouts.get("type") == RandomStartsConfig.__name__ else "condition"
 
     @property
     def phases(self) -> list[Phase]:

@@ -251,10 +251,10 @@ def _conditions(
     changes = {key: np.asarray(value, np.float64) for key, value in changes.items()}
     num = max(len(qpos), len(qvel), *(len(np.atleast_1d(v)) for v in changes.values()), 1)
 
-    def spread(rows: np.ndarray) -> np.ndarray:
+    def broadcast(rows: np.ndarray) -> np.ndarray:
         return np.repeat(rows, num, axis=0) if len(rows) == 1 else rows
 
-    return check_conditions(model, Conditions(spread(qpos), spread(qvel), changes))
+    return check_conditions(model, Conditions(broadcast(qpos), broadcast(qvel), changes))
 
 
 def _evaluation_sets(

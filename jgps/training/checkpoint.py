@@ -141,7 +141,7 @@ def restore_newest(
         if wrong is None:
             return iteration, _restore(_path(directory / "checkpoints", iteration), template)
         then = (
-            f"the one after {found[index - 1]} iterations is tried" if index else "it was the last"
+            f"the one after {found[index - 1]} iterations is read" if index else "it was the last"
         )
         warnings.warn(
             f"checkpoint {_path(directory / 'checkpoints', iteration)} {wrong}; {then}",

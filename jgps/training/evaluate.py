@@ -180,8 +180,8 @@ def _join(model: mujoco.MjModel, sets: Sequence[Conditions]) -> Conditions | Non
             continue
         if field not in ("body_pos", "body_quat") or not name:
             return None
-        own = getattr(model, field)[model.body(name).id]
-        rows.append([each.changes.get(key, np.tile(own, (each.num, 1))) for each in sets])
+        in_model = getattr(model, field)[model.body(name).id]
+        rows.append([each.changes.get(key, np.tile(in_model, (each.num, 1))) for each in sets])
     return Conditions(
         qpos=np.concatenate([each.qpos for each in sets]),
         qvel=np.concatenate([each.qvel for each in sets]),

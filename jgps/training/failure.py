@@ -122,7 +122,7 @@ def explain_failure(
 
 def _remedy(code: int, config: Any) -> str:
     """What to do about a failure, naming settings that the config has; empty where it has none."""
-    paths = [path for path, _ in _settings(config)]
+    paths = list(_settings(config))
     advice: dict[str, list[str]] = {}
     for what, end in _SETTINGS[code]:
         found = [path for path in paths if path.endswith(f".{end}")]
@@ -135,23 +135,21 @@ def _remedy(code: int, config: Any) -> str:
 
 def _training_paths(config: Any) -> list[str]:
     """The dotted paths of the settings by which the network that the config asks for is trained."""
-    all_found = [
-        (path.removesuffix(".on_divergence"), owner)
-        for path, owner in _settings(config)
+    return [
+        path.removesuffix(".on_divergence")
+        for path in _settings(config)
         if path.endswith(".on_divergence")
     ]
-    used = getattr(config, "trainings", [owner for _, owner in all_found])
-    return [path for path, owner in all_found if any(owner is each for each in used)]
 
 
-def _settings(config: Any, path: str = "config") -> Iterator[tuple[str, Any]]:
-    """The dotted path of every setting in nested dataclasses, and the dataclass that has it."""
+def _settings(config: Any, path: str = "config") -> Iterator[str]:
+    """The dotted path of every setting in nested dataclasses."""
     for field in dataclasses.fields(config):
-        value, own = getattr(config, field.name), f"{path}.{field.name}"
+        value, inner = getattr(config, field.name), f"{path}.{field.name}"
         if dataclasses.is_dataclass(value):
-            yield from _settings(value, own)
+            yield from _settings(value, inner)
         else:
-            yield own, config
+            yield inner
 
 
 def _all_failed(record: Record) -> bool:

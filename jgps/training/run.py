@@ -1,4 +1,4 @@
-"""The outer loop: initialise, step, record, save, judge."""
+"""The outer loop: initialise, step, record, save, evaluate."""
 
 import contextlib
 import functools
@@ -70,9 +70,9 @@ def train(
         Everything but `iterations`, `evaluate_every` and `checkpoint` has to be as before; the
         task's functions are compared as JAX traces them, unless JAX has another version.
       overwrite: replaces the run in `out`.
-      evaluate_every: after how many iterations the newest policy is tried without noise on the
-        training and the test conditions, for the metrics (`EvaluationResult.metrics`); 0 tries
-        none but the result. Nothing is learned from these rollouts, and `rollouts_total` of the
+      evaluate_every: after how many iterations the newest policy is evaluated without noise on the
+        training and the test conditions, for the metrics (`EvaluationResult.metrics`); 0 evaluates
+        only the result. Nothing is learned from these rollouts, and `rollouts_total` of the
         summary leaves them out.
       checkpoint: when the state is saved.
       on_start: called before the first iteration, with the number of those done earlier.
@@ -116,7 +116,7 @@ def train(
 
 
 def _prepare(options: Options) -> tuple[Setup, Any, Callable[[Any], EvaluationResult]]:
-    """What a run needs, the structure of its state, and what tries a policy; its directory is made.
+    """What a run needs, the structure of its state, and an evaluator; makes the run's directory.
 
     Raises:
       UsageError: if the arguments don't fit together or the directory cannot be used.
@@ -136,7 +136,7 @@ def _prepare(options: Options) -> tuple[Setup, Any, Callable[[Any], EvaluationRe
 
 
 def _make_evaluate(setup: Setup, template: Any) -> Callable[[Any], EvaluationResult]:
-    """Tries a policy without noise; the first one compiles for all of the run."""
+    """Makes what evaluates a policy without noise; the first call compiles for all of the run."""
     evaluator = make_evaluator(setup.task, template.policy.act, setup.backend)
     params_for = jax.jit(lambda policy, x0: policy.params_for(x0))
     key = jax.random.fold_in(jax.random.key(setup.seed), 1)
@@ -175,7 +175,7 @@ def _init(setup: Setup) -> Any:
       TrainingError: where convolutions were to learn where objects are, and that diverged.
     """
     state = setup.algorithm.init(jax.random.key(setup.seed))
-    pretraining = getattr(state, "pretraining", None)
+    pretraining = setup.algorithm.pretraining(state)
     if pretraining is None:
         return state
     if int(pretraining.status) != OK:
@@ -258,17 +258,16 @@ def _advance(
         raise TrainingError(f"iteration {done}: {reason}")
     trained = done >= setup.algorithm.first_training
     if trained and setup.evaluate_every and (done + 1) % setup.evaluate_every == 0:
-        record |= _try_out(evaluate, state)
+        record |= _evaluation_record(evaluate, setup.algorithm.newest(state))
         clock.take()  # the summary's seconds to compile are those of training
     record["wall_seconds"] = time.perf_counter() - began
     return state, record
 
 
-def _try_out(evaluate: Callable[[Any], EvaluationResult], state: Any) -> Record:
-    """How the newest policy does, and how long it took to find out."""
+def _evaluation_record(evaluate: Callable[[Any], EvaluationResult], policy: Any) -> Record:
+    """How well a policy does, and how many seconds it took to find out."""
     started = time.perf_counter()
-    # `policy` is the best one so far; how the network itself gets on is `learner`.
-    evaluation = evaluate(getattr(state, "learner", state.policy))
+    evaluation = evaluate(policy)
     return {
         **plain(evaluation.metrics()),
         "evaluation_seconds": time.perf_counter() - started,

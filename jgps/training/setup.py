@@ -7,7 +7,8 @@ import numpy as np
 
 from jgps import tasks
 from jgps.algorithms import ALGORITHMS, Algorithm
-from jgps.recipes import Recipe, recipe, usual_iterations
+from jgps.recipes import Recipe, recipe
+from jgps.recipes.recipe import usual_iterations
 from jgps.simulation import resolve_backend
 from jgps.tasks import Task
 from jgps.training import checkpoint

@@ -7,15 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jgps.policies.observation import Observe
+from jgps.policies.observation import Observe, RandomisedObserve
 from jgps.rendering import View, make_view
 from jgps.tasks import Task
 from jgps.tasks.policy_camera import body_poses
 from jgps.vision.config import VisualConfig
 from jgps.vision.domain_randomisation import make_randomise_scene
-
-# observe(key, o [dO]) -> image [H, W, 3] uint8 and configuration, randomised by the key
-RandomisedObserve = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
 def make_policy_view(task: Task, config: VisualConfig) -> View:
@@ -61,10 +58,10 @@ def batching(draw: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
 
     @drawn.def_vmap
     def _(axis_size: int, in_batched: Any, *arguments: Any) -> tuple[jax.Array, bool]:
-        def spread(leaf: jax.Array, batched: bool) -> jax.Array:
+        def broadcast(leaf: jax.Array, batched: bool) -> jax.Array:
             return leaf if batched else jnp.broadcast_to(leaf, (axis_size, *jnp.shape(leaf)))
 
-        return drawn(*jax.tree.map(spread, arguments, tuple(in_batched))), True
+        return drawn(*jax.tree.map(broadcast, arguments, tuple(in_batched))), True
 
     return drawn
 

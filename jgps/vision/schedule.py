@@ -13,9 +13,8 @@ import jax.numpy as jnp
 from jgps import policies
 from jgps.core.types import worst
 from jgps.policies import DistilInfo, NetworkPolicy, Supervision
-from jgps.policies.observation import observe_all
+from jgps.policies.observation import RandomisedObserve, observe_all_randomised
 from jgps.tasks.policy_camera import Vision
-from jgps.vision.camera import RandomisedObserve
 from jgps.vision.config import VisualConfig
 from jgps.vision.interpolation import interpolate
 
@@ -49,7 +48,7 @@ def train(
         rows = interpolate(
             interpolation_key, supervision, camera, config.interpolated, config.interpolation_spread
         )
-        return rows._replace(o=observe_all(observe_randomised, rows.o, appearance_key))
+        return rows._replace(o=observe_all_randomised(observe_randomised, rows.o, appearance_key))
 
     def dense(learner: NetworkPolicy) -> tuple[NetworkPolicy, DistilInfo]:
         return policies.distil(learner, seen(), key, config.dense)

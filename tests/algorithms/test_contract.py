@@ -90,6 +90,8 @@ def _assert_contract(name, algorithm, task, directory):
     for one, other in zip(_arrays(second), _arrays(algorithm.step(restored)), strict=True):
         np.testing.assert_array_equal(one, other)
 
+    assert type(algorithm.newest(state)) is type(state.policy)
+    assert algorithm.pretraining(start) is None  # nothing of this task is seen through a camera
     inspection = algorithm.inspect(state)
     dim = task.state_dim + task.action_dim
     assert inspection.marginals.cov.shape == (task.train.num, task.horizon, dim, dim)

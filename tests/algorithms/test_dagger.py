@@ -11,8 +11,8 @@ from shared_algorithms import on_many_sets, springs
 from jgps import tasks
 from jgps.algorithms.dagger import DaggerConfig, dagger, make_parts
 from jgps.core.types import OK, TOO_FEW_SAMPLES
+from jgps.optimise.guided.history import recent
 from jgps.optimise.guided.projection import targets
-from jgps.optimise.guided.state import recent
 from jgps.policies import DistilConfig
 from jgps.policies.learner import MlpConfig
 
@@ -114,7 +114,7 @@ def test_every_visited_state_is_labelled_by_the_teacher():
     """Training on these labels only: a linear network finds the teacher's own gains."""
     _, states, _ = _run()
     state = states[-1]
-    seen = recent(state)
+    seen = recent(state.history, state.iteration)
     controllers = jax.tree.map(np.asarray, state.controllers)
     expected = np.einsum("ctij,cntj->cnti", controllers.K, np.asarray(seen.x))
     expected = expected + controllers.k[:, None]

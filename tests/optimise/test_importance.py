@@ -11,8 +11,8 @@ from jgps.algorithms import FixedStartsConfig, MdgpsConfig, mdgps
 from jgps.controllers import exploration_noise
 from jgps.core.types import Controller
 from jgps.dynamics import NoPriorConfig
+from jgps.optimise.guided.history import recent
 from jgps.optimise.guided.importance import log_prob_before, reused
-from jgps.optimise.guided.state import recent
 from jgps.optimise.models import FittedModelsConfig
 from jgps.policies.learner import MlpConfig
 
@@ -79,12 +79,12 @@ def test_newest_rollouts_come_first_and_older_ones_count_by_importance(states):
     # The state as it was when the network was trained: before the iteration was counted.
     state = states[4]._replace(iteration=states[3].iteration)
     found = reused_of(state, states[3].controllers, 3, CONFIG.rollouts.noise_smoothing)
-    newest = recent(state, 1)
+    newest = recent(state.history, state.iteration, 1)
     np.testing.assert_array_equal(found.o[:, :3], newest.o)
     np.testing.assert_allclose(found.weight[:, :3], 1, atol=1e-4)
     assert found.weight[:, 3:].min() < 0.9
     for age in (1, 2):
-        past = recent(states[4 - age]._replace(iteration=states[3 - age].iteration), 1)
+        past = recent(states[4 - age].history, states[3 - age].iteration, 1)
         for c, n in np.ndindex(past.valid.shape):
             x, u = np.float64(past.x[c, n]), np.float64(past.u[c, n])
             new, old = (

@@ -18,7 +18,8 @@ from jgps.algorithms import (
 from jgps.cli import main as cli
 from jgps.cli.train import read
 from jgps.dynamics import ConstantPriorConfig
-from jgps.recipes import POLICIES, PRIORS, has_setting, recipe
+from jgps.recipes import POLICIES, PRIORS, recipe
+from jgps.recipes.recipe import has_setting
 
 
 class Refused(NamedTuple):

@@ -63,7 +63,7 @@ def test_images_are_those_that_the_simulation_gave_the_network(task):
     policy_view = draw_policy_view(
         task, policy, list(zip(models, qpos, strict=True)), max_points=100
     )
-    expected = policies.look(policy.observe, o)
+    expected = policies.observe_all(policy.observe, o)
     # Poses are rounded in other places, and now and then a colour with them.
     difference = np.abs(policy_view.images.astype(int) - np.asarray(expected["image"], int))
     assert difference.max() <= 1 or np.mean(difference > 1) < 1e-3

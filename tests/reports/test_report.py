@@ -315,8 +315,9 @@ def test_phases_are_named_where_there_is_room_and_numbered_elsewhere(tmp_path):
     assert run.phases == []
     vision = {"type": "VisualConfig", "dense_iterations": 4}
 
-    def lasting(num, policy):
-        settings = {"policy": {**vision, "kind": policy}, "trajectory_iterations": 5}
+    def lasting(num, kind):
+        policy = {"type": "MlpConfig"} if kind == "mlp" else {**vision, "kind": kind}
+        settings = {"policy": policy, "trajectory_iterations": 5}
         metrics = {"iteration": np.arange(float(num))}
         return run._replace(config={**run.config, "config": settings}, metrics=metrics)
 

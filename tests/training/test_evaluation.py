@@ -69,7 +69,7 @@ def test_evaluation_now_and_then_changes_nothing_else(
     assert again.summary["success_test"] == result.summary["success_test"]
 
 
-def test_the_network_is_judged_as_last_trained_and_the_result_is_the_best(task: Task):
+def test_curves_show_the_newest_network_and_the_result_is_the_best(task: Task):
     result = train_network(task, iterations=3, seed=1)
     key = jax.random.key(0)
     newest = jgps.evaluate(task, result.state.learner, key=key)

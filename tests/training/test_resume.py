@@ -90,7 +90,7 @@ def test_a_damaged_checkpoint_is_named_and_the_previous_one_used(
         biggest.unlink()
     else:
         newest.with_suffix(".json").unlink()
-    with pytest.warns(UserWarning, match=r"000004 .*the one after 3 iterations is tried"):
+    with pytest.warns(UserWarning, match=r"000004 .*the one after 3 iterations is read"):
         again = train(task, iterations=4, seed=1, out=out, resume=True)
     assert without_seconds(again.metrics) == without_seconds(result.metrics)
     assert without_seconds(read_lines(out)) == without_seconds(result.metrics)

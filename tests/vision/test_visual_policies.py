@@ -101,10 +101,10 @@ def test_phases(run):
 
 @pytest.mark.slow
 def test_the_convolutions_learn_where_the_ball_is(run):
-    _, states, metrics = run
-    found = states[0].pretraining
+    algorithm, states, metrics = run
+    found = algorithm.pretraining(states[0])
     assert found.error < 0.7 * found.error_constant, (found.error, found.error_constant)
-    assert metrics[-1]["pose_error"] == states[0].pretraining.error
+    assert metrics[-1]["pose_error"] == found.error
 
 
 @pytest.mark.slow
@@ -274,7 +274,7 @@ def test_bad_settings():
         MdgpsConfig(policy="cnn")
     with pytest.raises(ValueError, match=r"VisualConfig.width is 20; .* at least 25, the smallest"):
         VisualConfig(width=20)
-    with pytest.raises(ValueError, match=r"head.frozen is 'none'"):
+    with pytest.raises(ValueError, match=r"dense.frozen is 'none'"):
         VisualConfig(dense=DistilConfig())
     with pytest.raises(ValueError, match=r"channels is .*3 widths"):
         VisualConfig(channels=(8, 8))

@@ -11,6 +11,7 @@ distribution. For a multiplier eta the minimiser is one Riccati recursion on
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -24,18 +25,14 @@ from jgps.core.lqr.dual_search import (
     Limits,
     Problem,
     Search,
-    TrustRegionConfig,
-    log_limits,
     log_start,
     search_scale,
     select,
 )
 from jgps.core.lqr.whitened import (
     Candidate,
-    TrustRegionInfo,
     Whitened,
     evaluate,
-    finish,
     whiten_problem,
 )
 from jgps.core.types import (
@@ -58,6 +55,59 @@ __all__ = [
     "solve_kl_constrained",
     "solve_kl_constrained_per_step",
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustRegionConfig:
+    """How the multiplier eta is searched for.
+
+    Attributes:
+      tolerance: done when |KL - epsilon| < tolerance * epsilon.
+      eta_min, eta_max: the search's limits.
+      num_candidates: how many eta are evaluated side by side in one round.
+      max_rounds: rounds after which the search gives up.
+      step_rounds, step_rate: with one eta per step, the descent's rounds and Adam's learning rate
+        on log eta.
+    """
+
+    tolerance: float = 0.1
+    eta_min: float = 1e-8
+    eta_max: float = 1e16
+    num_candidates: int = 4
+    max_rounds: int = 20
+    step_rounds: int = 200
+    step_rate: float = 0.3
+
+    def __post_init__(self):
+        if not 0 < self.tolerance < 1:
+            raise ValueError(f"tolerance must be between 0 and 1 (try 0.1), got {self.tolerance}")
+        if not 0 < self.eta_min < self.eta_max <= 1e20:
+            raise ValueError(
+                "eta_min and eta_max must satisfy 0 < eta_min < eta_max <= 1e20 (try 1e-8 and"
+                f" 1e16), got {self.eta_min} and {self.eta_max}"
+            )
+        if not 2 <= self.num_candidates <= 64:
+            raise ValueError(
+                f"num_candidates must be between 2 and 64 (try 4), got {self.num_candidates}"
+            )
+        if self.max_rounds < 1:
+            raise ValueError(f"max_rounds must be at least 1 (try 20), got {self.max_rounds}")
+        if self.step_rounds < 1:
+            raise ValueError(f"step_rounds must be at least 1 (try 200), got {self.step_rounds}")
+        if not 0 < self.step_rate <= 2:
+            raise ValueError(f"step_rate must be in (0, 2] (try 0.3), got {self.step_rate}")
+
+
+class TrustRegionInfo(NamedTuple):
+    """What the search found, for the returned controller."""
+
+    eta: jax.Array  # [] or, per step, [T]: the multiplier, to warm-start the next search
+    kl: jax.Array  # [] nats, summed over the steps
+    kl_per_step: jax.Array  # [T] nats
+    cost: jax.Array  # [] expected cost on the given dynamics, without the entropy term
+    cost_previous: jax.Array  # [] the same for the previous controller
+    rounds: jax.Array  # [] int32, sequential rounds of evaluation
+    status: Status
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -106,16 +156,18 @@ def solve_kl_constrained(
     T, dtype = cost.h.shape[0], cost.h.dtype
     bound = _scalar(epsilon, dtype, "epsilon")
     shifted, weights = _check_values(shifted, bound, entropy_weight)
-    limits = log_limits(config, dtype)
+    limits = _log_limits(config, dtype)
     start = log_start(_scalar(eta, dtype, "eta"), limits)
     problem = Problem(
         evaluate=lambda log_eta: evaluate(shifted, jnp.broadcast_to(log_eta, (T,)), weights),
         limits=limits,
         target=jnp.log(bound),
-        config=config,
+        tolerance=config.tolerance,
+        num_candidates=config.num_candidates,
+        max_rounds=config.max_rounds,
     )
     search = search_scale(problem, start, shifted)
-    found = finish(dynamics, cost, initial, shifted, search.best, search.status, search.rounds)
+    found = _finish(dynamics, cost, initial, shifted, search.best, search.status, search.rounds)
     controller, info = found
     return controller, info._replace(eta=info.eta[0])
 
@@ -164,7 +216,7 @@ def solve_kl_constrained_per_step(
     T, dtype = cost.h.shape[0], cost.h.dtype
     bounds = riccati.per_step(epsilon, T, dtype, "epsilon")
     shifted, weights = _check_values(shifted, bounds, entropy_weight)
-    limits = log_limits(config, dtype)
+    limits = _log_limits(config, dtype)
     start = log_start(riccati.per_step(eta, T, dtype, "eta"), limits)
 
     def scaled(log_scale: jax.Array) -> jax.Array:
@@ -174,14 +226,16 @@ def solve_kl_constrained_per_step(
         evaluate=lambda log_scale: evaluate(shifted, scaled(log_scale), weights),
         limits=Limits(low=limits.low - jnp.max(start), high=limits.high - jnp.min(start)),
         target=jnp.log(jnp.sum(bounds)),
-        config=config,
+        tolerance=config.tolerance,
+        num_candidates=config.num_candidates,
+        max_rounds=config.max_rounds,
     )
     search = search_scale(problem, jnp.zeros((), dtype), shifted)
     descent = _descend(
         functools.partial(evaluate, shifted, weights=weights), search, bounds, limits, config
     )
     rounds = search.rounds + descent.rounds
-    return finish(dynamics, cost, initial, shifted, descent.best, descent.status, rounds)
+    return _finish(dynamics, cost, initial, shifted, descent.best, descent.status, rounds)
 
 
 def _scalar(value: float | jax.Array, dtype, name: str) -> jax.Array:
@@ -205,6 +259,46 @@ def _check_values(
         bad_bounds = bad_bounds._replace(step=jnp.asarray(-1, jnp.int32))
     bad_weights = first_failure(~((weights >= 0) & (weights < jnp.inf)), NON_FINITE)
     return shifted._replace(status=worst(bad_bounds, bad_weights, shifted.status)), weights
+
+
+def _log_limits(config: TrustRegionConfig, dtype) -> Limits:
+    """The configured limits on a log scale."""
+    return Limits(
+        low=jnp.asarray(math.log(config.eta_min), dtype),
+        high=jnp.asarray(math.log(config.eta_max), dtype),
+    )
+
+
+def _finish(
+    dynamics: Dynamics,
+    cost: QuadraticCost,
+    initial: Gaussian,
+    shifted: Whitened,
+    best: Candidate,
+    status: Status,
+    rounds: jax.Array,
+) -> tuple[Controller, TrustRegionInfo]:
+    """The best candidate for the caller; the previous controller where there is none."""
+    policy, previous, chol = best.policy, shifted.previous, shifted.chol
+    found = jnp.isfinite(best.kl)
+    offset = policy.k - jnp.einsum("tij,tj->ti", policy.K, shifted.x_mean)
+    controller = Controller(
+        K=previous.K + chol @ policy.K,
+        k=previous.k + jnp.einsum("tij,tj->ti", chol, offset),
+        C=linalg.symmetrise(chol @ policy.C @ linalg.transpose(chol)),
+    )
+    controller = jax.tree.map(lambda a, b: jnp.where(found, a, b), controller, previous)
+    marginals = riccati.forward(controller, dynamics, initial)
+    kl = jnp.where(found, best.kl_per_step, 0)
+    return controller, TrustRegionInfo(
+        eta=jnp.exp(best.log_eta),
+        kl=jnp.sum(kl),
+        kl_per_step=kl,
+        cost=jnp.sum(riccati.expected_cost(marginals, cost)),
+        cost_previous=shifted.cost_previous,
+        rounds=rounds,
+        status=status,
+    )
 
 
 class _Descent(NamedTuple):

@@ -3,13 +3,14 @@
     repeat: roll out the local controllers p_c (off-policy) or the network pi (on-policy)
             fit linear-Gaussian dynamics to the samples, and pi as a controller there: pi_c
             improve the controllers and train the network           (where the algorithms differ)
-            try the network without noise
+            roll the network out without noise
 
-The result is the best network that was tried, on all training conditions together.
+The result is the best network so far, by its noise-free rollouts in all training conditions.
 """
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,23 +21,18 @@ from jgps.controllers import linear_gaussian
 from jgps.core import lqr
 from jgps.core.lifted import shared_jit
 from jgps.core.types import Controller, Status, worst
-from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
+from jgps.optimise.algorithm import Algorithm, Inspection, Metrics, inspection_key
 from jgps.optimise.guided.config import GuidedConfig, RegressionConfig
+from jgps.optimise.guided.history import empty_history, remember
 from jgps.optimise.guided.importance import log_prob_before
-from jgps.optimise.guided.projection import (
-    linearise,
-    observation_model_prior,
-    regression_prior,
-    see,
-)
-from jgps.optimise.guided.selection import acting_params_of, make_select_best
-from jgps.optimise.guided.state import (
-    GuidedState,
+from jgps.optimise.guided.observation_model import (
     ObservationModel,
-    empty_history,
-    remember,
-    trained,
+    observation_model_prior,
+    update_observation_model,
 )
+from jgps.optimise.guided.projection import linearise, regression_prior
+from jgps.optimise.guided.selection import acting_params_of, make_select_best
+from jgps.optimise.guided.state import GuidedState, trained
 from jgps.optimise.models import (
     LocalModels,
     Models,
@@ -61,15 +57,18 @@ class Parts(NamedTuple):
     models: Models  # how local models are learned
     sample: Callable[[GuidedState, jax.Array], SimulationRollouts]  # with noise
     fit: Callable[[GuidedState, SimulationRollouts], tuple[GuidedState, LocalModels, Metrics]]
-    linearise: Callable[..., tuple[GuidedState, Controller, Status]]  # from state and rollouts
-    distil: Callable[..., tuple[GuidedState, Metrics]]  # from state, supervision and key
+    linearise: Callable[[GuidedState, SimulationRollouts], tuple[GuidedState, Controller, Status]]
+    distil: Callable[[GuidedState, Supervision, jax.Array], tuple[GuidedState, Metrics]]
     select_best: Callable[
         [GuidedState, jax.Array], tuple[GuidedState, Metrics]
     ]  # rolls the learner out
 
 
 # learn(state, models, linearised, rollouts, key) -> (state, metrics)
-Learn = Callable[..., tuple[GuidedState, Metrics]]
+Learn = Callable[
+    [GuidedState, LocalModels, Controller, SimulationRollouts, jax.Array],
+    tuple[GuidedState, Metrics],
+]
 
 
 def make_algorithm(
@@ -109,7 +108,8 @@ def make_algorithm(
         step = shared_jit(step)  # one program; on native only the sampling leaves JAX
 
     def inspect(state: GuidedState) -> Inspection:
-        state, sampled = source.share_out(state, parts.sample(state, state.key))
+        sampled = parts.sample(state, inspection_key(state.key))
+        state, sampled = source.share_out(state, sampled)
         _, models, _ = parts.fit(state, sampled)
         marginals = predict(state.controllers, models.dynamics, models.initial)
         return Inspection(sampled, marginals, state.controllers)
@@ -129,6 +129,8 @@ def make_algorithm(
         inspect=inspect,
         rollouts_per_step=source.rollouts + task.train.num,
         first_training=config.trajectory_iterations,
+        newest=operator.attrgetter("learner"),
+        pretraining=operator.attrgetter("pretraining"),
     )
 
 
@@ -246,8 +248,14 @@ def _fit(
     if config.weighs_history:
         smoothing = config.rollouts.noise_smoothing
         log_prob = log_prob_before(state.controllers, seen.x, seen.u, smoothing)
-    state = remember(state._replace(models=memory), seen, log_prob)
-    return see(task, config, source, state, sampled), fitted, metrics
+    model = state.observation_model
+    if model is not None:
+        model = update_observation_model(task, config, source, model, sampled)
+    history = state.history
+    if history is not None:
+        history = remember(history, state.iteration, seen, log_prob)
+    state = state._replace(models=memory, history=history, observation_model=model)
+    return state, fitted, metrics
 
 
 def _distil(

@@ -82,7 +82,7 @@ def _improve(
         models=models,
         rollouts=sampled.rollouts,
         controllers=state.controllers,
-        centre=trust_region_centre(config, state, linearised),
+        trust_region_centre=trust_region_centre(config, state, linearised),
         sampled_with=sampled_with(config, state, linearised),
         cost_now=by_network if step_rule == "global" else by_controllers,
         comparable=comparable,

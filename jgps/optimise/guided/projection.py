@@ -5,21 +5,16 @@ import jax.numpy as jnp
 
 from jgps import dynamics, policies
 from jgps.core import gaussian, linalg, lqr
-from jgps.core.types import OK, Controller, Status
+from jgps.core.types import Controller, Status
 from jgps.optimise.guided.config import (
     GuidedConfig,
     MirrorDescentConfig,
     OffsetConfig,
     RegressionConfig,
 )
-from jgps.optimise.guided.state import (
-    GuidedState,
-    History,
-    ObservationModel,
-    recent,
-    trained,
-)
-from jgps.optimise.models import LocalModels, choose, default_dtype
+from jgps.optimise.guided.history import History, recent
+from jgps.optimise.guided.state import GuidedState, trained
+from jgps.optimise.models import LocalModels, default_dtype
 from jgps.optimise.rollouts.conditions import RolloutSource
 from jgps.policies import Supervision
 from jgps.policies.learner import PolicyLearner
@@ -36,44 +31,6 @@ def regression_prior(
         config.prior, task.state_dim + task.action_dim, num, config.window * num_samples,
         task.horizon, default_dtype(),
     )  # fmt: skip
-
-
-def observation_model_prior(
-    task: Task, config: GuidedConfig, source: RolloutSource
-) -> dynamics.PointsPrior:
-    """Over [o; x], of what the vector that the network reads tells of the state."""
-    return dynamics.make_points_prior(
-        config.observation_prior, task.configuration_dim + task.state_dim, *source.shape,
-        task.horizon, default_dtype(),
-    )  # fmt: skip
-
-
-def see(
-    task: Task,
-    config: GuidedConfig,
-    source: RolloutSource,
-    state: GuidedState,
-    sampled: SimulationRollouts,
-) -> GuidedState:
-    """How the state goes with the observation now; a failing condition keeps what it knew."""
-    if state.observation_model is None:
-        return state
-    # What an image tells is left out.
-    sampled = sampled._replace(o=sampled.o[..., task.configuration])
-    prior, seen = observation_model_prior(task, config, source), source.pool(sampled)
-    points = jnp.concatenate([seen.o, seen.x], axis=-1)
-    prior_state, _ = prior.update(state.observation_model.prior, points, seen.valid)
-    own = jnp.concatenate([sampled.o, sampled.x], axis=-1)
-    niw = prior.evaluate(prior_state, own, sampled.valid)
-
-    def one(o, x, valid, niw):
-        return policies.linearise(o, x, valid, jnp.zeros(()), niw, config.models.fit)
-
-    fitted, status = jax.vmap(one, in_axes=(0, 0, 0, None if niw is None else 0))(
-        sampled.o, sampled.x, sampled.valid, niw
-    )
-    slope = choose(status.code == OK, fitted.K, state.observation_model.slope)
-    return state._replace(observation_model=ObservationModel(prior=prior_state, slope=slope))
 
 
 def linearise(
@@ -100,8 +57,14 @@ def linearise(
         linearised, status = jax.vmap(policies.offset)(own._replace(C=cov), sampled.x, mean, valid)
         return state, _unless_first(config, state, linearised), status
 
-    prior, window = regression_prior(task, settings, source), settings.window
-    history = recent(state, None if config.history_length == window else window)
+    prior, window, history = (
+        regression_prior(task, settings, source),
+        settings.window,
+        state.history,
+    )
+    assert history is not None
+    newest = None if config.history_length == window else window
+    history = recent(history, state.iteration, newest)
     points = jnp.concatenate([history.x, learner.mean(state.learner, history.o, known)], axis=-1)
     prior_state, _ = prior.update(state.linearisation_prior, points, history.valid)
     niw = prior.evaluate(prior_state, jnp.concatenate([sampled.x, mean], axis=-1), valid)

@@ -27,7 +27,7 @@ SelectBest = Callable[[GuidedState, jax.Array], tuple[GuidedState, Metrics]]
 def make_select_best(
     task: Task, config: GuidedConfig, backend: str, network_act: Policy
 ) -> SelectBest:
-    """Tries the network; one that is not trained yet is not seen, and the controllers are tried."""
+    """Rolls the network out without noise; the controllers, as long as it is not trained."""
     if config.trajectory_iterations == 0:
         roll_out_noise_free = make_sample(task, network_act, backend, 0)
         choose_best = shared_jit(functools.partial(keep_best, task))
@@ -81,7 +81,7 @@ def keep_best(
     """
     metrics = noise_free_metrics(task, noise_free)
     valid = noise_free.valid[:, 0] & jnp.isfinite(metrics["noise_free_cost"])
-    # A condition that nothing gets through must not keep the others from being judged.
+    # A condition that nothing gets through must not keep the others from being compared.
     counted = jnp.maximum(jnp.sum(valid), 1)
     cost = jnp.sum(jnp.where(valid, metrics["noise_free_cost"], 0)) / counted
     through = jnp.mean(valid, dtype=cost.dtype)

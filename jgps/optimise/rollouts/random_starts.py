@@ -2,8 +2,8 @@
 
 What is learned comes from rollouts from anywhere: nothing has to be put back where it was before
 one. The first rollouts hold the pose in which they start, by the task's initial controller; later
-ones follow the network. The task's training conditions serve only to try the network without noise,
-which chooses among the networks of all iterations.
+ones follow the network. The task's training conditions serve only to roll the network out without
+noise, which chooses among the networks of all iterations.
 
 Source: Montgomery, Ajay, Finn, Abbeel & Levine (2017), "Reset-free guided policy search".
 """

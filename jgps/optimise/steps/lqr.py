@@ -47,7 +47,7 @@ def lqr_step(horizon: int, config: LqrStepConfig) -> TrajectoryStep:
         usable = (models.status.code == OK) & inputs.comparable
         memory = adapt_bound(memory, cost_now, usable, config)
         return improve_within_bound(
-            horizon, config, memory, models, inputs.centre, inputs.controllers
+            horizon, config, memory, models, inputs.trust_region_centre, inputs.controllers
         )
 
     return TrajectoryStep(init=initial_memory, improve=improve)
@@ -71,7 +71,7 @@ def improve_within_bound(
     config: LqrStepConfig,
     memory: StepMemory,
     models: LocalModels,
-    centre: Controller,
+    trust_region_centre: Controller,
     kept: Controller,
     entropy_weight: float | jax.Array = 0.0,
 ) -> StepResult:
@@ -82,7 +82,7 @@ def improve_within_bound(
       config: of the bound and of the search.
       memory: see `adapt_bound`.
       models: of every condition.
-      centre: what the divergence is measured from.
+      trust_region_centre: what the divergence is measured from.
       kept: the controllers of a condition whose models or whose search failed.
       entropy_weight: scalar or [C, T], see `lqr.solve_kl_constrained`.
     """
@@ -90,7 +90,7 @@ def improve_within_bound(
     solve = functools.partial(_solve, config=config.trust_region)
     weight_axis = 0 if getattr(entropy_weight, "ndim", 0) else None
     solved = jax.vmap(solve, in_axes=(0, 0, 0, 0, weight_axis))(
-        models, centre, epsilon, memory.eta, entropy_weight
+        models, trust_region_centre, epsilon, memory.eta, entropy_weight
     )
     return _conclude(_Solved(*solved), models.status, kept, memory, epsilon)
 
@@ -102,7 +102,7 @@ class _Solved(NamedTuple):
 
 def _solve(
     model: LocalModels,
-    centre: Controller,
+    trust_region_centre: Controller,
     epsilon: jax.Array,
     eta: jax.Array,
     entropy_weight: float | jax.Array,
@@ -110,7 +110,7 @@ def _solve(
     config: TrustRegionConfig,
 ) -> tuple[Controller, TrustRegionInfo]:
     return lqr.solve_kl_constrained(
-        model.dynamics, model.cost, centre, model.initial, epsilon,
+        model.dynamics, model.cost, trust_region_centre, model.initial, epsilon,
         entropy_weight=entropy_weight, eta=eta, config=config,
     )  # fmt: skip
 

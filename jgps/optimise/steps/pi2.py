@@ -23,9 +23,9 @@ def pi2_step(cost: Cost, config: Pi2StepConfig) -> TrajectoryStep:
         update = functools.partial(path_integral.improve, config=config)
         updated, info = jax.vmap(update)(sampled_with, rollouts, sampled_costs)
         moved = updated
-        if inputs.centre is not sampled_with:
+        if inputs.trust_region_centre is not sampled_with:
             # The noise that cost little is added to what the controllers are held to.
-            centre = inputs.centre
+            centre = inputs.trust_region_centre
             moved = Controller(K=centre.K, k=centre.k + updated.k - sampled_with.k, C=updated.C)
         stepped = info.status.code == OK
         if inputs.models is not None:

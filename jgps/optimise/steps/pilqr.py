@@ -28,8 +28,8 @@ def pilqr_step(horizon: int, cost: Cost, config: PilqrStepConfig) -> TrajectoryS
         sampled_costs = costs.evaluate(cost, rollouts.x, rollouts.u)
         update = functools.partial(pilqr.improve, config=config)
         controllers, new_memory, info = jax.vmap(update)(
-            inputs.centre, inputs.sampled_with, models.dynamics, models.cost, models.initial,
-            rollouts, sampled_costs, memory,
+            inputs.trust_region_centre, inputs.sampled_with, models.dynamics, models.cost,
+            models.initial, rollouts, sampled_costs, memory,
         )  # fmt: skip
         status = jax.vmap(worst)(models.status, info.status)
         stepped = status.code == OK

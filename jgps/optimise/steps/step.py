@@ -17,7 +17,7 @@ class StepInputs(NamedTuple):
     models: LocalModels | None
     rollouts: Rollouts  # [C, N, T, ...], with noise
     controllers: Controller  # the last ones, which a condition keeps where its step fails
-    centre: Controller  # of the trust region: what the new controllers stay near to
+    trust_region_centre: Controller  # what the new controllers stay near to
     sampled_with: Controller  # what the rollouts were drawn from
     # [C], expected cost on these models of what the last step led to; None without models
     cost_now: jax.Array | None

@@ -1,4 +1,4 @@
-"""Figures of how training went: learning curves and diagnostics of the optimisation."""
+"""Draws how training went: learning curves and diagnostics of the optimisation."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PANELS = {"cost": "Cost", "distance": "Distance to the target (m)", "success": 
 
 
 def draw_learning_curve(run: RunData, path: Path) -> Path:
-    """Cost, distance and success of the samples over iterations, spread over conditions."""
+    """Draws cost, distance and success of the samples over iterations, for every condition."""
     shown = {key: run.conditions(key) for key in _PANELS if key in run.metrics}
     iterations = run.metrics["iteration"]
     labels = phase_labels(run, len(shown))
@@ -75,7 +75,7 @@ def _iteration_label(run: RunData) -> str:
 
 
 def draw_diagnostics(run: RunData, path: Path) -> Path | None:
-    """KL against its bound, eta, step multiplier, promised against real gain; None without them."""
+    """Draws KL and its bound, eta, step multiplier, promised and real gain; None without them."""
     x = run.metrics["iteration"]
     keys = [key for key in ("kl", "eta", "step_multiplier") if key in run.metrics]
     gains = _gains(run)
@@ -128,7 +128,7 @@ def _bounds(ax: Axes, x: np.ndarray, bound: np.ndarray) -> None:
 
 
 def _gains(run: RunData) -> tuple[np.ndarray, np.ndarray] | None:
-    """Decrease of the expected cost [I-1, C] that every step promised, and that it brought.
+    """Returns the decrease of expected cost [I-1, C] that each step promised, and that it brought.
 
     Where a network is trained, its cost is the one to decrease.
     """

@@ -72,7 +72,7 @@ def draw_feature_points(
 def draw_points(
     ax: Axes, trails: np.ndarray, height: float, scale: float = 1.0, dpi: float = DPI
 ) -> None:
-    """Dots in a colour for each point, with fading trails; the view stays as it is.
+    """Draws a dot in its colour for each point, with a fading trail; limits stay as they are.
 
     Args:
       ax: with its limits set.

@@ -1,4 +1,4 @@
-"""Figures of what the controllers do: paths of points, and actions over time."""
+"""Draws what the controllers do: paths of points, and actions over time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Point(NamedTuple):
 
 
 def draw_paths(run: RunData, path: Path, task: Task | None = None) -> Path:
-    """Paths of the samples and two-sigma ellipses of the model's marginals, per condition."""
+    """Draws paths of the samples and two-sigma ellipses of the marginals, per condition."""
     data = _trajectories(run)
     points = find_points(task, data["x"].shape[-1])
     target = None if task is None else find_target(task, data["x"][0])
@@ -99,7 +99,7 @@ def find_points(task: Task | None, state_dim: int) -> list[Point]:
 
 
 def find_target(task: Task, x: np.ndarray) -> np.ndarray | None:
-    """The state that the task's distance points to, if it is the distance of a point.
+    """Finds the state that the task's distance is measured to, if it is that of a point.
 
     Then its gradient is the unit vector away from the target, so that one step along it ends there.
 
@@ -141,7 +141,7 @@ def _planes(samples: np.ndarray, points: list[Point]) -> list[tuple[int, int]]:
 
 
 def _limits(data, num: int, points: list[Point], axis: int) -> np.ndarray:
-    """Ends of an axis: around all samples, and the ellipses while samples stay readable."""
+    """Returns limits of an axis around all samples, and ellipses if samples stay readable."""
     entries = [point.entries[axis] for point in points]
     samples = data["sample_x"][:num][..., entries]
     mean = data["mean"][:num][..., entries]
@@ -156,7 +156,7 @@ def _limits(data, num: int, points: list[Point], axis: int) -> np.ndarray:
 
 
 def _ellipses_show(data, num: int, points, planes, limits, width: float) -> bool:
-    """Whether any ellipse is wider than a pixel."""
+    """Says whether any ellipse is wider than a pixel."""
     variance = np.diagonal(data["cov"][:num], axis1=-2, axis2=-1)
     for plane, (x_limits, _) in zip(planes, limits, strict=True):
         entries = [point.entries[list(plane)] for point in points]
@@ -206,7 +206,7 @@ def _some(shown: int, total: int, what: str) -> str:
 
 
 def draw_actions(run: RunData, path: Path, task: Task | None = None) -> Path:
-    """Mean action with two standard deviations of the model, the samples, and limits, over time."""
+    """Draws mean actions over time, two standard deviations, the samples and limits."""
     data = _trajectories(run)
     dX, horizon = data["x"].shape[-1], data["u"].shape[1]
     total = len(data["sample_u"])

@@ -1,4 +1,4 @@
-"""The figure of the trained policy: how it does without noise, and how far controllers are off."""
+"""Draws the trained policy: how it does without noise, and how far controllers are from it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NO_KL = 1e-6  # nats: before its first training the network stands for the cont
 
 
 def draw_policy(run: RunData, path: Path) -> Path | None:
-    """Success and cost of the policy without noise; of a network, its distance from controllers.
+    """Draws success and cost without noise, and a network's divergence from the controllers.
 
     Returns:
       The path, or None where the run records nothing of this.
@@ -117,7 +117,7 @@ def _both(ax: Axes, run: RunData, key: str, finals: dict[str, float | None]) -> 
 
 
 def _evaluated(run: RunData) -> np.ndarray:
-    """Returns which iterations tried the policy, [I] bool."""
+    """Returns in which iterations the policy was evaluated, [I] bool."""
     x = run.metrics["iteration"]
     return np.isfinite(run.metrics.get("evaluation_seconds", np.zeros(len(x))))
 

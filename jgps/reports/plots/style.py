@@ -1,4 +1,4 @@
-"""How figures look. Nothing here touches Matplotlib's global state for longer than a `with`."""
+"""Sets how figures look; Matplotlib's global state is as before after each `with`."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def condition_colour(index: int, num: int) -> str:
-    """One colour per condition while there are enough of them, grey after that."""
+    """Returns one colour per condition while there are enough of them, grey after that."""
     return COLOURS[index] if num <= len(COLOURS) else "#9ca3af"
 
 

@@ -1,7 +1,7 @@
 """A shape sorting cube: a block goes into the hole that it fits, wherever the cube stands.
 
 As in Levine et al. (2016), "End-to-end training of deep visuomotor policies": 9 places in an area
-of 16 x 10 cm to train in, 36 tries in unseen places, 40 with distractors. The network sees the
+of 16 x 10 cm to train in, 36 tests in unseen places, 40 with distractors. The network sees the
 robot's configuration; where the cube is, only its camera tells.
 """
 
@@ -24,9 +24,11 @@ AREA = (0.10, 0.16)  # along x and y, metres
 TRAIN_PLACES = tuple((x, y) for x in (-0.05, 0.0, 0.05) for y in (-0.08, 0.0, 0.08))
 TEST_PLACES = bench.unseen_places(TRAIN_PLACES, 36, gap=0.01)
 NUM_DISTRACTED = 40
-DEPTH, LATERAL = 0.01, 0.006  # what may be left to the hole's bottom, and to its axis, metres
-BELOW = 0.004  # how far soft contact may let it into the bottom, metres
-HEIGHT, LEAN = 0.11, np.deg2rad(12)  # of the block's top above its tip, metres; how far it may lean
+MAX_ABOVE_BOTTOM = 0.01  # how far above the hole's bottom the tip may be, metres
+MAX_BELOW_BOTTOM = 0.004  # how far soft contact may let it into the bottom, metres
+MAX_LATERAL = 0.006  # how far it may be from the hole's axis, metres
+BLOCK_HEIGHT = 0.11  # of the block's top above its tip, metres
+MAX_LEAN_ANGLE = np.deg2rad(12)  # how far the block may lean
 
 
 def shape_sorting_cube() -> Task:
@@ -53,9 +55,9 @@ def shape_sorting_cube() -> Task:
     def success(s):
         def inside(x, u):
             tip, top = (x[-1, s[f"sensor:{point}_place"]] for point in POINTS[:2])
-            on_axis = jnp.max(jnp.abs(tip[:2])) <= LATERAL
-            upright = (top - tip)[2] >= HEIGHT * np.cos(LEAN)
-            return (tip[2] >= -BELOW) & (tip[2] <= DEPTH) & on_axis & upright
+            on_axis = jnp.max(jnp.abs(tip[:2])) <= MAX_LATERAL
+            upright = (top - tip)[2] >= BLOCK_HEIGHT * np.cos(MAX_LEAN_ANGLE)
+            return (tip[2] >= -MAX_BELOW_BOTTOM) & (tip[2] <= MAX_ABOVE_BOTTOM) & on_axis & upright
 
         return inside
 
@@ -74,6 +76,6 @@ def shape_sorting_cube() -> Task:
         changes=train.changes,
         test=EvaluationSets(test, bench.distracted(train, NUM_DISTRACTED)),
         initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
-        camera=bench.SIDE,
-        vision=VisionSpec(bench.HEAD, bench.CLUTTER),
+        camera=bench.SIDE_CAMERA,
+        vision=VisionSpec(bench.HEAD_CAMERA, bench.CLUTTER),
     )
