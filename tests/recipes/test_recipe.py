@@ -13,6 +13,7 @@ from jgps.algorithms import (
     MdgpsConfig,
     OffsetConfig,
     RandomStartsConfig,
+    RegressionConfig,
     VisualConfig,
 )
 from jgps.cli import main as cli
@@ -125,7 +126,7 @@ def test_priors_and_random_starts():
     assert recipe("reacher", prior="constant").config.models.prior == ConstantPriorConfig()
     started = recipe("reacher", random_starts=True).config
     assert started.rollouts == RandomStartsConfig()
-    assert (started.sampling, started.linearisation) == ("on_policy", "fitted")
+    assert (started.sampling, started.linearisation) == ("on_policy", RegressionConfig())
 
 
 @pytest.mark.parametrize(
