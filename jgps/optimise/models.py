@@ -48,7 +48,7 @@ class LocalModels(NamedTuple):
 
 def default_dtype() -> Any:
     """float32, or float64 where the user enabled it."""
-    return jnp.zeros(()).dtype
+    return jax.dtypes.canonicalize_dtype(float)
 
 
 class Models(NamedTuple):

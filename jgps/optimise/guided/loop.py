@@ -77,13 +77,13 @@ def make_algorithm(
     config: GuidedConfig,
     backend: str,
     parts: Parts,
-    memory: Any,
+    first_memory: Callable[[], Any],
     learn: Learn,
 ) -> Algorithm:
     """The loop around one way to improve the controllers and train the network.
 
     Args:
-      memory: what `learn` keeps in the state, before the first iteration.
+      first_memory: makes what `learn` keeps in the state, before the first iteration.
       learn: from the local models, whose status is not OK where the network could not be
         linearised either, the linearised network and the rollouts with noise.
 
@@ -94,7 +94,7 @@ def make_algorithm(
     predict, grouping = shared_jit(jax.vmap(lqr.forward)), parts.grouping
 
     def step(state: GuidedState) -> tuple[GuidedState, Metrics]:
-        key, sample_key, learn_key, noise_free_key = jax.random.split(state.key, 4)
+        (key, sample_key, learn_key, noise_free_key), following = _begin(state.key, state.iteration)
         state = state._replace(key=key)
         state, sampled = grouping.group(state, parts.sample(state, sample_key))
         state, models, fit_metrics = parts.fit(state, sampled)
@@ -102,7 +102,7 @@ def make_algorithm(
         models = joint_status(models, status)
         state, metrics = learn(state, models, linearised, sampled, learn_key)
         state, noise_free = parts.select_best(state, noise_free_key)
-        state = state._replace(iteration=state.iteration + 1)
+        state = state._replace(iteration=following)
         return state, {**metrics, **fit_metrics, **noise_free}
 
     if resolve_backend(backend) == "mjx":
@@ -114,7 +114,7 @@ def make_algorithm(
         marginals = predict(state.controllers, models.dynamics, models.initial)
         return Inspection(sampled, marginals, state.controllers)
 
-    initialise = shared_jit(functools.partial(_init, task, config, memory, parts))
+    initialise = shared_jit(functools.partial(_init, task, config, first_memory, parts))
 
     def init(key: jax.Array) -> GuidedState:
         prepare = parts.learner.prepare
@@ -193,7 +193,7 @@ class _SamplingAct:
 def _init(
     task: Task,
     config: GuidedConfig,
-    memory: Any,
+    first_memory: Callable[[], Any],
     parts: Parts,
     key: jax.Array,
     prepared: Any,
@@ -229,7 +229,7 @@ def _init(
             u=jnp.zeros((*ring, task.horizon, task.action_dim), dtype),
             log_prob=jnp.zeros((*ring, task.horizon), dtype),
         ),
-        memory=memory,
+        memory=first_memory(),
         groups=grouping.init(group_key),
         observation_model=observation_model,
         pretraining=pretraining,
@@ -292,4 +292,13 @@ def _distil(
 
 def joint_status(models: LocalModels, status: Status) -> LocalModels:
     """The models, failed where the linearisation of the policy did."""
-    return models._replace(status=jax.vmap(worst)(models.status, status))
+    return models._replace(status=_worst(models.status, status))
+
+
+_worst = jax.jit(jax.vmap(worst))
+
+
+@jax.jit
+def _begin(key: jax.Array, iteration: jax.Array) -> tuple[tuple[jax.Array, ...], jax.Array]:
+    """Keys of the next iteration and of its parts, and the number of the one that follows."""
+    return tuple(jax.random.split(key, 4)), iteration + 1

@@ -60,8 +60,8 @@ def mirror_descent(
         state, more = parts.distil(state, label(state, sampled, drew), key)
         return state, {**metrics, **more}
 
-    memory = step.init(len(parts.grouping.x0))
-    return make_algorithm(task, config, backend, parts, memory, learn)
+    first_memory = functools.partial(step.init, len(parts.grouping.x0))
+    return make_algorithm(task, config, backend, parts, first_memory, learn)
 
 
 def _improve(
