@@ -138,10 +138,12 @@ def make_scene(
         center=model.stat.center,
         extent=model.stat.extent,
     )
-    return jax.tree.map(
-        lambda a: to_device(a, dtype if np.issubdtype(np.result_type(a), np.floating) else None),
-        scene,
-    )
+
+    def leaf(values):
+        values = np.asarray(values)
+        return to_device(values, dtype if np.issubdtype(values.dtype, np.floating) else None)
+
+    return jax.tree.map(leaf, scene)
 
 
 def _unsupported(model: mujoco.MjModel, geom: int) -> str:
