@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 
 from jgps.controllers import linear_gaussian
-from jgps.core import lqr
 from jgps.core.lifted import shared_jit
 from jgps.core.types import Controller, Status, worst
 from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
@@ -42,6 +41,7 @@ from jgps.optimise.models import (
     Models,
     default_dtype,
     fitted_models,
+    predict,
 )
 from jgps.optimise.rollouts.conditions import Grouping, by_condition
 from jgps.policies import DistilInfo, NetworkPolicy, Supervision
@@ -91,7 +91,7 @@ def make_algorithm(
       ValueError: for an unknown backend, or where the task's initial controller does not fit its
         model.
     """
-    predict, grouping = shared_jit(jax.vmap(lqr.forward)), parts.grouping
+    grouping = parts.grouping
 
     def step(state: GuidedState) -> tuple[GuidedState, Metrics]:
         (key, sample_key, learn_key, noise_free_key), following = _begin(state.key, state.iteration)
@@ -111,7 +111,7 @@ def make_algorithm(
     def inspect(state: GuidedState) -> Inspection:
         state, sampled = grouping.group(state, parts.sample(state, state.key))
         _, models, _ = parts.fit(state, sampled)
-        marginals = predict(state.controllers, models.dynamics, models.initial)
+        marginals = predict(state.controllers, models)
         return Inspection(sampled, marginals, state.controllers)
 
     initialise = shared_jit(functools.partial(_init, task, config, first_memory, parts))
