@@ -113,7 +113,8 @@ def badmm(task: Task, config: BadmmConfig = BadmmConfig(), backend: str = "auto"
     """
     parts = guided.make_parts(task, config, backend)
     learn = shared_jit(functools.partial(_learn, task, config, parts))
-    return guided.make_algorithm(task, config, backend, parts, _first_memory(task, config), learn)
+    first_memory = functools.partial(_first_memory, task, config)
+    return guided.make_algorithm(task, config, backend, parts, first_memory, learn)
 
 
 @linalg.full_precision

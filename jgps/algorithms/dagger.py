@@ -113,7 +113,8 @@ def dagger(task: Task, config: DaggerConfig = DaggerConfig(), backend: str = "au
     """
     parts = make_parts(task, config, backend)
     learn = shared_jit(functools.partial(_learn, task, config, parts))
-    return guided.make_algorithm(task, _guided(config), backend, parts, _first_memory(task), learn)
+    first_memory = functools.partial(_first_memory, task)
+    return guided.make_algorithm(task, _guided(config), backend, parts, first_memory, learn)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

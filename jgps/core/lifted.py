@@ -19,6 +19,8 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
+from jgps.core.host import to_device
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -153,6 +155,8 @@ def _uncommitted(constant: Any) -> jax.Array:
         constant.dtype, jax.dtypes.prng_key
     ):
         constant = np.asarray(constant)
+    if isinstance(constant, np.ndarray):
+        return to_device(constant)
     return jnp.asarray(constant)
 
 

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 
 from jgps.controllers import linear_gaussian
 from jgps.controllers.nearest import NearestController
-from jgps.core import lqr
 from jgps.core.checks import check_kinds
 from jgps.core.lifted import shared_jit
 from jgps.core.types import Controller, Rollouts
@@ -29,6 +28,7 @@ from jgps.optimise.models import (
     expected_cost,
     fitted_models,
     noise_free_metrics,
+    predict,
     sample_metrics,
 )
 from jgps.optimise.rollouts.conditions import FixedStartsConfig
@@ -217,5 +217,5 @@ def _inspect(task: Task, config: LocalConfig, parts: LocalParts, state: LocalSta
         models = fitted_models(task, FittedModelsConfig(), config.shape(task))
         _, fitted, _ = shared_jit(models.fit)(models.init(models_key), sampled.rollouts, None)
         assert fitted is not None
-    marginals = shared_jit(jax.vmap(lqr.forward))(best, fitted.dynamics, fitted.initial)
+    marginals = predict(best, fitted)
     return Inspection(sampled, marginals, best)

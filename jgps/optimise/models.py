@@ -11,7 +11,17 @@ import jax.numpy as jnp
 from jgps import costs, dynamics
 from jgps.core import lqr
 from jgps.core.checks import check_field
-from jgps.core.types import Controller, Dynamics, Gaussian, QuadraticCost, Rollouts, Status, worst
+from jgps.core.lifted import shared_jit
+from jgps.core.types import (
+    Controller,
+    Dynamics,
+    Gaussian,
+    Marginals,
+    QuadraticCost,
+    Rollouts,
+    Status,
+    worst,
+)
 from jgps.dynamics import FitConfig, MixturePriorConfig, PriorConfig
 from jgps.optimise.algorithm import Metrics
 from jgps.tasks import Task
@@ -48,7 +58,7 @@ class LocalModels(NamedTuple):
 
 def default_dtype() -> Any:
     """float32, or float64 where the user enabled it."""
-    return jnp.zeros(()).dtype
+    return jax.dtypes.canonicalize_dtype(float)
 
 
 class Models(NamedTuple):
@@ -114,14 +124,24 @@ def _fit(
     return prior_state, models, metrics
 
 
+def predict(controllers: Controller, models: LocalModels) -> Marginals:
+    """Where every condition's controller leads on its models; leaves [C, T, ...]."""
+    return _forward(controllers, models.dynamics, models.initial)
+
+
+# A program of its own, compiled once for all controllers that are looked at.
+_forward = shared_jit(jax.vmap(lqr.forward))
+
+
 def expected_cost(controllers: Controller, models: LocalModels) -> jax.Array:
     """Expected cost of every condition's controller on its models, [C]."""
+    return predicted_cost(predict(controllers, models), models)
 
-    def one(controller: Controller, model: LocalModels) -> jax.Array:
-        marginals = lqr.forward(controller, model.dynamics, model.initial)
-        return jnp.sum(lqr.expected_cost(marginals, model.cost))
 
-    return jax.vmap(one)(controllers, models)
+def predicted_cost(marginals: Marginals, models: LocalModels) -> jax.Array:
+    """The same from where the controllers lead, see `predict`."""
+    costs_at_steps = jax.vmap(lqr.expected_cost)(marginals, models.cost)
+    return jnp.sum(costs_at_steps, axis=-1)
 
 
 def choose(flags: jax.Array, yes: Any, no: Any) -> Any:

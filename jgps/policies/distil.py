@@ -347,26 +347,36 @@ def _optimise(
             return jnp.full((), jnp.nan, train.target.dtype)
         return jnp.where(jnp.any(held_out.weight > 0), loss(params, held_out), jnp.nan)
 
-    def some_steps(carry, keys):
-        state, best, best_score = carry
-        state, norms = jax.lax.scan(one_step, state, keys)
+    per_check, rest = config.steps // config.checks, config.steps % config.checks
+
+    def some_steps(carry, round_number):
+        state, best, best_score, norms = carry
+        # Steps that do not divide among the checks come first, in a round without a check.
+        last = rest + round_number * per_check
+        first = jnp.where(round_number > 0, last - per_check, 0)
+
+        def at(step, carry):
+            state, norms = carry
+            state, norm = one_step(state, keys[step])
+            return state, norms.at[step].set(norm)
+
+        state, norms = jax.lax.fori_loop(first, last, at, (state, norms))
         score = score_of(state[0])
         better = (score < best_score) | jnp.isnan(best_score)  # NaN: nothing is held out
+        better &= round_number > 0
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state[0], best)
-        return (state, best, jnp.where(better, score, best_score)), jnp.max(norms)
+        return (state, best, jnp.where(better, score, best_score), norms), None
 
-    # Steps that do not divide among the checks come first.
-    state, largest = (params, optimiser.init(params)), jnp.zeros((), train.target.dtype)
-    rest = config.steps % config.checks
+    # One loop, in which a step is compiled once.
     key, first_key = jax.random.split(key)
+    keys = jax.random.split(key, config.checks * per_check)
     if rest:
-        first_keys = jax.random.split(first_key, rest)
-        state, norms = jax.lax.scan(one_step, state, first_keys)
-        largest = jnp.max(norms)
-    keys = jax.random.split(key, (config.checks, config.steps // config.checks))
-    start = (state, params, score_of(params))
-    (_, best, score), norms = jax.lax.scan(some_steps, start, keys)
-    return best, score, jnp.maximum(largest, jnp.max(norms))
+        keys = jnp.concatenate([jax.random.split(first_key, rest), keys])
+    state = params, optimiser.init(params)
+    start = (state, params, score_of(params), jnp.zeros(config.steps, train.target.dtype))
+    rounds = jnp.arange(0 if rest else 1, config.checks + 1)
+    (_, best, score, norms), _ = jax.lax.scan(some_steps, start, rounds)
+    return best, score, jnp.max(norms)
 
 
 def _all_finite(tree: Any) -> jax.Array:

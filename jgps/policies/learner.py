@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from jgps.core.checks import check_field
 from jgps.policies.distil import DistilConfig, DistilInfo, Supervision, distil
@@ -86,7 +85,7 @@ def mlp_learner(
     observe = None if whole else Configuration(configuration_dim)
 
     def init(key: jax.Array, prepared: None) -> tuple[NetworkPolicy, None]:
-        dtype = jnp.zeros(()).dtype
+        dtype = jax.dtypes.canonicalize_dtype(float)
         return initialise(network, key, configuration_dim, action_dim, dtype, observe), None
 
     def train(

@@ -232,10 +232,12 @@ def _map_shots(draw: Callable[[Shot], Any], shots: Shot, num_rays: int, config: 
     num_images = shots.xpos.shape[0]
     at_once = max(1, min(num_images, config.rays_at_once // num_rays))
     num_groups = -(-num_images // at_once)
-    index = jnp.minimum(jnp.arange(num_groups * at_once), num_images - 1)  # the last one repeats
-    groups = jax.tree.map(lambda a: a[index].reshape(num_groups, at_once, *a.shape[1:]), shots)
-    images = _map(jax.vmap(draw), groups)
     count = num_groups * at_once
+    if count > num_images:
+        index = jnp.minimum(jnp.arange(count), num_images - 1)  # the last one repeats
+        shots = jax.tree.map(lambda a: a[index], shots)
+    groups = jax.tree.map(lambda a: a.reshape(num_groups, at_once, *a.shape[1:]), shots)
+    images = _map(jax.vmap(draw), groups)
     return jax.tree.map(lambda a: a.reshape(count, *a.shape[2:])[:num_images], images)
 
 
@@ -246,16 +248,20 @@ def _map(function: Callable[[Any], Any], xs: Any) -> Any:
     not vectorise such fusions on a CPU: images were several times slower. What a step carries to
     the next is not fused.
     """
+    # Traced once, for its shapes and for the loop.
+    function = jax.jit(function, inline=True)
     first = jax.tree.map(lambda a: a[0], xs)
-    if jax.tree.leaves(xs)[0].shape[0] == 1:
+    count = jax.tree.leaves(xs)[0].shape[0]
+    if count == 1:
         return jax.tree.map(lambda a: a[None], function(first))
 
-    def step(carry, following):
+    def step(carry, i):
         current, previous = carry
+        following = jax.tree.map(lambda a: a[i], xs)
         return (following, function(current)), previous
 
     none = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(function, first))
-    ahead = jax.tree.map(lambda a: jnp.concatenate([a[1:], a[:1]]), xs)
+    ahead = jnp.minimum(jnp.arange(1, count + 1), count - 1)  # after the last nothing follows
     (_, last), late = jax.lax.scan(step, (first, none), ahead)
     return jax.tree.map(lambda a, b: jnp.concatenate([a[1:], b[None]]), late, last)
 

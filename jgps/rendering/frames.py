@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import mujoco
 import numpy as np
 
@@ -73,7 +72,7 @@ def render(
             config=config,
             as_uint8=True,
         )
-        images[start : start + group] = part[: len(frames) - start]
+        images[start : start + group] = np.asarray(part)[: len(frames) - start]
     return images.reshape(*lead, height, width, 3)
 
 
@@ -129,6 +128,6 @@ def _kinematics(
     return xpos, xmat.reshape(count, -1, 3, 3), pose, appearances
 
 
-def _group(index: np.ndarray, values: np.ndarray | jax.Array) -> jax.Array:
+def _group(index: np.ndarray, values: np.ndarray | jax.Array) -> np.ndarray:
     """Those of `values` [M, ...] that are drawn together, in the ray caster's precision."""
-    return jnp.asarray(values[index], jnp.float32)
+    return np.asarray(values)[index].astype(np.float32)

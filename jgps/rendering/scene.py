@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from jgps.core.host import to_device
 from jgps.rendering.appearance import Appearance, appearance_of, geom_rgba, light_ids
 from jgps.rendering.config import RenderConfig
 from jgps.rendering.triangles import geom_name, geom_triangles
@@ -98,7 +98,7 @@ def make_scene(
     *,
     geom_groups: Sequence[int] = (0, 1, 2),
     max_triangles: int = RenderConfig.max_triangles,
-    dtype=jnp.float32,
+    dtype=np.float32,
 ) -> Scene:
     """Collects the visible geoms and the lights of a model; `appearance_of` says how they look.
 
@@ -135,12 +135,15 @@ def make_scene(
         translucent=_layer(model, translucent, max_triangles),
         lights=_lights(model),
         appearance=_world_lights(model, appearance_of(model)),
-        center=jnp.asarray(model.stat.center),
-        extent=jnp.asarray(model.stat.extent),
+        center=model.stat.center,
+        extent=model.stat.extent,
     )
-    return jax.tree.map(
-        lambda a: jnp.asarray(a, dtype if jnp.issubdtype(a.dtype, jnp.floating) else a.dtype), scene
-    )
+
+    def leaf(values):
+        values = np.asarray(values)
+        return to_device(values, dtype if np.issubdtype(values.dtype, np.floating) else None)
+
+    return jax.tree.map(leaf, scene)
 
 
 def _unsupported(model: mujoco.MjModel, geom: int) -> str:
@@ -162,10 +165,10 @@ def _layer(model: mujoco.MjModel, ids: Sequence[int], max_triangles: int) -> Lay
 
 def _geoms(model: mujoco.MjModel, ids: Sequence[int]) -> Geoms:
     def column(values, *shape):
-        return jnp.asarray(np.reshape(np.asarray(values, np.float64), (len(ids), *shape)))
+        return np.reshape(np.asarray(values, np.float64), (len(ids), *shape))
 
     return Geoms(
-        geom_id=jnp.asarray(np.asarray(ids, np.int32)),
+        geom_id=np.asarray(ids, np.int32),
         size=column([_size(model, g) for g in ids], 3),
         gloss=column([_material(model, g, "mat_specular", 0.5) for g in ids]),
         emission=column([_material(model, g, "mat_emission", 0.0) for g in ids]),
@@ -180,9 +183,9 @@ def _triangles(model: mujoco.MjModel, ids: Sequence[int], max_triangles: int) ->
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-20)
     owner = np.repeat(np.arange(len(ids)), [len(part) for part in parts])
     return Triangles(
-        corners=jnp.asarray(corners),
-        normal=jnp.asarray(normal),
-        owner=jnp.asarray(owner, jnp.int32),
+        corners=corners,
+        normal=normal,
+        owner=owner.astype(np.int32),
     )
 
 
@@ -203,7 +206,7 @@ def _material(model: mujoco.MjModel, geom: int, field: str, default: float) -> f
 def _lights(model: mujoco.MjModel) -> Lights:
     ids = light_ids(model)
     if not len(ids):
-        return Lights(directional=jnp.ones(1), shadow=jnp.ones(1), spot=None)
+        return Lights(directional=np.ones(1), shadow=np.ones(1), spot=None)
     types = np.asarray(model.light_type)[ids]
     is_spot = types == int(mujoco.mjtLightType.mjLIGHT_SPOT)
     cutoff = np.cos(np.deg2rad(np.minimum(model.light_cutoff[ids], 180)))
@@ -211,9 +214,9 @@ def _lights(model: mujoco.MjModel) -> Lights:
     narrow = is_spot & (model.light_cutoff[ids] < 180)
     spot = np.stack([np.where(narrow, cutoff, -2), np.where(narrow, model.light_exponent[ids], 0)])
     return Lights(
-        directional=jnp.asarray(types == int(mujoco.mjtLightType.mjLIGHT_DIRECTIONAL), float),
-        shadow=jnp.asarray(model.light_castshadow[ids], float),
-        spot=jnp.asarray(spot.T) if narrow.any() else None,
+        directional=np.asarray(types == int(mujoco.mjtLightType.mjLIGHT_DIRECTIONAL), float),
+        shadow=np.asarray(model.light_castshadow[ids], float),
+        spot=spot.T if narrow.any() else None,
     )
 
 
@@ -226,6 +229,6 @@ def _world_lights(model: mujoco.MjModel, appearance: Appearance) -> Appearance:
     if not len(ids):
         return appearance
     return appearance._replace(
-        light_position=jnp.asarray(data.light_xpos[ids]),
-        light_direction=jnp.asarray(data.light_xdir[ids]),
+        light_position=data.light_xpos[ids],
+        light_direction=data.light_xdir[ids],
     )

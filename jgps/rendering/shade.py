@@ -164,7 +164,7 @@ def _lookup(table: jax.Array, row: jax.Array) -> _Surface:
     """Properties of the geoms in given rows of the table."""
     # Column by column: as one gather XLA's CPU compiler puts the columns of a pixel side by side.
     row = jnp.maximum(row, 0)
-    pixels = jnp.stack([jnp.take(column, row, mode="clip") for column in table])
+    pixels = jax.lax.map(lambda column: jnp.take(column, row, mode="clip"), table)
     return _Surface(*(pixels[a:b] for a, b in pairwise(_ENDS)))
 
 

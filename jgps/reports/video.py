@@ -297,7 +297,7 @@ def _distances(task: Task, x: np.ndarray) -> np.ndarray | None:
     def held(state):
         return distance(jnp.broadcast_to(state, (task.horizon, *state.shape)))
 
-    return np.asarray(jax.jit(jax.vmap(jax.vmap(held)))(jnp.asarray(x)))
+    return np.asarray(jax.jit(jax.vmap(jax.vmap(held)))(x))
 
 
 def _reading(time: float, distances: np.ndarray | None, row: int, column: int) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import mujoco
 import numpy as np
 from mujoco import rollout as mujoco_rollout
 
+from jgps.core.host import to_device
 from jgps.simulation.conditions import Conditions, Starts, check_starts, condition_models
 from jgps.simulation.layout import unit_quaternions
 from jgps.simulation.system import (
@@ -199,11 +199,11 @@ def _closed_loop(system, poses, stepper, act, params, noise, lower, upper):
         array = np.where(valid[None, :, None], array, np.nan)
         return np.moveaxis(array, 0, 1).reshape(*shape, horizon, -1)
 
-    x = jnp.asarray(split(x_all))
+    x = to_device(split(x_all))
     return SimulationRollouts(
         x=x,
-        u=jnp.asarray(split(u_all)),
-        valid=jnp.asarray(valid.reshape(shape)),
+        u=to_device(split(u_all)),
+        valid=to_device(valid.reshape(shape)),
         qpos=split(qpos_all),
-        o=x if observation is None else jnp.asarray(split(o_all)),
+        o=x if observation is None else to_device(split(o_all)),
     )

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import mujoco
 import numpy as np
 
 from jgps.controllers import LqrHoldConfig, NoiseConfig, lqr_hold, pd_hold, pure_noise
+from jgps.core.host import to_device
 from jgps.core.lifted import Lifted, lift
 from jgps.core.types import Controller
 from jgps.simulation import Conditions, condition_models
@@ -24,7 +24,7 @@ def initial_states(task: Task, conditions: Conditions) -> jax.Array:
         data.qpos[:], data.qvel[:] = qpos, qvel
         mujoco.mj_forward(model, data)
         states.append(task.layout.state(data.qpos, data.qvel, data.act, data.sensordata, np))
-    return jnp.asarray(np.stack(states), jnp.zeros(()).dtype)
+    return to_device(np.stack(states))
 
 
 def hold_from_model(model: mujoco.MjModel, conditions: Conditions) -> LqrHoldConfig:
@@ -100,7 +100,7 @@ def initial_controller(task: Task, dtype: Any = None) -> Lifted:
       ValueError: if the controller holds joints, but some actuator drives none that is in the
         state.
     """
-    like = jax.ShapeDtypeStruct((task.state_dim,), dtype or jnp.zeros(()).dtype)
+    like = jax.ShapeDtypeStruct((task.state_dim,), dtype or jax.dtypes.canonicalize_dtype(float))
     return lift(_make_initial(task), like)
 
 

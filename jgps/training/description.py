@@ -76,16 +76,16 @@ def _hash(task: Task) -> str:
 def _function_hashes(task: Task) -> dict[str, str | None]:
     """Of what JAX traces in the task's functions, their constants included; None without one."""
 
-    def zeros(*shape: int) -> jax.Array:
-        return jnp.zeros(shape)
+    def array(*shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(float))
 
-    x, u = zeros(task.state_dim), zeros(task.action_dim)
-    xs, us = zeros(task.horizon, task.state_dim), zeros(task.horizon, task.action_dim)
+    x, u, t = array(task.state_dim), array(task.action_dim), jax.ShapeDtypeStruct((), jnp.int32)
+    xs, us = array(task.horizon, task.state_dim), array(task.horizon, task.action_dim)
     functions = {
-        "cost": (task.cost, (x, u, jnp.zeros((), jnp.int32))),
+        "cost": (task.cost, (x, u, t)),
         "success": (task.success, (xs, us)),
         "distance": (task.distance, (xs,)),
-        "random_start": (task.random_start, (jax.random.key(0),)),
+        "random_start": (task.random_start, (jax.eval_shape(jax.random.key, 0),)),
     }
     return {
         name: None if function is None else _hash_trace(jax.make_jaxpr(function)(*arguments))

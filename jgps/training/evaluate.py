@@ -11,6 +11,7 @@ import mujoco
 import numpy as np
 
 from jgps import costs
+from jgps.core.host import to_device
 from jgps.core.lifted import Lifted, lift
 from jgps.simulation import (
     Backend,
@@ -207,9 +208,10 @@ def _make_run(
     sample = make_sampler(task.system, conditions, act, backend).sample
     shape = (conditions.num, num_samples or 1, task.horizon, task.action_dim)
     x0 = initial_states(task, conditions)
+    noise_free = to_device(np.zeros(shape))
 
     def run(params_for: Callable[[jax.Array], Any], key: jax.Array) -> ConditionsResult:
-        noise = jnp.zeros(shape) if num_samples is None else jax.random.normal(key, shape)
+        noise = noise_free if num_samples is None else jax.random.normal(key, shape)
         return score(sample(params_for(x0), noise))
 
     return run

@@ -139,7 +139,7 @@ def _make_evaluate(setup: Setup, template: Any) -> Callable[[Any], EvaluationRes
     """Makes what evaluates a policy without noise; the first call compiles for all of the run."""
     evaluator = make_evaluator(setup.task, template.policy.act, setup.backend)
     params_for = jax.jit(lambda policy, x0: policy.params_for(x0))
-    key = jax.random.fold_in(jax.random.key(setup.seed), 1)
+    key = jax.random.key(setup.seed)  # nothing is drawn from it
     return lambda policy: evaluator(functools.partial(params_for, policy), key)
 
 

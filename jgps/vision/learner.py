@@ -67,7 +67,7 @@ def _visual_learner(task: Task, network: nn.Module, config: VisualConfig) -> Pol
 
     def init(key: jax.Array, data: PretrainingData) -> tuple[NetworkPolicy, Any]:
         network_key, pretraining_key = jax.random.split(key)
-        dtype = jnp.zeros(()).dtype
+        dtype = jax.dtypes.canonicalize_dtype(float)
         sizes = (task.configuration_dim, task.action_dim)
         untrained = policies.initialise(network, network_key, *sizes, dtype, observe)
         return pretrain(task, config, untrained, data, pretraining_key)

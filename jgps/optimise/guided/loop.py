@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 
 from jgps.controllers import linear_gaussian
-from jgps.core import lqr
 from jgps.core.lifted import shared_jit
 from jgps.core.types import Controller, Status, worst
 from jgps.optimise.algorithm import Algorithm, Inspection, Metrics, inspection_key
@@ -38,6 +37,7 @@ from jgps.optimise.models import (
     Models,
     default_dtype,
     fitted_models,
+    predict,
 )
 from jgps.optimise.rollouts.conditions import RolloutSource, fixed_starts
 from jgps.policies import DistilInfo, NetworkPolicy, Supervision
@@ -76,13 +76,13 @@ def make_algorithm(
     config: GuidedConfig,
     backend: str,
     parts: Parts,
-    memory: Any,
+    first_memory: Callable[[], Any],
     learn: Learn,
 ) -> Algorithm:
     """The loop around one way to improve the controllers and train the network.
 
     Args:
-      memory: what `learn` keeps in the state, before the first iteration.
+      first_memory: makes what `learn` keeps in the state, before the first iteration.
       learn: from the local models, whose status is not OK where the network could not be
         linearised either, the linearised network and the rollouts with noise.
 
@@ -90,10 +90,10 @@ def make_algorithm(
       ValueError: for an unknown backend, or where the task's initial controller does not fit its
         model.
     """
-    predict, source = shared_jit(jax.vmap(lqr.forward)), parts.source
+    source = parts.source
 
     def step(state: GuidedState) -> tuple[GuidedState, Metrics]:
-        key, sample_key, learn_key, noise_free_key = jax.random.split(state.key, 4)
+        (key, sample_key, learn_key, noise_free_key), following = _begin(state.key, state.iteration)
         state = state._replace(key=key)
         state, sampled = source.share_out(state, parts.sample(state, sample_key))
         state, models, fit_metrics = parts.fit(state, sampled)
@@ -101,7 +101,7 @@ def make_algorithm(
         models = joint_status(models, status)
         state, metrics = learn(state, models, linearised, sampled, learn_key)
         state, noise_free = parts.select_best(state, noise_free_key)
-        state = state._replace(iteration=state.iteration + 1)
+        state = state._replace(iteration=following)
         return state, {**metrics, **fit_metrics, **noise_free}
 
     if resolve_backend(backend) == "mjx":
@@ -111,10 +111,10 @@ def make_algorithm(
         sampled = parts.sample(state, inspection_key(state.key))
         state, sampled = source.share_out(state, sampled)
         _, models, _ = parts.fit(state, sampled)
-        marginals = predict(state.controllers, models.dynamics, models.initial)
+        marginals = predict(state.controllers, models)
         return Inspection(sampled, marginals, state.controllers)
 
-    initialise = shared_jit(functools.partial(_init, task, config, memory, parts))
+    initialise = shared_jit(functools.partial(_init, task, config, first_memory, parts))
 
     def init(key: jax.Array) -> GuidedState:
         prepare = parts.learner.prepare
@@ -195,7 +195,7 @@ class _SamplingAct:
 def _init(
     task: Task,
     config: GuidedConfig,
-    memory: Any,
+    first_memory: Callable[[], Any],
     parts: Parts,
     key: jax.Array,
     prepared: Any,
@@ -225,7 +225,7 @@ def _init(
         models=parts.models.init(models_key),
         linearisation_prior=linearisation_prior,
         history=empty_history(task, config.history_length, source.shape),
-        memory=memory,
+        memory=first_memory(),
         groups=source.init(source_key),
         observation_model=observation_model,
         pretraining=pretraining,
@@ -295,4 +295,13 @@ def _distil(
 
 def joint_status(models: LocalModels, status: Status) -> LocalModels:
     """The models, failed where the linearisation of the policy did."""
-    return models._replace(status=jax.vmap(worst)(models.status, status))
+    return models._replace(status=_worst(models.status, status))
+
+
+_worst = jax.jit(jax.vmap(worst))
+
+
+@jax.jit
+def _begin(key: jax.Array, iteration: jax.Array) -> tuple[tuple[jax.Array, ...], jax.Array]:
+    """Keys of the next iteration and of its parts, and the number of the one that follows."""
+    return tuple(jax.random.split(key, 4)), iteration + 1

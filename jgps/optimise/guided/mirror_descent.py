@@ -1,9 +1,10 @@
 """Mirror descent: one trajectory step for the controllers, then the network learns from them."""
 
 import functools
+from typing import NamedTuple
 
 from jgps.core.lifted import shared_jit
-from jgps.core.types import Controller
+from jgps.core.types import Controller, Marginals
 from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.guided.config import MirrorDescentConfig
 from jgps.optimise.guided.importance import reused
@@ -16,7 +17,7 @@ from jgps.optimise.guided.projection import (
     trust_region_centre,
 )
 from jgps.optimise.guided.state import GuidedState
-from jgps.optimise.models import LocalModels, expected_cost
+from jgps.optimise.models import LocalModels, predict, predicted_cost
 from jgps.optimise.rollouts.conditions import RolloutSource
 from jgps.optimise.steps.step import StepInputs, TrajectoryStep
 from jgps.policies import Supervision
@@ -57,12 +58,20 @@ def mirror_descent(
 
     def learn(state, models, linearised, sampled, key):
         drew = state.controllers
-        state, metrics = improve(state, models, linearised, sampled)
+        predicted = _Predicted(predict(drew, models), predict(linearised, models))
+        state, metrics = improve(state, models, linearised, sampled, predicted)
         state, more = parts.distil(state, label(state, sampled, drew), key)
         return state, {**metrics, **more}
 
-    memory = step.init(len(parts.source.x0))
-    return make_algorithm(task, config, backend, parts, memory, learn)
+    first_memory = functools.partial(step.init, len(parts.source.x0))
+    return make_algorithm(task, config, backend, parts, first_memory, learn)
+
+
+class _Predicted(NamedTuple):
+    """Where the last controllers lead on the models, and where the linearised network does."""
+
+    controllers: Marginals
+    network: Marginals
 
 
 def _improve(
@@ -74,10 +83,11 @@ def _improve(
     models: LocalModels,
     linearised: Controller,
     sampled: SimulationRollouts,
+    predicted: _Predicted,
 ) -> tuple[GuidedState, Metrics]:
     """The trajectory step: better controllers near the network, in every condition."""
-    by_network = expected_cost(linearised, models)
-    by_controllers = expected_cost(state.controllers, models)
+    by_network = predicted_cost(predicted.network, models)
+    by_controllers = predicted_cost(predicted.controllers, models)
     inputs = StepInputs(
         models=models,
         rollouts=sampled.rollouts,
@@ -91,7 +101,7 @@ def _improve(
     metrics = {
         "cost_expected": by_controllers,
         "policy_cost_expected": by_network,
-        "policy_kl": divergence(state.controllers, linearised, models),
+        "policy_kl": divergence(state.controllers, linearised, predicted.controllers),
         **result.metrics,
     }
     return state._replace(controllers=result.controllers, memory=result.memory), metrics

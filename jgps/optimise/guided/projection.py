@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from jgps import dynamics, policies
-from jgps.core import gaussian, linalg, lqr
-from jgps.core.types import Controller, Status
+from jgps.core import gaussian, linalg
+from jgps.core.types import Controller, Marginals, Status
 from jgps.optimise.guided.config import (
     GuidedConfig,
     MirrorDescentConfig,
@@ -14,7 +14,7 @@ from jgps.optimise.guided.config import (
 )
 from jgps.optimise.guided.history import History, recent
 from jgps.optimise.guided.state import GuidedState, trained
-from jgps.optimise.models import LocalModels, default_dtype
+from jgps.optimise.models import default_dtype
 from jgps.optimise.rollouts.conditions import RolloutSource
 from jgps.policies import Supervision
 from jgps.policies.learner import PolicyLearner
@@ -125,14 +125,12 @@ def pooled(supervision: Supervision, cov: jax.Array) -> Supervision:
     return supervision._replace(precision=precision)
 
 
-def divergence(controllers: Controller, policy: Controller, models: LocalModels) -> jax.Array:
-    """KL of the controllers from the linearised policy, summed over time, nats [C]."""
+def divergence(controllers: Controller, policy: Controller, marginals: Marginals) -> jax.Array:
+    """KL of the controllers, which lead to `marginals`, from the linearised policy.
 
-    def one(controller, policy, model):
-        marginals = lqr.forward(controller, model.dynamics, model.initial)
-        return jnp.sum(gaussian.controller_kl(controller, policy, marginals))
-
-    return jax.vmap(one)(controllers, policy, models)
+    Summed over time, nats [C].
+    """
+    return jnp.sum(jax.vmap(gaussian.controller_kl)(controllers, policy, marginals), axis=-1)
 
 
 def sampled_with(

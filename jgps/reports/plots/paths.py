@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -113,12 +114,17 @@ def find_target(task: Task, x: np.ndarray) -> np.ndarray | None:
     """
     if task.distance is None:
         return None
-    trajectory = jnp.asarray(x)
-    distance, gradient = jax.value_and_grad(task.distance)(trajectory)
+    end, found = jax.jit(functools.partial(_step_to_target, task.distance))(x)
+    return np.asarray(end) if found else None
+
+
+def _step_to_target(
+    of: Callable[[jax.Array], jax.Array], trajectory: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The last state [dX] after a step down the distance, and whether it is at the target."""
+    distance, gradient = jax.value_and_grad(of)(trajectory)
     end = trajectory.at[-1].add(-distance * gradient[-1])
-    if not jnp.isfinite(end).all() or task.distance(end) > 1e-3 * (distance + 1e-2):
-        return None
-    return np.asarray(end[-1])
+    return end[-1], jnp.isfinite(end).all() & (of(end) <= 1e-3 * (distance + 1e-2))
 
 
 def _trajectories(run: RunData) -> dict[str, np.ndarray]:
