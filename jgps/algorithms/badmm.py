@@ -20,13 +20,18 @@ section 4 and appendix A; Wang & Banerjee (2014), "Bregman ADMM".
 
 import dataclasses
 import functools
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jgps.core import gaussian, linalg, lqr
+from jgps.core import gaussian, lqr
+from jgps.core.bregman import (
+    adapt_weights,
+    agreement_penalty,
+    dual_step,
+    policy_targets,
+)
 from jgps.core.checks import check_field
 from jgps.core.lifted import shared_jit
 from jgps.core.types import OK, Controller, QuadraticCost
@@ -115,81 +120,6 @@ def badmm(task: Task, config: BadmmConfig = BadmmConfig(), backend: str = "auto"
     learn = shared_jit(functools.partial(_learn, task, config, parts))
     first_memory = functools.partial(_first_memory, task, config)
     return guided.make_algorithm(task, config, backend, parts, first_memory, learn)
-
-
-@linalg.full_precision
-def agreement_penalty(duals: jax.Array, weights: jax.Array, policy: Controller) -> QuadraticCost:
-    """-u'lambda - nu log pi(u|x) as a quadratic in z = [x; u].
-
-    Args:
-      duals: lambda, [..., T, dU].
-      weights: nu, [..., T].
-      policy: pi, linearised; leaves [..., T, ...]. Where its C is not positive definite, the
-        penalty is NaN.
-    """
-    dU, dX = policy.K.shape[-2:]
-    precision, log_det, ok = linalg.inverse_psd(policy.C)
-    precision = weights[..., None, None] * jnp.where(ok[..., None, None], precision, jnp.nan)
-    # u - K x - k = M z - k
-    eye = jnp.broadcast_to(jnp.eye(dU, dtype=policy.K.dtype), policy.C.shape)
-    M = jnp.concatenate([-policy.K, eye], axis=-1)
-    Pk = jnp.einsum("...ij,...j->...i", precision, policy.k)
-    no_x = jnp.zeros((*duals.shape[:-1], dX), duals.dtype)
-    return QuadraticCost(
-        H=linalg.symmetrise(linalg.transpose(M) @ precision @ M),
-        g=-jnp.einsum("...ij,...i->...j", M, Pk) - jnp.concatenate([no_x, duals], axis=-1),
-        h=0.5 * (jnp.sum(policy.k * Pk, -1) + weights * (log_det + dU * math.log(2 * math.pi))),
-    )
-
-
-def augmented_cost(
-    cost: QuadraticCost, duals: jax.Array, weights: jax.Array, policy: Controller
-) -> QuadraticCost:
-    """What the trajectory step minimises, less nu times the entropy: see `agreement_penalty`."""
-    return jax.tree.map(jnp.add, cost, agreement_penalty(duals, weights, policy))
-
-
-def dual_step(
-    duals: jax.Array,
-    weights: jax.Array,
-    policy_mean: jax.Array,
-    action_mean: jax.Array,
-    rate: float | jax.Array,
-) -> jax.Array:
-    """Lambda + alpha nu (E[mu_pi] - E[u]), [..., T, dU], from nu [..., T]."""
-    return duals + rate * weights[..., None] * (policy_mean - action_mean)
-
-
-def policy_targets(
-    mean: jax.Array, cov: jax.Array, duals: jax.Array, weights: jax.Array
-) -> jax.Array:
-    """Minimisers mu_p - C lambda / nu of nu/2 |mu_pi - mu_p|^2 (by C^-1) + lambda'mu_pi.
-
-    Args:
-      mean: mu_p, the controllers' actions at the samples, [C, N, T, dU].
-      cov: C of the controllers, [C, T, dU, dU].
-      duals: lambda, [C, T, dU].
-      weights: nu, [C, T].
-    """
-    with jax.default_matmul_precision("highest"):
-        shift = jnp.einsum("ctij,ctj->cti", cov, duals) / weights[..., None]
-    return mean - shift[:, None]
-
-
-def adapt_weights(
-    weights: jax.Array, kl: jax.Array, band: float, low: float, high: float
-) -> jax.Array:
-    """Nu [..., T], doubled where KL_t is above `band` times its mean over t, halved as far below.
-
-    Args:
-      weights: nu.
-      kl: divergence of the controllers from the network at every step, [..., T].
-      band: > 1.
-      low, high: limits of nu.
-    """
-    mean = jnp.mean(kl, axis=-1, keepdims=True)
-    factor = jnp.where(kl > band * mean, 2.0, jnp.where(kl < mean / band, 0.5, 1.0))
-    return jnp.clip(weights * factor, low, high).astype(weights.dtype)
 
 
 def _first_memory(task: Task, config: BadmmConfig) -> Memory:

@@ -22,13 +22,13 @@ import jax
 import jax.numpy as jnp
 
 from jgps.controllers import linear_gaussian
-from jgps.controllers.linear_gaussian import FactoredController
 from jgps.core import linalg
 from jgps.core.checks import check_field
 from jgps.core.lifted import shared_jit
-from jgps.core.types import OK, Controller, Rollouts, Shared, Status
+from jgps.core.types import OK, Controller, Rollouts, Status
 from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.guided import loop as guided
+from jgps.optimise.guided.acting import Mixture, MixtureAct
 from jgps.optimise.guided.config import GuidedConfig
 from jgps.optimise.guided.history import recent
 from jgps.optimise.guided.loop import Parts
@@ -49,7 +49,7 @@ from jgps.optimise.steps.lqr import LqrStepConfig, initial_memory, lqr_step
 from jgps.optimise.steps.step import StepInputs
 from jgps.policies import DistilConfig, Supervision
 from jgps.policies.learner import MlpConfig
-from jgps.simulation import Policy, SimulationRollouts
+from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers, initial_states
 from jgps.vision.config import VisualConfig
@@ -148,34 +148,10 @@ def _first_memory(task: Task) -> Memory:
     )
 
 
-class _Mixture(NamedTuple):
-    """What acts: the controllers, the network, and in which steps it is the controllers' turn."""
-
-    controllers: FactoredController  # [C, T, ...]
-    network: Shared
-    by_teacher: jax.Array  # [C, T] bool
-
-
-@dataclasses.dataclass(frozen=True)
-class _MixtureAct:
-    """Teacher or network acts; equal for equal networks, so that programs are shared."""
-
-    network_act: Policy
-
-    def __call__(
-        self, mixture: _Mixture, x: jax.Array, o: jax.Array, t: jax.Array, noise: jax.Array
-    ) -> jax.Array:
-        taught = linear_gaussian.act(mixture.controllers, x, t, noise)
-        network = self.network_act(mixture.network, x, o, t, noise)
-        return jnp.where(mixture.by_teacher[t], taught, network)
-
-
 def make_parts(task: Task, config: DaggerConfig, backend: str) -> Parts:
     """The shared parts, but for who acts: teacher and network in turns."""
     parts = guided.make_parts(task, _guided(config), backend, waits=False)
-    network_act = parts.learner.act
-
-    act = _MixtureAct(network_act)
+    act = MixtureAct(parts.learner.act)
     roll_out = make_sample(
         task,
         act,
@@ -211,7 +187,7 @@ def _teaching(config: DaggerConfig, state: GuidedState) -> jax.Array:
     return state.iteration < config.teacher_iterations
 
 
-def _mix(config: DaggerConfig, state: GuidedState, key: jax.Array | None) -> _Mixture:
+def _mix(config: DaggerConfig, state: GuidedState, key: jax.Array | None) -> Mixture:
     """Who acts in this iteration; without a key, in its noise-free rollouts."""
     factored, _ = jax.vmap(linear_gaussian.factor)(state.controllers)
     turns, teaching = state.controllers.k.shape[:2], _teaching(config, state)
@@ -221,7 +197,7 @@ def _mix(config: DaggerConfig, state: GuidedState, key: jax.Array | None) -> _Mi
         beta = jnp.asarray(config.beta, default_dtype())
         current = jnp.clip(state.iteration - config.teacher_iterations, 0, beta.shape[0] - 1)
         by_teacher = teaching | jax.random.bernoulli(key, beta[current], turns)
-    return _Mixture(factored, state.learner.params_for(factored.k[:, 0]), by_teacher)
+    return Mixture(factored, state.learner.params_for(factored.k[:, 0]), by_teacher)
 
 
 def _learn(

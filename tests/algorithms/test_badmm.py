@@ -14,13 +14,10 @@ from jgps.algorithms.badmm import (
     BadmmConfig,
     _over_rounds,
     _supervision,
-    adapt_weights,
-    augmented_cost,
     badmm,
-    dual_step,
-    policy_targets,
 )
 from jgps.core import linalg, lqr
+from jgps.core.bregman import adapt_weights, augmented_cost, dual_step, policy_targets
 from jgps.core.gaussian import controller_kl
 from jgps.core.types import (
     NON_FINITE,

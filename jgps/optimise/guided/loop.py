@@ -8,7 +8,6 @@
 The result is the best network so far, by its noise-free rollouts in all training conditions.
 """
 
-import dataclasses
 import functools
 import operator
 from collections.abc import Callable
@@ -17,10 +16,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jgps.controllers import linear_gaussian
 from jgps.core.lifted import shared_jit
 from jgps.core.types import Controller, Status, worst
 from jgps.optimise.algorithm import Algorithm, Inspection, Metrics, inspection_key
+from jgps.optimise.guided.acting import SamplingAct, acting_params_of
 from jgps.optimise.guided.config import GuidedConfig, RegressionConfig
 from jgps.optimise.guided.history import empty_history, remember
 from jgps.optimise.guided.importance import log_prob_before
@@ -30,7 +29,7 @@ from jgps.optimise.guided.observation_model import (
     update_observation_model,
 )
 from jgps.optimise.guided.projection import linearise, regression_prior
-from jgps.optimise.guided.selection import acting_params_of, make_select_best
+from jgps.optimise.guided.selection import make_select_best
 from jgps.optimise.guided.state import GuidedState, trained
 from jgps.optimise.models import (
     LocalModels,
@@ -43,7 +42,7 @@ from jgps.optimise.rollouts.conditions import RolloutSource, fixed_starts
 from jgps.policies import DistilInfo, NetworkPolicy, Supervision
 from jgps.policies.distil import no_training
 from jgps.policies.learner import PolicyLearner
-from jgps.simulation import Policy, SimulationRollouts, resolve_backend
+from jgps.simulation import SimulationRollouts, resolve_backend
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers
 from jgps.vision.learner import make_learner
@@ -160,7 +159,7 @@ def make_parts(
         source = fixed_starts(task, config.rollouts)
     models = fitted_models(task, config.models, source.shape)
     learner = make_learner(task, config.policy)
-    act = _SamplingAct(learner.act, on_policy=config.on_policy)
+    act = SamplingAct(learner.act, on_policy=config.on_policy)
     return Parts(
         learner=learner,
         source=source,
@@ -173,23 +172,6 @@ def make_parts(
         distil=shared_jit(functools.partial(_distil, config, source, learner, waits)),
         select_best=make_select_best(task, config, backend, learner.act),
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class _SamplingAct:
-    """How rollouts with noise act; equal for equal networks, so that programs are shared."""
-
-    network_act: Policy
-    on_policy: bool
-
-    def __call__(
-        self, params: Any, x: jax.Array, o: jax.Array, t: jax.Array, noise: jax.Array
-    ) -> jax.Array:
-        factored, network_params, by_network = params
-        local = linear_gaussian.act(factored, x, t, noise)
-        if not self.on_policy:
-            return local
-        return jnp.where(by_network, self.network_act(network_params, x, o, t, noise), local)
 
 
 def _init(

@@ -1,18 +1,15 @@
 """Which network is the result: each is rolled out without noise, and the best so far is kept."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jgps.controllers import linear_gaussian
-from jgps.controllers.linear_gaussian import FactoredController
 from jgps.core.lifted import shared_jit
-from jgps.core.types import Rollouts, Shared
+from jgps.core.types import Rollouts
 from jgps.optimise.algorithm import Metrics
+from jgps.optimise.guided.acting import NoiseFreeAct, acting_params_of
 from jgps.optimise.guided.config import GuidedConfig
 from jgps.optimise.guided.state import GuidedState
 from jgps.optimise.models import noise_free_metrics
@@ -36,7 +33,7 @@ def make_select_best(
             state, roll_out_noise_free(network_params(state.learner), key).rollouts
         )
 
-    roll_out_noise_free = make_sample(task, _NoiseFreeAct(network_act), backend, 0)
+    roll_out_noise_free = make_sample(task, NoiseFreeAct(network_act), backend, 0)
 
     @shared_jit
     def acting_params(state: GuidedState):
@@ -49,24 +46,6 @@ def make_select_best(
     return lambda state, key: choose_best(
         state, roll_out_noise_free(acting_params(state), key).rollouts
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class _NoiseFreeAct:
-    """The network, or the controllers where it is not trained yet."""
-
-    network_act: Policy
-
-    def __call__(
-        self, params: Any, x: jax.Array, o: jax.Array, t: jax.Array, noise: jax.Array
-    ) -> jax.Array:
-        factored, network_params, by_network = params
-        # No condition has this flag for itself, so that under vmap one branch is run.
-        return jax.lax.cond(
-            by_network,
-            lambda: self.network_act(network_params, x, o, t, noise),
-            lambda: linear_gaussian.act(factored, x, t, noise),
-        )
 
 
 def keep_best(
@@ -113,12 +92,3 @@ def _greater(one: tuple[jax.Array, ...], other: tuple[jax.Array, ...]) -> jax.Ar
     for a, b in zip(reversed(one), reversed(other), strict=True):
         greater = (a > b) | ((a == b) & greater)
     return greater
-
-
-def acting_params_of(
-    state: GuidedState, by_network: jax.Array
-) -> tuple[FactoredController, Shared, Shared]:
-    """What acts: the controllers, the newest network, and whether it is the network's turn."""
-    factored, _ = jax.vmap(linear_gaussian.factor)(state.controllers)
-    x0 = factored.k[:, 0]
-    return factored, state.learner.params_for(x0), Shared(by_network)
