@@ -274,8 +274,17 @@ def test_bad_settings():
         MdgpsConfig(policy="cnn")
     with pytest.raises(ValueError, match=r"VisualConfig.width is 20; .* at least 25, the smallest"):
         VisualConfig(width=20)
-    with pytest.raises(ValueError, match=r"head.frozen is 'none'"):
+    with pytest.raises(ValueError, match=r"dense.frozen is 'none'"):
         VisualConfig(dense=DistilConfig())
+    frozen = DistilConfig(frozen="convolutions", convolution_rate=0.1)
+    with pytest.raises(
+        ValueError, match=r"dense.convolution_rate is 0.1; .* the convolutions stay"
+    ):
+        VisualConfig(dense=frozen)
+    with pytest.raises(ValueError, match=r"MlpConfig.distil.frozen is 'convolutions'; .* 'none'"):
+        MlpConfig(distil=frozen)
+    with pytest.raises(ValueError, match=r"MlpConfig.distil.convolution_rate is 0.1; .* be 1"):
+        MlpConfig(distil=DistilConfig(convolution_rate=0.1))
     with pytest.raises(ValueError, match=r"channels is .*3 widths"):
         VisualConfig(channels=(8, 8))
     with pytest.raises(ValueError, match=r"only the network can act from random starts"):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jgps.core import gaussian
 from jgps.core.lqr.riccati import backward, check_problem, expected_cost, forward, per_step
 from jgps.core.lqr.trust_region import (
+    PerStepTrustRegionConfig,
     TrustRegionConfig,
     TrustRegionInfo,
     solve_kl_constrained,
@@ -27,6 +28,7 @@ from jgps.core.types import (
 
 __all__ = [
     "MaximumEntropyInfo",
+    "PerStepTrustRegionConfig",
     "TrustRegionConfig",
     "TrustRegionInfo",
     "backward",

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jgps.core.checks import check_kinds
 from jgps.core.lqr.whitened import Candidate, Whitened
 from jgps.core.types import NOT_CONVERGED, OK, Status
 
@@ -28,8 +29,6 @@ class TrustRegionConfig:
       eta_min, eta_max: the search's limits.
       num_candidates: how many eta are evaluated side by side in one round.
       max_rounds: rounds after which the search gives up.
-      step_rounds, step_rate: with one eta per step, the descent's rounds and Adam's learning rate
-        on log eta.
     """
 
     tolerance: float = 0.1
@@ -37,8 +36,6 @@ class TrustRegionConfig:
     eta_max: float = 1e16
     num_candidates: int = 4
     max_rounds: int = 20
-    step_rounds: int = 200
-    step_rate: float = 0.3
 
     def __post_init__(self):
         if not 0 < self.tolerance < 1:
@@ -54,10 +51,28 @@ class TrustRegionConfig:
             )
         if self.max_rounds < 1:
             raise ValueError(f"max_rounds must be at least 1 (try 20), got {self.max_rounds}")
-        if self.step_rounds < 1:
-            raise ValueError(f"step_rounds must be at least 1 (try 200), got {self.step_rounds}")
-        if not 0 < self.step_rate <= 2:
-            raise ValueError(f"step_rate must be in (0, 2] (try 0.3), got {self.step_rate}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerStepTrustRegionConfig:
+    """How one multiplier eta per step is searched for: a factor of all first, then a descent.
+
+    Attributes:
+      search: of the common factor; its tolerance and its limits hold at every step.
+      rounds: of the descent, after which it gives up.
+      rate: Adam's learning rate on log eta.
+    """
+
+    search: TrustRegionConfig = TrustRegionConfig()
+    rounds: int = 200
+    rate: float = 0.3
+
+    def __post_init__(self):
+        check_kinds(self)
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be at least 1 (try 200), got {self.rounds}")
+        if not 0 < self.rate <= 2:
+            raise ValueError(f"rate must be in (0, 2] (try 0.3), got {self.rate}")
 
 
 class Search(NamedTuple):

@@ -22,6 +22,7 @@ from jgps.core.lqr.dual_search import (
     SEARCHING,
     SLACK,
     Limits,
+    PerStepTrustRegionConfig,
     Problem,
     Search,
     TrustRegionConfig,
@@ -53,6 +54,7 @@ from jgps.core.types import (
 )
 
 __all__ = [
+    "PerStepTrustRegionConfig",
     "TrustRegionConfig",
     "TrustRegionInfo",
     "solve_kl_constrained",
@@ -131,7 +133,7 @@ def solve_kl_constrained_per_step(
     *,
     entropy_weight: float | jax.Array = 0.0,
     eta: float | jax.Array = 1.0,
-    config: TrustRegionConfig = TrustRegionConfig(),
+    config: PerStepTrustRegionConfig = PerStepTrustRegionConfig(),
 ) -> tuple[Controller, TrustRegionInfo]:
     """Best controller whose every step is within its own bound, with one multiplier per step.
 
@@ -146,7 +148,7 @@ def solve_kl_constrained_per_step(
       The other arguments are those of `solve_kl_constrained`.
 
     Returns:
-      The controller and what is known of it, eta [T]. After `step_rounds` without convergence the
+      The controller and what is known of it, eta [T]. After `rounds` without convergence the
       status is NOT_CONVERGED and the controller the one closest to the bounds among those that
       exceed none by more than the tolerance, or the previous one where there was none. Other
       failures are those of `solve_kl_constrained`.
@@ -164,7 +166,7 @@ def solve_kl_constrained_per_step(
     T, dtype = cost.h.shape[0], cost.h.dtype
     bounds = riccati.per_step(epsilon, T, dtype, "epsilon")
     shifted, weights = _check_values(shifted, bounds, entropy_weight)
-    limits = log_limits(config, dtype)
+    limits = log_limits(config.search, dtype)
     start = log_start(riccati.per_step(eta, T, dtype, "eta"), limits)
 
     def scaled(log_scale: jax.Array) -> jax.Array:
@@ -174,7 +176,7 @@ def solve_kl_constrained_per_step(
         evaluate=lambda log_scale: evaluate(shifted, scaled(log_scale), weights),
         limits=Limits(low=limits.low - jnp.max(start), high=limits.high - jnp.min(start)),
         target=jnp.log(jnp.sum(bounds)),
-        config=config,
+        config=config.search,
     )
     search = search_scale(problem, jnp.zeros((), dtype), shifted)
     descent = _descend(
@@ -224,12 +226,12 @@ def _descend(
     search: Search,
     bounds: jax.Array,
     limits: Limits,
-    config: TrustRegionConfig,
+    config: PerStepTrustRegionConfig,
 ) -> _Descent:
     """Moves every log eta_t until each step meets its bound."""
     log_bounds = jnp.log(bounds)
-    tiny = float(jnp.finfo(bounds.dtype).tiny)
-    upper, lower = math.log1p(config.tolerance), math.log1p(-config.tolerance)
+    tiny, tolerance = float(jnp.finfo(bounds.dtype).tiny), config.search.tolerance
+    upper, lower = math.log1p(tolerance), math.log1p(-tolerance)
 
     def one_round(state: _Descent) -> _Descent:
         found = evaluate_at(state.log_eta)
@@ -244,7 +246,7 @@ def _descend(
         highest = jnp.where(step >= 0, log_eta[step], jnp.min(log_eta))
         stuck = ~usable & (highest >= limits.high - SLACK)
         stuck_code = jnp.where(found.status.code == OK, NON_FINITE, found.status.code)
-        code = jnp.where(rounds >= config.step_rounds, NOT_CONVERGED, SEARCHING)
+        code = jnp.where(rounds >= config.rounds, NOT_CONVERGED, SEARCHING)
         code = jnp.where(stuck, stuck_code, code)
         code = jnp.where(done, OK, code).astype(jnp.int32)
         better = score < state.score
@@ -280,7 +282,7 @@ def _descend(
 
 
 def _adam(
-    state: _Descent, gradient: jax.Array, rounds: jax.Array, config: TrustRegionConfig
+    state: _Descent, gradient: jax.Array, rounds: jax.Array, config: PerStepTrustRegionConfig
 ) -> _Descent:
     """One step of Adam; a short memory of the scale, since the gradient shrinks by decades."""
     decay, scale_decay = 0.5, 0.9
@@ -290,5 +292,5 @@ def _adam(
     first_unbiased = first / (1 - decay**count)
     second_unbiased = second / (1 - scale_decay**count)
     # The floor of the scale makes the last steps proportional to the gradient.
-    move = config.step_rate * first_unbiased / (jnp.sqrt(second_unbiased) + 0.3)
+    move = config.rate * first_unbiased / (jnp.sqrt(second_unbiased) + 0.3)
     return state._replace(log_eta=state.log_eta + move, first_moment=first, second_moment=second)
