@@ -14,7 +14,7 @@ from jgps.algorithms.pilqr import PilqrConfig
 from jgps.algorithms.trajopt import TrajoptConfig
 from jgps.controllers.initial import LqrHoldConfig, NoiseConfig, PdHoldConfig
 from jgps.core.estimation.mixture import MixtureConfig
-from jgps.core.lqr.trust_region import TrustRegionConfig
+from jgps.core.lqr.trust_region import PerStepTrustRegionConfig, TrustRegionConfig
 from jgps.core.path_integral import Pi2StepConfig
 from jgps.core.pilqr import PilqrStepConfig
 from jgps.costs.expand import ExpandConfig
@@ -63,6 +63,7 @@ __all__ = [
     "ExpandConfig",
     "LqrStepConfig",
     "TrustRegionConfig",
+    "PerStepTrustRegionConfig",
     "Pi2StepConfig",
     "PilqrStepConfig",
     "FixedStartsConfig",

@@ -21,9 +21,9 @@ import jax
 import jax.numpy as jnp
 
 from jgps.core import linalg, path_integral
-from jgps.core.checks import check_field
+from jgps.core.checks import check_field, check_kinds
 from jgps.core.lqr.trust_region import (
-    TrustRegionConfig,
+    PerStepTrustRegionConfig,
     TrustRegionInfo,
     solve_kl_constrained_per_step,
 )
@@ -64,9 +64,10 @@ class PilqrStepConfig:
     grow_below: float = 0.05
     shrink_above: float = 0.2
     path_integral: Pi2StepConfig = Pi2StepConfig()
-    trust_region: TrustRegionConfig = TrustRegionConfig()
+    trust_region: PerStepTrustRegionConfig = PerStepTrustRegionConfig()
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         check_field(self, "kl_step", lambda v: v > 0, "> 0 nats, usually 0.1 to 0.4")
         check_field(self, "min_multiplier", lambda v: 0 < v <= 1, "in (0, 1], usually 0.1")
         check_field(self, "max_multiplier", lambda v: v >= 1, ">= 1, usually 1 to 5")

@@ -19,7 +19,8 @@ class MlpConfig:
 
     Attributes:
       hidden: widths of the hidden layers; () is a linear policy.
-      distil: how it is trained in one iteration.
+      distil: how it is trained in one iteration; it has no convolutions, so that `frozen` is
+        "none" and `convolution_rate` 1.
     """
 
     hidden: tuple[int, ...] = (40, 40)
@@ -27,6 +28,13 @@ class MlpConfig:
 
     def __post_init__(self) -> None:
         check_field(self, "hidden", lambda v: v >= 1, ">= 1 everywhere", integer=True)
+        for name, only in (("frozen", "none"), ("convolution_rate", 1)):
+            value = getattr(self.distil, name)
+            if value != only:
+                raise ValueError(
+                    f"MlpConfig.distil.{name} is {value!r}; it has to be {only!r}: a multilayer "
+                    "perceptron has no convolutions"
+                )
 
     @property
     def trainings(self) -> tuple[DistilConfig, ...]:

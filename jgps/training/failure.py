@@ -23,6 +23,7 @@ _SETTINGS = {
     NOT_CONVERGED: (
         ("lower the step size", "kl_step"),
         ("allow more rounds", "max_rounds"),
+        ("allow more rounds", "trust_region.rounds"),
     ),
     TOO_FEW_SAMPLES: (("take more samples", "num_samples"),),
 }

@@ -91,6 +91,11 @@ class VisualConfig:
                 f"VisualConfig.dense.frozen is {self.dense.frozen!r}; it has to be 'convolutions': "
                 "for all of the network to be trained at once, lower dense_iterations"
             )
+        if self.dense.convolution_rate != 1:
+            raise ValueError(
+                f"VisualConfig.dense.convolution_rate is {self.dense.convolution_rate}; it has to "
+                "be 1: the convolutions stay as they are then; set that of end_to_end"
+            )
 
     @property
     def trainings(self) -> tuple[DistilConfig, ...]:

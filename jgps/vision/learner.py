@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jgps import policies
 from jgps.policies import NetworkPolicy
 from jgps.policies.learner import MlpConfig, PolicyLearner, mlp_learner
+from jgps.policies.networks.visuomotor import Convolutions, FeaturePoints
 from jgps.tasks import Task, with_vision
 from jgps.vision import schedule
 from jgps.vision.camera import make_observers, pose_dim
@@ -52,7 +53,8 @@ def make_network(task: Task, config: VisualConfig) -> nn.Module:
         )
     sizes = (task.configuration_dim, task.action_dim, config.hidden)
     if config.kind == "pose_prediction":
-        trunk = policies.make_trunk("feature_points", config.channels, config.conv_dtype)
+        convolutions = Convolutions(config.channels, config.conv_dtype)
+        trunk = FeaturePoints(convolutions, config.learned_temperature)
         regressor = policies.PoseRegressor(trunk, pose_dim(task))
         return policies.pose_prediction_policy(regressor, *sizes)
     return policies.visuomotor(

@@ -161,7 +161,7 @@ def test_messages_name_only_settings_that_the_algorithm_has(name: str):
         messages = _messages(each)
         assert None not in messages
         paths = re.findall(r"\bconfig((?:\.[a-z]\w*)+)", " ".join(filter(None, messages)))
-        assert ".num_samples" in paths
+        assert ".rollouts.num_samples" in paths
         for path in paths:
             found = each
             for part in path[1:].split("."):
@@ -178,6 +178,10 @@ def test_messages_name_the_settings_that_help():
     assert of("trajopt", NOT_CONVERGED).endswith(
         "lower the step size (config.step.kl_step), or allow more rounds "
         "(config.step.trust_region.max_rounds)"
+    )
+    assert of("pilqr", NOT_CONVERGED).endswith(
+        "or allow more rounds (config.step.trust_region.search.max_rounds and "
+        "config.step.trust_region.rounds)"
     )
     assert of("pi2", NOT_PD).endswith("; take more samples (config.rollouts.num_samples)")
     assert "explore less" in of("pi2", TOO_FEW_SAMPLES)

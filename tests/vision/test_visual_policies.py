@@ -276,6 +276,15 @@ def test_bad_settings():
         VisualConfig(width=20)
     with pytest.raises(ValueError, match=r"dense.frozen is 'none'"):
         VisualConfig(dense=DistilConfig())
+    frozen = DistilConfig(frozen="convolutions", convolution_rate=0.1)
+    with pytest.raises(
+        ValueError, match=r"dense.convolution_rate is 0.1; .* the convolutions stay"
+    ):
+        VisualConfig(dense=frozen)
+    with pytest.raises(ValueError, match=r"MlpConfig.distil.frozen is 'convolutions'; .* 'none'"):
+        MlpConfig(distil=frozen)
+    with pytest.raises(ValueError, match=r"MlpConfig.distil.convolution_rate is 0.1; .* be 1"):
+        MlpConfig(distil=DistilConfig(convolution_rate=0.1))
     with pytest.raises(ValueError, match=r"channels is .*3 widths"):
         VisualConfig(channels=(8, 8))
     with pytest.raises(ValueError, match=r"only the network can act from random starts"):

@@ -3,6 +3,7 @@
 from jgps.core.lqr.maximum_entropy import MaximumEntropyInfo, solve_maximum_entropy
 from jgps.core.lqr.riccati import backward, expected_cost, forward
 from jgps.core.lqr.trust_region import (
+    PerStepTrustRegionConfig,
     TrustRegionConfig,
     TrustRegionInfo,
     solve_kl_constrained,
@@ -11,6 +12,7 @@ from jgps.core.lqr.trust_region import (
 
 __all__ = [
     "MaximumEntropyInfo",
+    "PerStepTrustRegionConfig",
     "TrustRegionConfig",
     "TrustRegionInfo",
     "backward",

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jgps.core import linalg
+from jgps.core.checks import check_kinds
 from jgps.core.lqr import riccati
 from jgps.core.lqr.dual_search import (
     SEARCHING,
@@ -50,6 +51,7 @@ from jgps.core.types import (
 )
 
 __all__ = [
+    "PerStepTrustRegionConfig",
     "TrustRegionConfig",
     "TrustRegionInfo",
     "solve_kl_constrained",
@@ -66,8 +68,6 @@ class TrustRegionConfig:
       eta_min, eta_max: the search's limits.
       num_candidates: how many eta are evaluated side by side in one round.
       max_rounds: rounds after which the search gives up.
-      step_rounds, step_rate: with one eta per step, the descent's rounds and Adam's learning rate
-        on log eta.
     """
 
     tolerance: float = 0.1
@@ -75,8 +75,6 @@ class TrustRegionConfig:
     eta_max: float = 1e16
     num_candidates: int = 4
     max_rounds: int = 20
-    step_rounds: int = 200
-    step_rate: float = 0.3
 
     def __post_init__(self):
         if not 0 < self.tolerance < 1:
@@ -92,10 +90,28 @@ class TrustRegionConfig:
             )
         if self.max_rounds < 1:
             raise ValueError(f"max_rounds must be at least 1 (try 20), got {self.max_rounds}")
-        if self.step_rounds < 1:
-            raise ValueError(f"step_rounds must be at least 1 (try 200), got {self.step_rounds}")
-        if not 0 < self.step_rate <= 2:
-            raise ValueError(f"step_rate must be in (0, 2] (try 0.3), got {self.step_rate}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerStepTrustRegionConfig:
+    """How one multiplier eta per step is searched for: a factor of all first, then a descent.
+
+    Attributes:
+      search: of the common factor; its tolerance and its limits hold at every step.
+      rounds: of the descent, after which it gives up.
+      rate: Adam's learning rate on log eta.
+    """
+
+    search: TrustRegionConfig = TrustRegionConfig()
+    rounds: int = 200
+    rate: float = 0.3
+
+    def __post_init__(self):
+        check_kinds(self)
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be at least 1 (try 200), got {self.rounds}")
+        if not 0 < self.rate <= 2:
+            raise ValueError(f"rate must be in (0, 2] (try 0.3), got {self.rate}")
 
 
 class TrustRegionInfo(NamedTuple):
@@ -183,7 +199,7 @@ def solve_kl_constrained_per_step(
     *,
     entropy_weight: float | jax.Array = 0.0,
     eta: float | jax.Array = 1.0,
-    config: TrustRegionConfig = TrustRegionConfig(),
+    config: PerStepTrustRegionConfig = PerStepTrustRegionConfig(),
 ) -> tuple[Controller, TrustRegionInfo]:
     """Best controller whose every step is within its own bound, with one multiplier per step.
 
@@ -198,7 +214,7 @@ def solve_kl_constrained_per_step(
       The other arguments are those of `solve_kl_constrained`.
 
     Returns:
-      The controller and what is known of it, eta [T]. After `step_rounds` without convergence the
+      The controller and what is known of it, eta [T]. After `rounds` without convergence the
       status is NOT_CONVERGED and the controller the one closest to the bounds among those that
       exceed none by more than the tolerance, or the previous one where there was none. Other
       failures are those of `solve_kl_constrained`.
@@ -216,7 +232,7 @@ def solve_kl_constrained_per_step(
     T, dtype = cost.h.shape[0], cost.h.dtype
     bounds = riccati.per_step(epsilon, T, dtype, "epsilon")
     shifted, weights = _check_values(shifted, bounds, entropy_weight)
-    limits = _log_limits(config, dtype)
+    limits = _log_limits(config.search, dtype)
     start = log_start(riccati.per_step(eta, T, dtype, "eta"), limits)
 
     def scaled(log_scale: jax.Array) -> jax.Array:
@@ -226,9 +242,9 @@ def solve_kl_constrained_per_step(
         evaluate=lambda log_scale: evaluate(shifted, scaled(log_scale), weights),
         limits=Limits(low=limits.low - jnp.max(start), high=limits.high - jnp.min(start)),
         target=jnp.log(jnp.sum(bounds)),
-        tolerance=config.tolerance,
-        num_candidates=config.num_candidates,
-        max_rounds=config.max_rounds,
+        tolerance=config.search.tolerance,
+        num_candidates=config.search.num_candidates,
+        max_rounds=config.search.max_rounds,
     )
     search = search_scale(problem, jnp.zeros((), dtype), shifted)
     descent = _descend(
@@ -318,12 +334,12 @@ def _descend(
     search: Search,
     bounds: jax.Array,
     limits: Limits,
-    config: TrustRegionConfig,
+    config: PerStepTrustRegionConfig,
 ) -> _Descent:
     """Moves every log eta_t until each step meets its bound."""
     log_bounds = jnp.log(bounds)
-    tiny = float(jnp.finfo(bounds.dtype).tiny)
-    upper, lower = math.log1p(config.tolerance), math.log1p(-config.tolerance)
+    tiny, tolerance = float(jnp.finfo(bounds.dtype).tiny), config.search.tolerance
+    upper, lower = math.log1p(tolerance), math.log1p(-tolerance)
 
     def one_round(state: _Descent) -> _Descent:
         found = evaluate_at(state.log_eta)
@@ -338,7 +354,7 @@ def _descend(
         highest = jnp.where(step >= 0, log_eta[step], jnp.min(log_eta))
         stuck = ~usable & (highest >= limits.high - SLACK)
         stuck_code = jnp.where(found.status.code == OK, NON_FINITE, found.status.code)
-        code = jnp.where(rounds >= config.step_rounds, NOT_CONVERGED, SEARCHING)
+        code = jnp.where(rounds >= config.rounds, NOT_CONVERGED, SEARCHING)
         code = jnp.where(stuck, stuck_code, code)
         code = jnp.where(done, OK, code).astype(jnp.int32)
         better = score < state.score
@@ -374,7 +390,7 @@ def _descend(
 
 
 def _adam(
-    state: _Descent, gradient: jax.Array, rounds: jax.Array, config: TrustRegionConfig
+    state: _Descent, gradient: jax.Array, rounds: jax.Array, config: PerStepTrustRegionConfig
 ) -> _Descent:
     """One step of Adam; a short memory of the scale, since the gradient shrinks by decades."""
     decay, scale_decay = 0.5, 0.9
@@ -384,5 +400,5 @@ def _adam(
     first_unbiased = first / (1 - decay**count)
     second_unbiased = second / (1 - scale_decay**count)
     # The floor of the scale makes the last steps proportional to the gradient.
-    move = config.step_rate * first_unbiased / (jnp.sqrt(second_unbiased) + 0.3)
+    move = config.rate * first_unbiased / (jnp.sqrt(second_unbiased) + 0.3)
     return state._replace(log_eta=state.log_eta + move, first_moment=first, second_moment=second)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 
 from jgps.core import lqr
-from jgps.core.checks import check_field
+from jgps.core.checks import check_field, check_kinds
 from jgps.core.lqr.trust_region import TrustRegionConfig, TrustRegionInfo
 from jgps.core.types import OK, Controller, Status, worst
 from jgps.optimise.models import LocalModels, choose, default_dtype
@@ -33,6 +33,7 @@ class LqrStepConfig:
     trust_region: TrustRegionConfig = TrustRegionConfig()
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         check_field(self, "kl_step", lambda v: v > 0, "> 0 nats, usually 0.1 to 2")
         check_field(self, "min_multiplier", lambda v: 0 < v <= 1, "in (0, 1], usually 0.01 to 0.1")
         check_field(self, "max_multiplier", lambda v: v >= 1, ">= 1, usually 1 to 10")

@@ -12,7 +12,7 @@ from lq_problems import problem, stack
 from jgps.core import gaussian, lqr
 from jgps.core.lqr import trust_region
 from jgps.core.lqr.dual_search import Limits, Search
-from jgps.core.lqr.trust_region import TrustRegionConfig
+from jgps.core.lqr.trust_region import PerStepTrustRegionConfig, TrustRegionConfig
 from jgps.core.lqr.whitened import Candidate
 from jgps.core.types import NON_FINITE, NOT_CONVERGED, NOT_PD, OK, Controller, ok_status
 
@@ -251,7 +251,7 @@ def test_an_overflow_of_the_divergence_raises_every_multiplier():
     search = Search(*[jnp.float32(0)] * 6, best=blank, status=ok_status(), rounds=jnp.int32(0))
     descend = functools.partial(
         trust_region._descend, search=search, bounds=bounds, limits=limits,
-        config=TrustRegionConfig(),
+        config=PerStepTrustRegionConfig(),
     )  # fmt: skip
     found = descend(lambda log_eta: evaluate(log_eta, 3.0))
     assert int(found.status.code) == OK
@@ -303,13 +303,14 @@ def test_an_unreachable_bound_is_not_converged():
         ("eta_max", 1e30),
         ("num_candidates", 1),
         ("max_rounds", 0),
-        ("step_rounds", 0),
-        ("step_rate", 0.0),
+        ("rounds", 0),
+        ("rate", 0.0),
     ],
 )
 def test_config_out_of_range_is_refused(field, value):
+    kind = PerStepTrustRegionConfig if field in ("rounds", "rate") else TrustRegionConfig
     with pytest.raises(ValueError, match=rf"{field}.*\(try .*got"):
-        TrustRegionConfig(**{field: value})
+        kind(**{field: value})
 
 
 def test_wrong_shapes_are_named():
