@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import mujoco
 import numpy as np
 
@@ -98,7 +99,7 @@ def make_scene(
     *,
     geom_groups: Sequence[int] = (0, 1, 2),
     max_triangles: int = RenderConfig.max_triangles,
-    dtype=np.float32,
+    dtype=jnp.float32,
 ) -> Scene:
     """Collects the visible geoms and the lights of a model; `appearance_of` says how they look.
 
@@ -135,15 +136,12 @@ def make_scene(
         translucent=_layer(model, translucent, max_triangles),
         lights=_lights(model),
         appearance=_world_lights(model, appearance_of(model)),
-        center=model.stat.center,
-        extent=model.stat.extent,
+        center=to_device(model.stat.center),
+        extent=to_device(model.stat.extent),
     )
-
-    def leaf(values):
-        values = np.asarray(values)
-        return to_device(values, dtype if np.issubdtype(values.dtype, np.floating) else None)
-
-    return jax.tree.map(leaf, scene)
+    return jax.tree.map(
+        lambda a: jnp.asarray(a, dtype if jnp.issubdtype(a.dtype, jnp.floating) else a.dtype), scene
+    )
 
 
 def _unsupported(model: mujoco.MjModel, geom: int) -> str:
@@ -165,10 +163,10 @@ def _layer(model: mujoco.MjModel, ids: Sequence[int], max_triangles: int) -> Lay
 
 def _geoms(model: mujoco.MjModel, ids: Sequence[int]) -> Geoms:
     def column(values, *shape):
-        return np.reshape(np.asarray(values, np.float64), (len(ids), *shape))
+        return to_device(np.reshape(np.asarray(values, np.float64), (len(ids), *shape)))
 
     return Geoms(
-        geom_id=np.asarray(ids, np.int32),
+        geom_id=to_device(ids, np.int32),
         size=column([_size(model, g) for g in ids], 3),
         gloss=column([_material(model, g, "mat_specular", 0.5) for g in ids]),
         emission=column([_material(model, g, "mat_emission", 0.0) for g in ids]),
@@ -183,9 +181,9 @@ def _triangles(model: mujoco.MjModel, ids: Sequence[int], max_triangles: int) ->
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-20)
     owner = np.repeat(np.arange(len(ids)), [len(part) for part in parts])
     return Triangles(
-        corners=corners,
-        normal=normal,
-        owner=owner.astype(np.int32),
+        corners=to_device(corners),
+        normal=to_device(normal),
+        owner=to_device(owner, np.int32),
     )
 
 
@@ -206,7 +204,7 @@ def _material(model: mujoco.MjModel, geom: int, field: str, default: float) -> f
 def _lights(model: mujoco.MjModel) -> Lights:
     ids = light_ids(model)
     if not len(ids):
-        return Lights(directional=np.ones(1), shadow=np.ones(1), spot=None)
+        return Lights(directional=to_device([1.0]), shadow=to_device([1.0]), spot=None)
     types = np.asarray(model.light_type)[ids]
     is_spot = types == int(mujoco.mjtLightType.mjLIGHT_SPOT)
     cutoff = np.cos(np.deg2rad(np.minimum(model.light_cutoff[ids], 180)))
@@ -214,9 +212,9 @@ def _lights(model: mujoco.MjModel) -> Lights:
     narrow = is_spot & (model.light_cutoff[ids] < 180)
     spot = np.stack([np.where(narrow, cutoff, -2), np.where(narrow, model.light_exponent[ids], 0)])
     return Lights(
-        directional=np.asarray(types == int(mujoco.mjtLightType.mjLIGHT_DIRECTIONAL), float),
-        shadow=np.asarray(model.light_castshadow[ids], float),
-        spot=spot.T if narrow.any() else None,
+        directional=to_device(types == int(mujoco.mjtLightType.mjLIGHT_DIRECTIONAL), float),
+        shadow=to_device(model.light_castshadow[ids], float),
+        spot=to_device(spot.T) if narrow.any() else None,
     )
 
 
@@ -229,6 +227,6 @@ def _world_lights(model: mujoco.MjModel, appearance: Appearance) -> Appearance:
     if not len(ids):
         return appearance
     return appearance._replace(
-        light_position=data.light_xpos[ids],
-        light_direction=data.light_xdir[ids],
+        light_position=to_device(data.light_xpos[ids]),
+        light_direction=to_device(data.light_xdir[ids]),
     )
