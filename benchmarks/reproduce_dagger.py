@@ -45,7 +45,7 @@ def main(
       out: JSON file of the result, Markdown goes beside it; benchmarks/results/dagger.json, or
         runs/dagger.json where other settings are not the default ones.
       quick: show within a minute or two that the script runs: one seed, as little as it can do;
-        nothing has to hold, and the result goes to runs.
+        no claim is judged, and the result goes to runs.
     """
     shortest = DaggerConfig().teacher_iterations + 2
     if quick:

@@ -41,7 +41,7 @@ def main(
       out: JSON file of the result, Markdown beside it; benchmarks/results/manipulation.json,
         or runs/manipulation.json where tasks or seeds are not the default ones.
       quick: show within a minute or two that the script runs: one seed, as little as it can do;
-        nothing has to hold, and the result goes to runs.
+        no claim is judged, and the result goes to runs.
     """
     iterations = (1, 2) if quick else ITERATIONS
     seeds = seeds[:1] if quick else seeds

@@ -86,7 +86,7 @@ def main(
       out: JSON file of the result, Markdown goes beside it; benchmarks/results/mdgps.json, or
         runs/mdgps.json where rows or seeds are not the default ones.
       quick: show within a minute or two that the script runs: one seed, as little as it can do;
-        nothing has to hold, and the result goes to runs.
+        no claim is judged, and the result goes to runs.
     """
     unknown = [row for row in rows if row not in ENTRIES]
     if unknown or not rows:

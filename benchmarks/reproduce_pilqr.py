@@ -1,7 +1,7 @@
 """PILQR against its parts, LQR and PI2 alone, and a network trained with each of the latter two.
 
 The task's cost jumps where no gradient says so. All methods have the same number of samples and
-iterations; every iteration tries the result without noise too, one more rollout per condition.
+iterations; every iteration rolls the result out without noise too, once more per condition.
 """
 
 import functools
@@ -57,7 +57,7 @@ def main(
       out: JSON file of the result, Markdown goes beside it; benchmarks/results/pilqr.json, or
         runs/pilqr.json where other settings are not the default ones.
       quick: show within a minute or two that the script runs: one seed, as little as it can do;
-        nothing has to hold, and the result goes to runs.
+        no claim is judged, and the result goes to runs.
     """
     if quick:
         seeds, iterations = seeds[:1], 2
@@ -99,7 +99,7 @@ def train(
 ) -> dict[str, Any]:
     """One run, and what its best policy does without noise.
 
-    That is the network that succeeded in most training conditions when it was tried, of those
+    That is the network that succeeded in most training conditions when it was rolled out, of those
     the one that cost least; or the controllers that cost least in each of them, of which the
     nearest acts in unseen ones.
     """

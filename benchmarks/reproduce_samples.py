@@ -57,7 +57,7 @@ def main(
       out: JSON file of the result, Markdown goes beside it; benchmarks/results/samples.json, or
         runs/samples.json where other settings are not the default ones.
       quick: show within a minute or two that the script runs: one seed, as little as it can do;
-        nothing has to hold, and the result goes to runs.
+        no claim is judged, and the result goes to runs.
     """
     if quick:
         seeds, tasks, budget = seeds[:1], tasks[:1], FEW

@@ -58,7 +58,6 @@ ENTRIES = {
 }
 TASKS, POLICIES = tuple(ENTRIES), tuple(NAMES)
 SUCCESS_SEEDS = {"small": SEEDS[:1], "full": SEEDS, "quick": SEEDS[:1]}
-Scale = Literal["small", "full", "quick"]
 PUBLISHED = (
     "Levine, Finn, Darrell & Abbeel (2016), with a PR2 and 240x240 images of its camera; our tasks "
     "are simulated, their places and clutter our own, with as many trials in unseen places and "
@@ -83,7 +82,7 @@ MEMORY = Column("peak_memory_gib", "peak memory, GiB", ".1f")
 
 
 def main(
-    scale: Scale = "small",
+    scale: Literal["small", "full"] = "small",
     only: Literal["both", "success", "pose"] = "both",
     tasks: tuple[str, ...] = TASKS,
     policies: tuple[str, ...] = POLICIES,
@@ -98,7 +97,7 @@ def main(
 
     Args:
       scale: small has 64x64 images and the settings of `jgps train TASK --policy POLICY`, for a
-        CPU; full has 240x240 images and longer trainings, for an accelerator; quick, see below.
+        CPU; full has 240x240 images and longer trainings, for an accelerator.
       only: one of the tables; both by default.
       tasks: of the table of success.
       policies: visuomotor, pose_features, pose_prediction.
@@ -112,10 +111,11 @@ def main(
         Markdown beside both; benchmarks/results/visuomotor.json (visuomotor_full.json), or in runs
         where tasks, policies or seeds are not the default ones.
       quick: show within minutes that the script runs: the first task alone, tiny images, few steps;
-        nothing has to hold, and the result goes to runs.
+        no claim is judged, and the result goes to runs.
     """
+    size = "quick" if quick else scale
     if quick:
-        scale, tasks, seeds = "quick", tasks[:1], (seeds or SEEDS)[:1]
+        tasks, seeds = tasks[:1], (seeds or SEEDS)[:1]
     for option, chosen, known in (
         ("tasks", tasks, TASKS),
         ("policies", policies, POLICIES),
@@ -126,40 +126,40 @@ def main(
                 f"--{option} is {' '.join(chosen)}; it has to name some of {', '.join(known)}"
             )
     enable_compilation_cache()  # tasks, policies and seeds share programs
-    ending = "" if scale == "small" else f"_{scale}"
+    ending = "" if size == "small" else f"_{size}"
     codes = []
     if only != "pose":
-        chosen = SUCCESS_SEEDS[scale] if seeds is None else seeds
+        chosen = SUCCESS_SEEDS[size] if seeds is None else seeds
         result = run_seeds(
             f"visuomotor{ending}",
-            [success_row(task, policy, scale, backend, kept) for task in tasks
+            [success_row(task, policy, size, backend, kept) for task in tasks
              for policy in policies],
             chosen, columns=success_columns(),
-            claims=() if scale == "quick" else claims(tasks, policies),
+            claims=() if size == "quick" else claims(tasks, policies),
             published=PUBLISHED, out=out,
-            whole=scale != "quick"
-            and (tasks, policies, chosen) == (TASKS, POLICIES, SUCCESS_SEEDS[scale]),
+            whole=size != "quick"
+            and (tasks, policies, chosen) == (TASKS, POLICIES, SUCCESS_SEEDS[size]),
         )  # fmt: skip
         codes.append(status(result))
     if only != "success":
         chosen = SEEDS if seeds is None else seeds
         result = run_seeds(
             f"visuomotor_pose{ending}",
-            [pose_row(architecture, pose_task, scale, kept) for architecture in ARCHITECTURES],
-            chosen, columns=pose_columns(), claims=() if scale == "quick" else pose_claims(),
+            [pose_row(architecture, pose_task, size, kept) for architecture in ARCHITECTURES],
+            chosen, columns=pose_columns(), claims=() if size == "quick" else pose_claims(),
             published=(
                 f"Levine et al. (2016), on images of a PR2's camera; ours of {pose_task}, "
                 f"{POSE_IMAGES} with a tenth held out. Images, steps and rates were chosen after "
                 "trying several with seed 0: with 1,800 images, 500 steps and a rate of 0.001 "
                 "spatial softmax came last. Learning rates: "
                 + "; ".join(
-                    f"{name}: {pose_settings(pose_task, each, scale).pretraining.learning_rate:g}"
+                    f"{name}: {pose_settings(pose_task, each, size).pretraining.learning_rate:g}"
                     for each, name in POSE_NAMES.items()
                 )
                 + "."
             ),
             out=None if out is None else out.with_name(f"{out.stem}_pose.json"),
-            whole=scale != "quick" and (pose_task, chosen) == (POSE_TASK, SEEDS),
+            whole=size != "quick" and (pose_task, chosen) == (POSE_TASK, SEEDS),
         )  # fmt: skip
         codes.append(status(result))
     return max(codes)

@@ -45,6 +45,8 @@ def _describe(room: types.ModuleType, name: str, value: Any) -> str:
         return _first_line(value)
     if isinstance(value, dict):
         return "a dictionary of " + ", ".join(f"`{key}`" for key in value)
+    if isinstance(value, tuple):
+        return f"`{value!r}`"
     return f"`{_right_hand_side(room, name)}`"  # a constant or a type
 
 

@@ -6,12 +6,13 @@ import jax
 import numpy as np
 
 import jgps
+from jgps.configs import FixedStartsConfig, Pi2Config
 
 
 def learning_curve(algorithm: jgps.algorithms.Algorithm, seed: int, iterations: int) -> list[float]:
     """Cost of the samples of every iteration, mean over conditions."""
-    # An algorithm is a pair of functions. All that is random follows from this one key, and all
-    # that is learned is in the state.
+    # An algorithm makes a state (`init`) and improves it (`step`). All that is random follows from
+    # this one key, and all that is learned is in the state.
     state = algorithm.init(jax.random.key(seed))
     curve = []
     for _ in range(iterations):
@@ -27,9 +28,7 @@ def main(iterations: int = 8, seeds: Sequence[int] = (0, 1, 2)) -> dict[str, np.
     # pi2 weights them by what they cost.
     algorithms = {
         "trajopt": jgps.algorithms.trajopt(task),
-        "pi2": jgps.algorithms.pi2(
-            task, jgps.configs.Pi2Config(rollouts=jgps.configs.FixedStartsConfig(num_samples=5))
-        ),
+        "pi2": jgps.algorithms.pi2(task, Pi2Config(rollouts=FixedStartsConfig(num_samples=5))),
     }
     # Made once, an algorithm compiles once: further seeds are cheap.
     return {

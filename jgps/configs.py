@@ -70,9 +70,9 @@ __all__ = [
     "RandomStartsConfig",
     "OffsetConfig",
     "RegressionConfig",
-    "DistilConfig",
-    # of policies that see
+    # of policies: one that reads a vector, and those that look through a camera
     "MlpConfig",
+    "DistilConfig",
     "VisualConfig",
     "DomainRandomisationConfig",
     "PoseConfig",

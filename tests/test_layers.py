@@ -123,7 +123,7 @@ def test_only_algorithms_read_private_fields_of_their_states():
 
 
 def test_a_read_of_a_private_field_is_found():
-    source = "state.learner\nrun.state.key\ngetattr(state, 'learner', state.policy)"
+    source = "state.newest\nrun.state.key\ngetattr(state, 'learner', state.policy)"
     assert len(private_reads(source)) == 3
 
 

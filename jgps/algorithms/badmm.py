@@ -68,7 +68,8 @@ class BadmmConfig(GuidedConfig):
       weight_band: nu doubles where the divergence is this many times its mean over time, and halves
         where it is as much below, > 1.
       policy: the network and how it is trained in one round.
-      linearisation: of the network, from which the penalty on disagreement is made.
+      linearisation: how the network is written as a controller, from which the penalty on
+        disagreement is made.
       step: bound of the KL divergence, its adaptation, and the search for its multiplier.
       others: see `GuidedConfig`.
     """

@@ -68,7 +68,7 @@ class DaggerConfig(LocalConfig):
       rounds_kept: how many rounds the dataset holds, the oldest make room, at least 1.
       policy: the network and how it is trained in a round.
       models, step: of the controllers' improvement, see `TrajoptConfig`.
-      rollouts: with noise, in every training condition.
+      rollouts: see `LocalConfig`.
     """
 
     teacher_iterations: int = 8
@@ -197,7 +197,7 @@ def _mix(config: DaggerConfig, state: GuidedState, key: jax.Array | None) -> Mix
         beta = jnp.asarray(config.beta, default_dtype())
         current = jnp.clip(state.iteration - config.teacher_iterations, 0, beta.shape[0] - 1)
         by_teacher = teaching | jax.random.bernoulli(key, beta[current], turns)
-    return Mixture(factored, state.learner.params_for(factored.k[:, 0]), by_teacher)
+    return Mixture(factored, state.newest.params_for(factored.k[:, 0]), by_teacher)
 
 
 def _learn(

@@ -35,10 +35,10 @@ class MdgpsConfig(MirrorDescentConfig):
       step: bound of the KL divergence, its adaptation, and the search for its multiplier.
       step_rule: what the prediction of the last step is compared with: the cost that the network
         has now ("global"), or the one that the local controllers have ("classic").
-      rollouts: with noise: of every training condition, or from random initial states in groups
-        (`RandomStartsConfig`). Those take sampling="on_policy", a `RegressionConfig` and priors
-        that are shared; the step size is not adapted, and the training conditions still decide
-        which network is the best.
+      rollouts: how rollouts with noise start: in every training condition (`FixedStartsConfig`), or
+        at random and in groups (`RandomStartsConfig`). Random starts take sampling="on_policy", a
+        `RegressionConfig`, priors that are shared and no `trajectory_iterations`; the KL bound is
+        then not adapted, and the training conditions serve to choose the best network.
       others: see `MirrorDescentConfig`.
     """
 

@@ -26,7 +26,7 @@ class Pi2Config(LocalConfig):
 
     Attributes:
       step: how far one update moves.
-      rollouts: 5 samples are few here, 20 usual.
+      rollouts: see `LocalConfig`; 5 samples are few here, 20 usual.
     """
 
     step: Pi2StepConfig = Pi2StepConfig()

@@ -9,7 +9,8 @@
             pi  <- argmin sum_c E[KL(pi || p_c)] over the visited states   (policy step)
 
 It is mirror descent, where the trajectory step needs no derivative of the cost and no smooth
-motion, but more samples. The models that are fitted along serve metrics and figures only.
+motion, but more samples. The models that are fitted along move no controller: they
+serve metrics and figures, and a condition where fitting fails keeps its controller.
 
 Source: Chebotar et al. (2017a), "Path integral guided policy search".
 """
@@ -30,8 +31,8 @@ class PigpsConfig(MirrorDescentConfig):
 
     Attributes:
       step: how far one trajectory step moves.
-      rollouts: 5 samples are few here, 20 usual.
-      models: fitted for metrics; a condition where that fails keeps its controller.
+      rollouts: see `GuidedConfig`; 5 samples are few here, 20 usual.
+      models: how the models for metrics and figures are fitted.
       others: see `MirrorDescentConfig`.
     """
 

@@ -29,7 +29,7 @@ class PilqrConfig(LocalConfig):
     Attributes:
       models: how local models are fitted.
       step: how far its two updates move.
-      rollouts: with noise, in every training condition.
+      rollouts: see `LocalConfig`.
     """
 
     models: FittedModelsConfig = FittedModelsConfig()

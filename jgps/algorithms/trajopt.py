@@ -25,7 +25,7 @@ class TrajoptConfig(LocalConfig):
     Attributes:
       models: how local models are fitted.
       step: bound of the KL divergence, its adaptation, and the search for its multiplier.
-      rollouts: with noise, in every training condition.
+      rollouts: see `LocalConfig`.
     """
 
     models: FittedModelsConfig = FittedModelsConfig()

@@ -41,7 +41,7 @@ def network(task_name: str, seed: int, runs: int = 3) -> list[Row]:
         "sampling": lambda: parts.sample(state, key),
         "fitting": lambda: parts.fit(state, sampled),
         "training the network": lambda: parts.distil(fitted, supervision, key),
-        "trying the network": lambda: parts.select_best(fitted, key),
+        "rolling the network out without noise": lambda: parts.select_best(fitted, key),
         "iteration": lambda: algorithm.step(state),
     }
     if crocoddyl is not None:

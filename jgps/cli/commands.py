@@ -40,7 +40,7 @@ class EvaluateOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """Draws learning curves and tables, of one run or of several side by side.
+    """Draws figures and a video of one run, or curves and tables of several side by side.
 
     Attributes:
       directories: run directories.

@@ -23,7 +23,7 @@ _LOCAL_COLUMNS = (
     _DISTANCE,
     _KL,
     ("eta", "eta", "{:.3g}", np.median),
-    ("step size", "step_multiplier", "{:.3g}", np.mean),
+    ("KL factor", "step_multiplier", "{:.3g}", np.mean),
     _SECONDS,
 )
 _NETWORK_COLUMNS = (

@@ -35,8 +35,8 @@ class _TrainOptions:
     Attributes:
       task: name of the task; `jgps list` shows them.
       algorithm: name of the algorithm; `jgps list` shows them.
-      iterations: number of iterations, those before --resume included; the default depends on the
-        policy and is higher for one that reads images.
+      iterations: number of iterations, those before --resume included; 12 by default, and with a
+        policy that looks through a camera 7 more than those in which controllers improve alone.
       seed: seed of all random numbers.
       backend: native, mjx or auto.
       out: run directory; runs/TASK-ALGORITHM-seedS if not given.

@@ -44,7 +44,7 @@ from jgps.core.types import (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PilqrStepConfig:
-    """How far the two updates move.
+    """How far the PILQR step moves the controllers, by LQR and then by path integrals.
 
     LQR's bound at step t is `kl_step * multiplier_t`. From one iteration to the next the multiplier
     doubles where the unexplained share of the costs to go is below `grow_below`, and halves where
@@ -54,8 +54,8 @@ class PilqrStepConfig:
       kl_step: bound on LQR's divergence at every step, nats, > 0.
       min_multiplier, max_multiplier: limits of the multipliers, 0 < min <= 1 <= max.
       grow_below, shrink_above: shares, 0 < grow_below <= shrink_above; see `unexplained`.
-      path_integral: of the second update.
-      trust_region: of the search for LQR's multipliers eta.
+      path_integral: how far the second update moves.
+      trust_region: how LQR's multipliers eta are searched for.
     """
 
     kl_step: float = 0.2

@@ -44,7 +44,8 @@ class LocalConfig:
     """Settings of the loop around local controllers alone.
 
     Attributes:
-      rollouts: with noise, in every training condition.
+      rollouts: how many rollouts with noise each training condition has, and how smooth their
+        noise is.
     """
 
     rollouts: FixedStartsConfig = FixedStartsConfig()
@@ -58,7 +59,7 @@ class LocalConfig:
 
 
 class LocalState(NamedTuple):
-    """Everything that the next iteration needs."""
+    """What `trajopt`, `pi2` and `pilqr` keep from one iteration to the next."""
 
     key: jax.Array
     iteration: jax.Array  # [] int32

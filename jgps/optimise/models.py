@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jgps import costs, dynamics
 from jgps.core import lqr
-from jgps.core.checks import check_field
+from jgps.core.checks import check_field, check_kinds
 from jgps.core.lifted import shared_jit
 from jgps.core.types import (
     Controller,
@@ -32,9 +32,9 @@ class FittedModelsConfig:
     """How local models are fitted to rollouts.
 
     Attributes:
-      prior: of the fitted dynamics.
-      fit: the regression at every step.
-      expand: the expansion of the cost to quadratics.
+      prior: what is known of the dynamics before they are fitted.
+      fit: how the regression at every step runs.
+      expand: how the cost becomes quadratic.
       initial_variance: least variance of the initial state's entries, squared units of the state.
     """
 
@@ -44,6 +44,7 @@ class FittedModelsConfig:
     initial_variance: float = 1e-6
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         check_field(self, "initial_variance", lambda v: v > 0, "> 0, usually 1e-6")
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jgps.core.checks import check_field
+from jgps.core.checks import check_field, check_kinds
 from jgps.policies.distil import DistilConfig, DistilInfo, Supervision, distil
 from jgps.policies.networks.mlp import mlp
 from jgps.policies.observation import observe_all
@@ -27,6 +27,7 @@ class MlpConfig:
     distil: DistilConfig = DistilConfig()
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         check_field(self, "hidden", lambda v: v >= 1, ">= 1 everywhere", integer=True)
         for name, only in (("frozen", "none"), ("convolution_rate", 1)):
             value = getattr(self.distil, name)

@@ -18,14 +18,22 @@ from jgps.training.metrics import MAX_LISTED, NUM_WORST, Record, highest
 _EXPLORE_LESS = "explore less (the variance of the task's initial controller)"
 # Of each failure: what to do and the setting that does it, by the end of its dotted path.
 _SETTINGS = {
-    NOT_PD: (("raise the fit's ridge", "fit.ridge"), ("take more samples", "num_samples")),
+    NOT_PD: (
+        ("raise the fit's ridge", "fit.ridge"),
+        ("take more samples", "num_samples"),
+        ("take more rollouts", "num_rollouts"),
+    ),
     NON_FINITE: (),
     NOT_CONVERGED: (
-        ("lower the step size", "kl_step"),
+        ("lower the KL bound of a step", "kl_step"),
         ("allow more rounds", "max_rounds"),
         ("allow more rounds", "trust_region.rounds"),
     ),
-    TOO_FEW_SAMPLES: (("take more samples", "num_samples"),),
+    TOO_FEW_SAMPLES: (
+        ("take more samples", "num_samples"),
+        ("take more rollouts", "num_rollouts"),
+        ("share them out among fewer groups", "num_groups"),
+    ),
 }
 _WITHOUT_SETTING = {
     NON_FINITE: "check that the task's cost is finite and twice differentiable at these states",
@@ -136,10 +144,14 @@ def _remedy(code: int, config: Any) -> str:
 
 def _training_paths(config: Any) -> list[str]:
     """The dotted paths of the settings by which the network that the config asks for is trained."""
+    policy = getattr(config, "policy", None)
+    if policy is None:
+        return []
+    used = policy.trainings
     return [
-        path.removesuffix(".on_divergence")
-        for path in _settings(config)
-        if path.endswith(".on_divergence")
+        f"config.policy.{field.name}"
+        for field in dataclasses.fields(policy)
+        if any(getattr(policy, field.name) is each for each in used)
     ]
 
 

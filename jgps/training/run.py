@@ -59,10 +59,11 @@ def train(
     Args:
       task: a task or the name of one.
       algorithm: name of an algorithm.
-      policy, prior, random_starts: what settings go well with the task is looked up by these, see
-        `jgps.recipes.recipe`.
-      iterations: how many in all, those before a resume included; None takes the recipe's number.
-      config: the algorithm's settings in place of the recipe's, without the three above.
+      policy, prior, random_starts: choose the settings and the number of iterations, see
+        `jgps.recipes.recipe`; not together with `config`.
+      iterations: how many in all, those before a resume included; None takes as many as go with the
+        settings.
+      config: the algorithm's settings, in place of those that the three above choose.
       seed: of everything random; the same seed gives the same metrics.
       backend: "native", "mjx" or "auto".
       out: run directory for metrics, checkpoints and results; None writes nothing.

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jgps.core.checks import check_choice, check_field
+from jgps.core.checks import check_choice, check_field, check_kinds
 from jgps.policies import DistilConfig
 from jgps.policies.networks.visuomotor import CHANNELS, CONV_DTYPES, Convolutions
 from jgps.rendering import RenderConfig
@@ -15,6 +15,9 @@ KINDS = ("visuomotor", "pose_features", "pose_prediction")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VisualConfig:
     """A policy that looks through the task's camera, and how it learns.
+
+    For how many iterations the controllers improve alone before it does is `trajectory_iterations`
+    of the algorithm's config; `jgps.recipes.recipe` has settings that go well together.
 
     Attributes:
       kind: "visuomotor" is trained end to end; the baselines keep their pretrained convolutions:
@@ -38,9 +41,10 @@ class VisualConfig:
         deviations of the rollouts, >= 0. Where it was never trained, a network keeps to the way
         less closely than controllers do, and has to know how to get back.
       dense_iterations: number of the first iterations of training in which the dense layers are
-        trained alone, >= 0.
-      dense, end_to_end: how the dense layers are trained in one iteration, and how the whole
-        network is; after each training of the whole the dense layers are trained once more.
+        trained alone, >= 0; of kind "visuomotor" only.
+      dense: how the dense layers are trained in one iteration.
+      end_to_end: how the whole network is trained in one iteration, after which the dense layers
+        are trained once more as `dense` says; of kind "visuomotor" only.
     """
 
     kind: str = "visuomotor"
@@ -64,6 +68,7 @@ class VisualConfig:
     )
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         check_choice(self, "kind", KINDS)
         check_field(self, "hidden", lambda v: v >= 1, ">= 1 everywhere", integer=True)
         smallest = Convolutions().smallest
@@ -99,5 +104,5 @@ class VisualConfig:
 
     @property
     def trainings(self) -> tuple[DistilConfig, ...]:
-        """How the network is trained, in all phases."""
-        return self.dense, self.end_to_end
+        """How the network is trained, in all of its phases."""
+        return (self.dense, self.end_to_end) if self.kind == "visuomotor" else (self.dense,)

@@ -24,7 +24,7 @@ class DomainRandomisationConfig:
     Attributes:
       randomise: colours, textures, lights and the camera.
       clutter: probability that each body of the task's clutter stands about, in [0, 1].
-      nearest, farthest: it stands from where objects are, metres, > 0.
+      nearest, farthest: least and greatest distance of that body from an object, metres, > 0.
     """
 
     randomise: RandomiseConfig = RandomiseConfig(

@@ -231,10 +231,10 @@ def test_a_network_learns_the_same_whatever_a_broken_condition_holds(algorithm):
         for iteration in (1, 2):
             state, metrics = run(stiffness, iteration)
             assert metrics["samples_valid"].tolist()[3] == 0
-        assert not np.array_equal(_arrays(start.learner)[0], _arrays(state.learner)[0])
+        assert not np.array_equal(_arrays(start.newest)[0], _arrays(state.newest)[0])
         states.append(state)
     one, other = states
-    for a, b in zip(_arrays(one.learner), _arrays(other.learner), strict=True):
+    for a, b in zip(_arrays(one.newest), _arrays(other.newest), strict=True):
         assert np.isfinite(a).all()
         np.testing.assert_array_equal(a, b)
     for a, b in zip(_arrays(one.controllers), _arrays(other.controllers), strict=True):

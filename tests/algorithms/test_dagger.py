@@ -48,7 +48,7 @@ def test_first_the_controllers_learn_and_then_the_network():
     taught = states[TEACHING]
     assert not np.array_equal(states[0].controllers.k, taught.controllers.k)
     for state in states[: TEACHING + 1]:
-        _same(state.learner, states[0].learner)
+        _same(state.newest, states[0].newest)
         _same(state.policy, states[0].policy)
         assert np.isinf(state.policy_cost)
     for found in metrics[:TEACHING]:
@@ -57,9 +57,9 @@ def test_first_the_controllers_learn_and_then_the_network():
         states[TEACHING:], states[TEACHING + 1 :], metrics[TEACHING:], strict=False
     ):
         _same(after.controllers, taught.controllers)
-        assert not np.array_equal(before.learner.cov, after.learner.cov) or not np.array_equal(
-            before.learner.variables["params"]["action"]["kernel"],
-            after.learner.variables["params"]["action"]["kernel"],
+        assert not np.array_equal(before.newest.cov, after.newest.cov) or not np.array_equal(
+            before.newest.variables["params"]["action"]["kernel"],
+            after.newest.variables["params"]["action"]["kernel"],
         )
         assert found["policy_loss"] < found["policy_loss_before"]
         assert np.isnan(found["kl"]).all()  # no step was taken
@@ -79,7 +79,7 @@ def test_the_best_network_is_kept():
     _, states, metrics = _run()
     costs = [float(np.mean(found["noise_free_cost"])) for found in metrics[TEACHING:]]
     np.testing.assert_allclose(states[-1].policy_cost, min(costs), rtol=1e-6)
-    _same(states[-1].policy, states[TEACHING + 1 + int(np.argmin(costs))].learner)
+    _same(states[-1].policy, states[TEACHING + 1 + int(np.argmin(costs))].newest)
 
 
 def test_the_dataset_is_a_ring_of_what_was_visited_once_there_was_a_teacher():
@@ -120,7 +120,7 @@ def test_every_visited_state_is_labelled_by_the_teacher():
     expected = expected + controllers.k[:, None]
     found = targets(state, seen)
     np.testing.assert_allclose(found.target, expected, rtol=1e-4, atol=1e-4)
-    learned = np.asarray(state.learner.mean(seen.o))
+    learned = np.asarray(state.newest.mean(seen.o))
     valid = np.asarray(seen.valid)
     error = np.sqrt(np.mean(np.square(learned - expected)[valid]))
     assert error < 0.2 * np.std(expected[valid])

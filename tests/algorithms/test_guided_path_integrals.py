@@ -81,7 +81,7 @@ def test_metrics_say_how_controllers_and_network_differ(name, sampling):
 def test_a_tiny_step_ends_between_controllers_and_network(name, sampling, agreement):
     """In the states visited, and as near to the network as `agreement` says."""
     algorithm, before, _ = _tiny_steps(name, sampling, agreement)
-    before = before._replace(learner=_shifted(before.learner, 2.0))
+    before = before._replace(newest=_shifted(before.newest, 2.0))
     after, metrics = algorithm.step(before)
     assert bool((metrics["status"] == OK).all())
     if name == "pigps":
@@ -89,7 +89,7 @@ def test_a_tiny_step_ends_between_controllers_and_network(name, sampling, agreem
     else:  # models explain the cost and leave the weights little to tell
         assert bool((metrics["weights_kl"] <= 1.5e-4).all())
     x, o = after.history.x[1], after.history.o[1]
-    by_network = np.asarray(before.learner.mean(o)).mean(axis=1)
+    by_network = np.asarray(before.newest.mean(o)).mean(axis=1)
 
     def mean(controllers):
         return np.einsum("ctij,ctj->cti", controllers.K, x.mean(axis=1)) + controllers.k

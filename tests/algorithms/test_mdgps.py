@@ -92,7 +92,7 @@ def test_controllers_stay_within_the_bound_around_the_centre(config, agreement):
 def test_the_linearised_network_does_what_the_network_does_on_average():
     before, _ = _step(SHORT, 1)
     _, network, sampled = _models(SHORT, before)
-    by_network = np.asarray(before.learner.mean(sampled.o)).mean(axis=1)
+    by_network = np.asarray(before.newest.mean(sampled.o)).mean(axis=1)
     mean = np.einsum("ctij,ctj->cti", network.K, sampled.x.mean(axis=1)) + network.k
     np.testing.assert_allclose(mean, by_network, atol=1e-4)
 
@@ -148,8 +148,8 @@ def _judged(state, cost, success, valid):
     )
     x = jnp.zeros((4, 1, task.horizon, 4)).at[:, 0, 0, 0].set(cost).at[:, 0, 0, 1].set(success)
     trial = Rollouts(x=x, u=jnp.zeros((4, 1, task.horizon, 2)), valid=valid[:, None])
-    learner = jax.tree.map(lambda leaf: leaf + 1, state.learner)
-    return keep_best(task, state._replace(learner=learner), trial)[0]
+    learner = jax.tree.map(lambda leaf: leaf + 1, state.newest)
+    return keep_best(task, state._replace(newest=learner), trial)[0]
 
 
 def _kept(state, judged):

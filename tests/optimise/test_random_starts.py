@@ -87,7 +87,7 @@ def test_starts_that_fail_are_left_out(run):
             assert np.isfinite(value).all(), name
         few = np.asarray(each["samples_valid"]) < 2
         np.testing.assert_array_equal(each["status"], np.where(few, TOO_FEW_SAMPLES, OK))
-    assert all(np.isfinite(a).all() for a in _arrays((states[-1].learner, states[-1].controllers)))
+    assert all(np.isfinite(a).all() for a in _arrays((states[-1].newest, states[-1].controllers)))
 
 
 def test_shapes_stay_and_rollouts_are_counted(run):

@@ -68,18 +68,18 @@ def run():
 
 
 def _trunk(state):
-    return state.learner.variables["params"]["trunk"]
+    return state.newest.variables["params"]["trunk"]
 
 
 def _head(state):
-    return state.learner.variables["params"]["head"]
+    return state.newest.variables["params"]["head"]
 
 
 @pytest.mark.slow
 def test_phases(run):
     _, states, metrics = run
     start, alone, heads, whole = states[:4]
-    assert _same(start.learner, alone.learner) and _same(start.policy, alone.policy)
+    assert _same(start.newest, alone.newest) and _same(start.policy, alone.policy)
     assert not np.isfinite(metrics[0]["policy_loss"]) and np.isinf(alone.policy_cost)
     assert not _same(start.controllers, alone.controllers)
     assert _same(_trunk(alone), _trunk(heads)) and not _same(_head(alone), _head(heads))

@@ -97,8 +97,9 @@ class PerStepTrustRegionConfig:
     """How one multiplier eta per step is searched for: a factor of all first, then a descent.
 
     Attributes:
-      search: of the common factor; its tolerance and its limits hold at every step.
-      rounds: of the descent, after which it gives up.
+      search: how the common factor is searched for; its tolerance and its limits hold at every
+        step.
+      rounds: rounds after which the descent gives up.
       rate: Adam's learning rate on log eta.
     """
 

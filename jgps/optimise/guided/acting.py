@@ -23,7 +23,7 @@ def acting_params_of(
     """What acts: the controllers, the newest network, and whether it is the network's turn."""
     factored, _ = jax.vmap(linear_gaussian.factor)(state.controllers)
     x0 = factored.k[:, 0]
-    return factored, state.learner.params_for(x0), Shared(by_network)
+    return factored, state.newest.params_for(x0), Shared(by_network)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,10 +21,9 @@ class OffsetConfig:
     A handful of samples tells the mean well.
 
     Attributes:
-      covariance: of that controller: "controllers" gives it the exploration of the condition's last
-        controller, so that the network's mean alone holds the next one back; "network" its own,
-        the same at all times. That one follows the surest moments of all, and exploration ends
-        early.
+      covariance: covariance of that controller: "controllers" takes that of the condition's last
+        controller, so that the network's mean alone holds the next one back; "network" takes the
+        network's own, the same at all times, with which exploration ends early.
       agreement: where between the condition's last controller (0) and the network (1) the centre
         of the trust region is, in (0, 1]. What the network does not follow yet is lost to the
         controllers at 1.
@@ -46,8 +45,10 @@ class RegressionConfig:
 
     Attributes:
       covariance: of that controller, see `OffsetConfig`.
-      prior: of the regression.
-      window: how many iterations' rollouts the prior looks at, at least 1.
+      prior: what the regression knows beforehand. It is fitted anew in every iteration to what the
+        network does now, wherever the last `window` iterations' rollouts went; so the `window` of a
+        mixture is 1.
+      window: of how many iterations' rollouts `prior` is made, at least 1.
     """
 
     covariance: str = "controllers"
@@ -55,6 +56,7 @@ class RegressionConfig:
     window: int = 4
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         check_choice(self, "covariance", COVARIANCES)
         check_field(self, "window", lambda v: v >= 1, ">= 1, usually 4", integer=True)
 
@@ -65,10 +67,12 @@ class GuidedConfig:
 
     Attributes:
       rollouts: how the controllers, or the network, are rolled out with noise.
-      models: how local models are fitted; `models.fit` is also how linearisations are.
+      models: how local models are fitted; the regressions of `RegressionConfig` and of states on
+        observations take `models.fit` too.
       policy: the network and how it learns: `MlpConfig` reads the observation, `VisualConfig`
         looks through the task's camera.
-      linearisation: of the network in a condition, which controllers stay near to.
+      linearisation: how the network is written as a controller in every condition, which the next
+        controllers stay near to.
       observation_prior: of the regression of states on what the network observes, for tasks whose
         observation is not the state.
       trajectory_iterations: number of the first iterations in which the controllers improve alone,
@@ -114,10 +118,10 @@ class MirrorDescentConfig(GuidedConfig):
       policy_weighting: what the network's errors count: "pooled" measures them everywhere by the
         same precision, that of the controllers' mean covariance; "precision" by each step's own,
         the exact divergence. Those differ by decades, and a network then follows few steps well.
-      reuse: of how many iterations the network is trained on the rollouts, at least 1: beyond 1,
-        older ones count by how likely the actions that led to a state were under the controllers of
-        the newest ones, as a share of what that was under those that drew them, and never more than
-        those. For sampling "off_policy".
+      reuse: on how many iterations' rollouts the network is trained, at least 1. Older rollouts are
+        weighted by importance: by the likelihood of the actions that led to a state under the
+        newest controllers, divided by that under the controllers that drew them, and at most 1.
+        Beyond 1 it takes sampling="off_policy".
       others: see `GuidedConfig`.
     """
 

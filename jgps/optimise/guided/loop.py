@@ -128,7 +128,7 @@ def make_algorithm(
         inspect=inspect,
         rollouts_per_step=source.rollouts + task.train.num,
         first_training=config.trajectory_iterations,
-        newest=operator.attrgetter("learner"),
+        newest=operator.attrgetter("newest"),
         pretraining=operator.attrgetter("pretraining"),
     )
 
@@ -199,7 +199,7 @@ def _init(
         key=key,
         iteration=jnp.zeros((), jnp.int32),
         controllers=initial_controllers(task, source.x0),
-        learner=learner,
+        newest=learner,
         policy=learner,
         policy_valid=jnp.zeros((), dtype),
         policy_success=jnp.zeros((), dtype),
@@ -260,9 +260,9 @@ def _distil(
         return policy, no_training(supervision.target.dtype)
 
     if config.trajectory_iterations == 0 or not waits:
-        trained_policy, info = train(state.learner)
+        trained_policy, info = train(state.newest)
     else:
-        trained_policy, info = jax.lax.cond(iteration >= 0, train, wait, state.learner)
+        trained_policy, info = jax.lax.cond(iteration >= 0, train, wait, state.newest)
     metrics = learner.metrics(state.pretraining)
     metrics |= {
         "policy_loss_before": info.loss_before,
@@ -272,7 +272,7 @@ def _distil(
     }
     if any(each.validation > 0 for each in config.policy.trainings):
         metrics["policy_loss_validation"] = info.loss_validation
-    return state._replace(learner=trained_policy), metrics
+    return state._replace(newest=trained_policy), metrics
 
 
 def joint_status(models: LocalModels, status: Status) -> LocalModels:

@@ -49,10 +49,10 @@ def linearise(
     valid, own = sampled.valid, state.controllers
     used = valid[..., None, None]
     known = trained(config, state)
-    mean = learner.mean(state.learner, jnp.where(used, sampled.o, 0), known)
+    mean = learner.mean(state.newest, jnp.where(used, sampled.o, 0), known)
     cov, settings = own.C, config.linearisation
     if settings.covariance == "network":
-        cov = jnp.broadcast_to(state.learner.cov, cov.shape)
+        cov = jnp.broadcast_to(state.newest.cov, cov.shape)
     if isinstance(settings, OffsetConfig):
         linearised, status = jax.vmap(policies.offset)(own._replace(C=cov), sampled.x, mean, valid)
         return state, _unless_first(config, state, linearised), status
@@ -65,7 +65,7 @@ def linearise(
     assert history is not None
     newest = None if config.history_length == window else window
     history = recent(history, state.iteration, newest)
-    points = jnp.concatenate([history.x, learner.mean(state.learner, history.o, known)], axis=-1)
+    points = jnp.concatenate([history.x, learner.mean(state.newest, history.o, known)], axis=-1)
     prior_state, _ = prior.update(state.linearisation_prior, points, history.valid)
     niw = prior.evaluate(prior_state, jnp.concatenate([sampled.x, mean], axis=-1), valid)
 
@@ -143,5 +143,5 @@ def sampled_with(
     """
     if not config.on_policy:
         return state.controllers
-    cov = jnp.where(trained(config, state), state.learner.cov, state.controllers.C)
+    cov = jnp.where(trained(config, state), state.newest.cov, state.controllers.C)
     return linearised._replace(C=cov)

@@ -30,7 +30,7 @@ def make_select_best(
         choose_best = shared_jit(functools.partial(keep_best, task))
         network_params = shared_jit(lambda policy: policy.params_for(None))
         return lambda state, key: choose_best(
-            state, roll_out_noise_free(network_params(state.learner), key).rollouts
+            state, roll_out_noise_free(network_params(state.newest), key).rollouts
         )
 
     roll_out_noise_free = make_sample(task, NoiseFreeAct(network_act), backend, 0)
@@ -77,7 +77,7 @@ def keep_best(
     )
     state = state._replace(
         policy=jax.tree.map(
-            lambda new, old: jnp.where(better, new, old), state.learner, state.policy
+            lambda new, old: jnp.where(better, new, old), state.newest, state.policy
         ),
         policy_valid=jnp.where(better, through, state.policy_valid),
         policy_success=jnp.where(better, success, state.policy_success),

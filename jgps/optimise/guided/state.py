@@ -18,7 +18,7 @@ class GuidedState(NamedTuple):
     key: jax.Array
     iteration: jax.Array  # [] int32
     controllers: Controller  # [C, ...], local
-    learner: NetworkPolicy  # as last trained
+    newest: NetworkPolicy  # as last trained
     policy: NetworkPolicy  # the best of those that were rolled out without noise
     policy_valid: jax.Array  # [], share of the training conditions that it got through then
     policy_success: jax.Array  # [], share of those that it succeeded in then; 0 if undefined

@@ -43,11 +43,12 @@ class RandomStartsConfig:
     """Settings of rollouts from random initial states.
 
     Attributes:
-      num_rollouts: M, per iteration, at least 2.
-      num_groups: G, local controllers, from 1 to `num_rollouts`; fitting takes 2 rollouts in each.
+      num_rollouts: number M of rollouts per iteration, at least 2.
+      num_groups: number G of groups, each with a local controller, from 1 to `num_rollouts`;
+        fitting takes 2 rollouts in each.
       group_by: what makes rollouts alike: their initial states ("start"), or the first, middle and
         last state together ("trajectory").
-      iterations: of k-means, at least 1.
+      iterations: number of iterations of k-means, at least 1.
       noise_smoothing: standard deviation, in steps, of the kernel that smooths exploration noise;
         0 is white.
     """

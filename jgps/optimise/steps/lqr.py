@@ -17,14 +17,16 @@ from jgps.optimise.steps.step import StepInputs, StepResult, TrajectoryStep
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LqrStepConfig:
-    """Settings of the step. The KL bound of an iteration is `horizon * kl_step * multiplier`.
+    """How far the LQR step moves the controllers.
+
+    The KL bound of an iteration is `horizon * kl_step * multiplier`.
 
     Attributes:
       kl_step: KL divergence per time step, nats, > 0.
       min_multiplier, max_multiplier: limits of the multiplier, 0 < min <= 1 <= max. From one
         iteration to the next it follows how well the last step was predicted, see
         `jgps.optimise.step_size`.
-      trust_region: of the search for the multiplier eta of the divergence.
+      trust_region: how the multiplier eta of the divergence is searched for.
     """
 
     kl_step: float = 1.0
