@@ -194,7 +194,10 @@ CASES = [
     _in_mdgps("rollouts", FixedStartsConfig(num_samples=3)),
     _in_mdgps("rollouts", RANDOM_STARTS, **GROUPS),
     _in_mdgps("linearisation", OffsetConfig()),
-    _in_mdgps("linearisation", REGRESSION),
+    # What a mixture is made of, which other priors are not.
+    _in_mdgps("linearisation", REGRESSION)._replace(
+        within={"window": {"prior": MixturePriorConfig(window=1, max_clusters=3)}}
+    ),
     Case(MlpConfig(hidden=(4,)), POLICY),
     Case(
         pointer.small_vision(4, 4, width=29, height=29, pretraining_images=2, channels=(2, 2, 2)),

@@ -22,17 +22,16 @@ import jax
 import jax.numpy as jnp
 
 from jgps.controllers import linear_gaussian
-from jgps.core import linalg
 from jgps.core.checks import check_field
 from jgps.core.lifted import shared_jit
-from jgps.core.types import OK, Controller, Rollouts, Status
+from jgps.core.types import OK, Controller, Rollouts, Shared, Status
 from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.guided import loop as guided
 from jgps.optimise.guided.acting import Mixture, MixtureAct
 from jgps.optimise.guided.config import GuidedConfig
 from jgps.optimise.guided.history import recent
 from jgps.optimise.guided.loop import Parts
-from jgps.optimise.guided.projection import targets
+from jgps.optimise.guided.projection import pooled, targets
 from jgps.optimise.guided.selection import keep_best
 from jgps.optimise.guided.state import GuidedState
 from jgps.optimise.local_loop import LocalConfig
@@ -46,7 +45,7 @@ from jgps.optimise.models import (
 from jgps.optimise.rollouts.sampling import make_sample
 from jgps.optimise.step_size import StepMemory
 from jgps.optimise.steps.lqr import LqrStepConfig, initial_memory, lqr_step
-from jgps.optimise.steps.step import StepInputs
+from jgps.optimise.steps.step import about_controllers
 from jgps.policies import DistilConfig, Supervision
 from jgps.policies.learner import MlpConfig
 from jgps.simulation import SimulationRollouts
@@ -151,7 +150,7 @@ def _first_memory(task: Task) -> Memory:
 def make_parts(task: Task, config: DaggerConfig, backend: str) -> Parts:
     """The shared parts, but for who acts: teacher and network in turns."""
     parts = guided.make_parts(task, _guided(config), backend, waits=False)
-    act = MixtureAct(parts.learner.act)
+    act = MixtureAct(parts.slots.learner.act)
     roll_out = make_sample(
         task,
         act,
@@ -197,7 +196,8 @@ def _mix(config: DaggerConfig, state: GuidedState, key: jax.Array | None) -> Mix
         beta = jnp.asarray(config.beta, default_dtype())
         current = jnp.clip(state.iteration - config.teacher_iterations, 0, beta.shape[0] - 1)
         by_teacher = teaching | jax.random.bernoulli(key, beta[current], turns)
-    return Mixture(factored, state.newest.params_for(factored.k[:, 0]), by_teacher)
+    network = state.newest.params_for(factored.k[:, 0])
+    return Mixture(factored, network, by_teacher, Shared(~teaching))
 
 
 def _learn(
@@ -237,7 +237,8 @@ def _learn(
 
     teaching = _teaching(config, state)
     state, metrics = jax.lax.cond(teaching, only(improve, train), only(train, improve), state)
-    return state, {**metrics, "status": jnp.where(teaching, metrics["status"], models.status.code)}
+    # Where only the network learns no condition's step can fail.
+    return state, {**metrics, "status": jnp.where(teaching, metrics["status"], OK)}
 
 
 def _absent(kind: jax.ShapeDtypeStruct) -> jax.Array:
@@ -252,10 +253,7 @@ def _labelled(state: GuidedState) -> Supervision:
     Its own precisions differ by decades over time, where there is nothing to explore any more.
     """
     assert state.history is not None
-    labelled = targets(state, recent(state.history, state.iteration))
-    cov = jnp.mean(state.controllers.C, axis=(0, 1))
-    precision, _, _ = linalg.inverse_psd(cov)
-    return labelled._replace(precision=jnp.broadcast_to(precision, labelled.precision.shape))
+    return pooled(targets(state, recent(state.history, state.iteration)), state.controllers.C)
 
 
 def _improve(
@@ -264,15 +262,7 @@ def _improve(
     """One step of `trajopt`."""
     memory, previous = state.memory, state.controllers
     cost_now = expected_cost(previous, models)
-    inputs = StepInputs(
-        models=models,
-        rollouts=rollouts,
-        controllers=previous,
-        trust_region_centre=previous,
-        sampled_with=previous,
-        cost_now=cost_now,
-        comparable=True,
-    )
+    inputs = about_controllers(previous, models, rollouts, cost_now)
     result = lqr_step(task.horizon, config.step).improve(memory.step, inputs)
     state = state._replace(
         controllers=result.controllers, memory=memory._replace(step=result.memory)

@@ -20,7 +20,7 @@ from jgps.optimise.algorithm import Algorithm
 from jgps.optimise.guided.config import MirrorDescentConfig, check_random_starts
 from jgps.optimise.guided.mirror_descent import mirror_descent
 from jgps.optimise.rollouts.conditions import FixedStartsConfig
-from jgps.optimise.rollouts.random_starts import RandomStartsConfig, random_starts
+from jgps.optimise.rollouts.random_starts import RandomStartsConfig
 from jgps.optimise.steps.lqr import LqrStepConfig, lqr_step
 from jgps.tasks import Task
 
@@ -60,8 +60,5 @@ def mdgps(task: Task, config: MdgpsConfig = MdgpsConfig(), backend: str = "auto"
       ValueError: for an unknown backend, where the task's initial controller does not fit its
         model, or where it has no random starts but the settings ask for them.
     """
-    source = None
-    if isinstance(config.rollouts, RandomStartsConfig):
-        source = random_starts(task, config.rollouts)
     step = lqr_step(task.horizon, config.step)
-    return mirror_descent(task, config, backend, step, step_rule=config.step_rule, source=source)
+    return mirror_descent(task, config, backend, step, step_rule=config.step_rule)

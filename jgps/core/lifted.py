@@ -5,6 +5,9 @@ by its address and compiles the arrays into the program, so that an equal functi
 `lift` traces a function once and splits it into its constants and its program. Lifted functions are
 pytrees: passed to a jitted function as an argument, those that differ only in their constants share
 what was compiled.
+
+What was compiled is kept as long as the process lives, whatever becomes of the functions, as with
+all that `jax.jit` compiles; `jax.clear_caches()` lets go of it.
 """
 
 import dataclasses
@@ -27,8 +30,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 class Program:
     """A traced function without its constants; equal where the trace is equal.
 
-    Programs are compared by the text of the trace and by digests of all numbers that are inside it
-    and cannot be passed as arguments.
+    Programs are compared by the text of the trace, by digests of all numbers that are inside it and
+    cannot be passed as arguments, and by the host's functions that it calls back.
     """
 
     def __init__(
@@ -40,7 +43,7 @@ class Program:
         # The text does not tell which types are weak.
         types = tuple((aval.shape, aval.dtype, aval.weak_type) for aval in avals)
         text = _describe(jaxpr, consts) if differentiable else (_text(jaxpr), _digest(jaxpr))
-        self._key = (in_tree, out_tree, types, differentiable, *text)
+        self._key = (in_tree, out_tree, types, differentiable, _callbacks(jaxpr), *text)
         self._hash = hash(self._key)
 
     def __eq__(self, other: object) -> bool:
@@ -169,7 +172,7 @@ def _avals(jaxpr: Jaxpr) -> list[Any]:
     return [variable.aval for variable in (*jaxpr.constvars, *jaxpr.invars)]
 
 
-def _text(jaxpr: Jaxpr) -> str:
+def _text(jaxpr: Jaxpr | ClosedJaxpr) -> str:
     """The text of a trace without the addresses of functions, which differ between equal ones."""
     return re.sub(r"0x[0-9a-f]+", "", str(jaxpr))
 
@@ -216,6 +219,17 @@ def _all(trace: Any) -> Iterator[Any]:
         for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_trace):
             if _is_trace(inner):
                 yield from _all(inner)
+
+
+def _callbacks(trace: Any) -> tuple[Any, ...]:
+    """The host's functions that a trace calls, which its text does not tell apart."""
+    equations = [equation for inner in _all(trace) for equation in inner.eqns]
+    return tuple(each.params["callback"] for each in equations if "callback" in each.params)
+
+
+def fingerprint(trace: ClosedJaxpr) -> str:
+    """Of the text and all numbers of a trace: the same in every process with the same JAX."""
+    return hashlib.sha256(f"{_text(trace)} {_digest(trace)}".encode()).hexdigest()
 
 
 def _is_trace(value: Any) -> bool:

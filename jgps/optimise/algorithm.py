@@ -49,8 +49,8 @@ class Algorithm(NamedTuple):
       rollouts_per_step: number of rollouts that `step` makes, in all conditions together.
       first_training: number of the iteration in which a network is first trained; 0 also where
         none is.
-      newest: the policy that the last iteration made, which curves over iterations show; like
-        `state.policy`, which is the best so far, it is what `jgps.evaluate` takes.
+      newest: the policy that curves over iterations show, as `jgps.evaluate` takes it: the network
+        that the last iteration made; without a network, `state.policy`, the best so far.
       pretraining: how well the convolutions of a new state were pretrained, None where none were.
     """
 

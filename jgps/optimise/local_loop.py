@@ -33,7 +33,7 @@ from jgps.optimise.models import (
 )
 from jgps.optimise.rollouts.conditions import FixedStartsConfig
 from jgps.optimise.rollouts.sampling import make_sample, split_noise_free
-from jgps.optimise.steps.step import StepInputs, TrajectoryStep
+from jgps.optimise.steps.step import TrajectoryStep, about_controllers
 from jgps.simulation import SimulationRollouts, resolve_backend
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers, initial_states
@@ -192,15 +192,7 @@ def _improve(
         measured = {"cost_expected": cost_now}
     result = step.improve(
         state.memory,
-        StepInputs(
-            models=models,
-            rollouts=rollouts,
-            controllers=previous,
-            trust_region_centre=previous,
-            sampled_with=previous,
-            cost_now=cost_now,
-            comparable=True,
-        ),
+        about_controllers(previous, models, rollouts, cost_now),
     )
     state = state._replace(
         iteration=state.iteration + 1, controllers=result.controllers, memory=result.memory

@@ -60,6 +60,7 @@ class PolicyLearner(NamedTuple):
         [NetworkPolicy, Supervision, jax.Array, jax.Array], tuple[NetworkPolicy, DistilInfo]
     ]
     metrics: Callable[[Any], dict[str, jax.Array]] = lambda pretraining: {}
+    validates: bool = False  # whether training measures its loss on what is held out
     # prepare(key): what `init` needs from outside JAX; of a traced key its shapes. None: nothing
     prepare: Callable[[jax.Array], Any] | None = None
 
@@ -109,4 +110,5 @@ def mlp_learner(
         act=acting(network) if observe is None else acting_on_images(network, observe),
         mean=lambda policy, o, trained: policy.mean(o),
         train=train,
+        validates=config.distil.validation > 0,
     )

@@ -27,6 +27,8 @@ ITERATIONS = 12
 # task says otherwise; and for how many more it then does, its dense layers first.
 TRAJECTORY_ITERATIONS = 10
 VISUAL_ITERATIONS = 7
+# How many a network takes at least that reads the observation.
+NETWORK_ITERATIONS = 4
 # The hammer's many grasps and places each find a way of their own in longer, and a network imitates
 # them less well.
 TASK_TRAJECTORY_ITERATIONS = {"hammer": 5}
@@ -69,7 +71,7 @@ def recipe(
     changes = {
         **_prior_changes(algorithm, prior, spell),
         **_policy_changes(task_name, algorithm, policy, spell),
-        **_start_changes(algorithm, random_starts, spell),
+        **_start_changes(algorithm, policy, random_starts, spell),
     }
     config = config_type(**changes)
     return Recipe(config, usual_iterations(config))
@@ -77,10 +79,10 @@ def recipe(
 
 def usual_iterations(config: Any) -> int:
     """How many iterations training with these settings takes, where nobody asks for a number."""
-    if not isinstance(getattr(config, "policy", None), VisualConfig):
-        return ITERATIONS
-    alone = getattr(config, "trajectory_iterations", None)
-    return (config.teacher_iterations if alone is None else alone) + VISUAL_ITERATIONS
+    alone = getattr(config, "trajectory_iterations", getattr(config, "teacher_iterations", 0))
+    if isinstance(getattr(config, "policy", None), VisualConfig):
+        return alone + VISUAL_ITERATIONS
+    return max(ITERATIONS, alone + NETWORK_ITERATIONS)
 
 
 def policy_kind(config: Any) -> str | None:
@@ -164,13 +166,19 @@ def _policy_changes(
 
 
 def _start_changes(
-    algorithm: str, random_starts: bool, spell: Callable[[str], str]
+    algorithm: str, policy: str | None, random_starts: bool, spell: Callable[[str], str]
 ) -> dict[str, Any]:
     if not random_starts:
         return {}
     if not takes_random_starts(algorithm):
         raise ValueError(
             f"{algorithm} starts in fixed conditions; leave out {spell('random_starts')}"
+        )
+    if policy not in (None, "mlp"):
+        raise ValueError(
+            f"a policy that looks through a camera learns from controllers that improve alone at "
+            f"first, and from random starts only networks can act; leave out {spell('policy')} or "
+            f"{spell('random_starts')}"
         )
     # A random start belongs to no controller before its rollout: only networks can act.
     return {

@@ -4,15 +4,14 @@ import contextlib
 import hashlib
 import importlib.metadata
 import platform
-import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from jgps.core.lifted import fingerprint
 from jgps.simulation import Conditions
 from jgps.tasks import Task
 from jgps.training.codec import encode
@@ -88,26 +87,6 @@ def _function_hashes(task: Task) -> dict[str, str | None]:
         "random_start": (task.random_start, (jax.eval_shape(jax.random.key, 0),)),
     }
     return {
-        name: None if function is None else _hash_trace(jax.make_jaxpr(function)(*arguments))
+        name: None if function is None else fingerprint(jax.make_jaxpr(function)(*arguments))[:16]
         for name, (function, arguments) in functions.items()
     }
-
-
-def _hash_trace(trace: ClosedJaxpr) -> str:
-    # Functions show as addresses, which differ between processes.
-    digest = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", str(trace)).encode())
-
-    def add_constants(trace: Any) -> None:
-        for constant in getattr(trace, "consts", ()):
-            digest.update(np.ascontiguousarray(constant).tobytes())
-        for equation in getattr(trace, "jaxpr", trace).eqns:
-            for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_trace):
-                if _is_trace(inner):
-                    add_constants(inner)
-
-    add_constants(trace)
-    return digest.hexdigest()[:16]
-
-
-def _is_trace(value: Any) -> bool:
-    return isinstance(value, ClosedJaxpr | Jaxpr)

@@ -5,8 +5,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from jgps.training.codec import encode as encode  # benchmarks/reproduce.py takes it from here
-from jgps.training.description import describe as describe  # and benchmarks/visuomotor_runs.py
 from jgps.training.errors import UsageError
 
 _OURS = (

@@ -109,12 +109,12 @@ def evaluate(
     """
     evaluator = make_evaluator(task, policy.act, backend, num_samples)
     if all(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(policy)):
-        return evaluator(functools.partial(_params_for, policy), key)
+        return evaluator(functools.partial(params_for, policy), key)
     return evaluator(jax.jit(policy.params_for), key)
 
 
 @jax.jit
-def _params_for(policy: EvaluablePolicy, x0: jax.Array) -> Any:
+def params_for(policy: EvaluablePolicy, x0: jax.Array) -> Any:
     """Params of a policy that is a pytree of arrays; those of one shape share the program."""
     return policy.params_for(x0)
 
@@ -231,10 +231,11 @@ def _lift_functions(task: Task) -> _Functions:
     u = jax.ShapeDtypeStruct((task.horizon, task.action_dim), dtype)
     jax.eval_shape(functools.partial(costs.evaluate, task.cost), x, u)  # refuses other horizons
     one_x, one_u = (jax.ShapeDtypeStruct(each.shape[1:], dtype) for each in (x, u))
+    lifted = functools.partial(lift, differentiable=False)
     return _Functions(
-        cost=lift(task.cost, one_x, one_u, jax.ShapeDtypeStruct((), jnp.int32)),
-        distance=None if task.distance is None else lift(task.distance, x),
-        success=None if task.success is None else lift(task.success, x, u),
+        cost=lifted(task.cost, one_x, one_u, jax.ShapeDtypeStruct((), jnp.int32)),
+        distance=None if task.distance is None else lifted(task.distance, x),
+        success=None if task.success is None else lifted(task.success, x, u),
     )
 
 

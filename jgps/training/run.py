@@ -18,7 +18,7 @@ from jgps.training import checkpoint as checkpoints
 from jgps.training import directory
 from jgps.training.checkpoint import CheckpointConfig, Checkpoints
 from jgps.training.errors import TrainingError, UsageError
-from jgps.training.evaluate import EvaluationResult, make_evaluator
+from jgps.training.evaluate import EvaluationResult, make_evaluator, params_for
 from jgps.training.failure import describe_policy, explain_failure
 from jgps.training.metrics import CompileClock, MetricsLog, Record, plain, read_metrics
 from jgps.training.results import save_trajectories, summarise, trajectories
@@ -50,7 +50,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     evaluate_every: int = 1,
-    checkpoint: CheckpointConfig = CheckpointConfig(),
+    checkpoint: CheckpointConfig | None = None,
     on_start: Callable[[int], None] | None = None,
     on_iteration: Callable[[Record], None] | None = None,
 ) -> TrainingResult:
@@ -75,7 +75,7 @@ def train(
         training and the test conditions, for the metrics (`EvaluationResult.metrics`); 0 evaluates
         only the result. Nothing is learned from these rollouts, and `rollouts_total` of the
         summary leaves them out.
-      checkpoint: when the state is saved.
+      checkpoint: when the state is saved; None is as often as `CheckpointConfig()` says.
       on_start: called before the first iteration, with the number of those done earlier.
       on_iteration: called with the metrics of every iteration.
 
@@ -139,7 +139,6 @@ def _prepare(options: Options) -> tuple[Setup, Any, Callable[[Any], EvaluationRe
 def _make_evaluate(setup: Setup, template: Any) -> Callable[[Any], EvaluationResult]:
     """Makes what evaluates a policy without noise; the first call compiles for all of the run."""
     evaluator = make_evaluator(setup.task, template.policy.act, setup.backend)
-    params_for = jax.jit(lambda policy, x0: policy.params_for(x0))
     key = jax.random.key(setup.seed)  # nothing is drawn from it
     return lambda policy: evaluator(functools.partial(params_for, policy), key)
 

@@ -34,7 +34,7 @@ class Options(NamedTuple):
     resume: bool
     overwrite: bool
     evaluate_every: int
-    checkpoint: CheckpointConfig
+    checkpoint: CheckpointConfig | None
 
 
 class Setup(NamedTuple):
@@ -66,7 +66,7 @@ def set_up(options: Options) -> Setup:
     """
     task = tasks.make(options.task) if isinstance(options.task, str) else options.task
     config, iterations = _choose(task, options)
-    if not isinstance(options.checkpoint, CheckpointConfig):
+    if not isinstance(options.checkpoint, CheckpointConfig | None):
         raise UsageError(
             f"checkpoint is {options.checkpoint!r}; pass a jgps.training.CheckpointConfig"
         )
@@ -81,15 +81,15 @@ def set_up(options: Options) -> Setup:
         config=config,
         stop_on_divergence=any(each.on_divergence == "stop" for each in _trainings(config)),
         evaluate_every=_integer("evaluate_every", options.evaluate_every, 0),
-        checkpoint=options.checkpoint,
+        checkpoint=options.checkpoint or CheckpointConfig(),
         description=describe(task, options.algorithm, config, iterations, seed, backend),
         seed=seed,
         iterations=iterations,
         out=None if options.out is None else Path(options.out),
         resume=options.resume,
     )
-    if setup.out is None and (options.resume or options.overwrite):
-        raise UsageError("resume and overwrite need a run directory; pass out")
+    if setup.out is None and (options.resume or options.overwrite or options.checkpoint):
+        raise UsageError("resume, overwrite and checkpoint need a run directory; pass out")
     if setup.out is not None and setup.resume:
         _check_done(setup.out, iterations)
     return setup

@@ -1,16 +1,19 @@
 """What a policy's camera sees of a task: as the task is, and as the network learns from it."""
 
+import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jgps.policies.observation import Observe, RandomisedObserve
 from jgps.rendering import View, make_view
 from jgps.tasks import Task
-from jgps.tasks.policy_camera import body_poses
+from jgps.tasks.policy_camera import Vision, body_poses
 from jgps.vision.config import VisualConfig
 from jgps.vision.domain_randomisation import make_randomise_scene
 
@@ -22,6 +25,32 @@ def make_policy_view(task: Task, config: VisualConfig) -> View:
         task.model, task.vision.camera,
         width=config.width, height=config.height, config=config.render,
     )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class CameraObserve:
+    """The image that a camera sees and the robot's configuration, of o [dO].
+
+    Equal where the camera and all that it draws are, so that programs are shared.
+    """
+
+    content: Any  # all that decides what it returns
+    function: Observe = dataclasses.field(compare=False, repr=False)
+
+    def __call__(self, o: jax.Array) -> Any:
+        """The image [H, W, 3] uint8 and the configuration."""
+        return self.function(o)
+
+
+def _content(view: View, vision: Vision) -> tuple[Any, ...]:
+    """Structure and digest of the arrays that observations are drawn from."""
+    leaves, structure = jax.tree.flatten(view)
+    arrays = [*leaves, *(each for each in vision if isinstance(each, np.ndarray))]
+    digest = hashlib.sha256()
+    for array in map(np.asarray, arrays):
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return structure, digest.hexdigest(), repr(vision.configuration)
 
 
 def make_observers(task: Task, config: VisualConfig) -> tuple[Observe, RandomisedObserve]:
@@ -42,7 +71,7 @@ def make_observers(task: Task, config: VisualConfig) -> tuple[Observe, Randomise
     def observe_randomised(key: jax.Array, o: jax.Array) -> tuple[jax.Array, jax.Array]:
         return draw(*randomise_scene(key, *body_poses(vision, o))), o[vision.configuration]
 
-    return observe, observe_randomised
+    return CameraObserve(_content(view, vision), observe), observe_randomised
 
 
 def batching(draw: Callable[..., jax.Array]) -> Callable[..., jax.Array]:

@@ -96,6 +96,18 @@ class VisualConfig:
                 f"VisualConfig.dense.frozen is {self.dense.frozen!r}; it has to be 'convolutions': "
                 "for all of the network to be trained at once, lower dense_iterations"
             )
+        if self.end_to_end.frozen != "none":
+            raise ValueError(
+                f"VisualConfig.end_to_end.frozen is {self.end_to_end.frozen!r}; it has to be "
+                "'none': for the dense layers to be trained alone, raise dense_iterations, or take "
+                "the kind 'pose_features'"
+            )
+        if self.dense.on_divergence != self.end_to_end.on_divergence:
+            raise ValueError(
+                f"VisualConfig.dense.on_divergence is {self.dense.on_divergence!r} and that of "
+                f"end_to_end {self.end_to_end.on_divergence!r}; they have to be the same: a run "
+                "goes on or stops in all phases alike"
+            )
         if self.dense.convolution_rate != 1:
             raise ValueError(
                 f"VisualConfig.dense.convolution_rate is {self.dense.convolution_rate}; it has to "

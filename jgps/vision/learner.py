@@ -92,5 +92,6 @@ def _visual_learner(task: Task, network: nn.Module, config: VisualConfig) -> Pol
             "pose_error_constant": found.error_constant,
             "pretraining_status": found.status,
         },
+        validates=any(each.validation > 0 for each in config.trainings),
         prepare=functools.partial(draw_pretraining_data, task, config),
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from compilations import count_compilations
 
-from jgps.core.lifted import lift
+from jgps.core.lifted import lift, shared_jit
 
 X = jnp.array([0.3, -1.2, 2.0])
 T = jnp.int32(1)
@@ -149,3 +149,22 @@ def test_in_float64(x64):
     assert lifted(jnp.ones(3)).dtype == jnp.float64
     with pytest.raises(ValueError, match="lift it again"):
         lifted(jnp.ones(3, jnp.float32))
+
+
+def _calling_back(goal):
+    """A cost that asks the host."""
+
+    def host(x):
+        return np.float32(np.sum(np.square(np.asarray(x) - goal)))
+
+    return lambda x: jax.pure_callback(host, jax.ShapeDtypeStruct((), jnp.float32), x)
+
+
+@pytest.mark.parametrize("differentiable", [True, False])
+def test_functions_of_the_host_tell_programs_apart(differentiable):
+    x, results = jnp.ones(2, jnp.float32), []
+    run = jax.jit(lambda lifted, x: lifted(x))
+    for goal in (0.0, 3.0):
+        results.append(float(run(lift(_calling_back(goal), x, differentiable=differentiable), x)))
+    assert results == [2.0, 8.0]
+    assert [float(shared_jit(_calling_back(goal))(x)) for goal in (0.0, 3.0)] == results

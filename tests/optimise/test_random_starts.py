@@ -240,11 +240,14 @@ def test_bad_settings_are_refused():
         RandomStartsConfig(group_by="end")
     with pytest.raises(ValueError, match="has to be 'on_policy'"):
         MdgpsConfig(sampling="off_policy", rollouts=RandomStartsConfig())
-    apart = MixturePriorConfig(shared=False)
+    apart = MixturePriorConfig(shared=False, window=1)
     settings: dict[str, Any]
     for field, settings in (
         ("models.prior", {"models": FittedModelsConfig(prior=apart)}),
-        ("linearisation.prior", {"linearisation": RegressionConfig(prior=apart)}),
+        (
+            "linearisation.prior",
+            {"linearisation": RegressionConfig(prior=apart)},
+        ),
         ("observation_prior", {"observation_prior": apart}),
     ):
         with pytest.raises(ValueError, match=rf"MdgpsConfig\.{re.escape(field)}\.shared is False"):

@@ -141,6 +141,10 @@ def test_priors_and_random_starts():
             {"algorithm": "trajopt", "random_starts": True},
             "trajopt starts in fixed conditions; leave out random_starts",
         ),
+        (
+            {"policy": "visuomotor", "random_starts": True},
+            "from random starts only networks can act; leave out policy or random_starts",
+        ),
         ({"config": MdgpsConfig(), "prior": "none"}, "pass one or the other"),
         ({"config": MdgpsConfig(), "random_starts": True}, "pass one or the other"),
         ({"config": MdgpsConfig(), "policy": "mlp"}, "pass one or the other"),

@@ -55,6 +55,17 @@ def _same(one, other):
     return all(np.array_equal(plain(a), plain(b)) for a, b in zip(*leaves, strict=True))
 
 
+def test_equal_cameras_and_settings_make_policies_that_share_programs():
+    """A policy is a static part of states and of what acts: what differs is compiled anew."""
+    first, second = (make_learner(make_task(), SMALL) for _ in range(2))
+    assert first.act == second.act and hash(first.act) == hash(second.act)
+    wider = make_learner(make_task(), dataclasses.replace(SMALL, width=SMALL.width + 1))
+    assert wider.act != first.act
+    task = make_task()
+    task.model.geom_rgba[-1] = (0.1, 0.9, 0.3, 1.0)
+    assert make_learner(task, SMALL).act != first.act
+
+
 @pytest.fixture(scope="module")
 def run():
     """States and metrics: an iteration of controllers alone, one of dense layers, then of all."""

@@ -69,6 +69,7 @@ class Mixture(NamedTuple):
     controllers: FactoredController  # [C, T, ...]
     network: Shared
     by_teacher: jax.Array  # [C, T] bool
+    network_acts: Shared  # [] bool, whether the network has a turn at all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,5 +83,10 @@ class MixtureAct:
     ) -> jax.Array:
         """The action [dU], see `jgps.simulation.Policy`."""
         taught = linear_gaussian.act(mixture.controllers, x, t, noise)
-        network = self.network_act(mixture.network, x, o, t, noise)
-        return jnp.where(mixture.by_teacher[t], taught, network)
+
+        def mixed() -> jax.Array:
+            network = self.network_act(mixture.network, x, o, t, noise)
+            return jnp.where(mixture.by_teacher[t], taught, network)
+
+        # An image is a lot to draw for nothing.
+        return jax.lax.cond(mixture.network_acts, mixed, lambda: taught)

@@ -48,7 +48,7 @@ class RegressionConfig:
       prior: what the regression knows beforehand. It is fitted anew in every iteration to what the
         network does now, wherever the last `window` iterations' rollouts went; so the `window` of a
         mixture is 1.
-      window: of how many iterations' rollouts `prior` is made, at least 1.
+      window: of how many iterations' rollouts a mixture is made, at least 1.
     """
 
     covariance: str = "controllers"
@@ -58,7 +58,18 @@ class RegressionConfig:
     def __post_init__(self) -> None:
         check_kinds(self)
         check_choice(self, "covariance", COVARIANCES)
+        if isinstance(self.prior, MixturePriorConfig) and self.prior.window != 1:
+            raise ValueError(
+                f"RegressionConfig.prior.window is {self.prior.window}; it has to be 1: what the "
+                "network did in earlier iterations says nothing of it now; set window, which asks "
+                "it again"
+            )
         check_field(self, "window", lambda v: v >= 1, ">= 1, usually 4", integer=True)
+
+    @property
+    def history_length(self) -> int:
+        """How many iterations' rollouts the prior looks at; 0 of one that learns from none."""
+        return self.window if isinstance(self.prior, MixturePriorConfig) else 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,7 +116,7 @@ class GuidedConfig:
     def history_length(self) -> int:
         """How many iterations' rollouts are remembered; 0 where nothing looks at them."""
         settings = self.linearisation
-        return settings.window if isinstance(settings, RegressionConfig) else 0
+        return settings.history_length if isinstance(settings, RegressionConfig) else 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

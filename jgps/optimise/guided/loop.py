@@ -39,6 +39,7 @@ from jgps.optimise.models import (
     predict,
 )
 from jgps.optimise.rollouts.conditions import RolloutSource, fixed_starts
+from jgps.optimise.rollouts.random_starts import RandomStartsConfig, random_starts
 from jgps.policies import DistilInfo, NetworkPolicy, Supervision
 from jgps.policies.distil import no_training
 from jgps.policies.learner import PolicyLearner
@@ -48,12 +49,18 @@ from jgps.tasks.start import initial_controllers
 from jgps.vision.learner import make_learner
 
 
+class Slots(NamedTuple):
+    """What fills the slots of the loop; the trajectory step is the algorithm's own."""
+
+    source: RolloutSource  # where rollouts with noise start, and whose they are
+    models: Models  # how local models come about; they are to be learned from rollouts
+    learner: PolicyLearner  # how the network is made, acts and learns
+
+
 class Parts(NamedTuple):
     """The shared parts of one iteration, jitted as far as the backend allows."""
 
-    learner: PolicyLearner  # how the network is made, acts and learns
-    source: RolloutSource  # where rollouts with noise start, and whose they are
-    models: Models  # how local models are learned
+    slots: Slots
     sample: Callable[[GuidedState, jax.Array], SimulationRollouts]  # with noise
     fit: Callable[[GuidedState, SimulationRollouts], tuple[GuidedState, LocalModels, Metrics]]
     linearise: Callable[[GuidedState, SimulationRollouts], tuple[GuidedState, Controller, Status]]
@@ -89,7 +96,7 @@ def make_algorithm(
       ValueError: for an unknown backend, or where the task's initial controller does not fit its
         model.
     """
-    source = parts.source
+    source = parts.slots.source
 
     def step(state: GuidedState) -> tuple[GuidedState, Metrics]:
         (key, sample_key, learn_key, noise_free_key), following = _begin(state.key, state.iteration)
@@ -116,7 +123,7 @@ def make_algorithm(
     initialise = shared_jit(functools.partial(_init, task, config, first_memory, parts))
 
     def init(key: jax.Array) -> GuidedState:
-        prepare = parts.learner.prepare
+        prepare = parts.slots.learner.prepare
         if prepare is None:
             return initialise(key, None)
         key, prepare_key = jax.random.split(key)
@@ -133,11 +140,29 @@ def make_algorithm(
     )
 
 
+def fill_slots(task: Task, config: GuidedConfig) -> Slots:
+    """What the settings ask for; `_replace` puts a part of one's own in a slot.
+
+    Raises:
+      ValueError: for random starts or a camera that the task does not have.
+    """
+    rollouts = config.rollouts
+    if isinstance(rollouts, RandomStartsConfig):
+        source = random_starts(task, rollouts)
+    else:
+        source = fixed_starts(task, rollouts)
+    return Slots(
+        source=source,
+        models=fitted_models(task, config.models, source.shape),
+        learner=make_learner(task, config.policy),
+    )
+
+
 def make_parts(
     task: Task,
     config: GuidedConfig,
     backend: str,
-    source: RolloutSource | None = None,
+    slots: Slots | None = None,
     *,
     waits: bool = True,
 ) -> Parts:
@@ -147,7 +172,7 @@ def make_parts(
       task: the task.
       config: of the loop.
       backend: "native", "mjx" or "auto".
-      source: how rollouts are made and shared out; None for every condition its own.
+      slots: None is what the settings ask for, see `fill_slots`.
       waits: whether `distil` leaves the network alone in the first `trajectory_iterations`; an
         algorithm that does not call it then has no need of that.
 
@@ -155,18 +180,14 @@ def make_parts(
       ValueError: for an unknown backend, or where the task's initial controller does not fit its
         model.
     """
-    if source is None:
-        source = fixed_starts(task, config.rollouts)
-    models = fitted_models(task, config.models, source.shape)
-    learner = make_learner(task, config.policy)
+    slots = fill_slots(task, config) if slots is None else slots
+    source, models, learner = slots
     act = SamplingAct(learner.act, on_policy=config.on_policy)
     return Parts(
-        learner=learner,
-        source=source,
+        slots=slots,
         sample=source.make_sample(
             act, lambda state: acting_params_of(state, trained(config, state)), backend
         ),
-        models=models,
         fit=shared_jit(functools.partial(_fit, task, config, source, models)),
         linearise=shared_jit(functools.partial(linearise, task, config, source, learner)),
         distil=shared_jit(functools.partial(_distil, config, source, learner, waits)),
@@ -182,7 +203,7 @@ def _init(
     key: jax.Array,
     prepared: Any,
 ) -> GuidedState:
-    source = parts.source
+    source = parts.slots.source
     key, network_key, models_key, prior_key, source_key, observation_key = jax.random.split(key, 6)
     dtype, settings = default_dtype(), config.linearisation
     linearisation_prior = observation_model = None
@@ -194,7 +215,7 @@ def _init(
             prior=observation_model_prior(task, config, source).init(observation_key),
             slope=jnp.zeros((num, task.horizon, task.state_dim, task.configuration_dim), dtype),
         )
-    learner, pretraining = parts.learner.init(network_key, prepared)
+    learner, pretraining = parts.slots.learner.init(network_key, prepared)
     return GuidedState(
         key=key,
         iteration=jnp.zeros((), jnp.int32),
@@ -204,7 +225,7 @@ def _init(
         policy_valid=jnp.zeros((), dtype),
         policy_success=jnp.zeros((), dtype),
         policy_cost=jnp.full((), jnp.inf, dtype),
-        models=parts.models.init(models_key),
+        models=parts.slots.models.init(models_key),
         linearisation_prior=linearisation_prior,
         history=empty_history(task, config.history_length, source.shape),
         memory=first_memory(),
@@ -270,7 +291,7 @@ def _distil(
         "policy_gradient_norm": info.gradient_norm,
         "policy_status": info.status.code,
     }
-    if any(each.validation > 0 for each in config.policy.trainings):
+    if learner.validates:
         metrics["policy_loss_validation"] = info.loss_validation
     return state._replace(newest=trained_policy), metrics
 

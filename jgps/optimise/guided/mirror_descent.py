@@ -8,7 +8,7 @@ from jgps.core.types import Controller, Marginals
 from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.guided.config import MirrorDescentConfig
 from jgps.optimise.guided.importance import reused
-from jgps.optimise.guided.loop import make_algorithm, make_parts
+from jgps.optimise.guided.loop import Slots, make_algorithm, make_parts
 from jgps.optimise.guided.projection import (
     divergence,
     pooled,
@@ -18,7 +18,6 @@ from jgps.optimise.guided.projection import (
 )
 from jgps.optimise.guided.state import GuidedState
 from jgps.optimise.models import LocalModels, predict, predicted_cost
-from jgps.optimise.rollouts.conditions import RolloutSource
 from jgps.optimise.steps.step import StepInputs, TrajectoryStep
 from jgps.policies import Supervision
 from jgps.simulation import SimulationRollouts
@@ -32,7 +31,7 @@ def mirror_descent(
     step: TrajectoryStep,
     *,
     step_rule: str = "classic",
-    source: RolloutSource | None = None,
+    slots: Slots | None = None,
 ) -> Algorithm:
     """Improves the controllers by one step, then trains the network to do what they do.
 
@@ -43,17 +42,15 @@ def mirror_descent(
       step: the trajectory step.
       step_rule: what the prediction of the last step is compared with: the cost that the network
         has now ("global"), or the one that the local controllers have ("classic").
-      source: how rollouts are made and shared out; None for every condition its own, and
-        otherwise the cost of one iteration is not compared with that of the next.
+      slots: what the loop is filled with; None is what the settings ask for.
 
     Raises:
       ValueError: for an unknown backend, or where the task's initial controller does not fit its
         model.
     """
-    parts = make_parts(task, config, backend, source)
-    # From other starts, a step's promise and what came of it cannot be compared.
-    comparable = source is None
-    improve = shared_jit(functools.partial(_improve, config, step, step_rule, comparable))
+    parts = make_parts(task, config, backend, slots)
+    source = parts.slots.source
+    improve = shared_jit(functools.partial(_improve, config, step, step_rule, source.comparable))
     label = shared_jit(functools.partial(_label, config))
 
     def learn(state, models, linearised, sampled, key):
@@ -63,7 +60,7 @@ def mirror_descent(
         state, more = parts.distil(state, label(state, sampled, drew), key)
         return state, {**metrics, **more}
 
-    first_memory = functools.partial(step.init, len(parts.source.x0))
+    first_memory = functools.partial(step.init, len(source.x0))
     return make_algorithm(task, config, backend, parts, first_memory, learn)
 
 

@@ -57,16 +57,13 @@ def linearise(
         linearised, status = jax.vmap(policies.offset)(own._replace(C=cov), sampled.x, mean, valid)
         return state, _unless_first(config, state, linearised), status
 
-    prior, window, history = (
-        regression_prior(task, settings, source),
-        settings.window,
-        state.history,
-    )
-    assert history is not None
-    newest = None if config.history_length == window else window
-    history = recent(history, state.iteration, newest)
-    points = jnp.concatenate([history.x, learner.mean(state.newest, history.o, known)], axis=-1)
-    prior_state, _ = prior.update(state.linearisation_prior, points, history.valid)
+    prior, prior_state = regression_prior(task, settings, source), state.linearisation_prior
+    if settings.history_length:
+        assert state.history is not None
+        newest = None if config.history_length == settings.window else settings.window
+        seen = recent(state.history, state.iteration, newest)
+        points = jnp.concatenate([seen.x, learner.mean(state.newest, seen.o, known)], axis=-1)
+        prior_state, _ = prior.update(prior_state, points, seen.valid)
     niw = prior.evaluate(prior_state, jnp.concatenate([sampled.x, mean], axis=-1), valid)
 
     def one(x, mean, valid, cov, niw):

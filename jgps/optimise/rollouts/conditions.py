@@ -52,6 +52,8 @@ class RolloutSource(NamedTuple):
     pool: Callable[[SimulationRollouts], SimulationRollouts]
     merge: Callable[[Supervision], Supervision]  # every rollout once, with its own controller
     rollouts: int  # per iteration
+    # whether one iteration's rollouts start where the next one's do, so that costs can be compared
+    comparable: bool
 
 
 def fixed_starts(task: Task, config: FixedStartsConfig) -> RolloutSource:
@@ -76,4 +78,5 @@ def fixed_starts(task: Task, config: FixedStartsConfig) -> RolloutSource:
         pool=lambda sampled: sampled,
         merge=lambda supervision: supervision,
         rollouts=task.train.num * num_samples,
+        comparable=True,
     )

@@ -113,6 +113,7 @@ def random_starts(task: Task, config: RandomStartsConfig) -> RolloutSource:
         pool=pool,
         merge=merge,
         rollouts=config.num_rollouts,
+        comparable=False,
     )
 
 

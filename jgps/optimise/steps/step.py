@@ -24,6 +24,24 @@ class StepInputs(NamedTuple):
     comparable: bool  # whether that may be compared with what the last step promised
 
 
+def about_controllers(
+    controllers: Controller,
+    models: LocalModels | None,
+    rollouts: Rollouts,
+    cost_now: jax.Array | None,
+) -> StepInputs:
+    """The inputs where rollouts are the controllers' own, and new ones stay near to them."""
+    return StepInputs(
+        models=models,
+        rollouts=rollouts,
+        controllers=controllers,
+        trust_region_centre=controllers,
+        sampled_with=controllers,
+        cost_now=cost_now,
+        comparable=True,
+    )
+
+
 class StepResult(NamedTuple):
     """New controllers, and what to remember of the step; leaves [C, ...]."""
 
