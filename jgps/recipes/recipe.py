@@ -127,7 +127,8 @@ def has_setting(algorithm: str, name: str) -> bool:
 def takes_random_starts(algorithm: str) -> bool:
     """Whether the algorithm's rollouts can start at random."""
     _, config_type = ALGORITHMS[algorithm]
-    return RandomStartsConfig in typing.get_args(typing.get_type_hints(config_type)["rollouts"])
+    hint = typing.get_type_hints(config_type).get("rollouts")
+    return RandomStartsConfig in typing.get_args(hint)
 
 
 def prior_name(algorithm: str) -> str:

@@ -229,7 +229,6 @@ def test_weights_follow_the_divergence():
         ({"dual_rate": 0.0}, "dual_rate is 0.0"),
         ({"inner_rounds": 0}, "inner_rounds is 0"),
         ({"weight_band": 1.0}, "weight_band is 1.0"),
-        ({"sampling": "on_policy"}, "sampling is 'on_policy'; .* mdgps also samples on policy"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, message):

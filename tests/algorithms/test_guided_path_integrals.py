@@ -16,6 +16,7 @@ from jgps.core.path_integral import Pi2StepConfig
 from jgps.core.pilqr import PilqrStepConfig
 from jgps.core.types import OK, TOO_FEW_SAMPLES
 from jgps.dynamics import NoPriorConfig
+from jgps.optimise.guided.loop import make_parts
 from jgps.optimise.models import FittedModelsConfig
 from jgps.policies import DistilConfig
 from jgps.policies.learner import MlpConfig
@@ -40,12 +41,16 @@ LARGE = {
 }
 
 
+def _tiny_config(name, sampling, agreement):
+    return dataclasses.replace(
+        CONFIGS[name], sampling=sampling, linearisation=OffsetConfig(agreement=agreement)
+    )
+
+
 @functools.cache
 def _tiny_steps(name, sampling, agreement):
     """The algorithm, its first state and the metrics that came with it."""
-    config = dataclasses.replace(
-        CONFIGS[name], sampling=sampling, linearisation=OffsetConfig(agreement=agreement)
-    )
+    config = _tiny_config(name, sampling, agreement)
     algorithm = MAKE[name](tasks.make("point_mass"), config, backend="native")
     return algorithm, *algorithm.step(algorithm.init(jax.random.key(2)))
 
@@ -88,7 +93,10 @@ def test_a_tiny_step_ends_between_controllers_and_network(name, sampling, agreem
         np.testing.assert_allclose(metrics["weights_kl"], 1e-4, atol=5e-5)
     else:  # models explain the cost and leave the weights little to tell
         assert bool((metrics["weights_kl"] <= 1.5e-4).all())
-    x, o = after.history.x[1], after.history.o[1]
+    # What the step sampled: `step` takes the second of these keys for it.
+    parts = make_parts(tasks.make("point_mass"), _tiny_config(name, sampling, agreement), "native")
+    sampled = parts.sample(before, jax.random.split(before.key, 4)[1])
+    x, o = sampled.x, sampled.o
     by_network = np.asarray(before.newest.mean(o)).mean(axis=1)
 
     def mean(controllers):
@@ -142,25 +150,27 @@ def test_settings_reach_the_trajectory_step():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "config", "iterations"),
-    [(pigps, PigpsConfig, 30), (mdgps_pilqr, MdgpsPilqrConfig, 8)],
+    [(pigps, PigpsConfig, 40), (mdgps_pilqr, MdgpsPilqrConfig, 40)],
 )
 def test_a_network_solves_a_cost_that_jumps(make, config, iterations):
     """In unseen conditions too, where models alone go for the lure.
 
-    Of 18 runs of PIGPS (10 with 20 samples, 8 with 40) all solved every training condition from
-    iteration 25 on; after 40 iterations the 10 with 20
-    samples did 89% of unseen conditions, with a standard deviation of 11%. The bounds are more
-    than two standard deviations of four seeds' mean below that.
+    Of 18 runs of PIGPS (10 with 20 samples, 8 with 40) all solved every training condition by
+    iteration 25. The first network of a run that does succeeds in 95% of unseen conditions, with a
+    standard deviation of 9%: the bounds are more than two of those below, of three seeds' mean and
+    of each.
     """
     task = tasks.make("disc_point_mass")
     algorithm = make(task, config(rollouts=FixedStartsConfig(num_samples=20)), backend="native")
     found = []
-    for seed in range(4):
-        state, first = algorithm.step(algorithm.init(jax.random.key(seed)))
-        assert not first["noise_free_success"].all()
+    for seed in range(3):
+        state, metrics = algorithm.step(algorithm.init(jax.random.key(seed)))
+        assert not metrics["noise_free_success"].all()
         for _ in range(iterations - 1):
-            state, _ = algorithm.step(state)
+            state, metrics = algorithm.step(state)
+            if metrics["noise_free_success"].all():
+                break
         found.append(jgps.evaluate(task, state.policy, key=jax.random.key(0)))
-    assert [each.train.success_rate for each in found] == [1] * 4
+    assert [each.train.success_rate for each in found] == [1] * 3
     unseen = [each.test.success_rate for each in found]
-    assert np.mean(unseen) >= 0.75 and min(unseen) >= 0.5
+    assert np.mean(unseen) >= 0.8 and min(unseen) >= 0.5

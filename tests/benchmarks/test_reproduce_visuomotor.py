@@ -130,7 +130,7 @@ def test_small_settings_are_those_of_the_command_line():
 
 def test_rows_are_beside_the_published_values(tmp_path):
     row = success_row("hammer", BASELINE, "small", "native", tmp_path)
-    assert row.name == "hammer, pose features" and row.settings.policy == BASELINE
+    assert row.name == "hammer, pose features" and row.settings.policy.kind == BASELINE
     assert row.published == {"train": 0.62, "test": 0.75, "distracted": 0.53}
     assert success_row("hammer", "pose_prediction", "small", "native", tmp_path).published == {}
     errors = [pose_row(each, "hanger", "small", tmp_path).published for each in ARCHITECTURES]

@@ -63,6 +63,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": root, "XLA_FLAGS": as_users_have_them()}
 
 
+@pytest.mark.slow
 def test_train_leaves_a_whole_run(run: subprocess.CompletedProcess, directory: Path):
     assert run.returncode == 0, run.stderr
     summary = json.loads((directory / "summary.json").read_text())

@@ -130,9 +130,9 @@ def test_a_run_goes_on_exactly_from_any_phase(run, tmp_path):
 
 @pytest.mark.slow
 def test_only_image_and_configuration_reach_the_network(run):
-    _, states, _ = run
+    algorithm, states, _ = run
     policy, task = states[-1].policy, make_task()
-    o = states[-1].history.o[0, :, 0, 0]  # [C, dO], each with another ball
+    o = algorithm.inspect(states[-1]).sampled.o[:, 0, 0]  # [C, dO], each with another ball
     params = policy.params_for(None).value
     act = jax.jit(jax.vmap(lambda o: policy.act(params, jnp.zeros(0), o, 0, jnp.zeros(1))))
     actions = act(o)
