@@ -9,7 +9,6 @@ SCALE = "JGPS_TEST_BUDGET"
 
 # Files that take longest, in this order: two processes that share the files out then end together.
 LONGEST = (
-    "algorithms/test_compiled_once.py",
     "algorithms/test_contract.py",
     "algorithms/test_guided_path_integrals.py",
     "vision/test_visual_policies.py",

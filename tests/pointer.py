@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jgps import tasks
-from jgps.algorithms import VisualConfig
+from jgps.algorithms import FixedStartsConfig, MdgpsConfig, VisualConfig
+from jgps.dynamics import NoPriorConfig
+from jgps.optimise.models import FittedModelsConfig
 from jgps.policies import DistilConfig, initialise
 from jgps.simulation import Conditions
 from jgps.vision.camera import make_observers
@@ -102,3 +104,26 @@ def untrained(task, vision):
     sizes = (task.configuration_dim, task.action_dim)
     network = make_network(task, vision)
     return initialise(network, jax.random.key(0), *sizes, jnp.float32, observe)
+
+
+# A run of all phases that several files look at: its programs are compiled once.
+SHOWN = MdgpsConfig(
+    policy=small_vision(20, 10, width=40, pretraining_images=50),
+    trajectory_iterations=1,
+    rollouts=FixedStartsConfig(num_samples=3),
+    models=FittedModelsConfig(prior=NoPriorConfig()),
+    observation_prior=NoPriorConfig(),
+)
+
+
+def shown_task() -> tasks.Task:
+    """Two training conditions, three unseen ones, two with a distractor."""
+    angles = (-1.0, 1.0)
+    return make_task(
+        angles,
+        (-0.5, 0.0, 0.5),
+        source=with_body("cube"),
+        distracted=conditions(angles, cube=(-0.2, 0.1, 0.05)),
+        horizon=8,
+        control_dt=0.1,
+    )

@@ -1,12 +1,16 @@
 """Algorithms that tests share, so that each is traced and compiled once."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
+from jgps import costs, tasks
 from jgps.optimise.algorithm import Algorithm
 from jgps.optimise.guided import loop as guided
 from jgps.optimise.guided.loop import Parts
@@ -62,6 +66,36 @@ def on_many_sets(
         return algorithm.step(before)
 
     return run
+
+
+GOAL = np.array([0.3, 0.2])
+
+
+def to_goal(horizon: int, goal: np.ndarray = GOAL) -> Task:
+    """The point mass on a short way to a goal that its functions close over."""
+    task = dataclasses.replace(tasks.make("point_mass"), horizon=horizon)
+    place, target = task.layout["qpos"], jnp.asarray(goal)
+    cost = costs.weighted_sum(
+        (1.0, costs.action(1e-2)), (1.0, costs.distance(place, target, point_dim=2))
+    )
+
+    def distance(x: jax.Array) -> jax.Array:
+        return jnp.linalg.norm(x[-1, place] - target)
+
+    return dataclasses.replace(
+        task, cost=cost, distance=distance, success=lambda x, u: distance(x) < 0.1
+    )
+
+
+def with_other_numbers(horizon: int) -> Task:
+    """The same with another goal, another mass and other initial states."""
+    task = to_goal(horizon, GOAL + 0.1)
+
+    def other(each: Conditions) -> Conditions:
+        heavier = {"body_mass:mass": np.full((each.num, 1), 1.3)}
+        return each._replace(qpos=each.qpos + 0.05, changes=heavier)
+
+    return dataclasses.replace(task, train=other(task.train), test=other(task.test))
 
 
 def springs(task: Task, stiffnesses: Mapping[Any, Any]) -> dict[Any, Conditions]:

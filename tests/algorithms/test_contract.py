@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from shared_algorithms import on_many_sets, springs
+from compilations import count_compilations
+from shared_algorithms import on_many_sets, springs, to_goal, with_other_numbers
 
 from jgps import tasks
 from jgps.algorithms import ALGORITHMS
@@ -33,6 +34,7 @@ SMALL = {
 }
 # Algorithms whose conditions have a mixture each: a shared one sees the samples of all.
 MIXTURES = (*LOCAL, "mdgps")
+HORIZON = 12  # steps of the tests whose algorithms share programs
 APART = FittedModelsConfig(prior=MixturePriorConfig(shared=False))
 
 
@@ -84,7 +86,7 @@ def _assert_contract(name, algorithm, task, directory):
 
     # The second iteration compiles nothing, and goes on from a saved state as if never left.
     second = []
-    assert _count_compilations(lambda: second.extend(algorithm.step(state))) == 0
+    assert count_compilations(lambda: second.extend(algorithm.step(state))) == 0
     checkpoint.save(directory, 1, state)
     _, restored = checkpoint.restore_newest(directory, jax.eval_shape(algorithm.init, start.key))
     for one, other in zip(_arrays(second), _arrays(algorithm.step(restored)), strict=True):
@@ -107,28 +109,38 @@ def test_contract(algorithm, tmp_path):
 
 @pytest.mark.parametrize("algorithm", ["trajopt", "pi2", "mdgps"])
 def test_contract_as_one_program_on_mjx(algorithm, tmp_path):
-    task, (make, _) = _point_mass(6), ALGORITHMS[algorithm]
-    run = make(task, _config(algorithm, **SMALL), backend="mjx")
-    _assert_contract(algorithm, run, task, tmp_path)
+    task, (make, _), config = to_goal(6), ALGORITHMS[algorithm], _config(algorithm, **SMALL)
+    _assert_contract(algorithm, make(task, config, backend="mjx"), task, tmp_path)
+    _assert_compiled_once(algorithm, config, task.horizon, "mjx")
 
 
-def _count_compilations(function) -> int:
-    events = []
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_second_object_compiles_nothing(algorithm):
+    config = _breakable_config(algorithm)
+    _assert_compiled_once(algorithm, config, HORIZON, "native")
 
-    def listen(name, duration, **kwargs):
-        if name == "/jax/core/compile/backend_compile_duration":
-            events.append(name)
 
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        jax.block_until_ready(function())
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-    return len(events)
+def _assert_compiled_once(algorithm, config, horizon, backend):
+    """Equal settings on a task that differs in numbers alone: those are arguments of programs."""
+    make, _ = ALGORITHMS[algorithm]
+
+    def run(task):
+        made = make(task, config, backend=backend)
+        state = made.init(jax.random.key(0))
+        for _ in range(2):
+            state, _ = made.step(state)
+        return state.controllers.k
+
+    first, found = run(to_goal(horizon)), []
+    again, other = to_goal(horizon), with_other_numbers(horizon)
+    for task in (again, other):
+        assert count_compilations(lambda task=task: found.append(run(task))) == 0
+    np.testing.assert_array_equal(found[0], first)
+    assert not np.array_equal(found[1], first)
 
 
 def test_the_counter_of_compilations_counts():
-    assert _count_compilations(lambda: jax.jit(lambda x: x * 3.25 + 1.75)(jnp.ones(3))) > 0
+    assert count_compilations(lambda: jax.jit(lambda x: x * 3.25 + 1.75)(jnp.ones(3))) > 0
 
 
 @pytest.mark.parametrize("name", tasks.names())
@@ -175,13 +187,17 @@ def test_every_task_has_controllers_rollouts_and_models(name):
     assert ("distance" in metrics) == (task.distance is not None)
 
 
+def _breakable_config(algorithm, **settings):
+    models = {"models": APART} if algorithm in MIXTURES else {}
+    return _config(algorithm, **{**SMALL, **models, **settings})
+
+
 @functools.cache
 def _breakable(algorithm, **settings):
     """`run(stiffness, iterations)`: states and metrics; the spring breaks the last condition."""
-    models = {"models": APART} if algorithm in MIXTURES else {}
-    config = _config(algorithm, **{**SMALL, **models, **settings})
+    config = _breakable_config(algorithm, **settings)
     stiff = {stiffness: np.array([0, 0, 0, stiffness]) for stiffness in (0.0, 1e12, -1e12)}
-    task = _point_mass(12)
+    task = to_goal(HORIZON)
     return on_many_sets(ALGORITHMS[algorithm][0], task, config, springs(task, stiff))
 
 

@@ -35,6 +35,7 @@ CONFIGS = {
         **SHORT,
     ),
 }
+AGREEMENTS = {"off_policy": 0.2, "on_policy": 1.0}
 LARGE = {
     "pigps": Pi2StepConfig(epsilon=0.3),
     "mdgps_pilqr": PilqrStepConfig(kl_step=0.05, max_multiplier=1.0),
@@ -67,7 +68,7 @@ def _shifted(learner, deviations):
 @pytest.mark.parametrize("name", MAKE)
 @pytest.mark.parametrize("sampling", ["off_policy", "on_policy"])
 def test_metrics_say_how_controllers_and_network_differ(name, sampling):
-    algorithm, state, first = _tiny_steps(name, sampling, 1.0)
+    algorithm, state, first = _tiny_steps(name, sampling, AGREEMENTS[sampling])
     _, second = algorithm.step(state)
     for metrics in (first, second):
         assert bool((metrics["status"] == OK).all()) and int(metrics["policy_status"]) == OK
@@ -79,9 +80,7 @@ def test_metrics_say_how_controllers_and_network_differ(name, sampling):
     assert not np.allclose(second["policy_cost_expected"], second["cost_expected"], rtol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("sampling", "agreement"), [("off_policy", 1.0), ("off_policy", 0.2), ("on_policy", 1.0)]
-)
+@pytest.mark.parametrize(("sampling", "agreement"), AGREEMENTS.items())
 @pytest.mark.parametrize("name", MAKE)
 def test_a_tiny_step_ends_between_controllers_and_network(name, sampling, agreement):
     """In the states visited, and as near to the network as `agreement` says."""

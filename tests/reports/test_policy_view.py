@@ -8,13 +8,10 @@ import jax.numpy as jnp
 import mediapy
 import numpy as np
 import pytest
-from pointer import conditions, make_task, small_vision, untrained, with_body
+from pointer import SHOWN, shown_task, untrained
 
 import jgps
 from jgps import policies
-from jgps.algorithms import FixedStartsConfig, MdgpsConfig
-from jgps.dynamics import NoPriorConfig
-from jgps.optimise.models import FittedModelsConfig
 from jgps.policies.learner import MlpConfig
 from jgps.policies.networks.visuomotor import feature_pixels
 from jgps.policies.observation import cache_features
@@ -29,20 +26,12 @@ from jgps.vision.learner import make_learner
 
 T = 8
 ROUGH = RenderConfig(shadows=0, supersample=1)
-SMALL = small_vision(20, 10, width=40, pretraining_images=50)
+SMALL = SHOWN.policy
 
 
 @pytest.fixture(scope="module")
 def task():
-    angles = (-1.0, 1.0)
-    return make_task(
-        angles,
-        (-0.5, 0.0, 0.5),
-        source=with_body("cube"),
-        distracted=conditions(angles, cube=(-0.2, 0.1, 0.05)),
-        horizon=T,
-        control_dt=0.1,
-    )
+    return shown_task()
 
 
 def _policy(task, kind, hidden=(8,)):
@@ -155,14 +144,7 @@ def test_a_report_shows_what_the_policy_sees(task, tmp_path, monkeypatch):
         return write_task_video(*arguments, options=options, **keywords)
 
     monkeypatch.setattr(report, "write_task_video", rough_video)
-    config = MdgpsConfig(
-        policy=SMALL,
-        trajectory_iterations=1,
-        rollouts=FixedStartsConfig(num_samples=3),
-        models=FittedModelsConfig(prior=NoPriorConfig()),
-        observation_prior=NoPriorConfig(),
-    )
-    jgps.train(task, "mdgps", config=config, iterations=3, out=tmp_path, backend="native")
+    jgps.train(task, "mdgps", config=SHOWN, iterations=3, out=tmp_path, backend="native")
     with np.load(tmp_path / "trajectories.npz") as arrays:
         assert arrays["distracted_qpos"].shape == (2, T, 1)
     said = []
