@@ -188,7 +188,7 @@ def of_training(config: DistilConfig) -> Fingerprints:
         task=seen, algorithm="mdgps", config=MdgpsConfig(policy=MlpConfig(distil=config)),
         policy=None, prior=None, random_starts=False, iterations=1, seed=0, backend="native",
         out=None, resume=False, overwrite=False, evaluate_every=0,
-        checkpoint=checkpoint.CheckpointConfig(),
+        checkpoint=None,
     )  # fmt: skip
     yield set_up(options).stop_on_divergence
 

@@ -237,8 +237,7 @@ def _learn(
 
     teaching = _teaching(config, state)
     state, metrics = jax.lax.cond(teaching, only(improve, train), only(train, improve), state)
-    # Where only the network learns no condition's step can fail.
-    return state, {**metrics, "status": jnp.where(teaching, metrics["status"], OK)}
+    return state, {**metrics, "status": jnp.where(teaching, metrics["status"], models.status.code)}
 
 
 def _absent(kind: jax.ShapeDtypeStruct) -> jax.Array:

@@ -77,7 +77,7 @@ def test_train_says_what_it_does(run: subprocess.CompletedProcess):
     lines = run.stdout.splitlines()
     assert lines[0].startswith("point_mass, trajopt, seed 0, ")
     assert lines[1].split() == (
-        ["iteration", "cost", "distance", "m", "KL", "eta", "step", "size", "seconds"]
+        ["iteration", "cost", "distance", "m", "KL", "eta", "KL", "factor", "seconds"]
     )
     rows = [line.split()[0] for line in lines[2:] if len(line.split()) == len(lines[1].split()) - 2]
     assert rows[:2] == ["0", "1"]  # counted as in metrics.jsonl

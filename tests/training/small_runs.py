@@ -22,7 +22,14 @@ CONFIG = TrajoptConfig(
 )
 # A checkpoint after every iteration, so that there is something to damage.
 ALWAYS = CheckpointConfig(every_iterations=1)
-train = functools.partial(jgps.train, algorithm="trajopt", config=CONFIG, checkpoint=ALWAYS)
+
+
+def train(task, algorithm="trajopt", *, out=None, **options):
+    """A run, with a checkpoint after every iteration where it has a directory."""
+    saving = {} if out is None else {"checkpoint": ALWAYS}
+    return jgps.train(task, algorithm, out=out, **{"config": CONFIG, **saving, **options})
+
+
 NETWORK_CONFIG = MdgpsConfig(
     rollouts=FixedStartsConfig(num_samples=3),
     models=FittedModelsConfig(prior=NoPriorConfig()),

@@ -176,7 +176,7 @@ def test_messages_name_the_settings_that_help():
     assert "raise the fit's ridge (config.models.fit.ridge)" in of("trajopt", NOT_PD)
     assert "prior.em" not in of("trajopt", NOT_PD)
     assert of("trajopt", NOT_CONVERGED).endswith(
-        "lower the step size (config.step.kl_step), or allow more rounds "
+        "lower the KL bound of a step (config.step.kl_step), or allow more rounds "
         "(config.step.trust_region.max_rounds)"
     )
     assert of("pilqr", NOT_CONVERGED).endswith(
