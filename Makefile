@@ -8,13 +8,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # Extras to install: `make demo EXTRAS=dev,cuda13` on a machine with an NVIDIA GPU.
 EXTRAS ?= dev
 DEMO := runs/demo
-# Two processes, a file at a time: compiling leaves half of two cores idle.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# Two processes, a file at a time in the order of tests/conftest.py, the longest first.
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test lint bench reproduce format setup clean
 
 help:
-	@echo "make demo   train a network to insert a peg, draw and film it (results in $(DEMO))"
+	@echo "make demo   train a network to insert a peg, draw figures and a video (results in $(DEMO))"
 	@echo "make test   run the tests"
 	@echo "make lint   formatting, lint and types"
 	@echo "make bench  measure the speed on this machine"

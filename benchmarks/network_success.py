@@ -1,7 +1,7 @@
 """Success of an algorithm's network while it learns, on training and on unseen conditions.
 
-After an iteration the network that was trained last is judged, as in published curves; at the end
-also the algorithm's result, the one of all iterations that did best in the trials on the training
+After an iteration the network that was trained last is evaluated, as in published curves; at the
+end also the algorithm's result, the one of all iterations that did best without noise in training
 conditions (whose rollouts count).
 """
 
@@ -54,7 +54,7 @@ def network_row(
       task: with a success test.
       make: the algorithm, made by `make(task, config, backend)`.
       config: its settings.
-      iterations: after which the newest network is judged, ascending; after the last one the
+      iterations: after which the newest network is evaluated, ascending; after the last one the
         result is, too.
       backend: "native", "mjx" or "auto".
       published: values by `key_at`.
@@ -81,7 +81,7 @@ def _train(once: Callable[[], Any], iterations: tuple[int, ...], seed: int) -> d
         state, _ = jax.block_until_ready(algorithm.step(state))
         seconds.append(time.perf_counter() - began)
         if iteration in iterations:
-            found = evaluate(state.learner.params_for, key)
+            found = evaluate(algorithm.newest(state).params_for, key)
             numbers[key_at(TRAIN, iteration)] = found.train.success_rate
             numbers[key_at(TEST, iteration)] = found.test.success_rate
     result = evaluate(state.policy.params_for, key)

@@ -24,7 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from jgps.bench.measure import environment
-from jgps.training.directory import encode, write_json
+from jgps.training.codec import encode
+from jgps.training.directory import write_json
 from jgps.training.metrics import plain
 
 RESULTS = Path(__file__).parent / "results"

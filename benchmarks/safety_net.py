@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import re
 import sys
 import tempfile
 
@@ -21,14 +22,19 @@ import jgps
 from jgps import tasks
 from jgps.algorithms import (
     ALGORITHMS,
+    FixedStartsConfig,
+    LqrStepConfig,
     MdgpsConfig,
+    MlpConfig,
+    OffsetConfig,
     RandomStartsConfig,
-    VisionConfig,
+    RegressionConfig,
+    VisualConfig,
     mdgps,
-    seeing_settings,
 )
 from jgps.dynamics import MixturePriorConfig, NoPriorConfig
-from jgps.policies import SuperviseConfig
+from jgps.optimise.models import FittedModelsConfig
+from jgps.policies import DistilConfig
 from jgps.vision.pose_regression import PoseConfig
 
 
@@ -76,7 +82,8 @@ def few(name, horizon=None, conditions=None):
     return task
 
 
-SHORT = SuperviseConfig(steps=200)
+SHORT = MlpConfig(distil=DistilConfig(steps=200))
+APART, NO_PRIOR = MixturePriorConfig(shared=False), FittedModelsConfig(prior=NoPriorConfig())
 CASES = {}
 
 
@@ -99,9 +106,9 @@ for name in ALGORITHMS:
 def random_starts():
     c = MdgpsConfig(
         sampling="on_policy",
-        linearization="fitted",
-        random_starts=RandomStartsConfig(num_rollouts=12, num_groups=3),
-        supervise=SHORT,
+        linearisation=RegressionConfig(),
+        rollouts=RandomStartsConfig(num_rollouts=12, num_groups=3),
+        policy=SHORT,
     )
     return go(mdgps, few("point_mass", 20), c, 3)
 
@@ -110,11 +117,10 @@ def random_starts():
 def on_policy_fitted_global():
     c = MdgpsConfig(
         sampling="on_policy",
-        linearization="fitted",
-        policy_covariance="network",
+        linearisation=RegressionConfig(covariance="network"),
         policy_weighting="precision",
         step_rule="global",
-        supervise=SHORT,
+        policy=SHORT,
     )
     return go(mdgps, few("reacher", 20), c, 3)
 
@@ -124,36 +130,42 @@ def reuse():
     return go(
         mdgps,
         few("point_mass", 20),
-        MdgpsConfig(reuse=3, supervise=SHORT, prior=MixturePriorConfig(shared=False)),
+        MdgpsConfig(
+            reuse=3, policy=SHORT, models=FittedModelsConfig(prior=MixturePriorConfig(shared=False))
+        ),
         4,
     )
 
 
 @case
 def blind():
-    return go(mdgps, few("blind_peg_insertion", 30, 2), MdgpsConfig(supervise=SHORT), 3)
+    return go(mdgps, few("blind_peg_insertion", 30, 2), MdgpsConfig(policy=SHORT), 3)
 
 
 @case
 def on_mjx():
-    return go(mdgps, few("point_mass", 20), MdgpsConfig(supervise=SHORT), 3, "mjx")
+    return go(mdgps, few("point_mass", 20), MdgpsConfig(policy=SHORT), 3, "mjx")
 
 
-def visual(policy):
-    vision = VisionConfig(
+def visual(kind):
+    policy = VisualConfig(
+        kind=kind,
         pretraining=PoseConfig(steps=20),
         pretraining_images=24,
-        trajectory_iterations=1,
-        head_iterations=1,
+        dense_iterations=1,
         channels=(8, 4, 4),
-        head=SuperviseConfig(steps=40, learning_rate=3e-3, frozen="convolutions"),
-        end_to_end=SuperviseConfig(
+        dense=DistilConfig(steps=40, learning_rate=3e-3, frozen="convolutions"),
+        end_to_end=DistilConfig(
             steps=4, batch_size=16, learning_rate=1e-3, checks=1, convolution_rate=0.1
         ),
     )
-    base = MdgpsConfig()
-    c = dataclasses.replace(
-        base, **seeing_settings(base, policy), vision=vision, num_samples=3, prior=NoPriorConfig()
+    c = MdgpsConfig(
+        policy=policy,
+        trajectory_iterations=1,
+        step=LqrStepConfig(min_multiplier=0.1, max_multiplier=1.0),
+        linearisation=OffsetConfig(agreement=0.5),
+        rollouts=FixedStartsConfig(num_samples=3),
+        models=NO_PRIOR,
     )
     return go(mdgps, few("hanger", 20, 2), c, 4)
 
@@ -171,7 +183,7 @@ def pose_prediction():
 @case
 def resumed():
     with tempfile.TemporaryDirectory() as d:
-        args = dict(config=MdgpsConfig(supervise=SHORT), backend="native", seed=1)
+        args = dict(config=MdgpsConfig(policy=SHORT), backend="native", seed=1)
         task = few("point_mass", 20)
         whole = jgps.train(task, iterations=4, **args)
         jgps.train(task, iterations=2, out=d + "/run", **args)
@@ -199,9 +211,14 @@ def main(action: str, path: str, *wanted: str) -> int:
     return int(any(different.values()))
 
 
+def _renamed(row: dict) -> dict:
+    """A row recorded before metrics `trial_*` were called `noise_free_*`."""
+    return {re.sub("^trial_", "noise_free_", key): value for key, value in row.items()}
+
+
 def _difference(recorded: list, found: list) -> str:
     """The first difference between the rows of two runs; empty where they are the same."""
-    found = json.loads(json.dumps(found))
+    recorded, found = [_renamed(row) for row in recorded], json.loads(json.dumps(found))
     for iteration, (one, other) in enumerate(zip(recorded, found, strict=True)):
         for key in one:
             if one[key] != other.get(key):

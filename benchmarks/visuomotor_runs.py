@@ -21,42 +21,47 @@ from rich.console import Console
 from jgps import policies, training
 from jgps.algorithms import MdgpsConfig
 from jgps.bench.measure import environment
-from jgps.cli.train import seeing, usual_iterations
 from jgps.core.types import OK
+from jgps.recipes import recipe
 from jgps.simulation import resolve_backend
 from jgps.tasks import Task
-from jgps.training.directory import describe, write_json
+from jgps.training.description import describe
+from jgps.training.directory import write_json
 from jgps.training.metrics import plain
-from jgps.vision.learner import VisionConfig, cameras, pose_dim
+from jgps.vision.camera import make_observers, pose_dim
+from jgps.vision.config import VisualConfig
 from jgps.vision.pretraining import draw_pretraining_data, pretrain
 
 ALGORITHM = "mdgps"
-SCALES = ("small", "full")
+SCALES = ("small", "full", "quick")
 FULL_MORE_ITERATIONS = 4
 FULL_SIDE, FULL_IMAGES = 240, 10_000
-FULL_STEPS = dict(pretraining=12_000, head=4000, end_to_end=600)
+FULL_STEPS = dict(pretraining=12_000, dense=4000, end_to_end=600)
 FULL_POSE_STEPS = 40_000
 POSE_IMAGES = 1000
+QUICK = dict(width=32, height=32, pretraining_images=40, dense_iterations=1)
+QUICK_STEPS, QUICK_ITERATIONS = 20, 3
 # On 297 images (the cube, seed 0) the rate of the others left this one at the mean pose.
 POSE_RATES = {"dense": 1e-3}
 # Of how policies are trained; poses don't depend on it.
 POLICY_FIELDS = (
-    "learned_temperature", "between", "spread", "trajectory_iterations", "head_iterations", "head",
-    "end_to_end",
+    "kind", "hidden", "learned_temperature", "interpolated", "interpolation_spread",
+    "dense_iterations", "dense", "end_to_end",
 )  # fmt: skip
 
 
 def settings(task: str, policy: str, scale: str = "small") -> tuple[MdgpsConfig, int]:
     """Of the training of one policy, and how many iterations it takes.
 
-    At the scale "small" they are those of `jgps train TASK --policy POLICY`.
+    At the scale "small" they are those of `jgps train TASK --policy POLICY`; "quick" shows that
+    everything runs, and learns nothing.
     """
-    config = MdgpsConfig()
-    config = dataclasses.replace(config, **seeing(config, policy, task))
-    iterations = usual_iterations(config)
-    vision = config.vision
+    config, iterations = recipe(task, ALGORITHM, policy)
+    vision = config.policy
     if scale == "small":
         return config, iterations
+    if scale == "quick":
+        return _quick(config), QUICK_ITERATIONS
     longer = {
         phase: dataclasses.replace(getattr(vision, phase), steps=steps)
         for phase, steps in FULL_STEPS.items()
@@ -64,16 +69,26 @@ def settings(task: str, policy: str, scale: str = "small") -> tuple[MdgpsConfig,
     vision = dataclasses.replace(
         vision, width=FULL_SIDE, height=FULL_SIDE, pretraining_images=FULL_IMAGES, **longer
     )
-    return dataclasses.replace(config, vision=vision), iterations + FULL_MORE_ITERATIONS
+    return dataclasses.replace(config, policy=vision), iterations + FULL_MORE_ITERATIONS
 
 
-def pose_settings(task: str, architecture: str, scale: str = "small") -> VisionConfig:
+def _quick(config: MdgpsConfig) -> MdgpsConfig:
+    phases = {
+        phase: dataclasses.replace(getattr(config.policy, phase), steps=QUICK_STEPS)
+        for phase in FULL_STEPS
+    }
+    vision = dataclasses.replace(config.policy, **QUICK, **phases)
+    return dataclasses.replace(config, policy=vision, trajectory_iterations=1)
+
+
+def pose_settings(task: str, architecture: str, scale: str = "small") -> VisualConfig:
     """Of the pose regression: that of policies with half as many images, `full` with more steps."""
-    vision = settings(task, "visuomotor", scale)[0].vision
+    vision = settings(task, "visuomotor", scale)[0].policy
     rate = POSE_RATES.get(architecture, vision.pretraining.learning_rate)
-    steps = vision.pretraining.steps if scale == "small" else FULL_POSE_STEPS
+    steps = FULL_POSE_STEPS if scale == "full" else vision.pretraining.steps
+    images = vision.pretraining_images if scale == "quick" else POSE_IMAGES
     pretraining = dataclasses.replace(vision.pretraining, steps=steps, learning_rate=rate)
-    return dataclasses.replace(vision, pretraining=pretraining, pretraining_images=POSE_IMAGES)
+    return dataclasses.replace(vision, pretraining=pretraining, pretraining_images=images)
 
 
 def count_key(conditions: str) -> str:
@@ -95,7 +110,7 @@ def success(
     on from its last iteration.
     """
     what = describe(task, ALGORITHM, config, iterations, seed, resolve_backend(backend))
-    directory = kept / f"{task.name}-{config.policy}-seed{seed}-{_digest(what)}"
+    directory = kept / f"{task.name}-{config.policy.kind}-seed{seed}-{_digest(what)}"
 
     def compute() -> dict[str, Any]:
         result = training.train(
@@ -110,14 +125,14 @@ def success(
             numbers[count_key(conditions)] = len(found.success)
             numbers[cost_key(conditions)] = found.cost.mean()
             numbers[f"{conditions}_by_condition"] = found.success
-        numbers["pretraining_error"] = result.state.pretraining.error  # metres
+        numbers["pretraining_error"] = result.metrics[-1]["pose_error"]  # metres
         return numbers
 
     return _once(directory / "numbers.json", compute)
 
 
 def pose_error(
-    task: Task, architecture: str, config: VisionConfig, kept: Path, seed: int
+    task: Task, architecture: str, config: VisualConfig, kept: Path, seed: int
 ) -> dict[str, Any]:
     """Mean error of points on the objects in images that were held out, cm.
 
@@ -135,7 +150,7 @@ def pose_error(
             policies.PoseRegressor(trunk, pose_dim(task)), *sizes
         )
         init_key, scene_key, key = jax.random.split(jax.random.key(seed), 3)
-        observe, _ = cameras(task, config)
+        observe, _ = make_observers(task, config)
         learner = policies.initialise(network, init_key, *sizes, jnp.float32, observe)
         scenes = draw_pretraining_data(task, config, scene_key)
         learn = jax.jit(lambda *arguments: pretrain(task, config, *arguments)[1])

@@ -5,10 +5,12 @@ Importing this package changes no global configuration.
 
 from jgps import (
     algorithms,
+    configs,
     controllers,
     costs,
     dynamics,
     policies,
+    recipes,
     rendering,
     simulation,
     tasks,
@@ -25,6 +27,7 @@ from jgps.core.types import (
     Rollouts,
     Status,
 )
+from jgps.tasks import from_mjcf
 from jgps.training import evaluate, train
 
 __version__ = "0.1.0"
@@ -39,12 +42,15 @@ __all__ = [
     "Rollouts",
     "Status",
     "algorithms",
+    "configs",
     "controllers",
     "costs",
     "dynamics",
     "evaluate",
+    "from_mjcf",
     "lqr",
     "policies",
+    "recipes",
     "rendering",
     "simulation",
     "tasks",

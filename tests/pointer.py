@@ -5,13 +5,18 @@ Its angle alone, which a network reads beside the image, does not tell where tha
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jgps import tasks
-from jgps.algorithms import VisionConfig
-from jgps.policies import DistilConfig
+from jgps.algorithms import FixedStartsConfig, MdgpsConfig, VisualConfig
+from jgps.dynamics import NoPriorConfig
+from jgps.optimise.models import FittedModelsConfig
+from jgps.policies import DistilConfig, initialise
 from jgps.simulation import Conditions
+from jgps.vision.camera import make_observers
+from jgps.vision.learner import make_network
 from jgps.vision.pose_regression import PoseConfig
 
 MODEL = """
@@ -52,14 +57,20 @@ def conditions(angles: tuple[float, ...], **places: tuple[float, float, float]) 
 
 
 def make_task(
-    train: tuple[float, ...] = TRAIN, test: tuple[float, ...] = TEST, source=MODEL, **settings
+    train: tuple[float, ...] = TRAIN,
+    test: tuple[float, ...] = TEST,
+    source: str = MODEL,
+    vision: str | None = "eye",
+    clutter: tuple[str, ...] = (),
+    distracted: Conditions | None = None,
+    **settings,
 ) -> tasks.Task:
     """The task, with the ball at angles `train` and, unseen, `test`."""
 
     def gap(s):
         return lambda x: jnp.linalg.norm(x[s["site_pos:tip"]] - x[s["body_pos:ball"]])
 
-    arguments = {"horizon": 10, "control_dt": 0.05, "vision": "eye", "name": "pointer"}
+    arguments = {"horizon": 10, "control_dt": 0.05, "name": "pointer"}
     return tasks.from_mjcf(
         source,
         state=("qpos", "qvel", "site_pos:tip", "body_pos:ball"),
@@ -67,20 +78,52 @@ def make_task(
         cost=lambda s: lambda x, u, t: jnp.square(5 * gap(s)(x)) + 1e-3 * jnp.sum(u**2),
         success=lambda s: lambda x, u: gap(s)(x[-1]) < NEAR,
         changes=conditions(train).changes,
-        test=conditions(test),
+        test=tasks.EvaluationSets(conditions(test), distracted),
+        vision=None if vision is None else tasks.VisionSpec(vision, clutter),
         **{**arguments, **settings},
     )
 
 
-def small_vision(steps: int, pretraining: int, batch_size: int = 32, **settings) -> VisionConfig:
+def small_vision(steps: int, pretraining: int, batch_size: int = 32, **settings) -> VisualConfig:
     """One iteration of each phase with so many steps, after so many on random scenes."""
     training = DistilConfig(steps=steps, batch_size=batch_size, checks=1)
     arguments = {"width": 32, "height": 32, "channels": (8, 8, 8), "pretraining_images": 100}
-    return VisionConfig(
+    return VisualConfig(
         pretraining=PoseConfig(steps=pretraining, batch_size=batch_size),
-        trajectory_iterations=1,
-        head_iterations=1,
-        head=dataclasses.replace(training, frozen="convolutions"),
+        hidden=(8,),
+        dense_iterations=1,
+        dense=dataclasses.replace(training, frozen="convolutions"),
         end_to_end=training,
         **{**arguments, **settings},
+    )
+
+
+def untrained(task, vision):
+    """A policy that looks through the task's camera, before any training."""
+    observe, _ = make_observers(task, vision)
+    sizes = (task.configuration_dim, task.action_dim)
+    network = make_network(task, vision)
+    return initialise(network, jax.random.key(0), *sizes, jnp.float32, observe)
+
+
+# A run of all phases that several files look at: its programs are compiled once.
+SHOWN = MdgpsConfig(
+    policy=small_vision(20, 10, width=40, pretraining_images=50),
+    trajectory_iterations=1,
+    rollouts=FixedStartsConfig(num_samples=3),
+    models=FittedModelsConfig(prior=NoPriorConfig()),
+    observation_prior=NoPriorConfig(),
+)
+
+
+def shown_task() -> tasks.Task:
+    """Two training conditions, three unseen ones, two with a distractor."""
+    angles = (-1.0, 1.0)
+    return make_task(
+        angles,
+        (-0.5, 0.0, 0.5),
+        source=with_body("cube"),
+        distracted=conditions(angles, cube=(-0.2, 0.1, 0.05)),
+        horizon=8,
+        control_dt=0.1,
     )

@@ -8,12 +8,17 @@ from jgps.algorithms.pi2 import Pi2Config, pi2
 from jgps.algorithms.pigps import PigpsConfig, pigps
 from jgps.algorithms.pilqr import PilqrConfig, pilqr
 from jgps.algorithms.trajopt import TrajoptConfig, TrajoptState, trajopt
+from jgps.core.path_integral import Pi2StepConfig
+from jgps.core.pilqr import PilqrStepConfig
 from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
-from jgps.optimise.guided.state import seeing_settings
+from jgps.optimise.guided.config import OffsetConfig, RegressionConfig
+from jgps.optimise.models import FittedModelsConfig
+from jgps.optimise.rollouts.conditions import FixedStartsConfig
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
-from jgps.optimise.step_size import StepSizeConfig
+from jgps.optimise.steps.lqr import LqrStepConfig
+from jgps.policies.learner import MlpConfig
+from jgps.vision.config import VisualConfig
 from jgps.vision.domain_randomisation import DomainRandomisationConfig
-from jgps.vision.learner import VisionConfig
 
 # name: (what makes the algorithm on a task, the type of its settings)
 ALGORITHMS = {
@@ -40,11 +45,18 @@ __all__ = [
     "Pi2Config",
     "PigpsConfig",
     "PilqrConfig",
+    "FixedStartsConfig",
     "RandomStartsConfig",
-    "StepSizeConfig",
+    "OffsetConfig",
+    "RegressionConfig",
+    "FittedModelsConfig",
+    "LqrStepConfig",
+    "Pi2StepConfig",
+    "PilqrStepConfig",
     "TrajoptConfig",
     "TrajoptState",
-    "VisionConfig",
+    "MlpConfig",
+    "VisualConfig",
     "badmm",
     "dagger",
     "mdgps",
@@ -52,6 +64,5 @@ __all__ = [
     "pi2",
     "pigps",
     "pilqr",
-    "seeing_settings",
     "trajopt",
 ]

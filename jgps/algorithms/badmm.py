@@ -20,27 +20,40 @@ section 4 and appendix A; Wang & Banerjee (2014), "Bregman ADMM".
 
 import dataclasses
 import functools
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jgps.core import gaussian, linalg, lqr
+from jgps.core import gaussian, lqr
+from jgps.core.bregman import (
+    adapt_weights,
+    agreement_penalty,
+    dual_step,
+    policy_targets,
+)
 from jgps.core.checks import check_field
+from jgps.core.lifted import shared_jit
 from jgps.core.types import OK, Controller, QuadraticCost
-from jgps.optimise import step_size
 from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.guided import loop as guided
 from jgps.optimise.guided import projection
+from jgps.optimise.guided.config import GuidedConfig, RegressionConfig
 from jgps.optimise.guided.loop import Parts, joint_status
-from jgps.optimise.guided.state import GuidedConfig, GuidedState
+from jgps.optimise.guided.state import GuidedState
 from jgps.optimise.models import LocalModels, choose, default_dtype, expected_cost
-from jgps.optimise.step_size import StepMemory, StepSizeConfig
-from jgps.optimise.steps.lqr import lqr_step
+from jgps.optimise.step_size import StepMemory
+from jgps.optimise.steps.lqr import (
+    LqrStepConfig,
+    adapt_bound,
+    improve_within_bound,
+    initial_memory,
+)
 from jgps.policies import DistilConfig, Supervision
+from jgps.policies.learner import MlpConfig
 from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task
+from jgps.vision.config import VisualConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,10 +67,11 @@ class BadmmConfig(GuidedConfig):
       min_weight, max_weight: limits of nu, around the initial one.
       weight_band: nu doubles where the divergence is this many times its mean over time, and halves
         where it is as much below, > 1.
-      distil: how the network is trained in one round.
-      hidden, sampling, linearisation, policy_covariance, policy_weighting, window, policy_prior,
-        step_size, trust_region: see `GuidedConfig`.
-      num_samples, noise_smoothing, initial_variance, prior, fit, expand: see `LocalConfig`.
+      policy: the network and how it is trained in one round.
+      linearisation: how the network is written as a controller, from which the penalty on
+        disagreement is made.
+      step: bound of the KL divergence, its adaptation, and the search for its multiplier.
+      others: see `GuidedConfig`.
     """
 
     inner_rounds: int = 4
@@ -66,11 +80,9 @@ class BadmmConfig(GuidedConfig):
     min_weight: float = 1e-3
     max_weight: float = 1.0
     weight_band: float = 2.0
-    distil: DistilConfig = DistilConfig(steps=500, learning_rate=3e-3)
-    linearisation: str = "fitted"
-    policy_covariance: str = "network"
-    policy_weighting: str = "precision"
-    step_size: StepSizeConfig = StepSizeConfig()
+    policy: MlpConfig | VisualConfig = MlpConfig(distil=DistilConfig(steps=500, learning_rate=3e-3))
+    linearisation: RegressionConfig = RegressionConfig(covariance="network")
+    step: LqrStepConfig = LqrStepConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,17 +93,6 @@ class BadmmConfig(GuidedConfig):
         check_field(self, "min_weight", lambda v: v > 0, f"{positive} 0.001")
         check_field(self, "max_weight", lambda v: v > 0, f"{positive} 1")
         check_field(self, "weight_band", lambda v: v > 1, "> 1, usually 2")
-        if self.reuse > 1:
-            raise ValueError(
-                f"BadmmConfig.reuse is {self.reuse}; it has to be 1: duals belong to the newest "
-                "rollouts; mdgps reuses older ones"
-            )
-        if self.sampling != "off_policy":
-            raise ValueError(
-                f"BadmmConfig.sampling is {self.sampling!r}; it has to be 'off_policy': the "
-                "bound is on the divergence from the controllers that were sampled; mdgps also "
-                "samples on policy"
-            )
         if not self.min_weight <= self.initial_weight <= self.max_weight:
             raise ValueError(
                 f"BadmmConfig has min_weight {self.min_weight}, initial_weight "
@@ -117,90 +118,16 @@ def badmm(task: Task, config: BadmmConfig = BadmmConfig(), backend: str = "auto"
         model.
     """
     parts = guided.make_parts(task, config, backend)
-    learn = jax.jit(functools.partial(_learn, task, config, parts))
-    return guided.make_algorithm(task, config, backend, parts, _first_memory(task, config), learn)
-
-
-@linalg.full_precision
-def agreement_penalty(duals: jax.Array, weights: jax.Array, policy: Controller) -> QuadraticCost:
-    """-u'lambda - nu log pi(u|x) as a quadratic in z = [x; u].
-
-    Args:
-      duals: lambda, [..., T, dU].
-      weights: nu, [..., T].
-      policy: pi, linearised; leaves [..., T, ...]. Where its C is not positive definite, the
-        penalty is NaN.
-    """
-    dU, dX = policy.K.shape[-2:]
-    precision, log_det, ok = linalg.inverse_psd(policy.C)
-    precision = weights[..., None, None] * jnp.where(ok[..., None, None], precision, jnp.nan)
-    # u - K x - k = M z - k
-    eye = jnp.broadcast_to(jnp.eye(dU, dtype=policy.K.dtype), policy.C.shape)
-    M = jnp.concatenate([-policy.K, eye], axis=-1)
-    Pk = jnp.einsum("...ij,...j->...i", precision, policy.k)
-    no_x = jnp.zeros((*duals.shape[:-1], dX), duals.dtype)
-    return QuadraticCost(
-        H=linalg.symmetrise(linalg.transpose(M) @ precision @ M),
-        g=-jnp.einsum("...ij,...i->...j", M, Pk) - jnp.concatenate([no_x, duals], axis=-1),
-        h=0.5 * (jnp.sum(policy.k * Pk, -1) + weights * (log_det + dU * math.log(2 * math.pi))),
-    )
-
-
-def augmented_cost(
-    cost: QuadraticCost, duals: jax.Array, weights: jax.Array, policy: Controller
-) -> QuadraticCost:
-    """What the trajectory step minimises, less nu times the entropy: see `agreement_penalty`."""
-    return jax.tree.map(jnp.add, cost, agreement_penalty(duals, weights, policy))
-
-
-def dual_step(
-    duals: jax.Array,
-    weights: jax.Array,
-    policy_mean: jax.Array,
-    action_mean: jax.Array,
-    rate: float | jax.Array,
-) -> jax.Array:
-    """Lambda + alpha nu (E[mu_pi] - E[u]), [..., T, dU], from nu [..., T]."""
-    return duals + rate * weights[..., None] * (policy_mean - action_mean)
-
-
-def policy_targets(
-    mean: jax.Array, cov: jax.Array, duals: jax.Array, weights: jax.Array
-) -> jax.Array:
-    """Minimisers mu_p - C lambda / nu of nu/2 |mu_pi - mu_p|^2 (by C^-1) + lambda'mu_pi.
-
-    Args:
-      mean: mu_p, the controllers' actions at the samples, [C, N, T, dU].
-      cov: C of the controllers, [C, T, dU, dU].
-      duals: lambda, [C, T, dU].
-      weights: nu, [C, T].
-    """
-    with jax.default_matmul_precision("highest"):
-        shift = jnp.einsum("ctij,ctj->cti", cov, duals) / weights[..., None]
-    return mean - shift[:, None]
-
-
-def adapt_weights(
-    weights: jax.Array, kl: jax.Array, band: float, low: float, high: float
-) -> jax.Array:
-    """Nu [..., T], doubled where KL_t is above `band` times its mean over t, halved as far below.
-
-    Args:
-      weights: nu.
-      kl: divergence of the controllers from the network at every step, [..., T].
-      band: > 1.
-      low, high: limits of nu.
-    """
-    mean = jnp.mean(kl, axis=-1, keepdims=True)
-    factor = jnp.where(kl > band * mean, 2.0, jnp.where(kl < mean / band, 0.5, 1.0))
-    return jnp.clip(weights * factor, low, high).astype(weights.dtype)
+    learn = shared_jit(functools.partial(_learn, task, config, parts))
+    first_memory = functools.partial(_first_memory, task, config)
+    return guided.make_algorithm(task, config, backend, parts, first_memory, learn)
 
 
 def _first_memory(task: Task, config: BadmmConfig) -> Memory:
     num, T, dU, dtype = task.train.num, task.horizon, task.action_dim, default_dtype()
     n = task.state_dim + dU
     return Memory(
-        step=step_size.first_memory(num, dtype),
+        step=initial_memory(num),
         duals=jnp.zeros((num, T, dU), dtype),
         weights=jnp.full((num, T), config.initial_weight, dtype),
         penalty=QuadraticCost(
@@ -272,14 +199,11 @@ def _adapt_step(
     memory = state.memory
     cost = jax.tree.map(jnp.add, models.cost, memory.penalty)
     actual = expected_cost(state.controllers, models._replace(cost=cost))
-    multiplier = step_size.next_multiplier(
-        memory.step, actual, models.status.code == OK, config.step_size
-    )
+    step = adapt_bound(memory.step, actual, models.status.code == OK, config.step)
     metrics = {
         "cost_expected": expected_cost(state.controllers, models),
         "policy_cost_expected": expected_cost(linearised, models),
     }
-    step = memory.step._replace(multiplier=multiplier)
     return state._replace(memory=memory._replace(step=step)), metrics
 
 
@@ -297,9 +221,8 @@ def _improve(
     duals = dual_step(memory.duals, memory.weights, policy_mean, action_mean, config.dual_rate)
     penalty = agreement_penalty(duals, memory.weights, linearised)
     augmented = models._replace(cost=jax.tree.map(jnp.add, models.cost, penalty))
-    epsilon = task.horizon * config.step_size.kl_step * memory.step.multiplier
-    result = lqr_step(
-        augmented, as_sampled, state.controllers, memory.step, epsilon, config.trust_region,
+    result = improve_within_bound(
+        task.horizon, config.step, memory.step, augmented, as_sampled, state.controllers,
         entropy_weight=memory.weights,
     )  # fmt: skip
     stepped = result.memory.stepped

@@ -1,11 +1,11 @@
 """Dataset aggregation: a network imitates optimised controllers wherever it goes itself.
 
-    a few times:  improve local controllers alone, as `trajopt` does; those that did best in a trial
-                  are the teacher
+    a few times:  improve local controllers alone, as `trajopt` does; those that did best
+                  without noise are the teacher
     repeat:       roll out a mixture: the teacher acts with probability beta_i, the network else
                   add the visited states to one dataset
                   train the network to do what the teacher would do in all of them
-                  try the network without noise
+                  roll the network out without noise
 
 With beta = 1, 0, 0, ... the first round imitates the teacher where the teacher goes, the others
 where the network goes. With beta = 1 throughout it is plain behaviour cloning.
@@ -22,31 +22,36 @@ import jax
 import jax.numpy as jnp
 
 from jgps.controllers import linear_gaussian
-from jgps.controllers.linear_gaussian import FactoredController
-from jgps.core import linalg
 from jgps.core.checks import check_field
-from jgps.core.lqr.trust_region import TrustRegionConfig
+from jgps.core.lifted import shared_jit
 from jgps.core.types import OK, Controller, Rollouts, Shared, Status
-from jgps.optimise import step_size
 from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.guided import loop as guided
+from jgps.optimise.guided.acting import Mixture, MixtureAct
+from jgps.optimise.guided.config import GuidedConfig
+from jgps.optimise.guided.history import recent
 from jgps.optimise.guided.loop import Parts
-from jgps.optimise.guided.projection import targets
-from jgps.optimise.guided.state import GuidedConfig, GuidedState, recent
+from jgps.optimise.guided.projection import pooled, targets
+from jgps.optimise.guided.selection import keep_best
+from jgps.optimise.guided.state import GuidedState
+from jgps.optimise.local_loop import LocalConfig
 from jgps.optimise.models import (
-    LocalConfig,
+    FittedModelsConfig,
     LocalModels,
     choose,
     default_dtype,
     expected_cost,
 )
 from jgps.optimise.rollouts.sampling import make_sample
-from jgps.optimise.step_size import StepMemory, StepSizeConfig
-from jgps.optimise.steps.lqr import lqr_step
+from jgps.optimise.step_size import StepMemory
+from jgps.optimise.steps.lqr import LqrStepConfig, initial_memory, lqr_step
+from jgps.optimise.steps.step import about_controllers
 from jgps.policies import DistilConfig, Supervision
+from jgps.policies.learner import MlpConfig
 from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers, initial_states
+from jgps.vision.config import VisualConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,26 +65,25 @@ class DaggerConfig(LocalConfig):
         one, ...; the last one holds for all further rounds. (1.0,) is plain behaviour cloning. It
         is drawn for every condition and step, the same in all samples of the condition.
       rounds_kept: how many rounds the dataset holds, the oldest make room, at least 1.
-      hidden: widths of the network's hidden layers.
-      distil: how the network is trained in a round.
-      step_size, trust_region: of the controllers' improvement, see `TrajoptConfig`.
-      num_samples, noise_smoothing, initial_variance, prior, fit, expand: see `LocalConfig`.
+      policy: the network and how it is trained in a round.
+      models, step: of the controllers' improvement, see `TrajoptConfig`.
+      rollouts: see `LocalConfig`.
     """
 
     teacher_iterations: int = 8
     beta: tuple[float, ...] = (1.0, 0.0)
     rounds_kept: int = 8
-    hidden: tuple[int, ...] = (40, 40)
-    distil: DistilConfig = DistilConfig(steps=2000, learning_rate=3e-3)
-    step_size: StepSizeConfig = StepSizeConfig()
-    trust_region: TrustRegionConfig = TrustRegionConfig()
+    policy: MlpConfig | VisualConfig = MlpConfig(
+        distil=DistilConfig(steps=2000, learning_rate=3e-3)
+    )
+    models: FittedModelsConfig = FittedModelsConfig()
+    step: LqrStepConfig = LqrStepConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least_one = ">= 1, usually 8"
         check_field(self, "teacher_iterations", lambda v: v >= 1, at_least_one, integer=True)
         check_field(self, "rounds_kept", lambda v: v >= 1, at_least_one, integer=True)
-        check_field(self, "hidden", lambda v: v >= 1, ">= 1 everywhere", integer=True)
         check_field(self, "beta", lambda v: 0 <= v <= 1, "from 0 to 1, usually (1.0, 0.0)")
         if not isinstance(self.beta, tuple) or not self.beta:
             raise ValueError(
@@ -100,69 +104,72 @@ def dagger(task: Task, config: DaggerConfig = DaggerConfig(), backend: str = "au
     """The algorithm on a task; see the file's head for what it does.
 
     In the state, `policy` is the network, untrained while the controllers learn; the metrics whose
-    names begin with "trial" are the controllers' until then.
+    names begin with "noise_free" are the controllers' until then.
 
     Raises:
       ValueError: for an unknown backend, or where the task's initial controller does not fit its
         model.
     """
     parts = make_parts(task, config, backend)
-    learn = jax.jit(functools.partial(_learn, task, config, parts))
-    return guided.make_algorithm(task, _guided(config), backend, parts, _first_memory(task), learn)
+    learn = shared_jit(functools.partial(_learn, task, config, parts))
+    first_memory = functools.partial(_first_memory, task)
+    return guided.make_algorithm(task, _guided(config), backend, parts, first_memory, learn)
 
 
-def _guided(config: DaggerConfig) -> GuidedConfig:
-    """The settings of the loop that guided algorithms share; its history is the dataset."""
-    known = {field.name for field in dataclasses.fields(GuidedConfig)}
-    same = [field.name for field in dataclasses.fields(config) if field.name in known]
-    return GuidedConfig(
-        window=config.rounds_kept,
-        **{name: getattr(config, name) for name in same},
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _LoopConfig(GuidedConfig):
+    """Settings of the loop that guided algorithms share; its history is the dataset."""
+
+    rounds_kept: int
+
+    @property
+    def history_length(self) -> int:
+        """See `GuidedConfig`."""
+        return self.rounds_kept
+
+
+def _guided(config: DaggerConfig) -> _LoopConfig:
+    return _LoopConfig(
+        rollouts=config.rollouts,
+        models=config.models,
+        policy=config.policy,
+        trajectory_iterations=config.teacher_iterations,
+        rounds_kept=config.rounds_kept,
     )
 
 
 def _first_memory(task: Task) -> Memory:
     num, dtype = task.train.num, default_dtype()
     return Memory(
-        step=step_size.first_memory(num, dtype),
+        step=initial_memory(num),
         teacher=initial_controllers(task, initial_states(task, task.train)),
         teacher_cost=jnp.full(num, jnp.inf, dtype),
     )
 
 
-class _Mixture(NamedTuple):
-    """What acts: the controllers, the network, and in which steps it is the controllers' turn."""
-
-    controllers: FactoredController  # [C, T, ...]
-    network: Shared
-    by_teacher: jax.Array  # [C, T] bool
-
-
 def make_parts(task: Task, config: DaggerConfig, backend: str) -> Parts:
     """The shared parts, but for who acts: teacher and network in turns."""
-    parts = guided.make_parts(task, _guided(config), backend)
-    network_act = parts.eyes.act
-
-    def act(mixture: _Mixture, x, o, t, noise):
-        taught = linear_gaussian.act(mixture.controllers, x, t, noise)
-        return jnp.where(
-            mixture.by_teacher[t], taught, network_act(mixture.network, x, o, t, noise)
-        )
-
+    parts = guided.make_parts(task, _guided(config), backend, waits=False)
+    act = MixtureAct(parts.slots.learner.act)
     roll_out = make_sample(
-        task, act, backend, config.num_samples, config.noise_smoothing, trial=False
+        task,
+        act,
+        backend,
+        config.rollouts.num_samples,
+        config.rollouts.noise_smoothing,
+        noise_free=False,
     )
-    try_out = make_sample(task, act, backend, 0)
-    mix = jax.jit(functools.partial(_mix, config))
-    judge_trial = jax.jit(functools.partial(_judge, task, config))
+    roll_out_noise_free = make_sample(task, act, backend, 0)
+    mix = shared_jit(functools.partial(_mix, config))
+    choose_best = shared_jit(functools.partial(_choose_best, task, config))
 
     def sample(state: GuidedState, key: jax.Array) -> SimulationRollouts:
         noise_key, turn_key = jax.random.split(key)
         return roll_out(mix(state, turn_key), noise_key)
 
-    def judge(state: GuidedState, key: jax.Array) -> tuple[GuidedState, Metrics]:
+    def select_best(state: GuidedState, key: jax.Array) -> tuple[GuidedState, Metrics]:
         alone = mix(state, None)
-        return judge_trial(state, try_out(alone, key).rollouts)
+        return choose_best(state, roll_out_noise_free(alone, key).rollouts)
 
     def linearise(
         state: GuidedState, sampled: SimulationRollouts
@@ -171,7 +178,7 @@ def make_parts(task: Task, config: DaggerConfig, backend: str) -> Parts:
         ok = jnp.full(sampled.valid.shape[0], OK, jnp.int32)
         return state, state.controllers, Status(code=ok, step=jnp.full_like(ok, -1))
 
-    return parts._replace(sample=sample, judge=judge, linearise=linearise)
+    return parts._replace(sample=sample, select_best=select_best, linearise=linearise)
 
 
 def _teaching(config: DaggerConfig, state: GuidedState) -> jax.Array:
@@ -179,8 +186,8 @@ def _teaching(config: DaggerConfig, state: GuidedState) -> jax.Array:
     return state.iteration < config.teacher_iterations
 
 
-def _mix(config: DaggerConfig, state: GuidedState, key: jax.Array | None) -> _Mixture:
-    """Who acts in this iteration; without a key, in its trial."""
+def _mix(config: DaggerConfig, state: GuidedState, key: jax.Array | None) -> Mixture:
+    """Who acts in this iteration; without a key, in its noise-free rollouts."""
     factored, _ = jax.vmap(linear_gaussian.factor)(state.controllers)
     turns, teaching = state.controllers.k.shape[:2], _teaching(config, state)
     if key is None:
@@ -189,7 +196,8 @@ def _mix(config: DaggerConfig, state: GuidedState, key: jax.Array | None) -> _Mi
         beta = jnp.asarray(config.beta, default_dtype())
         current = jnp.clip(state.iteration - config.teacher_iterations, 0, beta.shape[0] - 1)
         by_teacher = teaching | jax.random.bernoulli(key, beta[current], turns)
-    return _Mixture(factored, state.learner.params_for(factored.k[:, 0]), by_teacher)
+    network = state.newest.params_for(factored.k[:, 0])
+    return Mixture(factored, network, by_teacher, Shared(~teaching))
 
 
 def _learn(
@@ -210,9 +218,11 @@ def _learn(
 
     def improve(state: GuidedState) -> tuple[GuidedState, Metrics]:
         # What was visited before there was a teacher is not in the dataset.
-        forgotten = jnp.zeros_like(state.history.valid)
-        state = state._replace(history=state.history._replace(valid=forgotten))
-        return _improve(task, config, models, state)
+        dataset = state.history
+        assert dataset is not None
+        forgotten = dataset._replace(valid=jnp.zeros_like(dataset.valid))
+        state = state._replace(history=forgotten)
+        return _improve(task, config, models, sampled.rollouts, state)
 
     def train(state: GuidedState) -> tuple[GuidedState, Metrics]:
         return parts.distil(state, _labelled(state), key)
@@ -241,37 +251,31 @@ def _labelled(state: GuidedState) -> Supervision:
 
     Its own precisions differ by decades over time, where there is nothing to explore any more.
     """
-    labelled = targets(state, recent(state))
-    cov = jnp.mean(state.controllers.C, axis=(0, 1))
-    precision, _, _ = linalg.inverse_psd(cov)
-    return labelled._replace(precision=jnp.broadcast_to(precision, labelled.precision.shape))
+    assert state.history is not None
+    return pooled(targets(state, recent(state.history, state.iteration)), state.controllers.C)
 
 
 def _improve(
-    task: Task, config: DaggerConfig, models: LocalModels, state: GuidedState
+    task: Task, config: DaggerConfig, models: LocalModels, rollouts: Rollouts, state: GuidedState
 ) -> tuple[GuidedState, Metrics]:
     """One step of `trajopt`."""
     memory, previous = state.memory, state.controllers
-    actual = expected_cost(previous, models)
-    multiplier = step_size.next_multiplier(
-        memory.step, actual, models.status.code == OK, config.step_size
-    )
-    epsilon = task.horizon * config.step_size.kl_step * multiplier
-    step = memory.step._replace(multiplier=multiplier)
-    result = lqr_step(models, previous, previous, step, epsilon, config.trust_region)
+    cost_now = expected_cost(previous, models)
+    inputs = about_controllers(previous, models, rollouts, cost_now)
+    result = lqr_step(task.horizon, config.step).improve(memory.step, inputs)
     state = state._replace(
         controllers=result.controllers, memory=memory._replace(step=result.memory)
     )
-    return state, {"cost_expected": actual, **result.metrics}
+    return state, {"cost_expected": cost_now, **result.metrics}
 
 
-def _judge(
-    task: Task, config: DaggerConfig, state: GuidedState, trial: Rollouts
+def _choose_best(
+    task: Task, config: DaggerConfig, state: GuidedState, noise_free: Rollouts
 ) -> tuple[GuidedState, Metrics]:
-    """Keeps the controllers, later the network, that the trial shows to be the best so far."""
-    tried, metrics = guided.keep_best(task, state, trial)
+    """Keeps the controllers, later the network, that did best without noise so far."""
+    kept, metrics = keep_best(task, state, noise_free)
     teaching, memory, cost = _teaching(config, state), state.memory, metrics["noise_free_cost"]
-    better = teaching & trial.valid[:, 0] & (cost < memory.teacher_cost)
+    better = teaching & noise_free.valid[:, 0] & (cost < memory.teacher_cost)
     teacher = choose(better, state.controllers, memory.teacher)
     teacher_cost = jnp.where(better, cost, memory.teacher_cost)
 
@@ -281,10 +285,10 @@ def _judge(
     taught = state.iteration + 1 >= config.teacher_iterations
     state = state._replace(
         controllers=pick(taught, teacher, state.controllers),
-        policy=pick(teaching, state.policy, tried.policy),
-        policy_valid=pick(teaching, state.policy_valid, tried.policy_valid),
-        policy_success=pick(teaching, state.policy_success, tried.policy_success),
-        policy_cost=pick(teaching, state.policy_cost, tried.policy_cost),
+        policy=pick(teaching, state.policy, kept.policy),
+        policy_valid=pick(teaching, state.policy_valid, kept.policy_valid),
+        policy_success=pick(teaching, state.policy_success, kept.policy_success),
+        policy_cost=pick(teaching, state.policy_cost, kept.policy_cost),
         memory=memory._replace(teacher=teacher, teacher_cost=teacher_cost),
     )
     return state, metrics

@@ -1,4 +1,4 @@
-"""`jgps bench`: how fast this machine is, with peers in the same run."""
+"""Measures how fast this machine is, beside peers in the same run: `jgps bench`."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def main(suite: str = "all", out: str | Path | None = None) -> int:
 
 
 def run(suite: str = "all", console: Console | None = None) -> dict[str, Any]:
-    """The measurements of one suite or of all, with what they were taken on."""
+    """Measures one suite or all of them, and returns the rows with hardware and versions."""
     _check(suite, None)
     console = console or Console(quiet=True)
     result = {"seed": suites.SEED, "environment": environment(), "suites": {}}
@@ -56,7 +56,7 @@ def run(suite: str = "all", console: Console | None = None) -> dict[str, Any]:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The tables of a result as Markdown, under one line on the machine."""
+    """Writes the tables of a result as Markdown, under one line on the machine."""
     machine = result["environment"]
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores, "

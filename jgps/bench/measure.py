@@ -1,4 +1,4 @@
-"""Times functions, and says what they were timed on."""
+"""Times functions, and records the machine that they were timed on."""
 
 import gc
 import importlib.metadata
@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 
 def compiled(function: Callable, *args) -> tuple[Callable, float]:
-    """The function compiled for these arguments, and the seconds of tracing and compiling it."""
+    """Compiles the function for these arguments; returns it and the seconds that this took."""
     start = time.perf_counter()
     executable = jax.jit(function).lower(*args).compile()
     return executable, time.perf_counter() - start
@@ -29,7 +29,7 @@ def compiled(function: Callable, *args) -> tuple[Callable, float]:
 def times(
     functions: Mapping[str, Callable[[], Any]], repeats: int, warm_up: int = 2
 ) -> dict[str, np.ndarray]:
-    """Seconds of every run of every function, [repeats] each.
+    """Measures the seconds of every run of every function, [repeats] each.
 
     The functions take turns, so that whatever else the machine does hits all of them alike.
     """
@@ -47,13 +47,14 @@ def times(
 
 
 def row(name: str, seconds, unit: str = "ms", scale: float = 1e3, **extra) -> Row:
-    """One line of a result: median and spread of `scale * seconds`, for rates `scale / seconds`.
+    """Makes one line of a result: median and quartiles of the time, or of the rate.
 
     Args:
       name: what was timed.
-      seconds: of every run, [repeats].
-      unit: of the result; a unit that ends in "/s" is a rate.
-      scale: units per second, or work per run for a rate.
+      seconds: seconds of every run, [repeats].
+      unit: unit of the result; one that ends in "/s" is a rate.
+      scale: units in a second, by which seconds are multiplied; for a rate the work done in one
+        run, which is divided by seconds.
       extra: other entries of the line, such as `peer_of` and `compile_s`.
     """
     seconds = np.asarray(seconds, np.float64)
@@ -71,7 +72,7 @@ def row(name: str, seconds, unit: str = "ms", scale: float = 1e3, **extra) -> Ro
 
 
 def environment() -> dict[str, Any]:
-    """Hardware, versions and settings that a timing depends on."""
+    """Returns the hardware, versions and settings that a timing depends on."""
     return {
         "cpu": _cpu_name(),
         "cores": _usable_cores(),
@@ -118,7 +119,7 @@ def _version(name: str) -> str | None:
 
 
 def _revision() -> str | None:
-    """The git revision of the code, with a plus where it was changed; None without git."""
+    """Returns the git revision of the code, with a plus where it was changed; None without git."""
     folder = Path(__file__).parent
     try:
         head, changes = (

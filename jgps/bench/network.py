@@ -1,4 +1,4 @@
-"""What `jgps bench network` measures: guided policy search with its network, in parts and whole."""
+"""Measures guided policy search with its network, as a whole and in parts."""
 
 import time
 from collections.abc import Callable
@@ -19,7 +19,7 @@ WARM = 4  # iterations before a part is timed, so that the windows are full
 
 
 def network(task_name: str, seed: int, runs: int = 3) -> list[Row]:
-    """A run of mirror descent guided policy search, compile time apart, and its parts.
+    """Measures a run of mirror descent guided policy search without compiling, and its parts.
 
     Args:
       task_name: of the task, with its default settings.
@@ -41,7 +41,7 @@ def network(task_name: str, seed: int, runs: int = 3) -> list[Row]:
         "sampling": lambda: parts.sample(state, key),
         "fitting": lambda: parts.fit(state, sampled),
         "training the network": lambda: parts.distil(fitted, supervision, key),
-        "trying the network": lambda: parts.judge(fitted, key),
+        "rolling the network out without noise": lambda: parts.select_best(fitted, key),
         "iteration": lambda: algorithm.step(state),
     }
     if crocoddyl is not None:
@@ -70,7 +70,7 @@ def network(task_name: str, seed: int, runs: int = 3) -> list[Row]:
 
 
 def _run(algorithm: Any, seed: int) -> float:
-    """Seconds of all iterations from the start, with everything compiled."""
+    """Measures the seconds of all iterations from the start, with everything compiled."""
     state = algorithm.init(jax.random.key(seed))
     jax.block_until_ready(state)
     began = time.perf_counter()

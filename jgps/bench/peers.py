@@ -1,4 +1,4 @@
-"""What jgps is compared with: Crocoddyl, open-loop MuJoCo rollouts, and the plain NumPy loop."""
+"""Runs what jgps is compared with: Crocoddyl, open-loop MuJoCo rollouts, a plain NumPy loop."""
 
 import importlib
 import importlib.util
@@ -20,14 +20,13 @@ from jgps.bench import reference
 from jgps.simulation import condition_models, num_threads
 from jgps.tasks import Task
 
-CROCODDYL_NOMINAL_MS = (
-    1.8  # its backwardPass (nx 26, nu 7, T 100) on the machine targets are set for
-)
+# Milliseconds of its backwardPass (nx 26, nu 7, T 100) on the machine that targets are set for.
+CROCODDYL_NOMINAL_MS = 1.8
 REFERENCE_PARTS = ("fit", "backward", "solve", "sample")
 
 
 def crocoddyl_backward(dX: int, dU: int, horizon: int) -> Callable[[], Any] | None:
-    """Crocoddyl's Riccati pass on an LQ problem, one thread; None where it isn't installed."""
+    """Makes Crocoddyl's Riccati pass of an LQ problem, on one thread; None if not installed."""
     if importlib.util.find_spec("crocoddyl") is None:
         return None
     crocoddyl: Any = importlib.import_module("crocoddyl")
@@ -43,9 +42,9 @@ def crocoddyl_backward(dX: int, dU: int, horizon: int) -> Callable[[], Any] | No
 
 
 def open_loop_rollout(task: Task, controls: np.ndarray) -> Callable[[], Any]:
-    """MuJoCo's own threaded rollout with all controls [C, N, T, nu] known in advance.
+    """Makes MuJoCo's threaded rollout with all controls [C, N, T, nu] known in advance.
 
-    The same models, physics steps and controls as the closed loop, in one call into C.
+    It has the same models, physics steps and controls as the closed loop, in one call into C.
     """
     num, samples, horizon, _ = controls.shape
     models = [m for m in condition_models(task.model, task.train) for _ in range(samples)]
@@ -70,12 +69,12 @@ def open_loop_rollout(task: Task, controls: np.ndarray) -> Callable[[], Any]:
 
 
 def numpy_seconds(problem: dict[str, Any], parts: tuple[str, ...], repeats: int) -> dict[str, Any]:
-    """Seconds of the plain NumPy loop's parts, in a process with one BLAS thread.
+    """Measures the parts of the plain NumPy loop in a process with one BLAS thread, seconds.
 
     Args:
-      problem: arrays as `_run_part` reads them.
-      parts: of `REFERENCE_PARTS`.
-      repeats: runs of each part.
+      problem: arrays of the problem by name, as `_numpy_problem` of `suites` makes them.
+      parts: names of the parts to measure, of `REFERENCE_PARTS`.
+      repeats: number of runs of each part.
 
     Raises:
       RuntimeError: if that process fails, with the end of what it wrote.
@@ -97,7 +96,7 @@ def numpy_seconds(problem: dict[str, Any], parts: tuple[str, ...], repeats: int)
 
 
 def reference_process(path: str, parts: str, repeats: str) -> None:
-    """Entry of the process that `numpy_seconds` starts: prints seconds of every run as JSON."""
+    """Prints the seconds of every run as JSON; `numpy_seconds` starts a process that calls this."""
     with np.load(path) as file:
         problem = {
             key: file[key].astype(np.float64) if file[key].dtype == np.float32 else file[key]
@@ -117,7 +116,7 @@ def reference_process(path: str, parts: str, repeats: str) -> None:
 
 
 def _run_part(part: str, p: dict[str, Any]) -> Callable[[], Any]:
-    """A part of the NumPy loop on a problem whose arrays have leading axis condition."""
+    """Returns a part of the NumPy loop on a problem whose arrays have leading axis condition."""
 
     def controller(c):
         return p["K"][c], p["k"][c], p["C"][c]
@@ -156,7 +155,7 @@ def _run_part(part: str, p: dict[str, Any]) -> Callable[[], Any]:
 
 
 def _sampling(p: dict[str, Any]) -> Callable[[], Any]:
-    """Closed-loop rollouts, one physics step per call and one rollout after the other."""
+    """Makes closed-loop rollouts: one physics step per call, one rollout after the other."""
     from jgps import tasks
 
     task = tasks.make(str(p["task"]))

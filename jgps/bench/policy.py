@@ -1,4 +1,4 @@
-"""How many images a second the network of pixels learns from, and acts on."""
+"""Measures how many images a second the network of pixels learns from, and acts on."""
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,12 @@ from jgps.policies.policy import mean_action
 
 SIDES = (64, 96, 240)  # pixels; the paper's images have 240
 BATCH = 64
-CONFIGURATION, ACTION = 39, 7
+CONFIGURATION_DIM, ACTION_DIM = 39, 7
 SEED = 0
 
 
 def policy() -> list[Row]:
-    """The visuomotor policy, by the size of its images; in bfloat16 too where it is fast."""
+    """Measures the visuomotor policy by size of images; in bfloat16 too where it is fast."""
     on_cpu = jax.default_backend() == "cpu"
     rows = []
     for side in SIDES:
@@ -25,14 +25,16 @@ def policy() -> list[Row]:
 
 
 def _one(side: int, dtype: str, repeats: int, batch: int = BATCH) -> list[Row]:
-    """Training (forward, backward, Adam) and acting at one size, images/s."""
-    network = policies.visuomotor(CONFIGURATION, ACTION, conv_dtype=dtype)
-    learner = policies.initialise(network, jax.random.key(SEED), CONFIGURATION, ACTION, jnp.float32)
+    """Measures training (forward, backward, Adam) and acting at one size, images/s."""
+    network = policies.visuomotor(CONFIGURATION_DIM, ACTION_DIM, conv_dtype=dtype)
+    learner = policies.initialise(
+        network, jax.random.key(SEED), CONFIGURATION_DIM, ACTION_DIM, jnp.float32
+    )
     params, optimiser = learner.variables["params"], optax.adam(1e-3)
     keys = jax.random.split(jax.random.key(SEED + 1))
     o = {
         "image": jax.random.randint(keys[0], (batch, side, side, 3), 0, 256).astype(jnp.uint8),
-        "configuration": jax.random.normal(keys[1], (batch, CONFIGURATION)),
+        "configuration": jax.random.normal(keys[1], (batch, CONFIGURATION_DIM)),
     }
 
     def loss(params, o):

@@ -13,7 +13,7 @@ Array = np.ndarray
 
 
 class Mixture(NamedTuple):
-    """Gaussian mixture."""
+    """A Gaussian mixture in D dimensions with K clusters."""
 
     weights: Array  # [K]
     mean: Array  # [K, D]
@@ -171,8 +171,8 @@ def controller_kl(new, old, mean: Array, cov: Array) -> float:
         dK = K - K0
         d = dK @ mean[t] + k - k0
         logs = np.linalg.slogdet(C0)[1] - np.linalg.slogdet(C)[1]
-        spread = np.trace(P0 @ C) + np.trace(dK.T @ P0 @ dK @ cov[t])
-        total += 0.5 * (spread + d @ P0 @ d - len(k) + logs)
+        of_cov = np.trace(P0 @ C) + np.trace(dK.T @ P0 @ dK @ cov[t])
+        total += 0.5 * (of_cov + d @ P0 @ d - len(k) + logs)
     return total
 
 

@@ -1,4 +1,4 @@
-"""Images per second by the ray caster, beside MuJoCo's own renderers where these work."""
+"""Measures images per second of the ray caster, and of MuJoCo's renderers where these work."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ _PEAK = {"H100": 67e12, "H200": 67e12, "A100": 19.5e12}  # float32 operations/s 
 
 
 def scene_xml() -> str:
-    """A floor and 19 primitives of five kinds on bodies of their own, one directional light."""
+    """Writes MJCF of a floor and 19 primitives, each on a body, under one directional light."""
     rng = np.random.default_rng(SEED)
     kinds = list(_SIZES)
     bodies = []
@@ -48,7 +48,7 @@ def scene_xml() -> str:
 
 
 def random_qpos(model: mujoco.MjModel, count: int) -> np.ndarray:
-    """Joint positions [count, nq] near the model's own."""
+    """Draws joint positions [count, nq] near those that the model starts in."""
     rng, qpos = np.random.default_rng(SEED), np.tile(model.qpos0, (count, 1))
     for each in qpos:
         mujoco.mj_integratePos(model, each, rng.normal(scale=0.05, size=model.nv), 1.0)
@@ -56,7 +56,7 @@ def random_qpos(model: mujoco.MjModel, count: int) -> np.ndarray:
 
 
 def body_poses(model: mujoco.MjModel, count: int) -> tuple[jax.Array, jax.Array]:
-    """Different positions [count, B, 3] and rotations [count, B, 3, 3] of all bodies."""
+    """Computes positions [count, B, 3] and rotations [count, B, 3, 3] of bodies in random poses."""
     data = mujoco.MjData(model)
     xpos, xmat = np.empty((count, model.nbody, 3)), np.empty((count, model.nbody, 9))
     for i, qpos in enumerate(random_qpos(model, count)):
@@ -67,7 +67,7 @@ def body_poses(model: mujoco.MjModel, count: int) -> tuple[jax.Array, jax.Array]
 
 
 def render() -> list[Row]:
-    """64x64 with and without shadows and 240x240, as bytes, by all renderers."""
+    """Measures images of 64x64, with and without shadows, and of 240x240, by all renderers."""
     model = mujoco.MjModel.from_xml_string(scene_xml())
     cpu = jax.default_backend() == "cpu"
     rows = []
@@ -106,7 +106,7 @@ def render() -> list[Row]:
 
 
 def _peers(model: mujoco.MjModel, what: str, width: int, shadows: int, count: int) -> list[Row]:
-    """Those of MuJoCo's own renderers that work here."""
+    """Returns those of MuJoCo's renderers that work here."""
     rows = []
     opengl = mujoco_seconds(width, shadows)
     if opengl is not None:
@@ -126,7 +126,7 @@ def _fraction(images_per_s: float, width: int, shadows: int) -> float | None:
 
 
 def mujoco_seconds(width: int, shadows: int, images: int = 100):
-    """OpenGL backend and seconds per image [images] of MuJoCo's renderer; None where none works.
+    """Measures MuJoCo's renderer: OpenGL backend and seconds [images]; None where none works.
 
     In processes of their own: a backend is chosen at import, and some hang.
     """
@@ -149,7 +149,7 @@ def mujoco_seconds(width: int, shadows: int, images: int = 100):
 
 
 def warp_seconds(model: mujoco.MjModel, width: int, shadows: int, count: int) -> np.ndarray:
-    """Seconds [7] in which MuJoCo Warp draws `count` images and they come to the host.
+    """Measures the seconds [7] until `count` images by MuJoCo Warp are on the host.
 
     Of them its kinematics and what it builds to find geoms quickly are a part, as are ours.
     """
@@ -161,7 +161,7 @@ def warp_seconds(model: mujoco.MjModel, width: int, shadows: int, count: int) ->
 
 
 def mujoco_process(width: int, shadows: int, images: int) -> None:
-    """Entry of the processes that `mujoco_seconds` starts: prints the seconds of every image."""
+    """Prints the seconds of every image; `mujoco_seconds` starts processes that call this."""
     import time
 
     model = mujoco.MjModel.from_xml_string(scene_xml())

@@ -1,4 +1,4 @@
-"""What `jgps bench` measures: each suite returns rows for the table and the JSON file."""
+"""Defines what `jgps bench` measures; a suite returns rows for the table and the JSON file."""
 
 import functools
 import json
@@ -16,7 +16,7 @@ import numpy as np
 
 from jgps import dynamics, tasks
 from jgps.algorithms import trajopt
-from jgps.algorithms.trajopt import Stages, TrajoptConfig, TrajoptState, make_stages
+from jgps.algorithms.trajopt import TrajoptConfig, TrajoptState
 from jgps.bench import peers
 from jgps.bench.measure import Row, compiled, row, times
 from jgps.bench.network import network
@@ -26,7 +26,9 @@ from jgps.controllers import linear_gaussian
 from jgps.controllers.nearest import NearestController
 from jgps.core import lqr
 from jgps.core.types import Dynamics, QuadraticCost, Rollouts
-from jgps.optimise.models import LocalModels
+from jgps.optimise.local_loop import LocalParts, make_parts
+from jgps.optimise.models import LocalModels, fitted_models
+from jgps.optimise.steps.lqr import lqr_step
 from jgps.simulation import make_sampler, resolve_backend
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers, initial_states
@@ -42,9 +44,9 @@ class _Problem(NamedTuple):
 
     task: Task
     config: TrajoptConfig
-    stages: Stages
+    parts: LocalParts
     fit: Callable
-    optimise: Callable
+    improve: Callable
     compile_s: dict[str, float]
     state: TrajoptState
     key: jax.Array  # of the next iteration's noise
@@ -57,34 +59,37 @@ class _Problem(NamedTuple):
 def _problem() -> _Problem:
     """Runs the first iterations once for all suites of this process."""
     task, config = tasks.make(TASK), TrajoptConfig()
-    stages = make_stages(task, config, "auto")
+    parts = make_parts(
+        task, config, "auto", fitted_models(task, config.models, config.shape(task)),
+        lqr_step(task.horizon, config.step),
+    )  # fmt: skip
     state = trajopt(task, config).init(jax.random.key(SEED))
     keys = jax.random.split(jax.random.key(SEED + 1), WINDOW + 1)
     start = time.perf_counter()
-    rollouts = stages.sample(state.controllers, keys[0]).noisy.rollouts
+    rollouts = parts.sample(state.controllers, keys[0]).noisy.rollouts
     seconds = {"sampling": time.perf_counter() - start}
-    fit, seconds["fitting"] = compiled(stages.fit, state.prior, rollouts)
-    prior, models, metrics = fit(state.prior, rollouts)
-    optimise, seconds["LQR"] = compiled(stages.optimise, state, models)
+    fit, seconds["fitting"] = compiled(parts.fit, state, rollouts)
+    fitted, models, metrics = fit(state, rollouts)
+    improve, seconds["LQR"] = compiled(parts.improve, fitted, models, rollouts)
     for key in keys[1:]:
-        state, _ = optimise(state._replace(prior=prior), models)
-        rollouts = stages.sample(state.controllers, key).noisy.rollouts
-        prior, models, metrics = jax.block_until_ready(fit(state.prior, rollouts))
+        state, _ = improve(fitted, models, rollouts)
+        rollouts = parts.sample(state.controllers, key).noisy.rollouts
+        fitted, models, metrics = jax.block_until_ready(fit(state, rollouts))
     return _Problem(
-        task, config, stages, fit, optimise, seconds, state, keys[-1], rollouts, models, metrics
+        task, config, parts, fit, improve, seconds, state, keys[-1], rollouts, models, metrics
     )
 
 
 def _numpy_problem() -> dict[str, Any]:
-    """The same problem for the NumPy loop."""
+    """Returns the arrays of the same problem for the NumPy loop, by name."""
     p = _problem()
-    _, step = p.optimise(p.state, p.models)
-    prior, _, _ = p.fit(p.state.prior, p.rollouts)
-    mixture = jax.tree.map(lambda leaf: leaf[0], p.state.prior.mixture)
+    _, step = p.improve(p.state, p.models, p.rollouts)
+    prior = p.fit(p.state, p.rollouts)[0].models
+    mixture = jax.tree.map(lambda leaf: leaf[0], p.state.models.mixture)
     used = np.asarray(mixture.weights) > 0
     points = np.asarray(prior.points)[np.asarray(prior.valid)].reshape(-1, 2 * DX + DU)
     controllers, models = p.state.controllers, p.models
-    shape = (p.task.train.num, p.config.num_samples, HORIZON, DU)
+    shape = (p.task.train.num, p.config.rollouts.num_samples, HORIZON, DU)
     return {
         "task": TASK,
         "points": points,
@@ -92,8 +97,8 @@ def _numpy_problem() -> dict[str, Any]:
         "mix_mean": np.asarray(mixture.mean)[used],
         "mix_cov": np.asarray(mixture.cov)[used],
         "em_iterations": np.asarray(p.metrics["mixture_iterations"])[0],
-        "em_ridge": p.config.prior.em.ridge,  # pyright: ignore[reportAttributeAccessIssue]
-        "ridge": p.config.fit.ridge,
+        "em_ridge": p.config.models.prior.em.ridge,  # pyright: ignore[reportAttributeAccessIssue]
+        "ridge": p.config.models.fit.ridge,
         "x": p.rollouts.x,
         "u": p.rollouts.u,
         **controllers._asdict(),
@@ -109,7 +114,7 @@ def _numpy_problem() -> dict[str, Any]:
 
 
 def physics() -> list[Row]:
-    """Closed-loop sampling against MuJoCo's open-loop rollout, batch of 128."""
+    """Measures closed-loop sampling of 128 rollouts beside MuJoCo's open-loop rollout."""
     task, samples = tasks.make(TASK), 32
     controllers = initial_controllers(task, initial_states(task, task.train))
     params, _ = jax.jit(jax.vmap(linear_gaussian.factor))(controllers)
@@ -145,21 +150,27 @@ def physics() -> list[Row]:
 
 
 def fit() -> list[Row]:
-    """Mixture prior and posterior fit at the scale of peg insertion, against the NumPy loop."""
+    """Measures mixture prior and fit at the scale of peg insertion, beside the NumPy loop."""
     p = _problem()
     prior = dynamics.make_prior(
-        p.config.prior, DX, DU, p.task.train.num, p.config.num_samples, HORIZON, jnp.float32
-    )
+        p.config.models.prior,
+        DX,
+        DU,
+        p.task.train.num,
+        p.config.rollouts.num_samples,
+        HORIZON,
+        jnp.float32,
+    )  # fmt: skip
 
     def fit_all(state, rollouts):
         state, metrics = prior.update(state, rollouts)
-        fitted = jax.vmap(lambda r, s: dynamics.fit(r, s, p.config.fit))(
+        fitted = jax.vmap(lambda r, s: dynamics.fit(r, s, p.config.models.fit))(
             rollouts, prior.evaluate(state, rollouts)
         )
         return fitted, metrics
 
-    executable, compile_s = compiled(fit_all, p.state.prior, p.rollouts)
-    seconds = times({"fit": lambda: executable(p.state.prior, p.rollouts)}, repeats=15)["fit"]
+    executable, compile_s = compiled(fit_all, p.state.models, p.rollouts)
+    seconds = times({"fit": lambda: executable(p.state.models, p.rollouts)}, repeats=15)["fit"]
     iterations = int(np.asarray(p.metrics["mixture_iterations"])[0])
     slow = peers.numpy_seconds(_numpy_problem(), ("fit",), repeats=3)["fit"]
     loop = row("NumPy loop, float64, one BLAS thread", slow, note="the same EM iterations")
@@ -172,7 +183,7 @@ def fit() -> list[Row]:
 
 
 def riccati_batch(batch: int, horizon: int = HORIZON, dX: int = DX, dU: int = DU):
-    """Random LQ problems, all different: Dynamics and QuadraticCost with leaves [batch, ...]."""
+    """Draws different LQ problems: Dynamics and QuadraticCost with leaves [batch, ...]."""
     d = dX + dU
     keys = jax.random.split(jax.random.key(SEED), 3)
     noise = 0.05 * jax.random.normal(keys[0], (batch, horizon - 1, dX, d))
@@ -191,7 +202,7 @@ def riccati_batch(batch: int, horizon: int = HORIZON, dX: int = DX, dU: int = DU
 
 
 def riccati() -> list[Row]:
-    """Batched Riccati passes against Crocoddyl and the NumPy loop, then the whole bounded solve."""
+    """Measures Riccati passes beside Crocoddyl and the NumPy loop, and the whole bounded solve."""
     batch = 512
     problem = jax.block_until_ready(jax.jit(lambda: riccati_batch(batch))())
     backward, backward_s = compiled(jax.vmap(lambda d, c: lqr.backward(d, c)), *problem)
@@ -202,8 +213,10 @@ def riccati() -> list[Row]:
     seconds = times(functions, repeats=15)
 
     p = _problem()
-    solve_s = times({"solve": lambda: p.optimise(p.state, p.models)}, repeats=15)["solve"]
-    _, step = p.optimise(p.state, p.models)
+    solve_s = times({"solve": lambda: p.improve(p.state, p.models, p.rollouts)}, repeats=15)[
+        "solve"
+    ]
+    _, step = p.improve(p.state, p.models, p.rollouts)
     slow = peers.numpy_seconds(_numpy_problem(), ("backward", "solve"), repeats=5)
     loop, slow_solve = (np.median(slow[part]) for part in ("backward", "solve"))
     per_pass = np.median(seconds["ours"]) / batch
@@ -227,14 +240,14 @@ def riccati() -> list[Row]:
 
 
 def iteration() -> list[Row]:
-    """One iteration of peg insertion, split, with its first iteration apart."""
+    """Measures one iteration of peg insertion and its parts, and the first one separately."""
     p = _problem()
     step = trajopt(p.task, p.config).step
     crocoddyl = peers.crocoddyl_backward(DX, DU, HORIZON)
     functions: dict[str, Callable[[], Any]] = {
-        "sampling": lambda: p.stages.sample(p.state.controllers, p.key).noisy.rollouts,
-        "fitting": lambda: p.fit(p.state.prior, p.rollouts),
-        "LQR": lambda: p.optimise(p.state, p.models),
+        "sampling": lambda: p.parts.sample(p.state.controllers, p.key).noisy.rollouts,
+        "fitting": lambda: p.fit(p.state, p.rollouts),
+        "LQR": lambda: p.improve(p.state, p.models, p.rollouts),
         "iteration": lambda: step(p.state)[1],
     }
     if crocoddyl is not None:
@@ -268,7 +281,7 @@ def iteration() -> list[Row]:
 
 
 def first_iterations() -> list[Row]:
-    """A new process's first iteration, its imports apart, with an empty and then a filled cache."""
+    """Measures imports and first iteration of a process, with an empty and a filled cache."""
     code = "from jgps.bench import suites; suites.first_iteration_process()"
     rows = []
     with tempfile.TemporaryDirectory() as cache:
@@ -297,7 +310,7 @@ def first_iterations() -> list[Row]:
 
 
 def first_iteration_process() -> None:
-    """Entry of the processes that `first_iterations` starts: prints seconds as JSON."""
+    """Prints seconds as JSON; `first_iterations` starts processes that call this."""
     start = time.perf_counter()
     algorithm = trajopt(tasks.make(TASK), TrajoptConfig(), resolve_backend("auto"))
     state = algorithm.init(jax.random.key(SEED))

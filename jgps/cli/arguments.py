@@ -1,4 +1,4 @@
-"""Reading the arguments of a command; a mistake is one sentence."""
+"""Reads the arguments of a command, and says in one sentence what is wrong with them."""
 
 import contextlib
 import io
@@ -13,7 +13,7 @@ Options = TypeVar("Options")
 
 
 def parse(options: type[Options], command: str, arguments: list[str]) -> Options:
-    """Reads arguments; a mistake becomes one sentence instead of tyro's boxes."""
+    """Reads arguments; a mistake raises a UsageError of one sentence, without tyro's boxes."""
     config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
     prog = f"jgps {command}"
     if {"-h", "--help"} & set(arguments):
@@ -27,7 +27,7 @@ def parse(options: type[Options], command: str, arguments: list[str]) -> Options
 
 
 def _sentence(box: str) -> str:
-    """What tyro's box says below its title and above its hints."""
+    """Returns what tyro's box says below its title and above its hints."""
     paragraphs: list[list[str]] = [[]]
     for line in box.splitlines():
         text = line.strip(" │")
@@ -40,7 +40,7 @@ def _sentence(box: str) -> str:
 
 
 def given(option: str, arguments: list[str]) -> str | None:
-    """The value of an option that decides which others there are, read before the rest."""
+    """Returns the value of an option that decides which others there are; None without it."""
     value = None
     for index, argument in enumerate(arguments):
         name, equals, text = argument.partition("=")
@@ -54,12 +54,12 @@ def given(option: str, arguments: list[str]) -> str | None:
 
 
 def flagged(option: str, arguments: list[str]) -> bool:
-    """Whether a flag is among the arguments, with either kind of dash inside its name."""
+    """Says whether a flag is among the arguments, written with `-` or `_` inside its name."""
     return any(argument.replace("_", "-") == f"--{option}" for argument in arguments)
 
 
 def check_choice(option: str, value: str, choices: Iterable[str]) -> str:
-    """The value, if it is one of the choices.
+    """Returns the value of an option, which has to be one of the choices.
 
     Raises:
       UsageError: if it is not.

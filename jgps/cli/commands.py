@@ -25,10 +25,11 @@ class EvaluateOptions:
     """Rolls a trained policy out on training, unseen test and (if any) distracted conditions.
 
     Attributes:
-      directory: of the run.
+      directory: the run directory.
       backend: native, mjx or auto.
-      samples: rollouts with exploration noise per condition; without it, one without noise.
-      seed: of the noise.
+      samples: rollouts per condition, with exploration noise; if not given, there is one rollout
+        without noise.
+      seed: seed of the noise.
     """
 
     directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
@@ -39,12 +40,12 @@ class EvaluateOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """Draws learning curves and tables, of one run or of several side by side.
+    """Draws figures and a video of one run, or curves and tables of several side by side.
 
     Attributes:
       directories: run directories.
-      out: where a comparison of several runs goes.
-      opengl: MuJoCo's own renderer draws the video, where OpenGL works, not the ray caster.
+      out: directory for the comparison of several runs.
+      opengl: whether MuJoCo's renderer draws the video instead of the ray caster; it needs OpenGL.
     """
 
     directories: Annotated[
@@ -57,7 +58,7 @@ class ReportOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchOptions:
-    """Measures speed on this machine, compile time apart.
+    """Measures speed on this machine, with compile time stated separately.
 
     Attributes:
       suite: physics, fit, lqr, iteration, network, policy, render or all.
@@ -93,7 +94,7 @@ def list_all(arguments: list[str]) -> None:
 
 
 def evaluate(arguments: list[str]) -> None:
-    """Success on training and on unseen test conditions."""
+    """Prints the success of a trained policy on training and on unseen test conditions."""
     options = parse(EvaluateOptions, "evaluate", arguments)
     check_backend(options.backend)
     enable_compilation_cache()
@@ -126,7 +127,7 @@ def evaluate(arguments: list[str]) -> None:
 
 
 def report(arguments: list[str]) -> None:
-    """Figures of one run, or several runs side by side."""
+    """Draws the figures of one run, or of several runs side by side."""
     options = parse(ReportOptions, "report", arguments)
     if not options.directories:
         raise UsageError("name at least one run directory; see jgps report --help")
@@ -151,7 +152,7 @@ def report(arguments: list[str]) -> None:
 
 
 def report_one(path: Path, opengl: bool = False) -> None:
-    """Draws and films one run, and prints where the pictures are."""
+    """Draws the figures and the video of one run, and prints the paths of all files."""
     from jgps.reports.report import write_report
 
     try:
@@ -167,7 +168,7 @@ def _print_paths(paths: Sequence[Path]) -> None:
 
 
 def bench(arguments: list[str]) -> int:
-    """Speed on this machine."""
+    """Measures speed on this machine."""
     options = parse(BenchOptions, "bench", arguments)
     from jgps.bench import main
 

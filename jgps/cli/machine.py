@@ -1,4 +1,4 @@
-"""What this machine computes on."""
+"""Finds out what this machine computes on, and keeps compiled programs for the next run."""
 
 import contextlib
 import importlib
@@ -25,7 +25,7 @@ def enable_compilation_cache() -> None:
 
 
 def check_backend(name: str) -> None:
-    """Imports the backend, without what MJX says about parts that are not installed.
+    """Imports the backend, and keeps MJX from printing that optional parts are not installed.
 
     Raises:
       UsageError: if there is no such backend.
@@ -39,7 +39,7 @@ def check_backend(name: str) -> None:
 
 
 def where(backend: str) -> str:
-    """The backend and the device that it runs on, in words."""
+    """Returns the backend and the device that it runs on, in words."""
     name = resolve_backend(backend)
     device = f"{num_threads()} threads" if name == "native" else jax.devices()[0].device_kind
     return f"{name} on {device}"

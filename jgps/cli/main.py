@@ -16,9 +16,9 @@ from jgps.training import TrainingError, UsageError
 HELP = """usage: jgps COMMAND ...
 
   list                 tasks, algorithms, and the backends that work on this machine
-  train TASK           trains with live progress, then evaluates, draws and films the result
-  evaluate DIR         success on training and on unseen test conditions
-  report DIR [DIR ...] learning curves and tables, one run or several side by side
+  train TASK           trains with live progress, then evaluates, draws figures and a video
+  evaluate DIR         success on training, on unseen and (if any) on distracted conditions
+  report DIR [DIR ...] figures and a video of one run, or several runs side by side
   bench [SUITE]        speed on this machine
 
   -h, --help           this text; `jgps COMMAND --help` has every option

@@ -1,7 +1,7 @@
-"""What a person sees while a run goes on and when it is done."""
+"""Prints what a run does while it goes on, and a table of its evaluation at the end."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from rich.table import Table
 
 from jgps.training import ConditionsResult, EvaluationResult
 from jgps.training.failure import describe_failures, describe_policy
-from jgps.training.metrics import Record
+from jgps.training.metrics import MAX_LISTED, NUM_WORST, Record, highest, quantiles
 
 # heading, metric, format, how conditions become one number
 _COST = ("cost", "cost", "{:.4g}", np.mean)
@@ -23,7 +23,7 @@ _LOCAL_COLUMNS = (
     _DISTANCE,
     _KL,
     ("eta", "eta", "{:.3g}", np.median),
-    ("step size", "step_multiplier", "{:.3g}", np.mean),
+    ("KL factor", "step_multiplier", "{:.3g}", np.mean),
     _SECONDS,
 )
 _NETWORK_COLUMNS = (
@@ -35,17 +35,25 @@ _NETWORK_COLUMNS = (
     _SECONDS,
 )
 _WIDTH = 11
+_LOST = "rollouts were not finite and are left out"
 
 
 class Progress:
     """Prints one line per iteration; on a terminal a spinner shows what goes on.
 
     Cost and distance are those of the samples, with exploration noise. Where a network is trained,
-    success is its own without noise, on training and on unseen conditions.
+    success is that of the network without noise, on training and on unseen conditions.
     """
 
     def __init__(self, console: Console, iterations: int, grouped: int | None = None):
-        """Prepares to show `iterations` iterations; `grouped` rollouts of each are in groups."""
+        """Prepares to show a run.
+
+        Args:
+          console: where to print.
+          iterations: number of iterations of the run.
+          grouped: number of rollouts of an iteration that are shared out in groups; None where
+            each condition has its rollouts.
+        """
         self._console = console
         self._iterations = iterations
         self._grouped = grouped
@@ -95,34 +103,82 @@ def _cell(record: Record, metric: str, form: str, reduce: Any) -> str:
 
 
 def _problems(record: Record, grouped: int | None) -> list[str]:
+    """Returns lines that say what went wrong in an iteration."""
     valid = record.get("samples_valid", [])
     if grouped is None:  # every condition has as many rollouts as any other
-        lost = {f"condition {c}: ": max(valid) - count for c, count in enumerate(valid)}
+        problems = _lost_rollouts([max(valid) - count for count in valid])
     else:
-        lost = {"": grouped - sum(valid)}
-    problems = [
-        f"{where}{count} rollouts were not finite and are left out"
-        for where, count in lost.items()
-        if count > 0
-    ]
+        lost = grouped - sum(valid)
+        problems = [f"{lost} {_LOST}"] if lost > 0 else []
     return problems + [
         text for text in (describe_failures(record), describe_policy(record)) if text
     ]
 
 
+def _lost_rollouts(lost: Sequence[int]) -> list[str]:
+    """Returns lines on the rollouts that each condition lost; one line for many conditions."""
+    losers = [c for c, count in enumerate(lost) if count > 0]
+    if len(lost) <= MAX_LISTED or len(losers) <= NUM_WORST:
+        return [f"condition {c}: {lost[c]} {_LOST}" for c in losers]
+    most = ", ".join(f"{c} ({lost[c]})" for c in highest(lost))
+    return [
+        f"{sum(lost)} rollouts in {len(losers)} of {len(lost)} conditions were not finite and are "
+        f"left out, most of them in conditions {most}"
+    ]
+
+
 def evaluation_table(evaluation: EvaluationResult) -> Table:
-    """Success, distance and cost of every condition."""
+    """Makes a table of success, distance and cost of every condition, and their means.
+
+    Of a set with more than `MAX_LISTED` conditions, the table shows the quantiles of each column
+    and the worst conditions: those of the least success and, where that is equal, of the highest
+    cost.
+    """
     table = Table(title="without exploration noise")
     for heading in ("conditions", "number", "success", "distance m", "cost"):
         table.add_column(heading, justify="left" if heading == "conditions" else "right")
     names = {"train": "training", "test": "unseen", "distracted": "distracted"}
     for key, result in evaluation.sets.items():
         name = names[key]
-        for c in range(len(result.cost)):
-            last = c + 1 == len(result.cost)
-            table.add_row(name, str(c), *_row(result, c), end_section=last)
+        if len(result.cost) > MAX_LISTED:
+            _add_summary(table, name, result)
+        else:
+            for c in range(len(result.cost)):
+                table.add_row(name, str(c), *_row(result, c))
+        table.add_section()
         table.add_row(f"all {name}", str(len(result.cost)), *_means(result), end_section=True)
     return table
+
+
+def _add_summary(table: Table, name: str, result: ConditionsResult) -> None:
+    """Adds quantiles, the worst conditions and the number of those without a finite rollout."""
+    columns = [
+        _quantiles_as_text(result.success, "{:.0%}"),
+        _quantiles_as_text(result.distance, "{:.4f}"),
+        _quantiles_as_text(result.cost, "{:.4g}"),
+    ]
+    for quantile in columns[-1]:
+        table.add_row(name, quantile, *(column.get(quantile, "-") for column in columns))
+    table.add_section()
+    for c in _worst(result):
+        table.add_row(f"worst {name}", str(c), *_row(result, c))
+    diverged = int(np.sum(~np.isfinite(result.cost)))
+    if diverged:
+        table.add_row(f"not finite {name}", f"{diverged} of {len(result.cost)}", "", "", "")
+
+
+def _quantiles_as_text(values: np.ndarray | None, form: str) -> dict[str, str]:
+    if values is None:
+        return {}
+    return {name: form.format(number) for name, number in quantiles(values).items()}
+
+
+def _worst(result: ConditionsResult) -> list[int]:
+    """Returns the conditions of the least success and, where that is equal, of the highest cost."""
+    by_cost = highest(result.cost, len(result.cost))
+    if result.success is None:
+        return by_cost[:NUM_WORST]
+    return [by_cost[i] for i in highest(-result.success[by_cost])]
 
 
 def _row(result: ConditionsResult, c: int) -> tuple[str, str, str]:

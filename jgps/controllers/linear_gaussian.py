@@ -33,10 +33,10 @@ def act(
     """
     with jax.default_matmul_precision("highest"):
         if isinstance(controller, FactoredController):
-            spread = controller.L[t]
+            chol = controller.L[t]
         else:
-            spread, _ = _factor(controller.C[t])
-        return controller.K[t] @ x + controller.k[t] + spread @ noise
+            chol, _ = _factor(controller.C[t])
+        return controller.K[t] @ x + controller.k[t] + chol @ noise
 
 
 def factor(controller: Controller) -> tuple[FactoredController, Status]:

@@ -1,7 +1,9 @@
 """Range checks of configuration values."""
 
+import dataclasses
 import math
 import numbers
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -49,3 +51,20 @@ def check_choice(config: Any, field: str, choices: tuple[str, ...]) -> None:
             f"{type(config).__name__}.{field} is {value!r}; it has to be one of "
             f"{', '.join(choices)}"
         )
+
+
+def check_kinds(config: Any) -> None:
+    """Refuses fields that are annotated as settings and hold something else.
+
+    Raises:
+      ValueError: "Class.field is value; it has to be a <kind> or a <kind>".
+    """
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value, hint = getattr(config, field.name), hints[field.name]
+        kinds = typing.get_args(hint) or (hint,)
+        if all(map(dataclasses.is_dataclass, kinds)) and not isinstance(value, kinds):
+            raise ValueError(
+                f"{type(config).__name__}.{field.name} is {value!r}; it has to be a "
+                f"{' or a '.join(f'jgps.configs.{kind.__name__}' for kind in kinds)}"
+            )

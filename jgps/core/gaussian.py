@@ -83,6 +83,6 @@ def controller_kl(new: Controller, old: Controller, marginals: Marginals) -> jax
     dK = new.K - old.K
     shift = jnp.einsum("tij,tj->ti", dK, x_mean) + new.k - old.k
     # The expected squared distance of the means, measured by the old precision.
-    spread = linalg.solve_psd(linalg.cholesky(old.C)[0], dK @ x_cov @ linalg.transpose(dK))
+    of_cov = linalg.solve_psd(linalg.cholesky(old.C)[0], dK @ x_cov @ linalg.transpose(dK))
     at_mean = kl(Gaussian(mean=shift, cov=new.C), Gaussian(mean=jnp.zeros_like(shift), cov=old.C))
-    return at_mean + 0.5 * jnp.trace(spread, axis1=-2, axis2=-1)
+    return at_mean + 0.5 * jnp.trace(of_cov, axis1=-2, axis2=-1)

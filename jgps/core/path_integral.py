@@ -36,7 +36,7 @@ from jgps.core.types import (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pi2StepConfig:
-    """How far one update moves.
+    """How far the PI2 step moves the controllers.
 
     Attributes:
       epsilon: bound at every step on the divergence of the samples' weights from uniform, nats.

@@ -21,9 +21,9 @@ import jax
 import jax.numpy as jnp
 
 from jgps.core import linalg, path_integral
-from jgps.core.checks import check_field
+from jgps.core.checks import check_field, check_kinds
 from jgps.core.lqr.trust_region import (
-    TrustRegionConfig,
+    PerStepTrustRegionConfig,
     TrustRegionInfo,
     solve_kl_constrained_per_step,
 )
@@ -44,7 +44,7 @@ from jgps.core.types import (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PilqrStepConfig:
-    """How far the two updates move.
+    """How far the PILQR step moves the controllers, by LQR and then by path integrals.
 
     LQR's bound at step t is `kl_step * multiplier_t`. From one iteration to the next the multiplier
     doubles where the unexplained share of the costs to go is below `grow_below`, and halves where
@@ -54,8 +54,8 @@ class PilqrStepConfig:
       kl_step: bound on LQR's divergence at every step, nats, > 0.
       min_multiplier, max_multiplier: limits of the multipliers, 0 < min <= 1 <= max.
       grow_below, shrink_above: shares, 0 < grow_below <= shrink_above; see `unexplained`.
-      path_integral: of the second update.
-      trust_region: of the search for LQR's multipliers eta.
+      path_integral: how far the second update moves.
+      trust_region: how LQR's multipliers eta are searched for.
     """
 
     kl_step: float = 0.2
@@ -64,9 +64,10 @@ class PilqrStepConfig:
     grow_below: float = 0.05
     shrink_above: float = 0.2
     path_integral: Pi2StepConfig = Pi2StepConfig()
-    trust_region: TrustRegionConfig = TrustRegionConfig()
+    trust_region: PerStepTrustRegionConfig = PerStepTrustRegionConfig()
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         check_field(self, "kl_step", lambda v: v > 0, "> 0 nats, usually 0.1 to 0.4")
         check_field(self, "min_multiplier", lambda v: 0 < v <= 1, "in (0, 1], usually 0.1")
         check_field(self, "max_multiplier", lambda v: v >= 1, ">= 1, usually 1 to 5")

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 
 @dataclass(frozen=True, kw_only=True)
 class Penalty:
-    """Sum of three penalties on a residual d, through its weighted square s = sum_i w_i d_i^2:
+    """Sum of three penalties on a residual d: l2, smoothed l1 and log.
+
+    All go through its weighted square s = sum_i w_i d_i^2:
 
       penalty(s) = l2 s + l1 (sqrt(s + alpha) - sqrt(alpha)) + log log(s + alpha)
 

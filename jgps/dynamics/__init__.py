@@ -6,7 +6,6 @@ from jgps.dynamics.fit import FitConfig, fit, fit_initial
 from jgps.dynamics.prior import (
     ConstantPriorConfig,
     MixturePriorConfig,
-    MixturePriorState,
     NoPriorConfig,
     PointsPrior,
     Prior,
@@ -20,7 +19,6 @@ __all__ = [
     "FitConfig",
     "MixtureConfig",
     "MixturePriorConfig",
-    "MixturePriorState",
     "NoPriorConfig",
     "NormalInverseWishart",
     "PointsPrior",

@@ -30,7 +30,7 @@ from jgps.core.types import (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FitConfig:
-    """How `fit` runs.
+    """How dynamics are fitted to rollouts at every step (`jgps.dynamics.fit`).
 
     Attributes:
       ridge: added to the variance of every state and action entry, in units of its squared

@@ -23,8 +23,10 @@ class ConstantPriorConfig:
     """The same prior at every step, condition and iteration.
 
     Attributes:
-      mean: of [x; u; x'], task units; one number or 2 dX + dU of them.
-      variance: of its independent entries; one number or 2 dX + dU of them.
+      mean: mean of the vector that the prior is over, task units; one number for all of its
+        entries, or one each: 2 dX + dU of [x; u; x'] in `FittedModelsConfig`, dX + dU of [x; u] in
+        `RegressionConfig`, and as many as o and x have together in `observation_prior`.
+      variance: variances of these entries, which are independent; as many.
       strength: samples that the prior is worth.
     """
 
@@ -40,7 +42,7 @@ class ConstantPriorConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MixturePriorConfig:
-    """A Gaussian mixture over [x; u; x'] of all steps of recent iterations.
+    """A Gaussian mixture of the vectors of all steps of recent iterations.
 
     Attributes:
       strength: samples that the prior is worth.
@@ -48,8 +50,8 @@ class MixturePriorConfig:
         valid trajectories in the window times T / points_per_cluster, within these bounds.
       shared: one mixture for all conditions, or one for each.
       window: how many recent iterations it sees.
-      em: of every update; the first starts from k-means++, later ones from the last mixture. More
-        than the two steps of the default made no better predictions on arm-like data.
+      em: how EM runs in every update; the first starts from k-means++, later ones from the last
+        mixture. More than the two steps of the default made no better predictions on arm-like data.
     """
 
     strength: float = 1.0
@@ -103,7 +105,7 @@ class Prior(NamedTuple):
 
 
 class PointsPrior(NamedTuple):
-    """The same over any points, [C, N, S, D] of S steps; valid is [C, N]."""
+    """Pure functions of a prior over any points, [C, N, S, D] of S steps; valid is [C, N]."""
 
     init: Callable[[jax.Array], Any]
     update: Callable[[Any, jax.Array, jax.Array], tuple[Any, dict[str, jax.Array]]]

@@ -1,5 +1,6 @@
-"""What every algorithm is: a pair of functions."""
+"""What every algorithm is: a few functions of a state that they alone look into."""
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,8 +8,10 @@ import jax
 
 from jgps.core.types import Controller, Marginals
 from jgps.simulation import SimulationRollouts
+from jgps.vision.pretraining import Pretraining
 
 Metrics = dict[str, jax.Array]
+_INSPECTION = 0x696E7370  # "insp"
 
 
 class Inspection(NamedTuple):
@@ -19,16 +22,42 @@ class Inspection(NamedTuple):
     controllers: Controller  # [C, T, ...], the local controllers
 
 
+def inspection_key(key: jax.Array) -> jax.Array:
+    """The key that `inspect` samples with, from a state's key: no `step` uses it."""
+    # `step` splits the state's key, which is fold_in of 0, 1, ...: this number is far beyond those.
+    return jax.random.fold_in(key, _INSPECTION)
+
+
+def _no_pretraining(state: Any) -> None:
+    """What `Algorithm.pretraining` says where nothing is pretrained."""
+    del state
+
+
 class Algorithm(NamedTuple):
     """`state = init(key)`, then `state, metrics = step(state)` for every iteration.
 
-    A state is a pytree of arrays with a field `policy` (what `jgps.evaluate` takes); saving all of
-    it and loading it again continues exactly. Metrics are arrays, [C] where they belong to
-    conditions.
+    A state is a pytree of arrays; saving all of it and loading it again continues exactly. Its
+    field `policy` is the result so far, which `jgps.evaluate` takes. All its other fields are the
+    algorithm's own: what anyone else needs of them is a function here. Metrics are arrays, [C]
+    where they belong to conditions.
+
+    Attributes:
+      init: makes the state before the first iteration from a random key.
+      step: runs one iteration and returns the next state and the iteration's metrics.
+      inspect: samples the current policy for figures. It leaves the state as it is, and draws no
+        random number that `step` draws.
+      rollouts_per_step: number of rollouts that `step` makes, in all conditions together.
+      first_training: number of the iteration in which a network is first trained; 0 also where
+        none is.
+      newest: the policy that curves over iterations show, as `jgps.evaluate` takes it: the network
+        that the last iteration made; without a network, `state.policy`, the best so far.
+      pretraining: how well the convolutions of a new state were pretrained, None where none were.
     """
 
     init: Callable[[jax.Array], Any]
     step: Callable[[Any], tuple[Any, Metrics]]
-    inspect: Callable[[Any], Inspection]  # leaves the state as it is
+    inspect: Callable[[Any], Inspection]
     rollouts_per_step: int
-    first_training: int = 0  # the iteration in which a network is first trained
+    first_training: int = 0
+    newest: Callable[[Any], Any] = operator.attrgetter("policy")
+    pretraining: Callable[[Any], Pretraining | None] = _no_pretraining

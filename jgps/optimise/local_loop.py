@@ -1,10 +1,11 @@
-"""What all algorithms share that improve local controllers alone, without a network.
+"""The loop around local controllers alone, without a network.
 
-Every iteration also tries the controllers without noise, one rollout per condition that no model is
-fitted to. The result is the best that was tried: what the last iteration made has not been, and
-contact now and then spoils a step.
+Every iteration also rolls the controllers out without noise, once per condition; no model is fitted
+to these noise-free rollouts. The result is the best that was rolled out so: what the last iteration
+made has not been, and contact now and then spoils a step.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,118 +15,135 @@ import jax.numpy as jnp
 
 from jgps.controllers import linear_gaussian
 from jgps.controllers.nearest import NearestController
-from jgps.core import lqr
+from jgps.core.checks import check_kinds
+from jgps.core.lifted import shared_jit
 from jgps.core.types import Controller, Rollouts
-from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
+from jgps.optimise.algorithm import Algorithm, Inspection, Metrics, inspection_key
 from jgps.optimise.models import (
-    LocalConfig,
+    FittedModelsConfig,
     LocalModels,
+    Models,
     choose,
     default_dtype,
-    dynamics_prior,
-    fit_models,
+    expected_cost,
+    fitted_models,
     noise_free_metrics,
+    predict,
+    sample_metrics,
 )
+from jgps.optimise.rollouts.conditions import FixedStartsConfig
 from jgps.optimise.rollouts.sampling import make_sample, split_noise_free
+from jgps.optimise.steps.step import TrajectoryStep, about_controllers
 from jgps.simulation import SimulationRollouts, resolve_backend
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers, initial_states
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LocalConfig:
+    """Settings of the loop around local controllers alone.
+
+    Attributes:
+      rollouts: how many rollouts with noise each training condition has, and how smooth their
+        noise is.
+    """
+
+    rollouts: FixedStartsConfig = FixedStartsConfig()
+
+    def __post_init__(self) -> None:
+        check_kinds(self)
+
+    def shape(self, task: Task) -> tuple[int, int]:
+        """Leading axes of an iteration's rollouts with noise: conditions, samples."""
+        return task.train.num, self.rollouts.num_samples
+
+
 class LocalState(NamedTuple):
-    """Everything that the next iteration needs."""
+    """What `trajopt`, `pi2` and `pilqr` keep from one iteration to the next."""
 
     key: jax.Array
     iteration: jax.Array  # [] int32
     controllers: Controller  # [C, ...], to be rolled out next
-    policy: NearestController  # the best ones that were tried without noise so far
+    policy: NearestController  # the best ones that were rolled out without noise so far
     policy_cost: jax.Array  # [C], what they cost then
-    prior: Any
-    memory: Any  # what the algorithm's own step keeps, leaves [C, ...]
+    models: Any  # what the models' slot remembers
+    memory: Any  # what the trajectory step remembers, leaves [C, ...]
 
 
 class Samples(NamedTuple):
     """One iteration's rollouts."""
 
     noisy: SimulationRollouts  # [C, N, ...], to learn from
-    trial: SimulationRollouts  # [C, 1, ...], without noise
+    noise_free: SimulationRollouts  # [C, 1, ...], to choose the best by
 
 
 class LocalParts(NamedTuple):
-    """The shared parts of one iteration, jitted as far as the backend allows."""
+    """The parts of one iteration, jitted as far as the backend allows."""
 
     sample: Callable[[Controller, jax.Array], Samples]
-    judge: Callable[[LocalState, Rollouts], tuple[LocalState, Metrics]]  # from the trial
-    fit: Callable[[Any, Rollouts], tuple[Any, LocalModels, Metrics]]  # from and to the prior state
+    # from the noise-free rollouts
+    select_best: Callable[[LocalState, Rollouts], tuple[LocalState, Metrics]]
+    # from rollouts with noise
+    fit: Callable[[LocalState, Rollouts], tuple[LocalState, LocalModels | None, Metrics]]
+    improve: Callable[[LocalState, LocalModels | None, Rollouts], tuple[LocalState, Metrics]]
 
 
-def make_parts(task: Task, config: LocalConfig, backend: str) -> LocalParts:
-    """The shared parts of an iteration."""
+def make_parts(
+    task: Task, config: LocalConfig, backend: str, models: Models, step: TrajectoryStep
+) -> LocalParts:
+    """The parts of an iteration."""
     sample_both = make_sample(
-        task, NearestController.act, backend, config.num_samples, config.noise_smoothing
-    )
-    factor = jax.jit(jax.vmap(linear_gaussian.factor))
+        task, NearestController.act, backend,
+        config.rollouts.num_samples, config.rollouts.noise_smoothing,
+    )  # fmt: skip
+    factor = shared_jit(jax.vmap(linear_gaussian.factor))
 
     def sample(controllers: Controller, key: jax.Array) -> Samples:
         return Samples(*split_noise_free(sample_both(factor(controllers)[0], key)))
 
-    prior = dynamics_prior(task, config)
     return LocalParts(
         sample=sample,
-        judge=jax.jit(functools.partial(_judge, task)),
-        fit=jax.jit(functools.partial(fit_models, task, config, prior)),
+        select_best=shared_jit(functools.partial(_select_best, task)),
+        fit=shared_jit(functools.partial(_fit, models)),
+        improve=shared_jit(functools.partial(_improve, task, step)),
     )
 
 
-def make_algorithm(
-    task: Task,
-    config: LocalConfig,
-    backend: str,
-    parts: LocalParts,
-    memory: Any,
-    improve: Callable[[LocalState, Rollouts], tuple[LocalState, Metrics]],
+def make_local_algorithm(
+    task: Task, config: LocalConfig, backend: str, models: Models, step: TrajectoryStep
 ) -> Algorithm:
-    """The loop around one way to improve controllers from their rollouts.
-
-    Args:
-      memory: what the step keeps, before the first one.
-      improve: the step, from the noisy rollouts [C, N, ...].
+    """The loop around one way to learn models and one way to improve the controllers.
 
     Raises:
       ValueError: for an unknown backend, or where the task's initial controller does not fit its
         model.
     """
-    predict = jax.jit(jax.vmap(lqr.forward))
+    parts = make_parts(task, config, backend, models, step)
 
-    def step(state: LocalState) -> tuple[LocalState, Metrics]:
+    def iterate(state: LocalState) -> tuple[LocalState, Metrics]:
         key, noise_key = jax.random.split(state.key)
         samples = parts.sample(state.controllers, noise_key)
-        state, trial = parts.judge(state._replace(key=key), samples.trial.rollouts)
-        state, metrics = improve(state, samples.noisy.rollouts)
-        return state, {**metrics, **trial}
+        state, noise_free = parts.select_best(state._replace(key=key), samples.noise_free.rollouts)
+        state, fitted, fit_metrics = parts.fit(state, samples.noisy.rollouts)
+        state, metrics = parts.improve(state, fitted, samples.noisy.rollouts)
+        return state, {**metrics, **fit_metrics, **noise_free}
 
     if resolve_backend(backend) == "mjx":
-        step = jax.jit(step)  # one program; on native only the sampling leaves JAX
-
-    def inspect(state: LocalState) -> Inspection:
-        sampled = parts.sample(state.policy.controllers, state.key).noisy
-        _, models, _ = parts.fit(state.prior, sampled.rollouts)
-        marginals = predict(state.policy.controllers, models.dynamics, models.initial)
-        return Inspection(sampled, marginals, state.policy.controllers)
+        iterate = shared_jit(iterate)  # one program; on native only the sampling leaves JAX
 
     x0 = initial_states(task, task.train)
     return Algorithm(
-        init=jax.jit(functools.partial(_init, task, config, x0, memory)),
-        step=step,
-        inspect=inspect,
-        rollouts_per_step=task.train.num * (config.num_samples + 1),
+        init=shared_jit(functools.partial(_init, task, x0, models, step)),
+        step=iterate,
+        inspect=functools.partial(_inspect, task, config, parts),
+        rollouts_per_step=task.train.num * (config.rollouts.num_samples + 1),
     )
 
 
 def _init(
-    task: Task, config: LocalConfig, x0: jax.Array, memory: Any, key: jax.Array
+    task: Task, x0: jax.Array, models: Models, step: TrajectoryStep, key: jax.Array
 ) -> LocalState:
-    key, prior_key = jax.random.split(key)
+    key, models_key = jax.random.split(key)
     controllers = initial_controllers(task, x0)
     return LocalState(
         key=key,
@@ -133,19 +151,64 @@ def _init(
         controllers=controllers,
         policy=NearestController(controllers=controllers, x0=x0),
         policy_cost=jnp.full(task.train.num, jnp.inf, default_dtype()),
-        prior=dynamics_prior(task, config).init(prior_key),
-        memory=memory,
+        models=models.init(models_key),
+        memory=step.init(task.train.num),
     )
 
 
-def _judge(task: Task, state: LocalState, trial: Rollouts) -> tuple[LocalState, Metrics]:
-    """Keeps the controllers that the trial [C, 1, ...] shows to be better than the best so far."""
-    metrics = noise_free_metrics(task, trial)
+def _select_best(task: Task, state: LocalState, noise_free: Rollouts) -> tuple[LocalState, Metrics]:
+    """Keeps the controllers that noise-free rollouts [C, 1, ...] show to be the best so far."""
+    metrics = noise_free_metrics(task, noise_free)
     cost = metrics["noise_free_cost"]
-    better = trial.valid[:, 0] & (cost < state.policy_cost)
+    better = noise_free.valid[:, 0] & (cost < state.policy_cost)
     best = choose(better, state.controllers, state.policy.controllers)
     state = state._replace(
         policy=state.policy._replace(controllers=best),
         policy_cost=jnp.where(better, cost, state.policy_cost),
     )
     return state, metrics
+
+
+def _fit(
+    models: Models, state: LocalState, rollouts: Rollouts
+) -> tuple[LocalState, LocalModels | None, Metrics]:
+    memory, fitted, metrics = models.fit(state.models, rollouts, None)
+    return state._replace(models=memory), fitted, metrics
+
+
+def _improve(
+    task: Task,
+    step: TrajectoryStep,
+    state: LocalState,
+    models: LocalModels | None,
+    rollouts: Rollouts,
+) -> tuple[LocalState, Metrics]:
+    """One step in every condition; a failing condition keeps its controller."""
+    previous = state.controllers
+    if models is None:  # whose fit would have measured the samples
+        cost_now, measured = None, sample_metrics(task, rollouts)
+    else:
+        cost_now = expected_cost(previous, models)
+        measured = {"cost_expected": cost_now}
+    result = step.improve(
+        state.memory,
+        about_controllers(previous, models, rollouts, cost_now),
+    )
+    state = state._replace(
+        iteration=state.iteration + 1, controllers=result.controllers, memory=result.memory
+    )
+    return state, {**measured, **result.metrics}
+
+
+def _inspect(task: Task, config: LocalConfig, parts: LocalParts, state: LocalState) -> Inspection:
+    """Samples of the best controllers, and a Gaussian model of them."""
+    best = state.policy.controllers
+    sample_key, models_key = jax.random.split(inspection_key(state.key))
+    sampled = parts.sample(best, sample_key).noisy
+    _, fitted, _ = parts.fit(state, sampled.rollouts)
+    if fitted is None:  # models for figures alone
+        models = fitted_models(task, FittedModelsConfig(), config.shape(task))
+        _, fitted, _ = shared_jit(models.fit)(models.init(models_key), sampled.rollouts, None)
+        assert fitted is not None
+    marginals = predict(best, fitted)
+    return Inspection(sampled, marginals, best)

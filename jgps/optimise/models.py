@@ -1,7 +1,8 @@
 """What every algorithm learns of every condition: dynamics, cost and where it starts."""
 
 import dataclasses
-import math
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,48 +10,42 @@ import jax.numpy as jnp
 
 from jgps import costs, dynamics
 from jgps.core import lqr
-from jgps.core.types import Controller, Dynamics, Gaussian, QuadraticCost, Rollouts, Status, worst
+from jgps.core.checks import check_field, check_kinds
+from jgps.core.lifted import shared_jit
+from jgps.core.types import (
+    Controller,
+    Dynamics,
+    Gaussian,
+    Marginals,
+    QuadraticCost,
+    Rollouts,
+    Status,
+    worst,
+)
 from jgps.dynamics import FitConfig, MixturePriorConfig, PriorConfig
 from jgps.optimise.algorithm import Metrics
 from jgps.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LocalConfig:
-    """How rollouts are sampled and local models fitted to them.
+class FittedModelsConfig:
+    """How local models are fitted to rollouts.
 
     Attributes:
-      num_samples: rollouts per condition and iteration, at least 2.
-      noise_smoothing: standard deviation, in steps, of the kernel that smooths exploration noise;
-        0 is white.
+      prior: what is known of the dynamics before they are fitted.
+      fit: how the regression at every step runs.
+      expand: how the cost becomes quadratic.
       initial_variance: least variance of the initial state's entries, squared units of the state.
-      prior: of the fitted dynamics.
-      fit, expand: see those.
     """
 
-    num_samples: int = 5
-    noise_smoothing: float = 2.0
-    initial_variance: float = 1e-6
     prior: PriorConfig = MixturePriorConfig()
     fit: FitConfig = FitConfig()
     expand: costs.ExpandConfig = costs.ExpandConfig()
+    initial_variance: float = 1e-6
 
     def __post_init__(self) -> None:
-        name = type(self).__name__
-        if not isinstance(self.num_samples, int) or self.num_samples < 2:
-            raise ValueError(
-                f"{name}.num_samples is {self.num_samples}; fitting dynamics "
-                "takes at least 2 rollouts per condition, usually 5 with the mixture prior"
-            )
-        if not 0 <= self.noise_smoothing < math.inf:
-            raise ValueError(
-                f"{name}.noise_smoothing is {self.noise_smoothing}; it has to be >= 0 steps"
-            )
-        if not 0 < self.initial_variance < math.inf:
-            raise ValueError(
-                f"{name}.initial_variance is {self.initial_variance}; it has to be > 0, "
-                "usually 1e-6"
-            )
+        check_kinds(self)
+        check_field(self, "initial_variance", lambda v: v > 0, "> 0, usually 1e-6")
 
 
 class LocalModels(NamedTuple):
@@ -64,36 +59,48 @@ class LocalModels(NamedTuple):
 
 def default_dtype() -> Any:
     """float32, or float64 where the user enabled it."""
-    return jnp.zeros(()).dtype
+    return jax.dtypes.canonicalize_dtype(float)
 
 
-def dynamics_prior(
-    task: Task, config: LocalConfig, shape: tuple[int, int] | None = None
-) -> dynamics.Prior:
-    """The prior of the fitted dynamics.
+class Models(NamedTuple):
+    """One way to learn local models from rollouts; its functions are pure.
+
+    `init(key)` is what is remembered before any rollouts. `fit(memory, rollouts, seen)` returns the
+    memory, the models of rollouts [C, N, T, ...] (None where nothing is learned) and metrics. The
+    memory learns from the rollouts that are `seen`, in which each counts once; None for the same.
+    """
+
+    init: Callable[[jax.Array], Any]
+    fit: Callable[[Any, Rollouts, Rollouts | None], tuple[Any, LocalModels | None, Metrics]]
+
+
+def fitted_models(task: Task, config: FittedModelsConfig, shape: tuple[int, int]) -> Models:
+    """Linear-Gaussian dynamics and quadratic costs about the rollouts.
 
     Args:
-      shape: leading axes of the rollouts that it sees; None for those of the training conditions.
+      task: says what is fitted.
+      config: says how.
+      shape: leading axes of the rollouts that are seen.
     """
-    num, num_samples = shape or (task.train.num, config.num_samples)
-    return dynamics.make_prior(
-        config.prior, task.state_dim, task.action_dim, num, num_samples, task.horizon,
-        default_dtype(),
-    )  # fmt: skip
+    prior = dynamics.make_prior(
+        config.prior, task.state_dim, task.action_dim, *shape, task.horizon, default_dtype()
+    )
+    return Models(init=prior.init, fit=functools.partial(_fit, task, config, prior))
 
 
-def fit_models(
+def no_models() -> Models:
+    """Nothing is learned."""
+    return Models(init=lambda key: (), fit=lambda memory, rollouts, seen: (memory, None, {}))
+
+
+def _fit(
     task: Task,
-    config: LocalConfig,
+    config: FittedModelsConfig,
     prior: dynamics.Prior,
     prior_state: Any,
     rollouts: Rollouts,
     seen: Rollouts | None = None,
 ) -> tuple[Any, LocalModels, Metrics]:
-    """Local models of every condition from rollouts [C, N, T, ...], and the prior's next state.
-
-    The prior is updated with the rollouts that are `seen`; None for the same.
-    """
     prior_state, prior_metrics = prior.update(prior_state, rollouts if seen is None else seen)
     niw = prior.evaluate(prior_state, rollouts)
     fitted, fit_status = jax.vmap(
@@ -118,14 +125,24 @@ def fit_models(
     return prior_state, models, metrics
 
 
+def predict(controllers: Controller, models: LocalModels) -> Marginals:
+    """Where every condition's controller leads on its models; leaves [C, T, ...]."""
+    return _forward(controllers, models.dynamics, models.initial)
+
+
+# A program of its own, compiled once for all controllers that are looked at.
+_forward = shared_jit(jax.vmap(lqr.forward))
+
+
 def expected_cost(controllers: Controller, models: LocalModels) -> jax.Array:
     """Expected cost of every condition's controller on its models, [C]."""
+    return predicted_cost(predict(controllers, models), models)
 
-    def one(controller: Controller, model: LocalModels) -> jax.Array:
-        marginals = lqr.forward(controller, model.dynamics, model.initial)
-        return jnp.sum(lqr.expected_cost(marginals, model.cost))
 
-    return jax.vmap(one)(controllers, models)
+def predicted_cost(marginals: Marginals, models: LocalModels) -> jax.Array:
+    """The same from where the controllers lead, see `predict`."""
+    costs_at_steps = jax.vmap(lqr.expected_cost)(marginals, models.cost)
+    return jnp.sum(costs_at_steps, axis=-1)
 
 
 def choose(flags: jax.Array, yes: Any, no: Any) -> Any:
@@ -160,8 +177,8 @@ def sample_metrics(task: Task, rollouts: Rollouts) -> Metrics:
     return metrics
 
 
-def noise_free_metrics(task: Task, trial: Rollouts) -> Metrics:
+def noise_free_metrics(task: Task, noise_free: Rollouts) -> Metrics:
     """The same of rollouts without noise, under names that say so."""
-    metrics = sample_metrics(task, trial)
+    metrics = sample_metrics(task, noise_free)
     kept = ("cost", "distance", "success")
     return {f"noise_free_{name}": metrics[name] for name in kept if name in metrics}

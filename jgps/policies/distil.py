@@ -51,7 +51,7 @@ class DistilConfig:
       input_noise: standard deviation of the noise on observations in training, as a fraction of
         each entry's spread, >= 0. The targets follow it by the controllers' gains, so that the
         network learns those too (Mordatch & Todorov 2014).
-      checks: how often during training the held-out loss is looked at, from 1 to steps.
+      checks: how often during training the held-out loss is computed, from 1 to steps.
       max_gradient_norm: gradients are clipped to it, > 0.
       on_divergence: "continue" keeps the parameters before a training that diverged and goes on;
         "stop" ends the run then.
@@ -115,6 +115,13 @@ class _Data(NamedTuple):
     root: jax.Array  # [M, dU, dU], R with R'R = P
     weight: jax.Array  # [M]
     gain: jax.Array  # [M, dU, dO], or [M, 0] where it is not known
+
+
+def no_training(dtype: Any) -> DistilInfo:
+    """What there is to say of a training that did not happen: NaN, and a status that is OK."""
+    none = jnp.full((), jnp.nan, dtype)
+    status = Status(code=jnp.asarray(OK, jnp.int32), step=jnp.asarray(-1, jnp.int32))
+    return DistilInfo(none, none, none, none, status)
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -340,26 +347,36 @@ def _optimise(
             return jnp.full((), jnp.nan, train.target.dtype)
         return jnp.where(jnp.any(held_out.weight > 0), loss(params, held_out), jnp.nan)
 
-    def some_steps(carry, keys):
-        state, best, best_score = carry
-        state, norms = jax.lax.scan(one_step, state, keys)
+    per_check, rest = config.steps // config.checks, config.steps % config.checks
+
+    def some_steps(carry, round_number):
+        state, best, best_score, norms = carry
+        # Steps that do not divide among the checks come first, in a round without a check.
+        last = rest + round_number * per_check
+        first = jnp.where(round_number > 0, last - per_check, 0)
+
+        def at(step, carry):
+            state, norms = carry
+            state, norm = one_step(state, keys[step])
+            return state, norms.at[step].set(norm)
+
+        state, norms = jax.lax.fori_loop(first, last, at, (state, norms))
         score = score_of(state[0])
         better = (score < best_score) | jnp.isnan(best_score)  # NaN: nothing is held out
+        better &= round_number > 0
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state[0], best)
-        return (state, best, jnp.where(better, score, best_score)), jnp.max(norms)
+        return (state, best, jnp.where(better, score, best_score), norms), None
 
-    # Steps that do not divide among the checks come first.
-    state, largest = (params, optimiser.init(params)), jnp.zeros((), train.target.dtype)
-    rest = config.steps % config.checks
+    # One loop, in which a step is compiled once.
     key, first_key = jax.random.split(key)
+    keys = jax.random.split(key, config.checks * per_check)
     if rest:
-        first_keys = jax.random.split(first_key, rest)
-        state, norms = jax.lax.scan(one_step, state, first_keys)
-        largest = jnp.max(norms)
-    keys = jax.random.split(key, (config.checks, config.steps // config.checks))
-    start = (state, params, score_of(params))
-    (_, best, score), norms = jax.lax.scan(some_steps, start, keys)
-    return best, score, jnp.maximum(largest, jnp.max(norms))
+        keys = jnp.concatenate([jax.random.split(first_key, rest), keys])
+    state = params, optimiser.init(params)
+    start = (state, params, score_of(params), jnp.zeros(config.steps, train.target.dtype))
+    rounds = jnp.arange(0 if rest else 1, config.checks + 1)
+    (_, best, score, norms), _ = jax.lax.scan(some_steps, start, rounds)
+    return best, score, jnp.max(norms)
 
 
 def _all_finite(tree: Any) -> jax.Array:

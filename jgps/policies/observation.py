@@ -19,6 +19,8 @@ Observation = jax.Array | Mapping[str, jax.Array]
 # observe(o [dO]) -> (image [H, W, 3], configuration [dq]), pure: renders what the robot sees; or
 # the part of o alone that a network reads as a vector
 Observe = Callable[[jax.Array], tuple[jax.Array, jax.Array] | jax.Array]
+# observe(key, o [dO]), pure: the same of a scene that the key makes look another way
+RandomisedObserve = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 VECTOR = "configuration"
 CHUNK = 64  # images computed at once where no gradient is taken
@@ -106,20 +108,22 @@ def cache_features(network: nn.Module, variables: Any, o: Observation) -> dict[s
     return {**others, "features": features.reshape(*image.shape[:-3], -1)}
 
 
-def look(observe: Callable[..., Any], o: jax.Array, key: jax.Array | None = None) -> Observation:
-    """What `observe` sees in all of o [..., dO], in chunks; leaves have the same leading axes.
+def observe_all(observe: Observe, o: jax.Array) -> Observation:
+    """What `observe` sees in all of o [..., dO], in chunks; leaves have the same leading axes."""
+    seen = in_chunks(lambda one: observed(observe, one), o.reshape(-1, o.shape[-1]))
+    return _with_axes_of(o, seen)
 
-    Args:
-      observe: an `Observe`, or `observe(key, o)` where a key is given: one of its own for each o.
-    """
+
+def observe_all_randomised(observe: RandomisedObserve, o: jax.Array, key: jax.Array) -> Observation:
+    """As `observe_all`, with a key derived from `key` for every o [dO]."""
     rows = o.reshape(-1, o.shape[-1])
-    if key is None:
-        seen = in_chunks(lambda one: observed(observe, one), rows)
-    else:
-        keys = jax.random.split(key, rows.shape[0])
-        seen = in_chunks(
-            lambda row: observed(functools.partial(observe, row[0]), row[1]), (keys, rows)
-        )
+    keys = jax.random.split(key, rows.shape[0])
+    seen = in_chunks(lambda row: observed(functools.partial(observe, row[0]), row[1]), (keys, rows))
+    return _with_axes_of(o, seen)
+
+
+def _with_axes_of(o: jax.Array, seen: Observation) -> Observation:
+    """Leaves [M, ...] with the leading axes of o [..., dO] instead of M."""
     return jax.tree.map(lambda leaf: leaf.reshape(*o.shape[:-1], *leaf.shape[1:]), seen)
 
 

@@ -1,5 +1,6 @@
 """A network as a stochastic policy, u ~ N(mu(o), S)."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,6 +19,11 @@ class NetworkParams(NamedTuple):
 
     variables: Any
     chol: jax.Array  # [dU, dU], lower triangular, S = chol chol'
+
+
+# act(params, x [dX], o, t [] int32, noise [dU]) -> u [dU]; o is that of the simulation, [dO], of a
+# policy with `observe`, and otherwise what the network reads
+Act = Callable[[NetworkParams, jax.Array, Any, jax.Array, jax.Array], jax.Array]
 
 
 @flax.struct.dataclass
@@ -53,45 +59,49 @@ class NetworkPolicy:
         return Shared(NetworkParams(variables=self.variables, chol=chol))
 
     @property
-    def act(self) -> Callable[..., jax.Array]:
+    def act(self) -> Act:
         """`act(params, x, o, t, noise) -> u`, see `acting`."""
         if self.observe is None:
             return acting(self.network)
         return acting_on_images(self.network, self.observe)
 
 
-def acting_on_images(network: nn.Module, observe: Observe) -> Callable[..., jax.Array]:
+@dataclasses.dataclass(frozen=True)
+class _Acting:
+    """`act(params, x, o, t, noise) -> u`; equal for equal networks, so that programs are shared."""
+
+    network: nn.Module
+    observe: Observe | None = None
+
+    def __call__(
+        self, params: NetworkParams, x: jax.Array, o: Any, t: jax.Array | int, noise: jax.Array
+    ) -> jax.Array:
+        """The action, [dU]; `o` is the simulation's with `observe`, else what the network reads."""
+        del x, t
+        if self.observe is not None:
+            o = observed(self.observe, o)
+        with jax.default_matmul_precision("highest"):
+            return mean_action(self.network, params.variables, o) + params.chol @ noise
+
+
+def acting_on_images(network: nn.Module, observe: Observe) -> Act:
     """As `acting`, of a network that reads images and the robot's configuration, nothing else.
 
     Args:
       network: called with `image` and `configuration`.
       observe: (o [dO]) -> (image [H, W, 3], configuration [dq]); pure, it is traced and vmapped
-        with the rest. The same function each time, or everything compiles anew.
+        with the rest. Equal functions each time, or everything compiles anew.
     """
-    act_on_seen = acting(network)
-
-    def act(
-        params: NetworkParams, x: jax.Array, o: jax.Array, t: jax.Array | int, noise: jax.Array
-    ) -> jax.Array:
-        return act_on_seen(params, x, observed(observe, o), t, noise)
-
-    return act
+    return _Acting(network, observe)
 
 
-def acting(network: nn.Module) -> Callable[..., jax.Array]:
+def acting(network: nn.Module) -> Act:
     """The function `act(params, x, o, t, noise) -> u` of all policies with this network.
 
-    The action is mu(o) + chol(S) noise, [dU]; neither the state nor the time is read.
+    The action is mu(o) + chol(S) noise, [dU]; neither the state nor the time is read. Functions of
+    equal networks are equal.
     """
-
-    def act(
-        params: NetworkParams, x: jax.Array, o: Observation, t: jax.Array | int, noise: jax.Array
-    ) -> jax.Array:
-        del x, t
-        with jax.default_matmul_precision("highest"):
-            return mean_action(network, params.variables, o) + params.chol @ noise
-
-    return act
+    return _Acting(network)
 
 
 def mean_action(network: nn.Module, variables: Any, o: Observation) -> jax.Array:

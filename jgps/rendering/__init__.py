@@ -1,10 +1,10 @@
 """Pictures and videos of MuJoCo models by a pure-JAX ray caster."""
 
 from jgps.rendering.appearance import Appearance, appearance_of
-from jgps.rendering.camera import Camera, CameraPose, camera_id, framing, free_pose
+from jgps.rendering.camera import Camera, CameraPose, free_pose
 from jgps.rendering.cast import Image, raycast, raycast_rgb
 from jgps.rendering.config import RenderConfig
-from jgps.rendering.frames import render, scene_poses
+from jgps.rendering.frames import render
 from jgps.rendering.opengl import render_opengl
 from jgps.rendering.randomise import RandomiseConfig, randomise
 from jgps.rendering.scene import Scene, make_scene
@@ -22,8 +22,6 @@ __all__ = [
     "Scene",
     "View",
     "appearance_of",
-    "camera_id",
-    "framing",
     "free_pose",
     "make_scene",
     "make_view",
@@ -32,7 +30,6 @@ __all__ = [
     "raycast_rgb",
     "render",
     "render_opengl",
-    "scene_poses",
     "warp_available",
     "warp_renderer",
     "write_png",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import mujoco
 import numpy as np
+
+from jgps.core.host import to_device
 
 _DEFAULT_SUN = (0.45, -0.55, 1.0)
 _DEFAULT_ZENITH, _DEFAULT_HORIZON = (0.42, 0.60, 0.82), (0.86, 0.91, 0.96)
@@ -43,7 +44,7 @@ def light_ids(model: mujoco.MjModel) -> np.ndarray:
 
 
 def appearance_of(model: mujoco.MjModel) -> Appearance:
-    """A model's own looks, float32 leaves without leading axes.
+    """The appearance of a model as it is, float32 leaves without leading axes.
 
     Colours follow MuJoCo: a geom's own rgba unless it is the default and there is a material.
     A 2d texture that is a checker is drawn as one, a cube texture from one colour above to another
@@ -58,7 +59,7 @@ def appearance_of(model: mujoco.MjModel) -> Appearance:
     zenith, horizon = _sky(model)
 
     def array(values, *shape):
-        return jnp.asarray(np.reshape(np.asarray(values, np.float64), shape), jnp.float32)
+        return to_device(np.reshape(np.asarray(values, np.float64), shape), np.float32)
 
     n, mode = model.ngeom, model.light_mode[ids][:, None]
     follows = mode == int(mujoco.mjtCamLight.mjCAMLIGHT_FIXED)

@@ -129,10 +129,10 @@ def _prepare(scene, geom_xpos, geom_xmat, camera, appearance, width, height):
             "give one camera per image or one for all."
         )
     dtype, num_images = geom_xpos.dtype, math.prod(lead)
-    look = scene.appearance if appearance is None else appearance
-    scene, camera, look = jax.tree.map(
+    appearance = scene.appearance if appearance is None else appearance
+    scene, camera, appearance = jax.tree.map(
         lambda a: jnp.asarray(a, dtype if jnp.issubdtype(a.dtype, jnp.floating) else a.dtype),
-        (scene, camera, look),
+        (scene, camera, appearance),
     )
 
     def per_image(value, name, *shape):
@@ -143,11 +143,11 @@ def _prepare(scene, geom_xpos, geom_xmat, camera, appearance, width, height):
             )
         return jnp.broadcast_to(value, (*lead, *shape)).reshape(num_images, *shape)
 
-    own = scene.appearance
-    look = Appearance(
+    model_appearance = scene.appearance
+    appearance = Appearance(
         **{
-            field: per_image(value, f"appearance.{field}", *getattr(own, field).shape)
-            for field, value in look._asdict().items()
+            field: per_image(value, f"appearance.{field}", *getattr(model_appearance, field).shape)
+            for field, value in appearance._asdict().items()
         }
     )
     xpos = geom_xpos.reshape(num_images, num_geoms, 3)
@@ -160,9 +160,9 @@ def _prepare(scene, geom_xpos, geom_xmat, camera, appearance, width, height):
             rotation=per_image(camera.rotation, "camera.rotation", 3, 3),
             fovy=per_image(camera.fovy, "camera.fovy"),
         ),
-        look=look,
+        appearance=appearance,
         # Outside the loop over images: XLA would otherwise make these tables anew in every pixel.
-        table=jax.vmap(partial(surface_table, scene))(xpos, xmat, look),
+        table=jax.vmap(partial(surface_table, scene))(xpos, xmat, appearance),
     )
     return scene, shots, lead
 
@@ -232,10 +232,12 @@ def _map_shots(draw: Callable[[Shot], Any], shots: Shot, num_rays: int, config: 
     num_images = shots.xpos.shape[0]
     at_once = max(1, min(num_images, config.rays_at_once // num_rays))
     num_groups = -(-num_images // at_once)
-    index = jnp.minimum(jnp.arange(num_groups * at_once), num_images - 1)  # the last one repeats
-    groups = jax.tree.map(lambda a: a[index].reshape(num_groups, at_once, *a.shape[1:]), shots)
-    images = _map(jax.vmap(draw), groups)
     count = num_groups * at_once
+    if count > num_images:
+        index = jnp.minimum(jnp.arange(count), num_images - 1)  # the last one repeats
+        shots = jax.tree.map(lambda a: a[index], shots)
+    groups = jax.tree.map(lambda a: a.reshape(num_groups, at_once, *a.shape[1:]), shots)
+    images = _map(jax.vmap(draw), groups)
     return jax.tree.map(lambda a: a.reshape(count, *a.shape[2:])[:num_images], images)
 
 
@@ -246,16 +248,20 @@ def _map(function: Callable[[Any], Any], xs: Any) -> Any:
     not vectorise such fusions on a CPU: images were several times slower. What a step carries to
     the next is not fused.
     """
+    # Traced once, for its shapes and for the loop.
+    function = jax.jit(function, inline=True)
     first = jax.tree.map(lambda a: a[0], xs)
-    if jax.tree.leaves(xs)[0].shape[0] == 1:
+    count = jax.tree.leaves(xs)[0].shape[0]
+    if count == 1:
         return jax.tree.map(lambda a: a[None], function(first))
 
-    def step(carry, following):
+    def step(carry, i):
         current, previous = carry
+        following = jax.tree.map(lambda a: a[i], xs)
         return (following, function(current)), previous
 
     none = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(function, first))
-    ahead = jax.tree.map(lambda a: jnp.concatenate([a[1:], a[:1]]), xs)
+    ahead = jnp.minimum(jnp.arange(1, count + 1), count - 1)  # after the last nothing follows
     (_, last), late = jax.lax.scan(step, (first, none), ahead)
     return jax.tree.map(lambda a, b: jnp.concatenate([a[1:], b[None]]), late, last)
 

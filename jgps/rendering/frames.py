@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import mujoco
 import numpy as np
 
@@ -73,7 +72,7 @@ def render(
             config=config,
             as_uint8=True,
         )
-        images[start : start + group] = part[: len(frames) - start]
+        images[start : start + group] = np.asarray(part)[: len(frames) - start]
     return images.reshape(*lead, height, width, 3)
 
 
@@ -99,7 +98,7 @@ def _kinematics(
     camera: Camera | str | int | None,
     appearance: Appearance,
 ) -> tuple[np.ndarray, np.ndarray, CameraPose, Appearance]:
-    """As `scene_poses`, and looks with the lights where they are in every frame."""
+    """As `scene_poses`, and appearances with the lights where they are in every frame."""
     count, lights = len(qpos), light_ids(model)
     place = np.empty((2, count, *appearance.light_position.shape))
     if not len(lights):
@@ -107,7 +106,7 @@ def _kinematics(
     free = framing(model) if camera is None else camera if isinstance(camera, Camera) else None
     index = -1 if free else camera_id(model, camera)  # pyright: ignore[reportArgumentType]
     xpos, xmat = np.empty((count, model.ngeom, 3)), np.empty((count, model.ngeom, 9))
-    eye, axes = np.empty((count, 3)), np.empty((count, 9))
+    position, axes = np.empty((count, 3)), np.empty((count, 9))
     data = mujoco.MjData(model)
     for i, frame in enumerate(qpos):
         data.qpos[:] = frame
@@ -118,17 +117,17 @@ def _kinematics(
         if len(lights):
             place[0, i], place[1, i] = data.light_xpos[lights], data.light_xdir[lights]
         if free is None:
-            eye[i], axes[i] = data.cam_xpos[index], data.cam_xmat[index]
+            position[i], axes[i] = data.cam_xpos[index], data.cam_xmat[index]
     if free is None:
-        pose = CameraPose(eye, axes.reshape(-1, 3, 3), np.full(count, model.cam_fovy[index]))
+        pose = CameraPose(position, axes.reshape(-1, 3, 3), np.full(count, model.cam_fovy[index]))
     else:
         pose = jax.tree.map(lambda a: np.broadcast_to(a, (count, *a.shape)), free_pose(free))
-    look = {k: np.broadcast_to(v, (count, *v.shape)) for k, v in appearance._asdict().items()}
-    look |= {"light_position": place[0], "light_direction": place[1]}
-    looks = Appearance(**look)  # pyright: ignore[reportArgumentType]
-    return xpos, xmat.reshape(count, -1, 3, 3), pose, looks
+    fields = {k: np.broadcast_to(v, (count, *v.shape)) for k, v in appearance._asdict().items()}
+    fields |= {"light_position": place[0], "light_direction": place[1]}
+    appearances = Appearance(**fields)  # pyright: ignore[reportArgumentType]
+    return xpos, xmat.reshape(count, -1, 3, 3), pose, appearances
 
 
-def _group(index: np.ndarray, values: np.ndarray | jax.Array) -> jax.Array:
+def _group(index: np.ndarray, values: np.ndarray | jax.Array) -> np.ndarray:
     """Those of `values` [M, ...] that are drawn together, in the ray caster's precision."""
-    return jnp.asarray(values[index], jnp.float32)
+    return np.asarray(values)[index].astype(np.float32)

@@ -37,9 +37,16 @@ def light_up(
     """
     # Where lights are, homogeneously: a position and one, or a direction and zero.
     point_like = 1 - scene.lights.directional
-    axis = _unit(shot.look.light_direction)
-    place = jnp.where(point_like[:, None] > 0, shot.look.light_position, -axis)
-    lights = place, point_like, axis, shot.look.light_rgb, scene.lights.shadow, scene.lights.spot
+    axis = _unit(shot.appearance.light_direction)
+    place = jnp.where(point_like[:, None] > 0, shot.appearance.light_position, -axis)
+    lights = (
+        place,
+        point_like,
+        axis,
+        shot.appearance.light_rgb,
+        scene.lights.shadow,
+        scene.lights.spot,
+    )
 
     def add(total, light):
         place, point_like, axis, rgb, shadow, spot = light

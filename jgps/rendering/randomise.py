@@ -1,4 +1,4 @@
-"""Random looks, so that a policy does not depend on one (domain randomisation)."""
+"""Random appearances, so that a policy does not depend on one (domain randomisation)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jgps.rendering.view import rotation_of
 
 @dataclass(frozen=True, kw_only=True)
 class RandomiseConfig:
-    """How far looks may differ from the model's own; zero leaves a thing alone.
+    """How far appearances may differ from the model's; zero leaves a thing alone.
 
     Attributes:
       colour: largest share, in [0, 1], of a random colour in a geom's own.
@@ -68,38 +68,38 @@ def randomise(
       key: [...] random keys; all fields of the result have these leading axes.
       appearance: without leading axes, such as `appearance_of(model)`.
     """
-    draw = partial(_draw, look=appearance, config=config or RandomiseConfig())
+    draw = partial(_draw, appearance=appearance, config=config or RandomiseConfig())
     for _ in range(key.ndim):
         draw = jax.vmap(draw)
     return draw(key)
 
 
-def _draw(key: jax.Array, look: Appearance, config: RandomiseConfig) -> Appearance:
+def _draw(key: jax.Array, appearance: Appearance, config: RandomiseConfig) -> Appearance:
     colours, textures, lights, sky, camera = jax.random.split(key, 5)
-    rgba, rgb2 = look.rgba, look.rgb2
+    rgba, rgb2 = appearance.rgba, appearance.rgb2
     share, one, two = jax.random.split(colours, 3)
     mix = config.colour * jax.random.uniform(share, (rgba.shape[0], 1))
     rgb = rgba[:, :3] + mix * (jax.random.uniform(one, rgb2.shape) - rgba[:, :3])
     rgb2 = rgb2 + mix * (jax.random.uniform(two, rgb2.shape) - rgb2)
-    look = look._replace(rgba=jnp.concatenate([rgb, rgba[:, 3:]], axis=1), rgb2=rgb2)
-    look = _draw_textures(textures, look, config)
-    look = _draw_lights(lights, look, config)
+    appearance = appearance._replace(rgba=jnp.concatenate([rgb, rgba[:, 3:]], axis=1), rgb2=rgb2)
+    appearance = _draw_textures(textures, appearance, config)
+    appearance = _draw_lights(lights, appearance, config)
     share, up, down = jax.random.split(sky, 3)
     mix = config.sky * jax.random.uniform(share)
     shift, turn, fovy = jax.random.split(camera, 3)
     angle = jnp.deg2rad(config.camera_turn)
-    return look._replace(
-        zenith=look.zenith + mix * (jax.random.uniform(up, (3,)) - look.zenith),
-        horizon=look.horizon + mix * (jax.random.uniform(down, (3,)) - look.horizon),
-        camera_offset=look.camera_offset + config.camera_shift * _signed(shift, (3,)),
-        camera_turn=look.camera_turn + angle * _signed(turn, (3,)),
-        camera_fovy=look.camera_fovy + config.camera_fovy * _signed(fovy, ()),
+    return appearance._replace(
+        zenith=appearance.zenith + mix * (jax.random.uniform(up, (3,)) - appearance.zenith),
+        horizon=appearance.horizon + mix * (jax.random.uniform(down, (3,)) - appearance.horizon),
+        camera_offset=appearance.camera_offset + config.camera_shift * _signed(shift, (3,)),
+        camera_turn=appearance.camera_turn + angle * _signed(turn, (3,)),
+        camera_fovy=appearance.camera_fovy + config.camera_fovy * _signed(fovy, ()),
     )
 
 
-def _draw_textures(key: jax.Array, look: Appearance, config: RandomiseConfig) -> Appearance:
+def _draw_textures(key: jax.Array, appearance: Appearance, config: RandomiseConfig) -> Appearance:
     """Stripes, checkers and gradients, with hard or soft edges, along x, y or both, and maybe z."""
-    n = look.rgba.shape[0]
+    n = appearance.rgba.shape[0]
     which, colour, size, axes, blur = jax.random.split(key, 5)
     drawn = jax.random.uniform(which, (n,)) < config.texture
     low, high = config.cell
@@ -109,15 +109,15 @@ def _draw_textures(key: jax.Array, look: Appearance, config: RandomiseConfig) ->
     used = jnp.stack([one != 1, one != 0, jax.random.bernoulli(upright, 0.6, (n,))], axis=1)
     cell = jnp.where(used, cell, NO_CELL)
     soft = 0.5 * jax.random.uniform(blur, (n,))
-    return look._replace(
-        rgb2=jnp.where(drawn[:, None], jax.random.uniform(colour, (n, 3)), look.rgb2),
-        cell=jnp.where(drawn[:, None], cell, look.cell),
-        blur=jnp.where(drawn, soft, look.blur),
+    return appearance._replace(
+        rgb2=jnp.where(drawn[:, None], jax.random.uniform(colour, (n, 3)), appearance.rgb2),
+        cell=jnp.where(drawn[:, None], cell, appearance.cell),
+        blur=jnp.where(drawn, soft, appearance.blur),
     )
 
 
-def _draw_lights(key: jax.Array, look: Appearance, config: RandomiseConfig) -> Appearance:
-    count = look.light_rgb.shape[0]
+def _draw_lights(key: jax.Array, appearance: Appearance, config: RandomiseConfig) -> Appearance:
+    count = appearance.light_rgb.shape[0]
     turn, angle, shift, bright = jax.random.split(key, 4)
     axis = jax.random.normal(turn, (count, 3))
     axis /= jnp.maximum(jnp.linalg.norm(axis, axis=1, keepdims=True), 1e-6)
@@ -126,10 +126,10 @@ def _draw_lights(key: jax.Array, look: Appearance, config: RandomiseConfig) -> A
     low, high = config.light_range
     factor = low + (high - low) * jax.random.uniform(bright, (count, 1))
     moved = config.light_shift * _signed(shift, (count, 3))
-    return look._replace(
-        light_position=jnp.einsum("lij,lj->li", rotation, look.light_position) + moved,
-        light_direction=jnp.einsum("lij,lj->li", rotation, look.light_direction),
-        light_rgb=look.light_rgb * factor,
+    return appearance._replace(
+        light_position=jnp.einsum("lij,lj->li", rotation, appearance.light_position) + moved,
+        light_direction=jnp.einsum("lij,lj->li", rotation, appearance.light_direction),
+        light_rgb=appearance.light_rgb * factor,
     )
 
 

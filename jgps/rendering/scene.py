@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from jgps.core.host import to_device
 from jgps.rendering.appearance import Appearance, appearance_of, geom_rgba, light_ids
 from jgps.rendering.config import RenderConfig
 from jgps.rendering.triangles import geom_name, geom_triangles
@@ -63,7 +64,7 @@ class Layer(NamedTuple):
     @property
     def kinds(self) -> dict[str, Geoms]:
         """Geoms by kind; rows of a layer count them in this order."""
-        return {kind: getattr(self, kind) for kind in KINDS}
+        return {kind: getattr(self, kind) for kind in PRIMITIVES}
 
     @property
     def num_geoms(self) -> int:
@@ -71,7 +72,7 @@ class Layer(NamedTuple):
         return sum(geoms.geom_id.shape[0] for geoms in self.kinds.values())
 
 
-KINDS = tuple(field for field in Layer._fields if field != "triangles")
+PRIMITIVES = tuple(field for field in Layer._fields if field != "triangles")
 
 
 class Lights(NamedTuple):
@@ -135,8 +136,8 @@ def make_scene(
         translucent=_layer(model, translucent, max_triangles),
         lights=_lights(model),
         appearance=_world_lights(model, appearance_of(model)),
-        center=jnp.asarray(model.stat.center),
-        extent=jnp.asarray(model.stat.extent),
+        center=to_device(model.stat.center),
+        extent=to_device(model.stat.extent),
     )
     return jax.tree.map(
         lambda a: jnp.asarray(a, dtype if jnp.issubdtype(a.dtype, jnp.floating) else a.dtype), scene
@@ -153,7 +154,7 @@ def _unsupported(model: mujoco.MjModel, geom: int) -> str:
 
 
 def _layer(model: mujoco.MjModel, ids: Sequence[int], max_triangles: int) -> Layer:
-    by_kind = {k: [g for g in ids if _KINDS[int(model.geom_type[g])] == k] for k in KINDS}
+    by_kind = {k: [g for g in ids if _KINDS[int(model.geom_type[g])] == k] for k in PRIMITIVES}
     return Layer(
         **{kind: _geoms(model, members) for kind, members in by_kind.items()},
         triangles=_triangles(model, by_kind["mesh"], max_triangles),
@@ -162,10 +163,10 @@ def _layer(model: mujoco.MjModel, ids: Sequence[int], max_triangles: int) -> Lay
 
 def _geoms(model: mujoco.MjModel, ids: Sequence[int]) -> Geoms:
     def column(values, *shape):
-        return jnp.asarray(np.reshape(np.asarray(values, np.float64), (len(ids), *shape)))
+        return to_device(np.reshape(np.asarray(values, np.float64), (len(ids), *shape)))
 
     return Geoms(
-        geom_id=jnp.asarray(np.asarray(ids, np.int32)),
+        geom_id=to_device(ids, np.int32),
         size=column([_size(model, g) for g in ids], 3),
         gloss=column([_material(model, g, "mat_specular", 0.5) for g in ids]),
         emission=column([_material(model, g, "mat_emission", 0.0) for g in ids]),
@@ -180,9 +181,9 @@ def _triangles(model: mujoco.MjModel, ids: Sequence[int], max_triangles: int) ->
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-20)
     owner = np.repeat(np.arange(len(ids)), [len(part) for part in parts])
     return Triangles(
-        corners=jnp.asarray(corners),
-        normal=jnp.asarray(normal),
-        owner=jnp.asarray(owner, jnp.int32),
+        corners=to_device(corners),
+        normal=to_device(normal),
+        owner=to_device(owner, np.int32),
     )
 
 
@@ -203,7 +204,7 @@ def _material(model: mujoco.MjModel, geom: int, field: str, default: float) -> f
 def _lights(model: mujoco.MjModel) -> Lights:
     ids = light_ids(model)
     if not len(ids):
-        return Lights(directional=jnp.ones(1), shadow=jnp.ones(1), spot=None)
+        return Lights(directional=to_device([1.0]), shadow=to_device([1.0]), spot=None)
     types = np.asarray(model.light_type)[ids]
     is_spot = types == int(mujoco.mjtLightType.mjLIGHT_SPOT)
     cutoff = np.cos(np.deg2rad(np.minimum(model.light_cutoff[ids], 180)))
@@ -211,9 +212,9 @@ def _lights(model: mujoco.MjModel) -> Lights:
     narrow = is_spot & (model.light_cutoff[ids] < 180)
     spot = np.stack([np.where(narrow, cutoff, -2), np.where(narrow, model.light_exponent[ids], 0)])
     return Lights(
-        directional=jnp.asarray(types == int(mujoco.mjtLightType.mjLIGHT_DIRECTIONAL), float),
-        shadow=jnp.asarray(model.light_castshadow[ids], float),
-        spot=jnp.asarray(spot.T) if narrow.any() else None,
+        directional=to_device(types == int(mujoco.mjtLightType.mjLIGHT_DIRECTIONAL), float),
+        shadow=to_device(model.light_castshadow[ids], float),
+        spot=to_device(spot.T) if narrow.any() else None,
     )
 
 
@@ -226,6 +227,6 @@ def _world_lights(model: mujoco.MjModel, appearance: Appearance) -> Appearance:
     if not len(ids):
         return appearance
     return appearance._replace(
-        light_position=jnp.asarray(data.light_xpos[ids]),
-        light_direction=jnp.asarray(data.light_xdir[ids]),
+        light_position=to_device(data.light_xpos[ids]),
+        light_direction=to_device(data.light_xdir[ids]),
     )

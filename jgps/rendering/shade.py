@@ -95,7 +95,7 @@ def _world(shot: Shot, rays: jax.Array) -> Vector:
 
 def _sky(shot: Shot, direction: Vector) -> Vector:
     height = jnp.maximum(normalise(direction)[2], 0)
-    return _mix(shot.look.horizon, shot.look.zenith, 1 - (1 - height) ** 3)
+    return _mix(shot.appearance.horizon, shot.appearance.zenith, 1 - (1 - height) ** 3)
 
 
 def _shade_hits(
@@ -130,26 +130,28 @@ def _shade_hits(
     ]
     distance = t * jnp.sqrt(dot(direction, direction))
     fade = 1 - jnp.exp(-((distance / (_HAZE_EXTENTS * scene.extent)) ** 2))
-    return _mix(rgb, shot.look.horizon, surface.haze[0] * fade), surface.rgba[3]
+    return _mix(rgb, shot.appearance.horizon, surface.haze[0] * fade), surface.rgba[3]
 
 
-def surface_table(scene: Scene, xpos: jax.Array, xmat: jax.Array, look: Appearance) -> jax.Array:
+def surface_table(
+    scene: Scene, xpos: jax.Array, xmat: jax.Array, appearance: Appearance
+) -> jax.Array:
     """Columns of `_Surface` for every drawn geom, [C, n], opaque ones first, by kind."""
     layers = [*scene.opaque.kinds.items(), *scene.translucent.kinds.items()]
     geoms: Geoms = jax.tree.map(lambda *a: jnp.concatenate(a), *(g for _, g in layers))
     forms = [normal_form(kind, g.size) for kind, g in layers]
     form: NormalForm = jax.tree.map(lambda *a: jnp.concatenate(a), *forms)
-    ids, cell = geoms.geom_id, look.cell[geoms.geom_id]
+    ids, cell = geoms.geom_id, appearance.cell[geoms.geom_id]
     # A plane lies where cells along its normal meet: half of each would be all grey.
     normal = (form.up[:, None] > 0) & (jnp.arange(3) == 2)
     table = _Surface(
         position=xpos[ids],
         rotation=xmat[ids],
         **form._asdict(),
-        rgba=look.rgba[ids],
-        rgb2=look.rgb2[ids],
+        rgba=appearance.rgba[ids],
+        rgb2=appearance.rgb2[ids],
         frequency=jnp.where((cell < NO_CELL) & ~normal, 1 / cell, 0),
-        blur=look.blur[ids],
+        blur=appearance.blur[ids],
         gloss=geoms.gloss,
         emission=geoms.emission,
         haze=geoms.haze,
@@ -162,7 +164,7 @@ def _lookup(table: jax.Array, row: jax.Array) -> _Surface:
     """Properties of the geoms in given rows of the table."""
     # Column by column: as one gather XLA's CPU compiler puts the columns of a pixel side by side.
     row = jnp.maximum(row, 0)
-    pixels = jnp.stack([jnp.take(column, row, mode="clip") for column in table])
+    pixels = jax.lax.map(lambda column: jnp.take(column, row, mode="clip"), table)
     return _Surface(*(pixels[a:b] for a, b in pairwise(_ENDS)))
 
 

@@ -18,12 +18,12 @@ from jgps.rendering.scene import Geoms, Layer
 
 
 class Shot(NamedTuple):
-    """What differs between images: geom poses, camera and looks, here of one image."""
+    """What differs between images: geom poses, camera and appearance, here of one image."""
 
     xpos: jax.Array  # [G, 3]
     xmat: jax.Array  # [G, 3, 3]
     camera: CameraPose
-    look: Appearance  # lights in the world frame
+    appearance: Appearance  # lights in the world frame
     table: jax.Array  # [C, n] surfaces of the drawn geoms, see `shade.surface_table`
 
 

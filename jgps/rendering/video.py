@@ -34,7 +34,7 @@ def write_video(path: str | os.PathLike[str], frames: np.ndarray, *, fps: float 
 
     Raises:
       ValueError: wrong dtype or shape, no frames, odd sizes, or fps that is not positive.
-      RuntimeError: the encoder failed; a film of before is left as it was.
+      RuntimeError: the encoder failed; a video of before is left as it was.
     """
     frames = np.asarray(frames)
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not len(frames):

@@ -94,7 +94,7 @@ class View:
         return raycast_rgb(self.scene, *arguments, **size, config=self.config, as_uint8=as_uint8)
 
     def _poses(self, body_xpos, body_xmat, appearance):
-        """Geom positions and rotations, camera, and looks with lights in the world frame."""
+        """Geom positions and rotations, camera, and appearance with lights in the world frame."""
         xpos, num = jnp.asarray(body_xpos), self.num_bodies
         lead = xpos.shape[:-2]
         if xpos.shape != (*lead, num, 3):
@@ -107,27 +107,27 @@ class View:
                 f"body_xmat has shape {jnp.shape(body_xmat)}; expected {(*lead, num, 3, 3)}."
             )
         xmat = jnp.asarray(body_xmat, xpos.dtype).reshape(*lead, num, 3, 3)
-        look = self.appearance if appearance is None else appearance
-        if look.blur.shape[:-1] not in ((), lead):
+        appearance = self.appearance if appearance is None else appearance
+        if appearance.blur.shape[:-1] not in ((), lead):
             raise ValueError(
-                f"appearance has leading axes {look.blur.shape[:-1]} and the poses {lead}; repeat "
-                "the poses, one for each look."
+                f"appearance has leading axes {appearance.blur.shape[:-1]} and the poses {lead}; "
+                "repeat the poses, one for each appearance."
             )
         geom_xpos, geom_xmat = _place(self.geoms, xpos, xmat)
         light_xpos, light_xmat = _place(
-            self.lights._replace(position=look.light_position), xpos, xmat
+            self.lights._replace(position=appearance.light_position), xpos, xmat
         )
-        looks = look._replace(
-            light_position=light_xpos, light_direction=_turn(light_xmat, look.light_direction)
+        moved = appearance._replace(
+            light_position=light_xpos, light_direction=_turn(light_xmat, appearance.light_direction)
         )
-        eye, axes = _place(self.camera, xpos, xmat)
-        eye, axes = eye[..., 0, :], axes[..., 0, :, :]
+        position, axes = _place(self.camera, xpos, xmat)
+        position, axes = position[..., 0, :], axes[..., 0, :, :]
         pose = CameraPose(
-            position=eye + _turn(axes, look.camera_offset),
-            rotation=_product(axes, rotation_of(look.camera_turn)),
-            fovy=jnp.broadcast_to(self.fovy + look.camera_fovy, lead),
+            position=position + _turn(axes, appearance.camera_offset),
+            rotation=_product(axes, rotation_of(appearance.camera_turn)),
+            fovy=jnp.broadcast_to(self.fovy + appearance.camera_fovy, lead),
         )
-        return geom_xpos, geom_xmat, pose, looks
+        return geom_xpos, geom_xmat, pose, moved
 
 
 def make_view(
@@ -157,18 +157,18 @@ def make_view(
         camera = framing(model)
     if isinstance(camera, Camera):
         pose = free_pose(camera)
-        eye = _mount(np.zeros(1), pose.position[None], pose.rotation[None], np.ones(1))
+        mount = _mount(np.zeros(1), pose.position[None], pose.rotation[None], np.ones(1))
         fovy = camera.fovy
     else:
         index = camera_id(model, camera, (width, height))
-        eye, fovy = _camera(model, index), model.cam_fovy[index]
+        mount, fovy = _camera(model, index), model.cam_fovy[index]
     geom_xmat = _matrices(model.geom_quat)
     return View(
         scene=make_scene(model, geom_groups=geom_groups, max_triangles=config.max_triangles),
         appearance=appearance_of(model),
         geoms=_mount(model.geom_bodyid, model.geom_pos, geom_xmat, np.ones(model.ngeom)),
         lights=_lights(model),
-        camera=eye,
+        camera=mount,
         fovy=jnp.float32(fovy),
         num_bodies=model.nbody,
         width=width,

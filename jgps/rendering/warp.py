@@ -59,7 +59,7 @@ def warp_renderer(
             "MuJoCo Warp is not installed; pip install 'jgps[warp]', or draw with the ray caster"
         )
     wp, mjw = importlib.import_module("warp"), importlib.import_module(_MUJOCO_WARP)
-    eye = camera_id(model, camera)
+    chosen = camera_id(model, camera)
     model = copy.copy(model)
     # Warp refuses to be without this reset of diverged simulations; nothing is simulated here.
     model.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
@@ -71,7 +71,7 @@ def warp_renderer(
             scene, worlds = mjw.put_model(model), mjw.put_data(model, data, nworld=num)
             context: Any = mjw.create_render_context(
                 model, nworld=num, cam_res=(width, height), render_rgb=True, render_depth=False,
-                render_seg=False, cam_active=[i == eye for i in range(model.ncam)],
+                render_seg=False, cam_active=[i == chosen for i in range(model.ncam)],
                 use_shadows=shadows,
             )  # fmt: skip
         except NotImplementedError as error:

@@ -1,4 +1,4 @@
-"""Learning curves of several algorithms and seeds side by side."""
+"""Draws learning curves of several algorithms and seeds side by side."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from jgps.reports.plots.curves import over_conditions, scale
 from jgps.reports.plots.style import COLOURS, iteration_axis, new_figure, save, style
-from jgps.reports.run_data import Run
+from jgps.reports.run_data import RunData
 
 _PANELS = {
     "success_train": "Success without noise, training conditions",
@@ -28,7 +28,7 @@ _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)))  # for more groups than there ar
 
 
 class _Curves(NamedTuple):
-    """One group's runs over iterations or rollouts."""
+    """The values of one group's runs over iterations or rollouts."""
 
     x: np.ndarray  # [I]
     values: np.ndarray  # [I, runs], NaN where a run has no number
@@ -42,14 +42,14 @@ class _Curves(NamedTuple):
         return over_conditions(np.nanstd, self.values)
 
 
-def comparison_curves(groups: Mapping[str, Sequence[Run]], path: Path) -> Path:
+def comparison_curves(groups: Mapping[str, Sequence[RunData]], path: Path) -> Path:
     """Writes `comparison_figure` as PNG."""
     with style():
         return save(comparison_figure(groups), path)
 
 
-def comparison_figure(groups: Mapping[str, Sequence[Run]]) -> Figure:
-    """Learning curves of groups of runs: the mean of each and one standard deviation about it.
+def comparison_figure(groups: Mapping[str, Sequence[RunData]]) -> Figure:
+    """Draws learning curves of groups of runs: each mean and one standard deviation about it.
 
     Over iterations, or over rollouts where groups differ in how many an iteration takes.
 
@@ -86,8 +86,8 @@ def comparison_figure(groups: Mapping[str, Sequence[Run]]) -> Figure:
     return figure
 
 
-def _rollouts_per_iteration(runs: Sequence[Run]) -> dict[str, float] | None:
-    """By run directory; None where all runs take the same, or one does not say."""
+def _rollouts_per_iteration(runs: Sequence[RunData]) -> dict[str, float] | None:
+    """Returns rollouts per iteration by run directory; None if all are equal or one is unknown."""
     known = {
         str(run.directory): run.summary["rollouts_total"] / run.summary["iterations"]
         for run in runs
@@ -96,7 +96,9 @@ def _rollouts_per_iteration(runs: Sequence[Run]) -> dict[str, float] | None:
     return known if len(known) == len(runs) and len(set(known.values())) > 1 else None
 
 
-def _curves(runs: Sequence[Run], key: str, rollouts: Mapping[str, float] | None = None) -> _Curves:
+def _curves(
+    runs: Sequence[RunData], key: str, rollouts: Mapping[str, float] | None = None
+) -> _Curves:
     found = []
     for run in runs:
         if key in run.metrics:

@@ -1,4 +1,4 @@
-"""What a policy that looks through a camera sees, and where its feature points lie."""
+"""Draws the images that a policy gets from its camera, and the feature points in them."""
 
 from __future__ import annotations
 
@@ -10,38 +10,33 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from jgps.policies import (
-    STANDARDISATION,
-    NetworkPolicy,
-    PoseRegressor,
-    Visuomotor,
-    feature_pixels,
-)
-from jgps.policies.networks.visuomotor import FeaturePoints
+from jgps.policies import NetworkPolicy, PoseRegressor, Visuomotor
+from jgps.policies.networks.mlp import STANDARDISATION
+from jgps.policies.networks.visuomotor import FeaturePoints, feature_pixels
 from jgps.policies.observation import CHUNK, observed
-from jgps.reports.run_data import Run
+from jgps.reports.run_data import RunData
 from jgps.tasks import Task
 from jgps.training import UsageError, load
-from jgps.vision.learner import sees
+from jgps.vision.config import VisualConfig
 
 MAX_POINTS = 8  # of all feature points are shown: as many colours as can be told apart
 
 
-class Sight(NamedTuple):
-    """What a network saw in some rollouts."""
+class PolicyView(NamedTuple):
+    """The images that a network got in some rollouts, and its feature points in them."""
 
     images: np.ndarray  # [M, T, H, W, 3] uint8
     points: np.ndarray  # [M, T, K, 2] column and row of the feature points to draw, pixels
     num_features: int  # points that the network has, K or more
 
-    def of(self, rollouts: Sequence[int]) -> Sight:
-        """The same of some rollouts alone."""
+    def select(self, rollouts: Sequence[int]) -> PolicyView:
+        """Returns the view of some of the rollouts, by their index."""
         index = list(rollouts)
         return self._replace(images=self.images[index], points=self.points[index])
 
     @property
     def caption(self) -> str:
-        """Which points these are."""
+        """A sentence that says which feature points are drawn."""
         num = self.points.shape[2]
         if num == self.num_features:
             return f"Dots: the {num} feature points."
@@ -51,16 +46,21 @@ class Sight(NamedTuple):
         )
 
 
-def load_policy(run: Run, task: Task, say: Callable[[str], None] = print) -> NetworkPolicy | None:
-    """The run's result, if it looks through a camera and has feature points.
+def load_policy(
+    run: RunData, task: Task, say: Callable[[str], None] = print
+) -> NetworkPolicy | None:
+    """Loads the policy that a run trained, if it reads camera images and has feature points.
 
     Args:
       run: a finished run.
-      task: that it was trained on.
-      say: told why a policy that sees could not be had.
+      task: the task that the policy was trained on.
+      say: is called with the reason where such a policy cannot be loaded.
+
+    Returns:
+      The policy; None where it reads no images, has no feature points or cannot be loaded.
     """
     settings = run.config.get("config") or {}
-    if task.vision is None or not sees(str(settings.get("policy", "mlp"))):
+    if task.vision is None or (settings.get("policy") or {}).get("type") != VisualConfig.__name__:
         return None
     try:
         policy = load(run.directory, task).state.policy
@@ -70,28 +70,29 @@ def load_policy(run: Run, task: Task, say: Callable[[str], None] = print) -> Net
     return policy if _trunk(policy) is not None else None
 
 
-def see(
+def draw_policy_view(
     task: Task,
     policy: NetworkPolicy,
     rollouts: Sequence[tuple[mujoco.MjModel, np.ndarray]],
     max_points: int = MAX_POINTS,
-) -> Sight:
-    """Draws what the network saw, as it saw it, and finds its feature points.
+) -> PolicyView:
+    """Draws the images that the network got from its camera and finds its feature points in them.
 
     Args:
-      task: has a camera.
-      policy: looks through it; see `load_policy`.
-      rollouts: the model of each rollout's condition and joint positions [T, nq].
-      max_points: so many points at most, those that tell the dense layers most.
+      task: a task with a camera for policies.
+      policy: a policy that reads the images of that camera, see `load_policy`.
+      rollouts: for each rollout the model of its condition, and joint positions [T, nq].
+      max_points: the number of feature points to keep; those are kept whose movements change the
+        sums of the first dense layer most.
     """
-    look = _make_look(policy)
+    draw = _make_image_drawer(policy)
     scenes = np.stack([_scene(task, model, qpos) for model, qpos in rollouts])
     rows = scenes.reshape(-1, scenes.shape[-1])
     parts = []
     for start in range(0, len(rows), CHUNK):
         # The last chunk repeats its last row, so that all have one shape.
         index = np.minimum(np.arange(start, start + CHUNK), len(rows) - 1)
-        parts.append(jax.device_get(look(jnp.asarray(rows[index]))))
+        parts.append(jax.device_get(draw(jnp.asarray(rows[index]))))
     images, features = (
         np.concatenate(part)[: len(rows)].reshape(*scenes.shape[:2], *part[0].shape[1:])
         for part in zip(*parts, strict=True)
@@ -99,11 +100,11 @@ def see(
     points = np.asarray(feature_pixels(jnp.asarray(features), *images.shape[2:4]))
     weights = _influence(policy, features)
     chosen = np.sort(np.argsort(-weights, kind="stable")[:max_points])
-    return Sight(images, points[:, :, chosen], points.shape[2])
+    return PolicyView(images, points[:, :, chosen], points.shape[2])
 
 
 def _scene(task: Task, model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
-    """Observations [T, dO] with the poses that the camera sees; what it does not see is zero."""
+    """Computes observations [T, dO] with the poses that the camera reads and zeros elsewhere."""
     vision = task.vision
     assert vision is not None
     o = np.zeros((len(qpos), task.observation_dim), np.float32)
@@ -118,7 +119,7 @@ def _scene(task: Task, model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
 
 
 def _trunk(policy: NetworkPolicy) -> tuple[FeaturePoints, dict] | None:
-    """The layers that find feature points and their parameters; None where there are none."""
+    """Returns the layers that find feature points and their parameters; None without any."""
     network = policy.network
     if not isinstance(network, Visuomotor):
         return None
@@ -128,25 +129,38 @@ def _trunk(policy: NetworkPolicy) -> tuple[FeaturePoints, dict] | None:
     return (trunk, params) if isinstance(trunk, FeaturePoints) else None
 
 
-def _make_look(policy: NetworkPolicy) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
-    """`look(o [M, dO]) -> (images [M, H, W, 3] uint8, features [M, 2K])`, jitted."""
+def _make_image_drawer(policy: NetworkPolicy) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+    """Makes a jitted function that draws images of observations and finds features in them.
+
+    Returns:
+      `draw(o [M, dO]) -> (images [M, H, W, 3] uint8, features [M, 2K])`.
+    """
     found, observe = _trunk(policy), policy.observe
     assert found is not None and observe is not None
     trunk, params = found
 
     def one(o: jax.Array) -> tuple[jax.Array, jax.Array]:
-        seen = observed(observe, o)
-        assert not isinstance(seen, jax.Array)
+        observation = observed(observe, o)
+        assert not isinstance(observation, jax.Array)
         with jax.default_matmul_precision("highest"):  # as where it acts
-            return seen["image"], jnp.asarray(trunk.apply({"params": params}, seen["image"]))
+            image = observation["image"]
+            return image, jnp.asarray(trunk.apply({"params": params}, image))
 
     return jax.jit(jax.vmap(one))
 
 
 def _influence(policy: NetworkPolicy, features: np.ndarray) -> np.ndarray:
-    """How much the movements of each point [M, T, 2K] change what the first dense layer sums, [K].
+    """Measures how much each point's movements change the sums of the first dense layer.
 
-    By the standard deviation of its coordinates times the norm of their weights there.
+    The measure of a coordinate is its standard deviation over all images times the norm of its
+    weights in that layer.
+
+    Args:
+      policy: the policy whose weights are read.
+      features: coordinates of the K points, [M, T, 2K].
+
+    Returns:
+      The norm of the measures of each point's two coordinates, [K].
     """
     weights = np.linalg.norm(_readout(policy), axis=1)
     spread = np.std(features.reshape(-1, features.shape[-1]), axis=0)
@@ -154,7 +168,7 @@ def _influence(policy: NetworkPolicy, features: np.ndarray) -> np.ndarray:
 
 
 def _readout(policy: NetworkPolicy) -> np.ndarray:
-    """What a unit of each feature number adds to the sums of the first dense layer, [2K, width]."""
+    """The derivative of the first dense layer's sums by each feature coordinate, [2K, width]."""
     network = policy.network
     assert isinstance(network, Visuomotor)
     variables = jax.device_get(policy.variables)

@@ -1,4 +1,4 @@
-"""What a run leaves for people: figures and a video of one run, curves and a table of several."""
+"""Writes reports: figures and a video of one run, or curves and a table of several runs."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from rich.console import Console
 from rich.table import Table
 
 from jgps import tasks
-from jgps.reports import video as film
 from jgps.reports.comparison import comparison_curves
-from jgps.reports.plots import diagnostics as figures
-from jgps.reports.plots import paths as path_figures
-from jgps.reports.plots import policy as policy_figures
-from jgps.reports.plots.features import feature_points
-from jgps.reports.policy_view import load_policy, see
-from jgps.reports.run_data import Run, read_run
+from jgps.reports.plots.diagnostics import draw_diagnostics, draw_learning_curve
+from jgps.reports.plots.features import draw_feature_points
+from jgps.reports.plots.paths import draw_actions, draw_paths
+from jgps.reports.plots.policy import draw_policy
+from jgps.reports.policy_view import draw_policy_view, load_policy
+from jgps.reports.run_data import RunData, read_run
+from jgps.reports.video import VideoOptions, VideoRollouts, thin_out, write_task_video
 from jgps.simulation import condition_models
 from jgps.tasks import Task
 
 _FEATURE_ROWS = 3  # unseen conditions whose feature points are shown
-Groups = dict[tuple[str, str], list[Run]]  # (task, label) -> runs that differ in the seed alone
+Groups = dict[tuple[str, str], list[RunData]]  # (task, label) -> runs that differ in the seed alone
 
 
 def write_report(
@@ -37,13 +37,13 @@ def write_report(
     say: Callable[[str], None] = print,
     opengl: bool = False,
 ) -> list[Path]:
-    """Draws the figures of a run directory and films its result.
+    """Draws the figures of a run and a video of its result.
 
     Args:
-      directory: of the run.
-      task: that it was trained on; None looks it up among the tasks that jgps ships.
-      say: told in one sentence about everything that could not be drawn.
-      opengl: MuJoCo's own renderer draws the video, not the ray caster.
+      directory: the run directory.
+      task: the task of the run; None looks it up among the tasks that jgps ships.
+      say: is called with one sentence about everything that could not be drawn.
+      opengl: whether MuJoCo's renderer draws the video instead of the ray caster.
 
     Returns:
       The files written, under `figures/` and `videos/` of the directory.
@@ -57,10 +57,10 @@ def write_report(
     if task is None and name in tasks.names():
         task = tasks.make(name)
     out = run.directory / "figures"
-    written = [figures.learning_curve(run, out / "learning_curve.png")]
+    written = [draw_learning_curve(run, out / "learning_curve.png")]
     for drawn in (
-        policy_figures.policy(run, out / "policy.png"),
-        figures.diagnostics(run, out / "diagnostics.png"),
+        draw_policy(run, out / "policy.png"),
+        draw_diagnostics(run, out / "diagnostics.png"),
     ):
         if drawn is not None:
             written.append(drawn)
@@ -71,8 +71,8 @@ def write_report(
     if task is not None:
         _check_task(run, task)
     if np.isfinite(data["sample_x"]).any():
-        written.append(path_figures.paths(run, out / "paths.png", task))
-        written.append(path_figures.actions(run, out / "actions.png", task))
+        written.append(draw_paths(run, out / "paths.png", task))
+        written.append(draw_actions(run, out / "actions.png", task))
     else:
         say("No sample of the final controllers is finite: paths and actions are not drawn.")
     if task is None:
@@ -84,7 +84,7 @@ def write_report(
     return written + _pictures(run, task, say, opengl)
 
 
-def _check_task(run: Run, task: Task) -> None:
+def _check_task(run: RunData, task: Task) -> None:
     assert run.trajectories is not None
     expected = (task.train.num, task.horizon, task.state_dim)
     if run.trajectories["x"].shape != expected:
@@ -94,10 +94,12 @@ def _check_task(run: Run, task: Task) -> None:
         )
 
 
-def _pictures(run: Run, task: Task, say: Callable[[str], None], opengl: bool) -> list[Path]:
-    """Films the result: a network where it has never been, local controllers where they learned.
+def _pictures(run: RunData, task: Task, say: Callable[[str], None], opengl: bool) -> list[Path]:
+    """Writes the video of the result, with a poster, and the figure of feature points.
 
-    Of a policy that sees, there is a figure of that too, and its images stand in the film.
+    The video shows a network in unseen conditions and local controllers in those that they were
+    trained in. Beside a policy with feature points it shows the images that the policy got; only
+    for such a policy there is the figure of feature points.
     """
     assert run.trajectories is not None
     prefix, unseen = ("test_", True) if run.trains_network else ("", False)
@@ -106,40 +108,36 @@ def _pictures(run: Run, task: Task, say: Callable[[str], None], opengl: bool) ->
     finite = _finite(qpos, x, kind, say)
     if not finite:
         return []
-    shown = film.thin_out(finite)
-    written, sight, policy = [], None, load_policy(run, task, say)
+    shown = thin_out(finite)
+    written, policy_view, policy = [], None, load_policy(run, task, say)
     if policy is not None:
         models = condition_models(task.model, task.test if unseen else task.train)
         rollouts = {f"unseen {c}": (models[c], qpos[c]) for c in shown}
         rollouts |= _distracted(run, task)
-        sight = see(task, policy, list(rollouts.values()))
+        policy_view = draw_policy_view(task, policy, list(rollouts.values()))
         names = list(rollouts)
         rows = [*range(min(len(shown), _FEATURE_ROWS)), *range(len(shown), len(names))]
         written.append(
-            feature_points(
-                sight.of(rows),
+            draw_feature_points(
+                policy_view.select(rows),
                 [names[row] for row in rows],
                 task.control_dt,
                 run.title + "  ·  what the policy sees",
                 run.directory / "figures" / "feature_points.png",
             )
         )
-        sight = sight.of(range(len(shown)))
-    return written + film.write_task_video(
+        policy_view = policy_view.select(range(len(shown)))
+    return written + write_task_video(
         task,
-        qpos,
+        VideoRollouts(qpos, x, unseen, shown, policy_view),
         run.directory / "videos" / "final.mp4",
-        x=x,
-        conditions=shown,
-        unseen=unseen,
-        sight=sight,
         poster=run.directory / "figures" / "final.png",
-        opengl=opengl,
+        options=VideoOptions(opengl=opengl),
     )
 
 
 def _finite(qpos: np.ndarray, x: np.ndarray, kind: str, say: Callable[[str], None]) -> list[int]:
-    """Conditions whose rollouts can be drawn."""
+    """Returns the conditions whose rollouts are finite, and tells `say` of the others."""
     finite = np.isfinite(qpos).all(axis=(1, 2)) & np.isfinite(x).all(axis=(1, 2))
     if not finite.all():
         diverged = ", ".join(str(c) for c in np.flatnonzero(~finite))
@@ -147,8 +145,8 @@ def _finite(qpos: np.ndarray, x: np.ndarray, kind: str, say: Callable[[str], Non
     return np.flatnonzero(finite).tolist()
 
 
-def _distracted(run: Run, task: Task) -> dict[str, tuple[mujoco.MjModel, np.ndarray]]:
-    """The first distracted condition that can be drawn, by name, if there is one."""
+def _distracted(run: RunData, task: Task) -> dict[str, tuple[mujoco.MjModel, np.ndarray]]:
+    """Returns name, model and joint positions of the first distracted condition that is finite."""
     assert run.trajectories is not None
     qpos = run.trajectories.get("distracted_qpos")  # runs of before have none
     if task.distracted is None or qpos is None:
@@ -197,11 +195,11 @@ def compare(
     return written
 
 
-def group_runs(runs: Sequence[Run]) -> Groups:
-    """Runs by task and label; see `compare`."""
+def group_runs(runs: Sequence[RunData]) -> Groups:
+    """Groups runs by task and label, see `compare`."""
     settings = [_settings(run) for run in runs]
     groups: Groups = {}
-    for run, own in zip(runs, settings, strict=True):
+    for run, its in zip(runs, settings, strict=True):
         pair = (str(run.config["task"]), str(run.config["algorithm"]))
         alike = [
             other
@@ -209,14 +207,14 @@ def group_runs(runs: Sequence[Run]) -> Groups:
             if (str(peer.config["task"]), str(peer.config["algorithm"])) == pair
         ]
         keys = dict.fromkeys(key for other in alike for key in other)
-        differing = [key for key in keys if any(o.get(key) != own.get(key) for o in alike)]
-        label = ", ".join([pair[1], *(f"{key} {own.get(key)}" for key in differing)])
+        differing = [key for key in keys if any(o.get(key) != its.get(key) for o in alike)]
+        label = ", ".join([pair[1], *(f"{key} {its.get(key)}" for key in differing)])
         groups.setdefault((pair[0], label), []).append(run)
     return groups
 
 
-def _settings(run: Run) -> dict[str, str]:
-    """Everything that decides how a run goes but for its seed, flat, as text."""
+def _settings(run: RunData) -> dict[str, str]:
+    """Returns the settings of a run other than its seed as flat text."""
     flat: dict[str, str] = {}
 
     def add(value: Any, name: str) -> None:
@@ -236,15 +234,15 @@ _SETS = {"train": "training", "test": "unseen", "distracted": "distracted"}
 
 
 def _table(groups: Groups) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Headings and a row per group; sets of conditions that no run was tried on have no column."""
+    """Returns headings and one row per group, without columns in which no run has a number."""
     rows = [_row(key, runs) for key, runs in groups.items()]
     empty = {f"{kind}, distracted" for kind in ("cost", "success")}
     header = [name for name in rows[0] if not (name in empty and {r[name] for r in rows} == {"–"})]
     return header, [tuple(row[name] for name in header) for row in rows]
 
 
-def _row(key: tuple[str, str], runs: Sequence[Run]) -> dict[str, str]:
-    """What the table says of a group, by heading."""
+def _row(key: tuple[str, str], runs: Sequence[RunData]) -> dict[str, str]:
+    """Returns the cells of a group's row by heading."""
     values = [_numbers(run) for run in runs]
 
     def spread(name: str, scale: float = 1.0, unit: str = "", digits: int = 3) -> str:
@@ -276,8 +274,8 @@ def _row(key: tuple[str, str], runs: Sequence[Run]) -> dict[str, str]:
     }
 
 
-def _numbers(run: Run) -> dict[str, Any]:
-    """What the table shows of one run; None where it is not known."""
+def _numbers(run: RunData) -> dict[str, Any]:
+    """Returns the numbers that the table shows of one run; None where a number is not known."""
     known = _known(run.summary.get("distance_last"))
     cost = run.metrics["cost"][-1]
     return {
@@ -299,12 +297,12 @@ def _numbers(run: Run) -> dict[str, Any]:
 
 
 def _known(values: Any) -> list[float]:
-    """The numbers of a list that may lack some, or not be there."""
+    """Returns the entries of a list that are not None; nothing where there is no list."""
     return [each for each in values if each is not None] if isinstance(values, list) else []
 
 
 def _rich_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """One column per group, because terminals are narrow."""
+    """Makes a table with one column per group, because terminals are narrow."""
     table = Table(title="Mean ± standard deviation over runs", title_justify="left")
     table.add_column(header[0])
     for row in rows:

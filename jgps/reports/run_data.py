@@ -1,4 +1,4 @@
-"""Reads what a run left in its directory."""
+"""Reads the files that training wrote into a run directory."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jgps.optimise.rollouts.random_starts import RandomStartsConfig
 from jgps.training.directory import read_config
 from jgps.training.metrics import read_metrics
-from jgps.vision.learner import sees
+from jgps.vision.config import VisualConfig
 
 
 class Phase(NamedTuple):
-    """Iterations in which a network that sees learns in one way."""
+    """A span of iterations in which a network that reads images learns in one way."""
 
     name: str
     first: int
-    last: int  # is in it
+    last: int  # the last iteration that belongs to the phase
 
 
-class Run(NamedTuple):
-    """One run directory."""
+class RunData(NamedTuple):
+    """The contents of one run directory."""
 
     directory: Path
     config: dict[str, Any]
@@ -34,12 +35,12 @@ class Run(NamedTuple):
     trajectories: dict[str, np.ndarray] | None  # None where the run has not finished
 
     def value(self, key: str, default: Any = None) -> Any:
-        """A field of the summary, or of the config where there is no summary yet."""
+        """Returns a field of the summary, or of the config where the summary lacks it."""
         return self.summary.get(key, self.config.get(key, default))
 
     @property
     def title(self) -> str:
-        """Task, algorithm and seed."""
+        """The title of figures: task, algorithm and seed."""
         task = str(self.value("task", "unnamed task")).replace("_", " ")
         parts = [task[:1].upper() + task[1:], str(self.value("algorithm", ""))]
         if self.value("seed") is not None:
@@ -54,19 +55,20 @@ class Run(NamedTuple):
     @property
     def locals_are(self) -> str:
         """What each local controller belongs to: "condition", or "group" of random starts."""
-        return "group" if (self.config.get("config") or {}).get("random_starts") else "condition"
+        rollouts = (self.config.get("config") or {}).get("rollouts") or {}
+        return "group" if rollouts.get("type") == RandomStartsConfig.__name__ else "condition"
 
     @property
     def phases(self) -> list[Phase]:
-        """Those that the run has come to; none where nothing changes in its course."""
+        """The phases that the run has reached; empty where it learns in one way throughout."""
         settings = self.config.get("config") or {}
-        vision, policy = settings.get("vision"), str(settings.get("policy", "mlp"))
-        if not isinstance(vision, dict) or not sees(policy):
+        policy = settings.get("policy")
+        if not isinstance(policy, dict) or policy.get("type") != VisualConfig.__name__:
             return []
-        alone = vision["trajectory_iterations"]
+        alone = settings.get("trajectory_iterations", settings.get("teacher_iterations", 0))
         starts = {"controllers alone": 0, "dense layers": alone}
-        if policy == "visuomotor":
-            starts["end to end"] = alone + vision["head_iterations"]
+        if policy["kind"] == "visuomotor":
+            starts["end to end"] = alone + policy["dense_iterations"]
         ends = [*list(starts.values())[1:], int(self.metrics["iteration"][-1]) + 1]
         phases = [
             Phase(name, first, min(end, ends[-1]) - 1)
@@ -75,20 +77,21 @@ class Run(NamedTuple):
         return [phase for phase in phases if phase.first <= phase.last]
 
     def conditions(self, key: str) -> np.ndarray:
-        """A metric of `metrics` as [I, C]."""
+        """Returns an entry of `metrics` as [I, C], with C = 1 where it has no condition axis."""
         values = self.metrics[key]
         return values.reshape(len(values), -1)
 
 
 _TRAJECTORIES = ("x", "u", "qpos", "sample_x", "sample_u", "mean", "cov", "K", "k", "C")
-_TEST_TRAJECTORIES = ("test_x", "test_qpos")  # of a network, which is filmed there
+_TEST_TRAJECTORIES = ("test_x", "test_qpos")  # a network's video shows test conditions
 
 
-def read_run(directory: str | os.PathLike[str]) -> Run:
-    """Reads a run directory; one that has been interrupted lacks its summary and trajectories.
+def read_run(directory: str | os.PathLike[str]) -> RunData:
+    """Reads a run directory; a run that has been interrupted lacks its summary and trajectories.
 
     Raises:
-      ValueError: it does not exist, or a file in it is missing or damaged; names the file.
+      ValueError: the directory does not exist, or a file in it, which the message names, is missing
+        or damaged.
     """
     directory = Path(directory)
     config = read_config(directory)
@@ -99,7 +102,7 @@ def read_run(directory: str | os.PathLike[str]) -> Run:
     finished = (directory / "summary.json").is_file()
     metrics = _stack_records(path, records)
     needed = _TRAJECTORIES + _TEST_TRAJECTORIES * ("policy_loss" in metrics)
-    return Run(
+    return RunData(
         directory=directory,
         config=config,
         summary=_read_json(directory / "summary.json") if finished else {},
@@ -136,7 +139,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _stack(path: Path, key: str, values: list[Any]) -> np.ndarray:
-    """[I] or [I, C], NaN for null and for iterations without the metric."""
+    """Stacks a metric as [I] or [I, C], with NaN for null and for iterations without it."""
     sizes = {len(value) for value in values if isinstance(value, list)}
     if len(sizes) > 1:
         raise ValueError(f"{path}: {key} has {sorted(sizes)} entries in different iterations")

@@ -1,4 +1,4 @@
-"""Videos and film strips of final controllers, drawn by the ray caster."""
+"""Writes videos and film strips of rollouts, drawn by the ray caster or by OpenGL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from matplotlib.patheffects import withStroke
 from jgps.rendering import Camera, RenderConfig, render, render_opengl, write_png, write_video
 from jgps.reports.plots.features import TRAIL, draw_points
 from jgps.reports.plots.style import INK, style
-from jgps.reports.policy_view import Sight
+from jgps.reports.policy_view import PolicyView
 from jgps.simulation import condition_models
 from jgps.tasks import Task
 
@@ -34,83 +34,74 @@ _VIDEO = RenderConfig(shadows=1, supersample=2)
 _STILL = RenderConfig(shadows=16, supersample=3)
 
 
+class VideoRollouts(NamedTuple):
+    """Rollouts of all training conditions, or of all test conditions, and what a video shows."""
+
+    qpos: np.ndarray  # joint positions [C, T, nq]
+    x: np.ndarray | None = None  # states [C, T, dX]; with them the distance to the target is shown
+    unseen: bool = False  # whether they are those of the test conditions
+    conditions: Sequence[int] | None = None  # to show, `thin_out` of them; None for all
+    policy_view: PolicyView | None = None  # of the conditions that are shown, drawn beside each
+
+    def shown(self) -> list[int]:
+        """The conditions that a video shows.
+
+        Raises:
+          ValueError: a condition is out of range, or `policy_view` is of other rollouts.
+        """
+        num, horizon = self.qpos.shape[:2]
+        conditions = list(range(num) if self.conditions is None else self.conditions)
+        _check_indices("condition", conditions, num)
+        shown = thin_out(conditions)
+        view = self.policy_view
+        if view is not None and view.images.shape[:2] != (len(shown), horizon):
+            raise ValueError(
+                f"policy_view has images {view.images.shape[:2]} of rollouts and steps; the "
+                f"video shows {(len(shown), horizon)}"
+            )
+        return shown
+
+
+class VideoOptions(NamedTuple):
+    """How the pictures of a video are drawn."""
+
+    tile: tuple[int, int] | None = None  # a condition's width and height, pixels, even;
+    # None chooses a size for the number of conditions
+    config: RenderConfig = _VIDEO  # the ray caster's quality
+    opengl: bool = False  # whether MuJoCo's own renderer draws the conditions
+
+
 def write_task_video(
     task: Task,
-    qpos: np.ndarray,
+    rollouts: VideoRollouts,
     path: Path,
     *,
-    x: np.ndarray | None = None,
-    conditions: Sequence[int] | None = None,
-    unseen: bool = False,
-    sight: Sight | None = None,
     poster: Path | None = None,
-    tile: tuple[int, int] | None = None,
-    config: RenderConfig = _VIDEO,
-    opengl: bool = False,
+    options: VideoOptions = VideoOptions(),
 ) -> list[Path]:
-    """Films rollouts of several conditions side by side, in real time.
+    """Writes a video of rollouts of several conditions side by side, in real time.
 
     Args:
-      task: whose model, camera and control step to use.
-      qpos: joint positions of the training conditions, or of the unseen ones, [C, T, nq].
-      path: of the mp4.
-      x: their states [C, T, dX]; with them, the distance to the target is shown.
-      conditions: which to show, counted from 0; None for all, and of many those that `thin_out`
-        leaves.
-      unseen: they are the test conditions.
-      sight: what the policy saw in those that are shown, drawn beside each; None for none.
-      poster: of a PNG with four moments (three with `sight`), made from the same pictures; None for
-        none.
-      tile: width and height of each condition's picture, pixels, even; None fits their number.
-      config: quality of the pictures.
-      opengl: MuJoCo's own renderer draws them, not the ray caster; what a policy sees is as it is.
+      task: the task whose model, camera and control step are used.
+      rollouts: the rollouts, and which of them are shown.
+      path: where the mp4 is written.
+      poster: where a PNG with four moments (three with a `policy_view`) is written, made from the
+        same pictures; None writes none.
+      options: size and quality of the pictures.
 
     Returns:
       The files written.
 
     Raises:
-      ValueError: a wrong shape, an index out of range, or what the renderer does not take.
+      ValueError: a wrong shape, an index out of range, or a model that the renderer cannot draw.
     """
-    models = _models(task, qpos, unseen)
-    shown = list(range(len(qpos)) if conditions is None else conditions)
-    _check_indices("condition", shown, len(qpos))
-    shown = thin_out(shown)
-    if sight is not None and sight.images.shape[:2] != (len(shown), qpos.shape[1]):
-        raise ValueError(
-            f"sight has images {sight.images.shape[:2]} of rollouts and steps; the film shows "
-            f"{(len(shown), qpos.shape[1])}"
-        )
-    name = "unseen" if unseen else "condition"
-    few = len(shown) <= 4 and sight is None
-    width, height = tile or (_TILE if few else _SMALL_TILE)
     stride = max(1, math.ceil(1 / (task.control_dt * _MAX_FPS) - 1e-9))
-    steps = np.unique([*range(0, qpos.shape[1], stride), qpos.shape[1] - 1])
-    draw = render_opengl if opengl else functools.partial(render, config=config)
-    tiles = np.stack(
-        [draw(models[c], qpos[c, steps], task.camera, width=width, height=height) for c in shown]
-    )
-    distances = None if x is None else _distances(task, x[shown][:, steps])
-    captions = [
-        [
-            (f"{name} {c}", _reading(steps[i] * task.control_dt, distances, m, i))
-            for m, c in enumerate(shown)
-        ]
-        for i in range(len(steps))
-    ]
-    beside = None if sight is None else _beside(sight, steps, (height, width), task.control_dt)
-    if beside is not None:
-        tiles = np.concatenate([tiles, beside.images], axis=3)
-    whole = tiles.shape[3]
-    columns = math.ceil(math.sqrt(len(shown) * width / whole))
-
-    def picture(rows: int, moments: Sequence[int], columns: int) -> np.ndarray:
-        """The first so many conditions at some moments, row by row."""
-        image = _grid(tiles[:rows, moments].reshape(-1, height, whole, 3), columns)
-        texts = [captions[i][m] for m in range(rows) for i in moments]
-        points = None if beside is None else beside.trails(rows, moments, columns)
-        return _labelled(image, texts, (height, whole), columns, width, points)
-
-    frames = [picture(len(shown), [i], columns) for i in range(len(steps))]
+    horizon = rollouts.qpos.shape[1]
+    steps = np.unique([*range(0, horizon, stride), horizon - 1])
+    pictures = _draw_pictures(task, rollouts, steps, options)
+    num, whole = len(pictures.tiles), pictures.tiles.shape[3]
+    columns = math.ceil(math.sqrt(num * pictures.text_width / whole))
+    frames = [pictures.compose(num, [i], columns) for i in range(len(steps))]
     fps = 1 / (task.control_dt * stride)
     frames += [frames[-1]] * round(_HOLD * fps)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,21 +109,69 @@ def write_task_video(
     if poster is None:
         return [path]
     # Movements are fast at first: the moments get further apart.
-    parts = (0, 0.1, 0.3, 1) if sight is None else (0, 0.2, 1)
+    parts = (0, 0.1, 0.3, 1) if rollouts.policy_view is None else (0, 0.2, 1)
     moments = np.round(np.array(parts) * (len(steps) - 1)).astype(int).tolist()
     poster.parent.mkdir(parents=True, exist_ok=True)
-    write_png(poster, picture(min(len(shown), _MAX_ROWS), moments, len(moments)))
+    write_png(poster, pictures.compose(min(num, _MAX_ROWS), moments, len(moments)))
     return [path, poster]
 
 
+class _Pictures(NamedTuple):
+    """Pictures of C conditions at I moments, and what is written and drawn on them."""
+
+    tiles: np.ndarray  # [C, I, height, width, 3] uint8
+    captions: list[list[tuple[str, str]]]  # I lists of C pairs of texts
+    text_width: int  # of the part of a tile that has the texts, pixels
+    beside: _Beside | None  # the policy's images, which are part of the tiles
+
+    def compose(self, rows: int, moments: Sequence[int], columns: int) -> np.ndarray:
+        """Puts the first `rows` conditions at some moments into one image, row by row."""
+        tile = (self.tiles.shape[2], self.tiles.shape[3])
+        image = _grid(self.tiles[:rows, moments].reshape(-1, *tile, 3), columns)
+        texts = [self.captions[i][m] for m in range(rows) for i in moments]
+        points = None if self.beside is None else self.beside.trails(rows, moments, columns)
+        return _labelled(image, texts, tile, columns, self.text_width, points)
+
+
+def _draw_pictures(
+    task: Task, rollouts: VideoRollouts, steps: np.ndarray, options: VideoOptions
+) -> _Pictures:
+    """Draws the conditions that the video shows at some steps, and the policy's images of them."""
+    qpos, view = rollouts.qpos, rollouts.policy_view
+    models, shown = _models(task, qpos, rollouts.unseen), rollouts.shown()
+    few = len(shown) <= 4 and view is None
+    width, height = options.tile or (_TILE if few else _SMALL_TILE)
+    draw = render_opengl if options.opengl else functools.partial(render, config=options.config)
+    tiles = np.stack(
+        [draw(models[c], qpos[c, steps], task.camera, width=width, height=height) for c in shown]
+    )
+    distances = None if rollouts.x is None else _distances(task, rollouts.x[shown][:, steps])
+    name = "unseen" if rollouts.unseen else "condition"
+    captions = [
+        [
+            (f"{name} {c}", _reading(step * task.control_dt, distances, m, i))
+            for m, c in enumerate(shown)
+        ]
+        for i, step in enumerate(steps)
+    ]
+    if view is None:
+        return _Pictures(tiles, captions, width, None)
+    beside = _beside(view, steps, (height, width), task.control_dt)
+    return _Pictures(np.concatenate([tiles, beside.images], axis=3), captions, width, beside)
+
+
 def thin_out(conditions: Sequence[int]) -> list[int]:
-    """Those that a film shows: all, and of many every so manyth, so that six are left at most."""
+    """Returns the conditions that a video shows.
+
+    These are all of them, or `MAX_CONDITIONS` at equal distances, the first and the last among
+    them, where there are more.
+    """
     places = np.linspace(0, len(conditions) - 1, min(len(conditions), MAX_CONDITIONS))
     return [conditions[place] for place in places.round().astype(int)]
 
 
 class _Beside(NamedTuple):
-    """What a policy saw, in pixels of the film."""
+    """The images that a policy got, in pixels of the video."""
 
     images: np.ndarray  # [C, I, height, width, 3] uint8
     points: np.ndarray  # [C, T, K, 2] from the upper left corner of a tile
@@ -141,7 +180,10 @@ class _Beside(NamedTuple):
     tile: tuple[int, int]  # height and width of a tile with the image
 
     def trails(self, rows: int, moments: Sequence[int], columns: int) -> np.ndarray:
-        """Where points have been lately [rows len(moments), S, K, 2], in tiles row by row."""
+        """Returns the points of the last `trail` steps, in pixels of tiles row by row.
+
+        The shape is [rows len(moments), trail + 1, K, 2].
+        """
         found = []
         for m in range(rows):
             for i in moments:
@@ -152,22 +194,31 @@ class _Beside(NamedTuple):
         return np.stack(found)
 
 
-def _beside(sight: Sight, steps: np.ndarray, tile: tuple[int, int], control_dt: float) -> _Beside:
-    """Images as high as the tiles that they stand beside, without smoothing."""
+def _beside(
+    policy_view: PolicyView, steps: np.ndarray, tile: tuple[int, int], control_dt: float
+) -> _Beside:
+    """Enlarges the policy's images, without smoothing, to the height of the tiles beside them."""
     height, left = tile
-    rows, columns = sight.images.shape[2:4]
+    rows, columns = policy_view.images.shape[2:4]
     width = 2 * round(height * columns / rows / 2)  # even, for the encoder
     y, x = np.arange(height) * rows // height, np.arange(width) * columns // width
-    images = sight.images[:, steps][:, :, y[:, None], x]
+    images = policy_view.images[:, steps][:, :, y[:, None], x]
     images[:, :, :, :_GAP] = 255
     scale = np.array([width / columns, height / rows])
     return _Beside(
         images=images,
-        points=(sight.points + 0.5) * scale + (left, 0),
+        points=(policy_view.points + 0.5) * scale + (left, 0),
         steps=steps,
         trail=round(TRAIL / control_dt),
         tile=(height, left + width),
     )
+
+
+class StripOptions(NamedTuple):
+    """Size and quality of a film strip."""
+
+    width: int = 1200  # of the whole picture, pixels; tiles have the aspect 4 to 3
+    config: RenderConfig = _STILL  # the ray caster's quality
 
 
 def film_strip(
@@ -178,20 +229,18 @@ def film_strip(
     conditions: Sequence[int] = (0,),
     steps: Sequence[int] | None = None,
     camera: Camera | None = None,
-    width: int = 1200,
-    config: RenderConfig = _STILL,
+    options: StripOptions = StripOptions(),
 ) -> Path:
-    """A picture with one row per condition and one column per moment.
+    """Writes a picture with one row per condition and one column per moment.
 
     Args:
-      task: whose model, camera and control step to use.
+      task: the task whose model, camera and control step are used.
       qpos: joint positions of the training conditions, [C, T, nq].
-      path: of the PNG.
-      conditions: which of them to draw, counted from 0.
-      steps: control steps to draw; None for the first, two between, and the last.
-      camera: where to look from; None for the task's own.
-      width: of the whole picture, pixels; tiles have the aspect 4 to 3.
-      config: quality of the picture.
+      path: where the PNG is written.
+      conditions: the conditions to draw, counted from 0.
+      steps: the control steps to draw; None draws the first, two between, and the last.
+      camera: the camera to draw with; None takes the task's own.
+      options: size and quality of the picture.
 
     Raises:
       ValueError: an index out of range, or what the renderer does not take.
@@ -202,12 +251,13 @@ def film_strip(
     _check_indices("condition", conditions, len(qpos))
     _check_indices("step", steps, horizon)
     view = task.camera if camera is None else camera
-    tile = (width // len(steps) * 3 // 4, width // len(steps))
+    width = options.width // len(steps)
+    tile = (width * 3 // 4, width)
     tiles = np.concatenate(
         [
             render(
                 models[c], qpos[c, steps], view,
-                width=tile[1], height=tile[0], config=config,
+                width=tile[1], height=tile[0], config=options.config,
             )
             for c in conditions
         ]
@@ -239,7 +289,7 @@ def _check_indices(what: str, indices: Sequence[int], size: int) -> None:
 
 
 def _distances(task: Task, x: np.ndarray) -> np.ndarray | None:
-    """Distance [C, I] that would be left if the state stayed as it is at each moment."""
+    """Computes the distance [C, I] that is left where the state of a moment lasts to the end."""
     distance = task.distance
     if distance is None:
         return None
@@ -247,7 +297,7 @@ def _distances(task: Task, x: np.ndarray) -> np.ndarray | None:
     def held(state):
         return distance(jnp.broadcast_to(state, (task.horizon, *state.shape)))
 
-    return np.asarray(jax.jit(jax.vmap(jax.vmap(held)))(jnp.asarray(x)))
+    return np.asarray(jax.jit(jax.vmap(jax.vmap(held)))(x))
 
 
 def _reading(time: float, distances: np.ndarray | None, row: int, column: int) -> str:
@@ -256,7 +306,7 @@ def _reading(time: float, distances: np.ndarray | None, row: int, column: int) -
 
 
 def _grid(tiles: np.ndarray, columns: int) -> np.ndarray:
-    """Tiles [M, H, W, 3] row by row with white gaps between; missing ones stay white."""
+    """Puts tiles [M, H, W, 3] into one image, row by row, with white gaps and empty places."""
     rows = -(-len(tiles) // columns)
     _, height, width, _ = tiles.shape
     grid = np.full((rows * height, columns * width, 3), 255, np.uint8)

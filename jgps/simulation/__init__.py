@@ -2,15 +2,13 @@
 
 from jgps.simulation.conditions import Conditions, Starts, check_conditions, condition_models
 from jgps.simulation.layout import StateLayout, load_model
-from jgps.simulation.rollout import BACKENDS, Backend, Sampler, make_sampler, resolve_backend
-from jgps.simulation.system import Policy, Sample, Shared, SimulationRollouts, System, num_threads
+from jgps.simulation.rollout import Backend, Sampler, make_sampler, resolve_backend
+from jgps.simulation.system import Policy, Shared, SimulationRollouts, System, num_threads
 
 __all__ = [
-    "BACKENDS",
     "Backend",
     "Conditions",
     "Policy",
-    "Sample",
     "Sampler",
     "Shared",
     "SimulationRollouts",

@@ -19,6 +19,7 @@ defined (Zhou et al. 2019, "On the continuity of rotation representations in neu
 """
 
 import dataclasses
+import functools
 import os
 import types
 from collections.abc import Mapping, Sequence
@@ -44,7 +45,8 @@ _OBJECT = {"site": mujoco.mjtObj.mjOBJ_SITE, "body": mujoco.mjtObj.mjOBJ_XBODY}
 class StateLayout:
     """Where every entry lies in x, and how x is put together from simulator arrays.
 
-    The layout of an observation is the same with o in place of x.
+    The layout of an observation is the same with o in place of x. Layouts compare by value, so that
+    what is compiled for one serves an equal one.
     """
 
     slices: Mapping[str, slice]  # entry -> its place in x
@@ -55,6 +57,23 @@ class StateLayout:
     velocities: np.ndarray  # [dU] the same of its velocity; empty if some actuator has none in x
     uses_sensors: bool
     what: str = "state"  # or "observation"
+
+    @functools.cached_property
+    def _key(self) -> tuple[Any, ...]:
+        arrays = (self.index, self.quaternions, self.positions, self.velocities)
+        return (
+            self.what,
+            self.size,
+            self.uses_sensors,
+            *((entry, place.start, place.stop) for entry, place in self.slices.items()),
+            *(tuple(array.tolist()) for array in arrays),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return self._key == other._key if isinstance(other, StateLayout) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key)
 
     def __getitem__(self, entry: str) -> slice:
         if entry not in self.slices:

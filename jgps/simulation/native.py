@@ -1,16 +1,17 @@
 """Closed-loop rollouts in C MuJoCo's thread pool."""
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import mujoco
 import numpy as np
 from mujoco import rollout as mujoco_rollout
 
+from jgps.core.host import to_device
 from jgps.simulation.conditions import Conditions, Starts, check_starts, condition_models
 from jgps.simulation.layout import unit_quaternions
 from jgps.simulation.system import (
@@ -42,7 +43,7 @@ class Stepper:
         self._pool = mujoco_rollout.Rollout(nthread=threads if threads > 1 else 0)
         # Few chunks: threads spend less on handing out work, and still even out what contacts cost.
         self._chunk_size = max(1, len(models) // (2 * threads))
-        self._extra = 1 if system.uses_sensors else 0
+        self._extra = 1 if system.layouts.uses_sensors else 0
         steps = system.substeps + self._extra
         batch = len(models)
         self._state = np.empty((batch, steps, mujoco.mj_stateSize(system.model, _FULL)))
@@ -98,7 +99,7 @@ class Stepper:
         model = self._system.model
         ends = np.cumsum([1, model.nq, model.nv, model.na])
         qpos, qvel, act = (state[:, a:b] for a, b in itertools.pairwise(ends))
-        return self._system.observe(qpos, qvel, act, sensors)
+        return self._system.layouts.observe(qpos, qvel, act, sensors)
 
 
 @contextlib.contextmanager
@@ -117,14 +118,7 @@ def make_native_sample(system: System, conditions: Conditions, policy: Policy) -
     models = condition_models(system.model, conditions)
     lower, upper = control_range(system.model)
     steppers: dict[int, Stepper] = {}
-
-    @jax.jit
-    def act(params, x, o, t, noise):
-        o = x if o is None else o  # handed over once where it is x
-        over_samples = jax.vmap(policy, in_axes=(None, 0, 0, None, 0))
-        values, axes = split_shared(params)
-        over_conditions = jax.vmap(over_samples, in_axes=(axes, 0, 0, None, 0))
-        return over_conditions(values, x, o, t, noise[:, :, t])
+    act = functools.partial(_act, policy)
 
     def sample(params: Any, noise: jax.Array, starts: Starts | None = None) -> SimulationRollouts:
         num_samples = noise.shape[1]
@@ -138,6 +132,16 @@ def make_native_sample(system: System, conditions: Conditions, policy: Policy) -
             )
 
     return sample
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _act(policy, params, x, o, t, noise):
+    """Actions [C, N, dU] of all simulations; equal policies share the program."""
+    o = x if o is None else o  # handed over once where it is x
+    over_samples = jax.vmap(policy, in_axes=(None, 0, 0, None, 0))
+    values, axes = split_shared(params)
+    over_conditions = jax.vmap(over_samples, in_axes=(axes, 0, 0, None, 0))
+    return over_conditions(values, x, o, t, noise[:, :, t])
 
 
 def _initial_poses(system, conditions, num_samples, starts):
@@ -195,11 +199,11 @@ def _closed_loop(system, poses, stepper, act, params, noise, lower, upper):
         array = np.where(valid[None, :, None], array, np.nan)
         return np.moveaxis(array, 0, 1).reshape(*shape, horizon, -1)
 
-    x = jnp.asarray(split(x_all))
+    x = to_device(split(x_all))
     return SimulationRollouts(
         x=x,
-        u=jnp.asarray(split(u_all)),
-        valid=jnp.asarray(valid.reshape(shape)),
+        u=to_device(split(u_all)),
+        valid=to_device(valid.reshape(shape)),
         qpos=split(qpos_all),
-        o=x if observation is None else jnp.asarray(split(o_all)),
+        o=x if observation is None else to_device(split(o_all)),
     )

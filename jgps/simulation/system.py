@@ -18,6 +18,27 @@ from jgps.simulation.layout import StateLayout
 Policy = Callable[[Any, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
+class Layouts(NamedTuple):
+    """What the state and the observation are made of."""
+
+    state: StateLayout
+    observation: StateLayout | None = None  # of the same model; None where it is the state
+
+    @property
+    def uses_sensors(self) -> bool:
+        """Whether x or o need the model's sensors."""
+        observes = self.observation is not None and self.observation.uses_sensors
+        return self.state.uses_sensors or observes
+
+    def observe(
+        self, qpos: Any, qvel: Any, act: Any, sensordata: Any, xp: types.ModuleType = np
+    ) -> tuple[Any, Any]:
+        """The state x [..., dX] and observation o [..., dO]; one object where no layout tells o."""
+        features = self.state.features(qpos, qvel, act, sensordata, xp)
+        x = features[..., self.state.index]
+        return x, x if self.observation is None else features[..., self.observation.index]
+
+
 class System(NamedTuple):
     """What a backend needs to know of a task."""
 
@@ -28,18 +49,9 @@ class System(NamedTuple):
     observation: StateLayout | None = None  # of the same model; None where it is the state
 
     @property
-    def uses_sensors(self) -> bool:
-        """Whether x or o need the model's sensors."""
-        observes = self.observation is not None and self.observation.uses_sensors
-        return self.layout.uses_sensors or observes
-
-    def observe(
-        self, qpos: Any, qvel: Any, act: Any, sensordata: Any, xp: types.ModuleType = np
-    ) -> tuple[Any, Any]:
-        """The state x [..., dX] and observation o [..., dO]; one object where no layout tells o."""
-        features = self.layout.features(qpos, qvel, act, sensordata, xp)
-        x = features[..., self.layout.index]
-        return x, x if self.observation is None else features[..., self.observation.index]
+    def layouts(self) -> Layouts:
+        """Those of the state and of the observation."""
+        return Layouts(self.layout, self.observation)
 
 
 def split_shared(params: Any) -> tuple[Any, Any]:

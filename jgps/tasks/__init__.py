@@ -1,6 +1,16 @@
 """Tasks: a model, its state, what it costs, where it starts, and when it has succeeded."""
 
+from jgps.tasks.policy_camera import VisionSpec
 from jgps.tasks.registry import describe, make, names, with_vision
-from jgps.tasks.task import Task, from_mjcf
+from jgps.tasks.task import EvaluationSets, Task, from_mjcf
 
-__all__ = ["Task", "describe", "from_mjcf", "make", "names", "with_vision"]
+__all__ = [
+    "EvaluationSets",
+    "Task",
+    "VisionSpec",
+    "describe",
+    "from_mjcf",
+    "make",
+    "names",
+    "with_vision",
+]

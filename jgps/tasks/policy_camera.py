@@ -4,7 +4,7 @@ An image follows from these poses, so that simulators, history and checkpoints c
 in its place. Whoever draws it sees to it that a network gets none of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,6 +18,15 @@ _VISIBLE = (
     "geom_pos", "geom_quat", "geom_size", "geom_rgba", "geom_matid", "mat_", "tex_", "cam_",
     "light_", "hfield_", "mesh_", "geom_dataid", "geom_type", "geom_group",
 )  # fmt: skip
+
+
+class VisionSpec(NamedTuple):
+    """What a network of pixels looks through, by its names in the model."""
+
+    camera: str
+    # Bodies out of sight that conditions leave alone. In images that a network learns from they
+    # stand about in any colours, so that it learns not to mind such things.
+    clutter: Sequence[str] = ()
 
 
 class Vision(NamedTuple):
@@ -80,6 +89,50 @@ def moving_bodies(
     return tuple(names)
 
 
+# A model, the layout of its state, and that of the observation (None where it is the state).
+Compiled = tuple[mujoco.MjModel, StateLayout, StateLayout | None]
+
+
+def see(
+    compile_with: Callable[[tuple[str, ...]], Compiled],
+    compiled: Compiled,
+    configuration: Sequence[str] | None,
+    sets: Sequence[Conditions],
+    spec: VisionSpec,
+) -> tuple[Compiled, Vision]:
+    """Adds to an observation the poses of all that a camera sees.
+
+    Args:
+      compile_with: compiles the model with an observation of these entries.
+      compiled: the same with the configuration alone.
+      configuration: entries of what a network reads beside the image.
+      sets: of conditions, those to train in first.
+      spec: names the camera and the clutter.
+
+    Returns:
+      The model and its layouts with these poses, and where they lie in the observation.
+
+    Raises:
+      ValueError: if there is no observation, it tells what the camera is there for, or conditions
+        look different in another way than by the poses of bodies.
+    """
+    model, layout, observed = compiled
+    if configuration is None:
+        raise ValueError(
+            "vision needs an observation: what of itself the robot knows without a camera, as "
+            'in observation=("qpos", "qvel")'
+        )
+    entries = tuple(configuration)
+    check_changes(model, sets)
+    check_configuration(model, sets, entries)
+    configuration_dim = (observed or layout).size
+    poses = pose_entries(moving_bodies(model, sets, spec.camera), entries)
+    model, layout, observed = compile_with((*entries, *poses))
+    assert observed is not None
+    vision = make_vision(model, observed, configuration_dim, sets, spec)
+    return (model, layout, observed), vision
+
+
 def pose_entries(bodies: Sequence[str], present: Sequence[str]) -> tuple[str, ...]:
     """Observation entries of poses that are not present yet."""
     wanted = (f"{kind}:{body}" for body in bodies for kind in ("body_pos", "body_rot"))
@@ -91,8 +144,7 @@ def make_vision(
     observation: StateLayout,
     configuration_dim: int,
     sets: Sequence[Conditions],
-    camera: str,
-    clutter: Sequence[str] = (),
+    spec: VisionSpec,
 ) -> Vision:
     """Where everything lies in an observation [configuration, poses].
 
@@ -101,24 +153,14 @@ def make_vision(
       observation: its layout, with the poses of all `moving_bodies`.
       configuration_dim: of the part in front that a network reads.
       sets: of conditions, those to train in first.
-      camera: name of the model's camera.
-      clutter: names of bodies that conditions leave alone.
+      spec: names the camera and the clutter.
 
     Raises:
       ValueError: if conditions differ in something visible that is no pose of a body, or place
         clutter.
     """
-    names = moving_bodies(model, sets, camera)
-    for name in clutter:
-        if mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name) <= 0:
-            raise ValueError(f"clutter: the model has no body {name!r}")
-        body = model.body(name).id
-        if name in names:
-            raise ValueError(f"clutter: the body {name!r} moves, or conditions place it")
-        if body in model.body_parentid or model.body_parentid[body] != 0:
-            raise ValueError(
-                f"clutter: the body {name!r} has children or a parent; it has to stand alone"
-            )
+    names = moving_bodies(model, sets, spec.camera)
+    _check_clutter(model, names, spec.clutter)
     ids = np.asarray([model.body(name).id for name in names], int)
     placed = _placed(model, sets[0])
     objects = [body for body in ids if placed[body]]
@@ -131,7 +173,7 @@ def make_vision(
         return np.asarray(rows, int).reshape(-1, size)
 
     return Vision(
-        camera=camera,
+        camera=spec.camera,
         configuration=slice(0, configuration_dim),
         bodies=ids,
         position=places("body_pos", 3),
@@ -139,8 +181,21 @@ def make_vision(
         xpos=np.array(data.xpos),
         xmat=np.array(data.xmat).reshape(-1, 3, 3),
         objects=np.asarray(objects, int) if objects else ids,
-        clutter=np.asarray([model.body(name).id for name in clutter], int),
+        clutter=np.asarray([model.body(name).id for name in spec.clutter], int),
     )
+
+
+def _check_clutter(model: mujoco.MjModel, moving: Sequence[str], clutter: Sequence[str]) -> None:
+    for name in clutter:
+        if mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name) <= 0:
+            raise ValueError(f"clutter: the model has no body {name!r}")
+        body = model.body(name).id
+        if name in moving:
+            raise ValueError(f"clutter: the body {name!r} moves, or conditions place it")
+        if body in model.body_parentid or model.body_parentid[body] != 0:
+            raise ValueError(
+                f"clutter: the body {name!r} has children or a parent; it has to stand alone"
+            )
 
 
 def _seen(model: mujoco.MjModel) -> set[int]:

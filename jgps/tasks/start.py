@@ -1,11 +1,15 @@
 """Where a task's trajectories start, and the controllers to start with."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
-import jax.numpy as jnp
 import mujoco
 import numpy as np
 
 from jgps.controllers import LqrHoldConfig, NoiseConfig, lqr_hold, pd_hold, pure_noise
+from jgps.core.host import to_device
+from jgps.core.lifted import Lifted, lift
 from jgps.core.types import Controller
 from jgps.simulation import Conditions, condition_models
 from jgps.tasks.task import Task
@@ -20,7 +24,7 @@ def initial_states(task: Task, conditions: Conditions) -> jax.Array:
         data.qpos[:], data.qvel[:] = qpos, qvel
         mujoco.mj_forward(model, data)
         states.append(task.layout.state(data.qpos, data.qvel, data.act, data.sensordata, np))
-    return jnp.asarray(np.stack(states), jnp.zeros(()).dtype)
+    return to_device(np.stack(states))
 
 
 def hold_from_model(model: mujoco.MjModel, conditions: Conditions) -> LqrHoldConfig:
@@ -68,13 +72,42 @@ def hold_from_model(model: mujoco.MjModel, conditions: Conditions) -> LqrHoldCon
 def initial_controllers(task: Task, x0: jax.Array) -> Controller:
     """The task's initial controller in every condition, leaves [C, T, ...].
 
+    Compiled once for all tasks that differ in numbers alone, such as a mass.
+
     Raises:
       ValueError: if the controller holds joints, but some actuator drives none that is in the
         state.
     """
+    return _in_every_condition(initial_controller(task, x0.dtype), x0)
+
+
+@jax.jit
+def _in_every_condition(controller: Lifted, x0: jax.Array) -> Controller:
+    return jax.vmap(controller)(x0)
+
+
+def initial_controller(task: Task, dtype: Any = None) -> Lifted:
+    """The task's initial controller as a function of the state in which it begins, x0 [dX].
+
+    Gains and variances, which follow from the model, are arrays of this pytree: a function that
+    is given it as an argument is compiled once for all models of one kind.
+
+    Args:
+      task: the task.
+      dtype: of x0; None is JAX's default.
+
+    Raises:
+      ValueError: if the controller holds joints, but some actuator drives none that is in the
+        state.
+    """
+    like = jax.ShapeDtypeStruct((task.state_dim,), dtype or jax.dtypes.canonicalize_dtype(float))
+    return lift(_make_initial(task), like)
+
+
+def _make_initial(task: Task) -> Callable[[jax.Array], Controller]:
     layout, config = task.layout, task.initial
     if isinstance(config, NoiseConfig):
-        return jax.vmap(lambda x: pure_noise(x, task.action_dim, task.horizon, config))(x0)
+        return lambda x: pure_noise(x, task.action_dim, task.horizon, config)
     if len(layout.positions) != task.action_dim:
         raise ValueError(
             "the initial controller holds one hinge or slide joint per actuator, but some actuator "
@@ -85,13 +118,7 @@ def initial_controllers(task: Task, x0: jax.Array) -> Controller:
         config = hold_from_model(task.model, task.train)
     entries = (layout.positions.tolist(), layout.velocities.tolist())
     if isinstance(config, LqrHoldConfig):
-
-        def hold(x):
-            return lqr_hold(x, *entries, task.action_dim, task.horizon, task.control_dt, config)
-
-    else:
-
-        def hold(x):
-            return pd_hold(x, *entries, task.action_dim, task.horizon, config)
-
-    return jax.vmap(hold)(x0)
+        return lambda x: lqr_hold(
+            x, *entries, task.action_dim, task.horizon, task.control_dt, config
+        )
+    return lambda x: pd_hold(x, *entries, task.action_dim, task.horizon, config)

@@ -1,11 +1,12 @@
 """What a task is, and how to make one of any MuJoCo model."""
 
 import dataclasses
+import functools
 import inspect
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,20 +15,20 @@ import numpy as np
 
 from jgps.controllers import LqrHoldConfig, NoiseConfig, PdHoldConfig
 from jgps.simulation import Conditions, StateLayout, System, check_conditions, load_model
-from jgps.tasks.policy_camera import (
-    Vision,
-    check_changes,
-    check_configuration,
-    make_vision,
-    moving_bodies,
-    pose_entries,
-)
+from jgps.tasks.policy_camera import Vision, VisionSpec, see
 
 Initial = LqrHoldConfig | PdHoldConfig | NoiseConfig
 Cost = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 Success = Callable[[jax.Array, jax.Array], jax.Array]
 Distance = Callable[[jax.Array], jax.Array]
 RandomStart = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+
+
+class EvaluationSets(NamedTuple):
+    """Conditions to evaluate on; nothing is learned in them."""
+
+    test: Conditions | None = None  # unseen; None is the training conditions
+    distracted: Conditions | None = None  # that look different to a camera, see `Task`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,22 +117,20 @@ def from_mjcf(
     *,
     cost: Callable[[StateLayout], Cost],
     state: Sequence[str] = ("qpos", "qvel"),
+    observation: Sequence[str] | None = None,
     horizon: int = 100,
     control_dt: float = 0.05,
     qpos: Any = None,
     qvel: Any = None,
     changes: Mapping[str, Any] | None = None,
-    test: Conditions | None = None,
+    test: Conditions | EvaluationSets | None = None,
     success: Callable[[StateLayout], Success] | None = None,
     distance: Callable[[StateLayout], Distance] | None = None,
     initial: Initial | None = None,
-    camera: str | None = None,
-    name: str = "custom",
-    observation: Sequence[str] | None = None,
     random_start: RandomStart | None = None,
-    distracted: Conditions | None = None,
-    vision: str | None = None,
-    clutter: Sequence[str] = (),
+    camera: str | None = None,
+    vision: str | VisionSpec | None = None,
+    name: str = "custom",
 ) -> Task:
     """A task of any MuJoCo model.
 
@@ -140,72 +139,48 @@ def from_mjcf(
       cost: makes the cost function from the layout of the state, for instance
         `lambda s: costs.distance(s["site_pos:tip"], (0.3, 0, 0.5))`.
       state: entries of the state, see `jgps.simulation.layout`.
+      observation: entries of all that a network sees, of the same kinds as those of the state; None
+        is the state.
       horizon: number of control steps, at least 2.
       control_dt: seconds per control step, a multiple of the model's timestep.
       qpos, qvel: initial joint positions [C, nq] and velocities [C, nv], one row per training
         condition; one row alone, or None for the model's reference pose at rest, serves all
         conditions.
       changes: per-condition changes of the model, see `jgps.simulation.Conditions`; each [C, ...].
-      test: unseen conditions; None uses the training conditions.
+      test: unseen conditions to evaluate on, or several sets of conditions; None is the training
+        conditions again.
       success, distance: make those functions from the layout.
       initial: the controller to begin with; None is an LQR hold that fits the model, see
         `jgps.tasks.start.hold_from_model`.
-      camera: name of a camera of the model for videos.
-      name: what to call the task.
-      observation: entries of all that a network sees, of the same kinds as those of the state; None
-        is the state.
       random_start: draws an initial pose, see `Task`.
-      distracted: conditions with visual distractors, see `Task`.
-      vision: name of a camera of the model that a network of pixels may look through. What it
-        reads beside the image is the observation.
-      clutter: names of bodies out of sight that conditions leave alone. In images a network learns
-        from they stand about in any colours, so that it learns not to mind such things.
+      camera: name of a camera of the model for videos.
+      vision: name of a camera of the model that a network of pixels may look through, or a
+        `VisionSpec` of it. What the network reads beside the image is the observation.
+      name: what to call the task.
 
     Raises:
       ValueError: says what is wrong with the model, a name, a shape or a number.
     """
-    for what, entries in (("state", state), ("observation", observation), ("clutter", clutter)):
-        if isinstance(entries, str):
-            raise ValueError(
-                f"{what} is the string {entries!r}; pass a sequence of entries: ({entries!r},)"
-            )
     if not callable(cost):
         raise ValueError("cost has to be a function of the layout that returns the cost function")
-    model, layout, observed = load_model(
-        source, tuple(state), None if observation is None else tuple(observation)
-    )
+    spec = VisionSpec(vision) if isinstance(vision, str) else vision
+    if not isinstance(spec, VisionSpec | None):
+        raise ValueError(f"vision is {vision!r}; pass the name of a camera, or a VisionSpec of it")
+    clutter = () if spec is None else spec.clutter
+    _check_sequences(state=state, observation=observation, clutter=clutter)
+    compile_with = functools.partial(load_model, source, tuple(state))
+    model, layout, observed = compile_with(None if observation is None else tuple(observation))
     _check_times(model, horizon, control_dt)
-    for each in (camera, vision):
-        if each is not None and mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, each) < 0:
-            names = [model.camera(i).name for i in range(model.ncam)]
-            raise ValueError(
-                f"the model has no camera {each!r}; it has: {', '.join(names) or 'none'}"
-            )
-    if model.na and "act" not in state:
-        warnings.warn(
-            f"the model has {model.na} activation states that are not in the state; add 'act', or "
-            "the fitted dynamics cannot know them",
-            stacklevel=2,
-        )
+    _check_cameras(model, camera, None if spec is None else spec.camera)
+    _warn_of_activations(model, state)
     train = _conditions(model, qpos, qvel, changes or {})
-    test = train if test is None else check_conditions(model, test)
-    distracted = None if distracted is None else check_conditions(model, distracted)
+    unseen, distracted = _evaluation_sets(model, test)
     seen = None
-    if vision is not None:
-        sets = [each for each in (train, test, distracted) if each is not None]
-        if observation is None:
-            raise ValueError(
-                "vision needs an observation: what of itself the robot knows without a camera, as "
-                'in observation=("qpos", "qvel")'
-            )
-        entries = tuple(observation)
-        check_changes(model, sets)
-        check_configuration(model, sets, entries)
-        poses = pose_entries(moving_bodies(model, sets, vision), entries)
-        configuration_dim = (observed or layout).size
-        model, layout, observed = load_model(source, tuple(state), (*entries, *poses))
-        assert observed is not None
-        seen = make_vision(model, observed, configuration_dim, sets, vision, clutter)
+    if spec is not None:
+        sets = [each for each in (train, unseen, distracted) if each is not None]
+        compiled = model, layout, observed
+        compiled, seen = see(compile_with, compiled, observation, sets, spec)
+        model, layout, observed = compiled
     task = Task(
         name=name,
         model=model,
@@ -214,7 +189,7 @@ def from_mjcf(
         control_dt=control_dt,
         cost=_from_layout("cost", cost, layout),
         train=train,
-        test=test,
+        test=train if unseen is None else unseen,
         success=None if success is None else _from_layout("success", success, layout),
         distance=None if distance is None else _from_layout("distance", distance, layout),
         initial=initial,
@@ -227,6 +202,32 @@ def from_mjcf(
     )
     _check_functions(task)
     return task
+
+
+def _check_sequences(**sequences: Sequence[str] | None) -> None:
+    for what, entries in sequences.items():
+        if isinstance(entries, str):
+            raise ValueError(
+                f"{what} is the string {entries!r}; pass a sequence of entries: ({entries!r},)"
+            )
+
+
+def _check_cameras(model: mujoco.MjModel, *names: str | None) -> None:
+    for each in names:
+        if each is not None and mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, each) < 0:
+            known = [model.camera(i).name for i in range(model.ncam)]
+            raise ValueError(
+                f"the model has no camera {each!r}; it has: {', '.join(known) or 'none'}"
+            )
+
+
+def _warn_of_activations(model: mujoco.MjModel, state: Sequence[str]) -> None:
+    if model.na and "act" not in state:
+        warnings.warn(
+            f"the model has {model.na} activation states that are not in the state; add 'act', or "
+            "the fitted dynamics cannot know them",
+            stacklevel=3,  # where from_mjcf was called
+        )
 
 
 def _check_times(model: mujoco.MjModel, horizon: int, control_dt: float) -> None:
@@ -250,10 +251,18 @@ def _conditions(
     changes = {key: np.asarray(value, np.float64) for key, value in changes.items()}
     num = max(len(qpos), len(qvel), *(len(np.atleast_1d(v)) for v in changes.values()), 1)
 
-    def spread(rows: np.ndarray) -> np.ndarray:
+    def broadcast(rows: np.ndarray) -> np.ndarray:
         return np.repeat(rows, num, axis=0) if len(rows) == 1 else rows
 
-    return check_conditions(model, Conditions(spread(qpos), spread(qvel), changes))
+    return check_conditions(model, Conditions(broadcast(qpos), broadcast(qvel), changes))
+
+
+def _evaluation_sets(
+    model: mujoco.MjModel, test: Conditions | EvaluationSets | None
+) -> EvaluationSets:
+    sets = test if isinstance(test, EvaluationSets) else EvaluationSets(test)
+    checked = (None if each is None else check_conditions(model, each) for each in sets)
+    return EvaluationSets(*checked)
 
 
 def _check_functions(task: Task) -> None:

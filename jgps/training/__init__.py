@@ -1,5 +1,6 @@
 """The outer loop around an algorithm: training, checkpoints, metrics, evaluation."""
 
+from jgps.training.checkpoint import CheckpointConfig
 from jgps.training.errors import TrainingError, UsageError
 from jgps.training.evaluate import (
     ConditionsResult,
@@ -11,6 +12,7 @@ from jgps.training.load import Run, load
 from jgps.training.run import TrainingResult, train
 
 __all__ = [
+    "CheckpointConfig",
     "ConditionsResult",
     "EvaluationResult",
     "Run",

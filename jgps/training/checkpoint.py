@@ -5,9 +5,11 @@
 checkpoint without it is not whole.
 """
 
+import dataclasses
 import hashlib
 import json
 import shutil
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,57 @@ from typing import Any
 import jax
 import numpy as np
 
+from jgps.core.checks import check_field
 from jgps.training.errors import UsageError
 
 KEEP = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """When training saves its state: after an iteration in which one of these limits is reached.
+
+    The state is saved after the last iteration too, and whenever training stops early. Only what is
+    killed loses work: the iteration that was running, and those since the last checkpoint, which
+    took less than `every_seconds`. Where every iteration takes longer, that is none.
+
+    Attributes:
+      every_iterations: iterations since the last checkpoint, at least 1; None sets no such limit.
+      every_seconds: seconds since the last checkpoint, >= 0; None sets no such limit.
+    """
+
+    every_iterations: int | None = None
+    every_seconds: float | None = 10.0
+
+    def __post_init__(self) -> None:
+        if self.every_iterations is not None:
+            check_field(self, "every_iterations", lambda v: v >= 1, "at least 1", integer=True)
+        if self.every_seconds is not None:
+            check_field(self, "every_seconds", lambda v: v >= 0, ">= 0, usually 10")
+
+
+class Checkpoints:
+    """Writes those of one run, as often as its config says."""
+
+    def __init__(self, directory: Path | None, config: CheckpointConfig, done: int):
+        """Of a run that goes on after `done` iterations; without a directory nothing is written."""
+        self._directory, self._config = directory, config
+        self._newest, self._when = done, time.monotonic()
+        self._begun = done > 0  # what a run begins with took long where convolutions are pretrained
+
+    def due(self, iteration: int) -> bool:
+        """Whether the state after this iteration is to be saved now."""
+        iterations, seconds = self._config.every_iterations, self._config.every_seconds
+        if iterations is not None and iteration - self._newest >= iterations:
+            return True
+        return seconds is not None and time.monotonic() - self._when >= seconds
+
+    def save(self, iteration: int, state: Any) -> None:
+        """Saves the state after this iteration, if it is not saved yet."""
+        if self._directory is None or (self._begun and iteration == self._newest):
+            return
+        save(self._directory, iteration, state)
+        self._newest, self._when, self._begun = iteration, time.monotonic(), True
 
 
 def save(directory: Path, iteration: int, state: Any, keep: int = KEEP) -> Path:
@@ -91,7 +141,7 @@ def restore_newest(
         if wrong is None:
             return iteration, _restore(_path(directory / "checkpoints", iteration), template)
         then = (
-            f"the one after {found[index - 1]} iterations is tried" if index else "it was the last"
+            f"the one after {found[index - 1]} iterations is read" if index else "it was the last"
         )
         warnings.warn(
             f"checkpoint {_path(directory / 'checkpoints', iteration)} {wrong}; {then}",

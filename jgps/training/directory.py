@@ -1,26 +1,10 @@
-"""The run directory: who may write into it, and what its `config.json` says."""
+"""The run directory: the files of a run, and who may write into it."""
 
-import contextlib
-import dataclasses
-import hashlib
-import importlib.metadata
 import json
-import platform
-import re
 import shutil
-import types
-import typing
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import mujoco
-import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr
-
-from jgps.simulation import Conditions
-from jgps.tasks import Task
 from jgps.training.errors import UsageError
 
 _OURS = (
@@ -41,137 +25,10 @@ _OURS = (
 _FREE = (
     "iterations",
     "versions",
-    "config.distil.on_divergence",
-    "config.vision.head.on_divergence",
-    "config.vision.end_to_end.on_divergence",
+    "config.policy.distil.on_divergence",
+    "config.policy.dense.on_divergence",
+    "config.policy.end_to_end.on_divergence",
 )
-
-
-def describe(
-    task: Task, algorithm: str, config: Any, iterations: int, seed: int, backend: str
-) -> dict[str, Any]:
-    """What `config.json` holds: everything that decides how a run goes."""
-    return {
-        "task": task.name,
-        "algorithm": algorithm,
-        "seed": seed,
-        "backend": backend,
-        "iterations": iterations,
-        "float64": bool(jax.config.read("jax_enable_x64")),
-        "config": encode(config),
-        "model": {
-            "state": list(task.layout.slices),
-            "state_dim": task.state_dim,
-            "action_dim": task.action_dim,
-            "horizon": task.horizon,
-            "control_dt": task.control_dt,
-            "conditions_train": task.train.num,
-            "conditions_test": task.test.num,
-            "observation": None if task.observation is None else list(task.observation.slices),
-            "initial": encode(task.initial),
-            "hash": _hash(task),
-        },
-        "functions": _function_hashes(task),
-        "versions": versions(),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide results, as far as they are installed."""
-    names = ("jgps", "jax", "jaxlib", "mujoco", "mujoco-mjx", "numpy", "orbax-checkpoint")
-    found = {"python": platform.python_version()}
-    for name in names:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
-
-
-def _hash(task: Task) -> str:
-    """Of the compiled model and of the conditions."""
-    buffer = np.empty(mujoco.mj_sizeModel(task.model), np.uint8)
-    mujoco.mj_saveModel(task.model, None, buffer)
-    digest = hashlib.sha256(buffer.tobytes())
-    conditions: Conditions | None
-    for conditions in (task.train, task.test, task.distracted):
-        if conditions is None:
-            continue
-        arrays = {"qpos": conditions.qpos, "qvel": conditions.qvel, **conditions.changes}
-        for name, array in sorted(arrays.items()):
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _function_hashes(task: Task) -> dict[str, str | None]:
-    """Of what JAX traces in the task's functions, their constants included; None without one."""
-
-    def zeros(*shape: int) -> jax.Array:
-        return jnp.zeros(shape)
-
-    x, u = zeros(task.state_dim), zeros(task.action_dim)
-    xs, us = zeros(task.horizon, task.state_dim), zeros(task.horizon, task.action_dim)
-    functions = {
-        "cost": (task.cost, (x, u, jnp.zeros((), jnp.int32))),
-        "success": (task.success, (xs, us)),
-        "distance": (task.distance, (xs,)),
-        "random_start": (task.random_start, (jax.random.key(0),)),
-    }
-    return {
-        name: None if function is None else _hash_trace(jax.make_jaxpr(function)(*arguments))
-        for name, (function, arguments) in functions.items()
-    }
-
-
-def _hash_trace(trace: ClosedJaxpr) -> str:
-    # Functions show as addresses, which differ between processes.
-    digest = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", str(trace)).encode())
-
-    def add_constants(trace: Any) -> None:
-        for constant in getattr(trace, "consts", ()):
-            digest.update(np.ascontiguousarray(constant).tobytes())
-        for equation in getattr(trace, "jaxpr", trace).eqns:
-            for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_trace):
-                if _is_trace(inner):
-                    add_constants(inner)
-
-    add_constants(trace)
-    return digest.hexdigest()[:16]
-
-
-def _is_trace(value: Any) -> bool:
-    return isinstance(value, ClosedJaxpr | Jaxpr)
-
-
-def encode(value: Any) -> Any:
-    """A config as JSON; `decode` reads it again."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"type": type(value).__name__, **fields}
-    if isinstance(value, tuple | list):
-        return [encode(each) for each in value]
-    return value
-
-
-def decode(hint: Any, value: Any) -> Any:
-    """The config that `encode` wrote, where `hint` is its type or a union of types.
-
-    Raises:
-      ValueError: if it does not fit the type.
-    """
-    options = (
-        typing.get_args(hint)
-        if typing.get_origin(hint) in (types.UnionType, typing.Union)
-        else (hint,)
-    )
-    if isinstance(value, dict):
-        for option in options:
-            if isinstance(option, type) and option.__name__ == value.get("type"):
-                hints = typing.get_type_hints(option)
-                fields = {k: v for k, v in value.items() if k != "type"}
-                if set(fields) <= set(hints):
-                    return option(**{k: decode(hints[k], v) for k, v in fields.items()})
-        raise ValueError(f"no settings of type {value.get('type')!r} with these fields are known")
-    return tuple(decode(Any, each) for each in value) if isinstance(value, list) else value
 
 
 def read_config(directory: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """How well a policy does on a task's training conditions and on unseen ones."""
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -10,6 +11,8 @@ import mujoco
 import numpy as np
 
 from jgps import costs
+from jgps.core.host import to_device
+from jgps.core.lifted import Lifted, lift
 from jgps.simulation import (
     Backend,
     Conditions,
@@ -105,13 +108,24 @@ def evaluate(
       ValueError: for an unknown backend or less than one sample.
     """
     evaluator = make_evaluator(task, policy.act, backend, num_samples)
+    if all(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(policy)):
+        return evaluator(functools.partial(params_for, policy), key)
     return evaluator(jax.jit(policy.params_for), key)
+
+
+@jax.jit
+def params_for(policy: EvaluablePolicy, x0: jax.Array) -> Any:
+    """Params of a policy that is a pytree of arrays; those of one shape share the program."""
+    return policy.params_for(x0)
 
 
 def make_evaluator(
     task: Task, act: Policy, backend: str = "auto", num_samples: int | None = None
 ) -> Evaluator:
-    """What `evaluate` does, for many policies that act alike: it is set up and compiled once.
+    """What `evaluate` does, for many policies that act alike: it is set up once.
+
+    What it compiles serves later evaluators too, where `act` and the task's functions are equal but
+    for the arrays that the latter close over, and shapes are the same.
 
     Args:
       task: the task.
@@ -130,13 +144,13 @@ def make_evaluator(
             f"num_samples is {num_samples}; it has to be at least 1; leave it out for one rollout "
             "without noise"
         )
-    name, judge = resolve_backend(backend), _make_judge(task)
+    name, score = resolve_backend(backend), _make_score(task)
     sets = [task.train, task.test, *([] if task.distracted is None else [task.distracted])]
     joint = _join(task.model, sets)
     if joint is None:
-        runs = [_make_run(task, act, each, name, num_samples, judge) for each in sets]
+        runs = [_make_run(task, act, each, name, num_samples, score) for each in sets]
     else:  # one program for all compiles in half the time
-        runs = [_make_run(task, act, joint, name, num_samples, judge)]
+        runs = [_make_run(task, act, joint, name, num_samples, score)]
     ends = np.cumsum([0, *(each.num for each in sets)])
 
     def evaluator(params_for: Callable[[jax.Array], Any], key: jax.Array) -> EvaluationResult:
@@ -167,8 +181,8 @@ def _join(model: mujoco.MjModel, sets: Sequence[Conditions]) -> Conditions | Non
             continue
         if field not in ("body_pos", "body_quat") or not name:
             return None
-        own = getattr(model, field)[model.body(name).id]
-        rows.append([each.changes.get(key, np.tile(own, (each.num, 1))) for each in sets])
+        in_model = getattr(model, field)[model.body(name).id]
+        rows.append([each.changes.get(key, np.tile(in_model, (each.num, 1))) for each in sets])
     return Conditions(
         qpos=np.concatenate([each.qpos for each in sets]),
         qvel=np.concatenate([each.qvel for each in sets]),
@@ -179,7 +193,7 @@ def _join(model: mujoco.MjModel, sets: Sequence[Conditions]) -> Conditions | Non
 
 
 _Run = Callable[[Callable[[jax.Array], Any], jax.Array], ConditionsResult]
-_Judge = Callable[[SimulationRollouts], ConditionsResult]
+_Score = Callable[[SimulationRollouts], ConditionsResult]
 
 
 def _make_run(
@@ -188,31 +202,49 @@ def _make_run(
     conditions: Conditions,
     backend: Backend,
     num_samples: int | None,
-    judge: _Judge,
+    score: _Score,
 ) -> _Run:
-    """Rolls out and judges in one set of conditions."""
-    sampler = make_sampler(task.system, conditions, act, backend)
-    sample = jax.jit(sampler.sample) if sampler.jittable else sampler.sample
+    """Rolls out in one set of conditions, and scores the rollouts."""
+    sample = make_sampler(task.system, conditions, act, backend).sample
     shape = (conditions.num, num_samples or 1, task.horizon, task.action_dim)
     x0 = initial_states(task, conditions)
+    noise_free = to_device(np.zeros(shape))
 
     def run(params_for: Callable[[jax.Array], Any], key: jax.Array) -> ConditionsResult:
-        noise = jnp.zeros(shape) if num_samples is None else jax.random.normal(key, shape)
-        return judge(sample(params_for(x0), noise))
+        noise = noise_free if num_samples is None else jax.random.normal(key, shape)
+        return score(sample(params_for(x0), noise))
 
     return run
 
 
-def _make_judge(task: Task) -> _Judge:
-    @jax.jit
-    def compute(x, u):
-        total = jnp.sum(costs.evaluate(task.cost, x, u), axis=-1)
-        distance = None if task.distance is None else jax.vmap(jax.vmap(task.distance))(x)
-        success = None if task.success is None else jax.vmap(jax.vmap(task.success))(x, u)
-        return total, distance, success
+class _Functions(NamedTuple):
+    """The task's functions, with what they close over as arguments."""
 
-    def judge(sampled: SimulationRollouts) -> ConditionsResult:
-        total, distance, success = jax.device_get(compute(sampled.x, sampled.u))
+    cost: Lifted
+    distance: Lifted | None
+    success: Lifted | None
+
+
+def _lift_functions(task: Task) -> _Functions:
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    x = jax.ShapeDtypeStruct((task.horizon, task.state_dim), dtype)
+    u = jax.ShapeDtypeStruct((task.horizon, task.action_dim), dtype)
+    jax.eval_shape(functools.partial(costs.evaluate, task.cost), x, u)  # refuses other horizons
+    one_x, one_u = (jax.ShapeDtypeStruct(each.shape[1:], dtype) for each in (x, u))
+    lifted = functools.partial(lift, differentiable=False)
+    return _Functions(
+        cost=lifted(task.cost, one_x, one_u, jax.ShapeDtypeStruct((), jnp.int32)),
+        distance=None if task.distance is None else lifted(task.distance, x),
+        success=None if task.success is None else lifted(task.success, x, u),
+    )
+
+
+def _make_score(task: Task) -> _Score:
+    functions = _lift_functions(task)
+
+    def score(sampled: SimulationRollouts) -> ConditionsResult:
+        values = _evaluate_functions(functions, sampled.x, sampled.u)
+        total, distance, success = jax.device_get(values)
         valid = np.asarray(sampled.valid)
         return ConditionsResult(
             cost=_mean(total, valid),
@@ -222,7 +254,20 @@ def _make_judge(task: Task) -> _Judge:
             rollouts=SimulationRollouts(*(np.asarray(array) for array in sampled)),
         )
 
-    return judge
+    return score
+
+
+@jax.jit
+def _evaluate_functions(
+    functions: _Functions, x: jax.Array, u: jax.Array
+) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+    """Cost, distance and success of every rollout, [C, N] each."""
+    cost, distance, success = functions
+    return (
+        jnp.sum(costs.evaluate(cost, x, u), axis=-1),
+        None if distance is None else jax.vmap(jax.vmap(distance))(x),
+        None if success is None else jax.vmap(jax.vmap(success))(x, u),
+    )
 
 
 def _mean(values: np.ndarray, valid: np.ndarray) -> np.ndarray:

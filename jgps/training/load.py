@@ -9,6 +9,8 @@ from jgps import tasks
 from jgps.algorithms import ALGORITHMS
 from jgps.tasks import Task
 from jgps.training import checkpoint, directory
+from jgps.training.codec import decode
+from jgps.training.description import describe
 from jgps.training.errors import UsageError
 
 
@@ -44,11 +46,11 @@ def load(path: str | Path, task: Task | None = None) -> Run:
         raise UsageError(f"{path} was made by {saved['algorithm']!r}, which this jgps lacks")
     make, config_type = ALGORITHMS[saved["algorithm"]]
     try:
-        config = directory.decode(config_type, saved["config"])
+        config = decode(config_type, saved["config"])
         algorithm = make(task, config, saved["backend"])
     except ValueError as error:
         raise UsageError(f"{path / 'config.json'}: {error}") from error
-    now = directory.describe(task, saved["algorithm"], config, 1, 0, saved["backend"])
+    now = describe(task, saved["algorithm"], config, 1, 0, saved["backend"])
     if now["model"]["hash"] != saved["model"]["hash"]:
         raise UsageError(f"{path} was trained on another model of {task.name!r}")
     if now["float64"] != saved["float64"]:

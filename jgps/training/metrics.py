@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,39 @@ import jax.monitoring
 import numpy as np
 
 Record = dict[str, Any]  # one iteration: numbers and lists of numbers
+
+MAX_LISTED = 32  # conditions that are shown one by one; more of them are summarised
+NUM_WORST = 5  # conditions that a summary names
+_QUANTILES = {"min": 0.0, "p10": 0.1, "p50": 0.5, "p90": 0.9, "max": 1.0}
+
+
+def quantiles(values: Sequence[float | None] | np.ndarray) -> dict[str, float]:
+    """The quantiles of the finite numbers among some values.
+
+    Args:
+      values: one number per condition; None and NaN where there is none.
+
+    Returns:
+      The least, the 10%, 50% and 90% quantiles and the greatest, named min, p10, p50, p90 and max;
+      nothing where no value is finite.
+    """
+    numbers = np.asarray(values, float)
+    finite = numbers[np.isfinite(numbers)]
+    if not finite.size:
+        return {}
+    found = np.quantile(finite, list(_QUANTILES.values()))
+    return dict(zip(_QUANTILES, found.tolist(), strict=True))
+
+
+def highest(values: Sequence[float | None] | np.ndarray, count: int = NUM_WORST) -> list[int]:
+    """The conditions with the highest values, the highest first.
+
+    A value that is not finite counts as higher than any other, and of equal ones the first comes
+    first.
+    """
+    numbers = np.asarray(values, float)
+    order = np.argsort(-np.where(np.isfinite(numbers), numbers, np.inf), kind="stable")
+    return order[:count].tolist()
 
 
 def plain(value: Any) -> Any:
@@ -74,7 +107,11 @@ class MetricsLog:
         )
 
     def append(self, record: Record) -> None:
-        """Writes one iteration, so that it survives a crash of this process."""
+        """Writes one iteration, so that it survives a crash of this process.
+
+        `metrics.jsonl` gets all of it. TensorBoard gets the mean over conditions of every metric,
+        and one scalar per condition, or `quantiles` of more than `MAX_LISTED` conditions.
+        """
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         for name, value in record.items():
@@ -82,14 +119,22 @@ class MetricsLog:
             numbers = [each for each in values if each is not None]
             if numbers:
                 self._writer.add_scalar(name, float(np.mean(numbers)), record["iteration"])
-            for index, each in enumerate(values if len(values) > 1 else []):
-                if each is not None:
-                    self._writer.add_scalar(f"{name}/{index}", float(each), record["iteration"])
+            for part, each in _parts(values).items():
+                self._writer.add_scalar(f"{name}/{part}", each, record["iteration"])
 
     def close(self) -> None:
         """Writes what is buffered."""
         self._file.close()
         self._writer.close()
+
+
+def _parts(values: Sequence[float | None]) -> dict[str, float]:
+    """The scalars beside the mean that TensorBoard shows of a metric, by their names."""
+    if len(values) > MAX_LISTED:
+        return quantiles(values)
+    if len(values) == 1:
+        return {}
+    return {str(c): float(each) for c, each in enumerate(values) if each is not None}
 
 
 def read_metrics(directory: Path) -> list[Record]:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jgps.algorithms import Inspection
-from jgps.training.directory import versions
+from jgps.training.description import versions
 from jgps.training.evaluate import EvaluationResult
 from jgps.training.metrics import Record, plain
 

@@ -1,4 +1,4 @@
-"""What images a network learns from look like: as the task's own, but for things of no concern.
+"""Domain randomisation: images to learn from are the task's own, but for things of no concern.
 
 Colours and lights differ a little, and bodies that are clutter stand about, in any colours. A
 network that acts sees the task as it is.
@@ -24,7 +24,7 @@ class DomainRandomisationConfig:
     Attributes:
       randomise: colours, textures, lights and the camera.
       clutter: probability that each body of the task's clutter stands about, in [0, 1].
-      nearest, farthest: it stands from where objects are, metres, > 0.
+      nearest, farthest: least and greatest distance of that body from an object, metres, > 0.
     """
 
     randomise: RandomiseConfig = RandomiseConfig(
@@ -48,19 +48,21 @@ class DomainRandomisationConfig:
         check_field(self, "farthest", lambda v: v >= self.nearest, ">= nearest, usually 0.35")
 
 
-class Scene(NamedTuple):
-    """What a view draws: poses of all bodies, and the looks of everything."""
+class RandomisedScene(NamedTuple):
+    """What a view draws: poses of all bodies, and the appearance of everything."""
 
     xpos: jax.Array  # [B, 3] metres, world frame
     xmat: jax.Array  # [B, 3, 3]
     appearance: Appearance
 
 
-Vary = Callable[[jax.Array, jax.Array, jax.Array], Scene]
+RandomiseScene = Callable[[jax.Array, jax.Array, jax.Array], RandomisedScene]
 
 
-def varying(task: Task, view: View, config: DomainRandomisationConfig) -> Vary:
-    """`vary(key, xpos [B, 3], xmat [B, 3, 3])` -> the scene as a network learns from it."""
+def make_randomise_scene(
+    task: Task, view: View, config: DomainRandomisationConfig
+) -> RandomiseScene:
+    """`randomise_scene(key, xpos [B, 3], xmat [B, 3, 3])`: the scene as networks learn from it."""
     vision, model = task.vision, task.model
     assert vision is not None
     standing = vision.objects[model.body_parentid[vision.objects] == 0]
@@ -68,11 +70,11 @@ def varying(task: Task, view: View, config: DomainRandomisationConfig) -> Vary:
     clutter = vision.clutter
     geoms = np.flatnonzero(np.isin(model.geom_bodyid, clutter))
 
-    def vary(key: jax.Array, xpos: jax.Array, xmat: jax.Array) -> Scene:
-        look_key, colour_key, there_key, place_key = jax.random.split(key, 4)
-        appearance = randomise(look_key, view.appearance, config.randomise)
+    def randomise_scene(key: jax.Array, xpos: jax.Array, xmat: jax.Array) -> RandomisedScene:
+        appearance_key, colour_key, there_key, place_key = jax.random.split(key, 4)
+        appearance = randomise(appearance_key, view.appearance, config.randomise)
         if not len(clutter):
-            return Scene(xpos, xmat, appearance)
+            return RandomisedScene(xpos, xmat, appearance)
         rgb = jax.random.uniform(colour_key, (len(geoms), 3), appearance.rgba.dtype)
         appearance = appearance._replace(
             rgba=appearance.rgba.at[geoms, :3].set(rgb), rgb2=appearance.rgb2.at[geoms].set(rgb)
@@ -80,9 +82,9 @@ def varying(task: Task, view: View, config: DomainRandomisationConfig) -> Vary:
         there = jax.random.bernoulli(there_key, config.clutter, (len(clutter), 1))
         places, turns = _stand_about(place_key, xpos[around], len(clutter), config)
         xpos = xpos.at[clutter].set(jnp.where(there, places, xpos[clutter]))
-        return Scene(xpos, xmat.at[clutter].set(turns), appearance)
+        return RandomisedScene(xpos, xmat.at[clutter].set(turns), appearance)
 
-    return vary
+    return randomise_scene
 
 
 def _stand_about(

@@ -1,4 +1,4 @@
-"""PretrainingData between the training conditions, and what is done there.
+"""Scenes between the training conditions, and what is done there.
 
 Where an object stands a little elsewhere, what to do is a little different too: to first order the
 best actions, and the states that they lead through, are means of those nearby. So a network that
@@ -16,7 +16,7 @@ from jgps.tasks.policy_camera import Vision, orthonormal
 OTHERS = 2  # rows of other rollouts in a mean
 
 
-def between(
+def interpolate(
     key: jax.Array, supervision: Supervision, vision: Vision, share: float, spread: float = 0.0
 ) -> Supervision:
     """The supervision with some rows replaced by random means of rows of the same step.

@@ -15,12 +15,13 @@ from jax.core import Tracer
 
 from jgps.policies import NetworkPolicy, PoseRegressor
 from jgps.tasks import Task
-from jgps.vision.domain_randomisation import varying
-from jgps.vision.learner import VisionConfig, make_eye, pose_dim
+from jgps.vision.camera import make_policy_view, pose_dim
+from jgps.vision.config import VisualConfig
+from jgps.vision.domain_randomisation import make_randomise_scene
 from jgps.vision.pose_regression import regress_pose, transfer
 
-ARM = 0.1  # metres from an object's origin to the points on its axes whose places are told
-MIXED = 3  # training conditions between which a place is drawn
+AXIS_LENGTH = 0.1  # metres from an object's origin to the points on its axes whose places are told
+NUM_MIXED = 3  # training conditions between which a place is drawn
 
 
 class PretrainingData(NamedTuple):
@@ -39,7 +40,7 @@ class Pretraining(NamedTuple):
     status: jax.Array  # [] int32, as of `regress_pose`
 
 
-def draw_pretraining_data(task: Task, config: VisionConfig, key: jax.Array) -> PretrainingData:
+def draw_pretraining_data(task: Task, config: VisualConfig, key: jax.Array) -> PretrainingData:
     """PretrainingData for `pretrain`, by MuJoCo's kinematics; of a traced key only their shapes."""
     model, num = copy.deepcopy(task.model), config.pretraining_images
     if isinstance(key, Tracer):
@@ -51,7 +52,7 @@ def draw_pretraining_data(task: Task, config: VisionConfig, key: jax.Array) -> P
     xmat = np.empty((num, model.nbody, 9), np.float32)
     for scene in range(num):
         _place(model, task, rng)
-        data.qpos[:] = _near_start(model, task, config.arm_spread, rng)
+        data.qpos[:] = _near_start(model, task, config.pretraining_joint_spread, rng)
         mujoco.mj_kinematics(model, data)
         xpos[scene], xmat[scene] = data.xpos, data.xmat
     xmat = xmat.reshape(num, -1, 3, 3)
@@ -60,18 +61,18 @@ def draw_pretraining_data(task: Task, config: VisionConfig, key: jax.Array) -> P
 
 def pretrain(
     task: Task,
-    config: VisionConfig,
+    config: VisualConfig,
     learner: NetworkPolicy,
     scenes: PretrainingData,
     key: jax.Array,
 ) -> tuple[NetworkPolicy, Pretraining]:
     """The learner with convolutions that tell the objects' places in these scenes."""
     assert task.vision is not None
-    view = make_eye(task, config)
-    key, look_key = jax.random.split(key)
-    keys = jax.random.split(look_key, scenes.xpos.shape[0])
-    vary = varying(task, view, config.looks)
-    varied = jax.vmap(vary)(keys, jnp.asarray(scenes.xpos), jnp.asarray(scenes.xmat))
+    view = make_policy_view(task, config)
+    key, appearance_key = jax.random.split(key)
+    keys = jax.random.split(appearance_key, scenes.xpos.shape[0])
+    randomise_scene = make_randomise_scene(task, view, config.domain_randomisation)
+    varied = jax.vmap(randomise_scene)(keys, jnp.asarray(scenes.xpos), jnp.asarray(scenes.xmat))
     images = view.draw_rgb(*varied, as_uint8=True)
     seeing: Any = learner.network  # of a kind that has one
     trunk = seeing.trunk
@@ -88,12 +89,12 @@ def pretrain(
 
 def _place(model: mujoco.MjModel, task: Task, rng: np.random.Generator) -> None:
     """Puts every body that conditions place somewhere between some of its places."""
-    changes, weights, chosen = task.train.changes, rng.dirichlet(np.ones(MIXED)), {}
+    changes, weights, chosen = task.train.changes, rng.dirichlet(np.ones(NUM_MIXED)), {}
     for key in sorted(changes):
         field, _, name = key.partition(":")
         if field not in ("body_pos", "body_quat"):
             continue
-        rows = chosen.setdefault(name, rng.integers(task.train.num, size=MIXED))
+        rows = chosen.setdefault(name, rng.integers(task.train.num, size=NUM_MIXED))
         mean = _mean_rotation if field == "body_quat" else np.matmul
         getattr(model, field)[model.body(name).id] = mean(weights, changes[key][rows])
 
@@ -115,8 +116,8 @@ def _near_start(
     for joint in range(model.njnt):
         kind, address = mujoco.mjtJoint(model.jnt_type[joint]), model.jnt_qposadr[joint]
         if kind == mujoco.mjtJoint.mjJNT_FREE:
-            rows = start[rng.integers(task.train.num, size=MIXED), address : address + 7]
-            weights = rng.dirichlet(np.ones(MIXED))
+            rows = start[rng.integers(task.train.num, size=NUM_MIXED), address : address + 7]
+            weights = rng.dirichlet(np.ones(NUM_MIXED))
             qpos[address : address + 3] = weights @ rows[:, :3]
             qpos[address + 3 : address + 7] = _mean_rotation(weights, rows[:, 3:])
         if kind not in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE):
@@ -133,4 +134,4 @@ def _points(task: Task, xpos: np.ndarray, xmat: np.ndarray) -> np.ndarray:
     assert task.vision is not None
     origin = xpos[:, task.vision.objects, None]
     axes = np.swapaxes(xmat[:, task.vision.objects], -1, -2)[:, :, :2]
-    return np.concatenate([origin, origin + ARM * axes], axis=2)
+    return np.concatenate([origin, origin + AXIS_LENGTH * axes], axis=2)

@@ -7,19 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from shared_algorithms import on_many_sets, springs, with_parts
 
 from jgps import tasks
 from jgps.algorithms.badmm import (
     BadmmConfig,
     _over_rounds,
     _supervision,
-    adapt_weights,
-    augmented_cost,
     badmm,
-    dual_step,
-    policy_targets,
 )
 from jgps.core import linalg, lqr
+from jgps.core.bregman import adapt_weights, augmented_cost, dual_step, policy_targets
 from jgps.core.gaussian import controller_kl
 from jgps.core.types import (
     NON_FINITE,
@@ -33,11 +31,12 @@ from jgps.core.types import (
 )
 from jgps.optimise.guided import loop as guided
 from jgps.policies import DistilConfig
+from jgps.policies.learner import MlpConfig
 from jgps.simulation import Conditions
 
 C, T, DX, DU, DO = 3, 6, 3, 2, 3
 TEMPERATURE = 1.0  # of the maximum entropy: without it both distributions would become points
-CONFIG = BadmmConfig(distil=DistilConfig(steps=200), inner_rounds=2)
+CONFIG = BadmmConfig(policy=MlpConfig(distil=DistilConfig(steps=200)), inner_rounds=2)
 
 
 class _Problem:
@@ -230,7 +229,6 @@ def test_weights_follow_the_divergence():
         ({"dual_rate": 0.0}, "dual_rate is 0.0"),
         ({"inner_rounds": 0}, "inner_rounds is 0"),
         ({"weight_band": 1.0}, "weight_band is 1.0"),
-        ({"sampling": "on_policy"}, "sampling is 'on_policy'; .* mdgps also samples on policy"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, message):
@@ -238,26 +236,25 @@ def test_settings_that_cannot_work_are_refused(settings, message):
         BadmmConfig(**settings)
 
 
-def _task(name):
-    """Two conditions, the second of which cannot be simulated where the name is "broken"."""
+def _task():
+    """Of two conditions."""
     task = tasks.make("point_mass")
-    stiffness = 1e12 if name == "broken" else 0.0
-    train = Conditions(
-        task.train.qpos[:2], task.train.qvel[:2], {"jnt_stiffness:x": np.array([0, stiffness])}
-    )
+    train = Conditions(task.train.qpos[:2], task.train.qvel[:2], {"jnt_stiffness:x": np.zeros(2)})
     return dataclasses.replace(task, train=train)
 
 
 @functools.cache
+def _runs():
+    """`run(name, iterations)`; the second condition of "broken" cannot be simulated."""
+    task = _task()
+    stiff = {"healthy": np.zeros(2), "broken": np.array([0, 1e12])}
+    return on_many_sets(badmm, task, CONFIG, springs(task, stiff))
+
+
 def _run(name):
     """States and metrics of three iterations, seed 0."""
-    algorithm = badmm(_task(name), CONFIG, backend="native")
-    states, metrics = [algorithm.init(jax.random.key(0))], []
-    for _ in range(3):
-        state, found = algorithm.step(states[-1])
-        states.append(state)
-        metrics.append(found)
-    return states, metrics
+    found = [_runs()(name, iterations) for iterations in range(4)]
+    return [state for state, _ in found], [metrics for _, metrics in found[1:]]
 
 
 def test_a_failing_condition_keeps_controller_duals_and_weights():
@@ -283,9 +280,7 @@ def test_the_iteration_has_the_signs_of_the_algorithm():
     lambda <- lambda + alpha nu (E[mu_pi] - E[u]); targets mu_p - C lambda / nu.
     """
     config = dataclasses.replace(CONFIG, inner_rounds=1, dual_rate=0.7)
-    task = _task("healthy")
-    parts = guided.make_parts(task, config, "native")
-    algorithm = badmm(task, config, backend="native")
+    algorithm, parts = with_parts(badmm, _task(), config)
     before, _ = algorithm.step(algorithm.init(jax.random.key(0)))
     _, sample_key, _, _ = jax.random.split(before.key, 4)
     sampled = parts.sample(before, sample_key)
@@ -329,8 +324,7 @@ def test_a_failure_in_an_early_round_is_reported():
 
 def test_all_inner_rounds_together_stay_within_the_bound_of_what_was_sampled():
     states, metrics = _run("healthy")
-    task, config = _task("healthy"), CONFIG
-    parts = guided.make_parts(task, config, "native")
+    parts = guided.make_parts(_task(), CONFIG, "native")
     for before, after, found in zip(states, states[1:], metrics, strict=False):
         assert (found["status"] == OK).all()
         sampled = parts.sample(before, jax.random.split(before.key, 4)[1])

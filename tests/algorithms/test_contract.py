@@ -1,37 +1,54 @@
-"""What holds for every algorithm on every task."""
+"""What holds for every algorithm, and what every task gives algorithms to work with."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import count_compilations
+from shared_algorithms import on_many_sets, springs, to_goal, with_other_numbers
 
 from jgps import tasks
 from jgps.algorithms import ALGORITHMS
+from jgps.controllers import linear_gaussian
+from jgps.controllers.nearest import NearestController
 from jgps.core.types import OK
-from jgps.dynamics import MixturePriorConfig
+from jgps.dynamics import MixturePriorConfig, NoPriorConfig
+from jgps.optimise.models import FittedModelsConfig, fitted_models
+from jgps.optimise.rollouts import sampling
+from jgps.policies import DistilConfig
+from jgps.policies.learner import MlpConfig
+from jgps.tasks.start import initial_controllers, initial_states
 from jgps.training import checkpoint
 
-# Every algorithm on the smallest task, and the default one on all: each pair compiles anew.
-CASES = [(algorithm, "point_mass") for algorithm in ALGORITHMS]
-CASES += [("mdgps", task) for task in tasks.names() if task != "point_mass"]
-MOST = 4  # training conditions of a task here: enough for shapes, determinism and resuming
 LOCAL = ("trajopt", "pi2", "pilqr")  # controllers alone, without a network
 # Two iterations are to have everything in them that an algorithm does.
 SETTINGS = {"dagger": {"teacher_iterations": 1}}
+# Which settings each algorithm has, and with which it compiles and learns in little time.
+SMALL = {
+    "models": FittedModelsConfig(prior=NoPriorConfig()),
+    "observation_prior": NoPriorConfig(),
+    "policy": MlpConfig(hidden=(8,), distil=DistilConfig(steps=20)),
+}
+# Algorithms whose conditions have a mixture each: a shared one sees the samples of all.
+MIXTURES = (*LOCAL, "mdgps")
+HORIZON = 12  # steps of the tests whose algorithms share programs
+APART = FittedModelsConfig(prior=MixturePriorConfig(shared=False))
 
 
-def _task(name):
-    """With some of its training conditions, the first and the last among them."""
-    task = tasks.make(name)
-    some = np.linspace(0, task.train.num - 1, min(MOST, task.train.num)).round().astype(int)
-    return dataclasses.replace(task, train=jax.tree.map(lambda leaf: leaf[some], task.train))
+def _config(algorithm, **settings):
+    """With those of the settings that the algorithm has."""
+    _, config = ALGORITHMS[algorithm]
+    names = {field.name for field in dataclasses.fields(config)}
+    settings = {name: value for name, value in settings.items() if name in names}
+    return config(**SETTINGS.get(algorithm, {}), **settings)
 
 
-def _make(algorithm, task):
-    make, config = ALGORITHMS[algorithm]
-    return make(task, config(**SETTINGS.get(algorithm, {})), backend="native")
+def _point_mass(horizon):
+    """The smallest task, shorter than it is."""
+    return dataclasses.replace(tasks.make("point_mass"), horizon=horizon)
 
 
 def _arrays(tree):
@@ -43,10 +60,7 @@ def _arrays(tree):
     ]
 
 
-@pytest.mark.parametrize(("algorithm", "task_name"), CASES)
-def test_contract(algorithm, task_name, tmp_path):
-    task, name = _task(task_name), algorithm
-    algorithm = _make(algorithm, task)
+def _assert_contract(name, algorithm, task, directory):
     start = algorithm.init(jax.random.key(3))
     state, metrics = algorithm.step(start)
 
@@ -72,57 +86,130 @@ def test_contract(algorithm, task_name, tmp_path):
 
     # The second iteration compiles nothing, and goes on from a saved state as if never left.
     second = []
-    assert _count_compilations(lambda: second.extend(algorithm.step(state))) == 0
-    checkpoint.save(tmp_path, 1, state)
-    _, restored = checkpoint.restore_newest(tmp_path, jax.eval_shape(algorithm.init, start.key))
+    assert count_compilations(lambda: second.extend(algorithm.step(state))) == 0
+    checkpoint.save(directory, 1, state)
+    _, restored = checkpoint.restore_newest(directory, jax.eval_shape(algorithm.init, start.key))
     for one, other in zip(_arrays(second), _arrays(algorithm.step(restored)), strict=True):
         np.testing.assert_array_equal(one, other)
 
+    assert type(algorithm.newest(state)) is type(state.policy)
+    assert algorithm.pretraining(start) is None  # nothing of this task is seen through a camera
     inspection = algorithm.inspect(state)
     dim = task.state_dim + task.action_dim
     assert inspection.marginals.cov.shape == (task.train.num, task.horizon, dim, dim)
     assert inspection.sampled.x.shape[0] == task.train.num
 
 
-def _count_compilations(function) -> int:
-    events = []
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_contract(algorithm, tmp_path):
+    task, (make, _) = _point_mass(15), ALGORITHMS[algorithm]
+    run = make(task, _config(algorithm), backend="native")
+    _assert_contract(algorithm, run, task, tmp_path)
 
-    def listen(name, duration, **kwargs):
-        if name == "/jax/core/compile/backend_compile_duration":
-            events.append(name)
 
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        jax.block_until_ready(function())
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-    return len(events)
+@pytest.mark.parametrize("algorithm", ["trajopt", "pi2", "mdgps"])
+def test_contract_as_one_program_on_mjx(algorithm, tmp_path):
+    task, (make, _), config = to_goal(6), ALGORITHMS[algorithm], _config(algorithm, **SMALL)
+    _assert_contract(algorithm, make(task, config, backend="mjx"), task, tmp_path)
+    _assert_compiled_once(algorithm, config, task.horizon, "mjx")
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_second_object_compiles_nothing(algorithm):
+    config = _breakable_config(algorithm)
+    _assert_compiled_once(algorithm, config, HORIZON, "native")
+
+
+def _assert_compiled_once(algorithm, config, horizon, backend):
+    """Equal settings on a task that differs in numbers alone: those are arguments of programs."""
+    make, _ = ALGORITHMS[algorithm]
+
+    def run(task):
+        made = make(task, config, backend=backend)
+        state = made.init(jax.random.key(0))
+        for _ in range(2):
+            state, _ = made.step(state)
+        return state.controllers.k
+
+    first, found = run(to_goal(horizon)), []
+    again, other = to_goal(horizon), with_other_numbers(horizon)
+    for task in (again, other):
+        assert count_compilations(lambda task=task: found.append(run(task))) == 0
+    np.testing.assert_array_equal(found[0], first)
+    assert not np.array_equal(found[1], first)
 
 
 def test_the_counter_of_compilations_counts():
-    assert _count_compilations(lambda: jax.jit(lambda x: x * 3.25 + 1.75)(jnp.ones(3))) > 0
+    assert count_compilations(lambda: jax.jit(lambda x: x * 3.25 + 1.75)(jnp.ones(3))) > 0
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_every_task_has_controllers_rollouts_and_models(name):
+    """All that an algorithm makes of a task, in its first and its last training condition."""
+    task = tasks.make(name)
+    task = dataclasses.replace(task, train=jax.tree.map(lambda leaf: leaf[[0, -1]], task.train))
+    samples, horizon, dX, dU = 4, task.horizon, task.state_dim, task.action_dim
+    x0 = initial_states(task, task.train)
+    controllers = initial_controllers(task, x0)
+    assert x0.shape == (2, dX)
+    assert controllers.K.shape == (2, horizon, dU, dX) and controllers.k.shape == (2, horizon, dU)
+    assert (np.linalg.eigvalsh(controllers.C) > 0).all()
+
+    sample = sampling.make_sample(task, NearestController.act, "native", samples)
+    params = jax.vmap(linear_gaussian.factor)(controllers)[0]
+    both = sample(params, jax.random.key(0))
+    noisy, noise_free = sampling.split_noise_free(both)
+    assert noisy.x.shape == (2, samples, horizon, dX) and noise_free.x.shape[1] == 1
+    assert noisy.o.shape == (2, samples, horizon, task.observation_dim)
+    assert noisy.u.shape == (2, samples, horizon, dU)
+    assert all(np.isfinite(leaf).all() for leaf in _arrays(both)) and bool(both.valid.all())
+    starts = np.broadcast_to(np.asarray(x0)[:, None], both.x[:, :, 0].shape)
+    np.testing.assert_allclose(both.x[:, :, 0], starts, atol=1e-5)
+    for one, other in zip(_arrays(both), _arrays(sample(params, jax.random.key(0))), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(noisy.u, sample(params, jax.random.key(1)).u[:, :-1])
+
+    learned = fitted_models(task, FittedModelsConfig(), (2, samples))
+
+    @jax.jit
+    def fit(key, rollouts):
+        return learned.fit(learned.init(key), rollouts, None)[1:]
+
+    models, metrics = fit(jax.random.key(2), noisy.rollouts)
+    assert models is not None and models.dynamics.F.shape == (2, horizon - 1, dX, dX + dU)
+    assert models.cost.H.shape == (2, horizon, dX + dU, dX + dU)
+    assert (models.status.code == OK).all()
+    assert all(np.isfinite(leaf).all() for leaf in _arrays((models[:3], metrics)))
+    assert (np.linalg.eigvalsh(np.asarray(models.cost.H, np.float64)).min(-1) > -1e-3).all()
+    assert metrics["samples_valid"].tolist() == [samples] * 2
+    assert all(value.shape in ((), (1,), (2,)) for value in metrics.values())
+    assert ("success" in metrics) == (task.success is not None)
+    assert ("distance" in metrics) == (task.distance is not None)
+
+
+def _breakable_config(algorithm, **settings):
+    models = {"models": APART} if algorithm in MIXTURES else {}
+    return _config(algorithm, **{**SMALL, **models, **settings})
+
+
+@functools.cache
+def _breakable(algorithm, **settings):
+    """`run(stiffness, iterations)`: states and metrics; the spring breaks the last condition."""
+    config = _breakable_config(algorithm, **settings)
+    stiff = {stiffness: np.array([0, 0, 0, stiffness]) for stiffness in (0.0, 1e12, -1e12)}
+    task = to_goal(HORIZON)
+    return on_many_sets(ALGORITHMS[algorithm][0], task, config, springs(task, stiff))
 
 
 @pytest.mark.parametrize("algorithm", LOCAL)
 def test_a_condition_that_diverges_leaves_the_others_bit_identical(algorithm):
     """One condition's model is broken: it keeps its controller, the others don't notice."""
-    make, config = ALGORITHMS[algorithm]
-    # One mixture per condition: a shared one sees the samples of all.
-    settings = config(prior=MixturePriorConfig(shared=False))
-    task = tasks.make("point_mass")
-    broken = task.train._replace(changes={"jnt_stiffness:x": np.array([0, 0, 0, 1e12])})
-    healthy = task.train._replace(changes={"jnt_stiffness:x": np.zeros(4)})
-    runs = {}
-    for name, conditions in (("broken", broken), ("healthy", healthy)):
-        run = make(dataclasses.replace(task, train=conditions), settings, backend="native")
-        state = run.init(jax.random.key(0))
-        for _ in range(2):
-            before = state
-            state, metrics = run.step(state)
-        runs[name] = (before, state, metrics)
-    before, state, metrics = runs["broken"]
-    _, healthy_state, healthy_metrics = runs["healthy"]
+    run = _breakable(algorithm)
+    before, _ = run(1e12, 1)
+    state, metrics = run(1e12, 2)
+    healthy_state, healthy_metrics = run(0.0, 2)
     assert metrics["samples_valid"].tolist() == [5, 5, 5, 0]
+    assert healthy_metrics["samples_valid"].tolist() == [5, 5, 5, 5]
     assert metrics["status"][3] != OK and (metrics["status"][:3] == OK).all()
     for old, new in zip(_arrays(before.controllers), _arrays(state.controllers), strict=True):
         np.testing.assert_array_equal(old[3], new[3])
@@ -139,19 +226,12 @@ def test_a_condition_that_diverges_leaves_the_others_bit_identical(algorithm):
 @pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name not in LOCAL])
 def test_controllers_of_other_conditions_do_not_notice_a_broken_one(algorithm):
     """Until a network that learned from all of them is between them, to the last bit."""
-    make, config = ALGORITHMS[algorithm]
-    settings = config(prior=MixturePriorConfig(shared=False))
-    task = tasks.make("point_mass")
-    found = []
-    for stiffness in (1e12, 0.0):
-        changes = {"jnt_stiffness:x": np.array([0, 0, 0, stiffness])}
-        condition = dataclasses.replace(task, train=task.train._replace(changes=changes))
-        if algorithm == "badmm":  # its network learns within the first iteration
-            settings = dataclasses.replace(settings, inner_rounds=1)
-        run = make(condition, settings, backend="native")
-        found.append(run.step(run.init(jax.random.key(0))))
-    (broken, broken_metrics), (healthy, healthy_metrics) = found
-    assert broken_metrics["samples_valid"].tolist()[3] == 0
+    # The network of badmm learns within the first iteration.
+    run = _breakable(algorithm, inner_rounds=1) if algorithm == "badmm" else _breakable(algorithm)
+    broken, broken_metrics = run(1e12, 1)
+    healthy, healthy_metrics = run(0.0, 1)
+    assert broken_metrics["samples_valid"].tolist() == [5, 5, 5, 0]
+    assert healthy_metrics["samples_valid"].tolist() == [5, 5, 5, 5]
     for one, other in zip(_arrays(broken.controllers), _arrays(healthy.controllers), strict=True):
         np.testing.assert_array_equal(one[:3], other[:3])
     np.testing.assert_array_equal(broken_metrics["cost"][:3], healthy_metrics["cost"][:3])
@@ -160,22 +240,17 @@ def test_controllers_of_other_conditions_do_not_notice_a_broken_one(algorithm):
 @pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name not in LOCAL])
 def test_a_network_learns_the_same_whatever_a_broken_condition_holds(algorithm):
     """Two ways to break one condition: nothing of it reaches the others or the network."""
-    make, config = ALGORITHMS[algorithm]
-    settings = config(prior=MixturePriorConfig(shared=False), **SETTINGS.get(algorithm, {}))
-    task = tasks.make("point_mass")
+    run = _breakable(algorithm)
     states = []
     for stiffness in (1e12, -1e12):
-        changes = {"jnt_stiffness:x": np.array([0, 0, 0, stiffness])}
-        broken = dataclasses.replace(task, train=task.train._replace(changes=changes))
-        run = make(broken, settings, backend="native")
-        state = start = run.init(jax.random.key(0))
-        for _ in range(2):
-            state, metrics = run.step(state)
-        assert metrics["samples_valid"].tolist()[3] == 0
-        assert not np.array_equal(_arrays(start.learner)[0], _arrays(state.learner)[0])
+        start, _ = run(stiffness, 0)
+        for iteration in (1, 2):
+            state, metrics = run(stiffness, iteration)
+            assert metrics["samples_valid"].tolist()[3] == 0
+        assert not np.array_equal(_arrays(start.newest)[0], _arrays(state.newest)[0])
         states.append(state)
     one, other = states
-    for a, b in zip(_arrays(one.learner), _arrays(other.learner), strict=True):
+    for a, b in zip(_arrays(one.newest), _arrays(other.newest), strict=True):
         assert np.isfinite(a).all()
         np.testing.assert_array_equal(a, b)
     for a, b in zip(_arrays(one.controllers), _arrays(other.controllers), strict=True):

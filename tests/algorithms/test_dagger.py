@@ -6,34 +6,36 @@ import functools
 import jax
 import numpy as np
 import pytest
+from shared_algorithms import on_many_sets, springs
 
 from jgps import tasks
 from jgps.algorithms.dagger import DaggerConfig, dagger, make_parts
 from jgps.core.types import OK, TOO_FEW_SAMPLES
+from jgps.optimise.guided.history import recent
 from jgps.optimise.guided.projection import targets
-from jgps.optimise.guided.state import recent
 from jgps.policies import DistilConfig
-from jgps.simulation import Conditions
+from jgps.policies.learner import MlpConfig
 
 TEACHING, ROUNDS = 3, 3
-CONFIG = DaggerConfig(teacher_iterations=TEACHING, rounds_kept=2, distil=DistilConfig(steps=1000))
-NUM_SAMPLES = CONFIG.num_samples
+CONFIG = DaggerConfig(
+    teacher_iterations=TEACHING, rounds_kept=2, policy=MlpConfig(distil=DistilConfig(steps=1000))
+)
+NUM_SAMPLES = CONFIG.rollouts.num_samples
 
 
 @functools.cache
-def _run(broken=False):
-    """The task, and states and metrics of all iterations with seed 0, on point_mass."""
+def _runs():
+    """The task, and `run(name, iterations)` on it; the last condition of "broken" is that."""
     task = tasks.make("point_mass")
-    stiffness = np.array([0, 0, 0, 1e12 if broken else 0.0])
-    train = Conditions(task.train.qpos, task.train.qvel, {"jnt_stiffness:x": stiffness})
-    task = dataclasses.replace(task, train=train)
-    algorithm = dagger(task, CONFIG, backend="native")
-    states, metrics = [algorithm.init(jax.random.key(0))], []
-    for _ in range(TEACHING + ROUNDS):
-        state, found = algorithm.step(states[-1])
-        states.append(state)
-        metrics.append(jax.device_get(found))
-    return task, algorithm, states, metrics
+    stiff = {"healthy": np.zeros(4), "broken": np.array([0, 0, 0, 1e12])}
+    return task, on_many_sets(dagger, task, CONFIG, springs(task, stiff))
+
+
+def _run(name="healthy"):
+    """The task, and states and metrics of all iterations with seed 0, on point_mass."""
+    task, run = _runs()
+    found = [run(name, iterations) for iterations in range(TEACHING + ROUNDS + 1)]
+    return task, [state for state, _ in found], [jax.device_get(each) for _, each in found[1:]]
 
 
 def _same(a, b):
@@ -42,11 +44,11 @@ def _same(a, b):
 
 
 def test_first_the_controllers_learn_and_then_the_network():
-    _, _, states, metrics = _run()
+    _, states, metrics = _run()
     taught = states[TEACHING]
     assert not np.array_equal(states[0].controllers.k, taught.controllers.k)
     for state in states[: TEACHING + 1]:
-        _same(state.learner, states[0].learner)
+        _same(state.newest, states[0].newest)
         _same(state.policy, states[0].policy)
         assert np.isinf(state.policy_cost)
     for found in metrics[:TEACHING]:
@@ -55,9 +57,9 @@ def test_first_the_controllers_learn_and_then_the_network():
         states[TEACHING:], states[TEACHING + 1 :], metrics[TEACHING:], strict=False
     ):
         _same(after.controllers, taught.controllers)
-        assert not np.array_equal(before.learner.cov, after.learner.cov) or not np.array_equal(
-            before.learner.variables["params"]["action"]["kernel"],
-            after.learner.variables["params"]["action"]["kernel"],
+        assert not np.array_equal(before.newest.cov, after.newest.cov) or not np.array_equal(
+            before.newest.variables["params"]["action"]["kernel"],
+            after.newest.variables["params"]["action"]["kernel"],
         )
         assert found["policy_loss"] < found["policy_loss_before"]
         assert np.isnan(found["kl"]).all()  # no step was taken
@@ -65,7 +67,7 @@ def test_first_the_controllers_learn_and_then_the_network():
 
 
 def test_the_teacher_is_what_did_best_in_a_trial():
-    _, _, states, metrics = _run()
+    _, states, metrics = _run()
     costs = np.stack([found["noise_free_cost"] for found in metrics[:TEACHING]])
     np.testing.assert_array_equal(states[TEACHING].memory.teacher_cost, costs.min(axis=0))
     for c, best in enumerate(costs.argmin(axis=0)):
@@ -74,21 +76,21 @@ def test_the_teacher_is_what_did_best_in_a_trial():
 
 
 def test_the_best_network_is_kept():
-    _, _, states, metrics = _run()
+    _, states, metrics = _run()
     costs = [float(np.mean(found["noise_free_cost"])) for found in metrics[TEACHING:]]
     np.testing.assert_allclose(states[-1].policy_cost, min(costs), rtol=1e-6)
-    _same(states[-1].policy, states[TEACHING + 1 + int(np.argmin(costs))].learner)
+    _same(states[-1].policy, states[TEACHING + 1 + int(np.argmin(costs))].newest)
 
 
 def test_the_dataset_is_a_ring_of_what_was_visited_once_there_was_a_teacher():
-    _, _, states, _ = _run()
+    _, states, _ = _run()
     rounds = [int(state.history.valid.sum()) // (4 * NUM_SAMPLES) for state in states]
     assert rounds == [0] * (TEACHING + 1) + [1, 2, 2]
 
 
 def _actors(beta, seed=0):
     """Fractions of the steps of a round in which the actions are the teacher's, without noise."""
-    task, _, states, _ = _run()
+    task, states, _ = _run()
     config = dataclasses.replace(CONFIG, beta=beta)
     parts = make_parts(task, config, "native")
     state = states[-1]
@@ -110,23 +112,23 @@ def test_teacher_and_network_act_in_turns():
 
 def test_every_visited_state_is_labelled_by_the_teacher():
     """Training on these labels only: a linear network finds the teacher's own gains."""
-    _, _, states, _ = _run()
+    _, states, _ = _run()
     state = states[-1]
-    seen = recent(state)
+    seen = recent(state.history, state.iteration)
     controllers = jax.tree.map(np.asarray, state.controllers)
     expected = np.einsum("ctij,cntj->cnti", controllers.K, np.asarray(seen.x))
     expected = expected + controllers.k[:, None]
     found = targets(state, seen)
     np.testing.assert_allclose(found.target, expected, rtol=1e-4, atol=1e-4)
-    learned = np.asarray(state.learner.mean(seen.o))
+    learned = np.asarray(state.newest.mean(seen.o))
     valid = np.asarray(seen.valid)
     error = np.sqrt(np.mean(np.square(learned - expected)[valid]))
     assert error < 0.2 * np.std(expected[valid])
 
 
 def test_a_condition_without_rollouts_does_not_stop_the_others():
-    _, _, states, metrics = _run(broken=True)
-    _, _, healthy, _ = _run()
+    _, states, metrics = _run("broken")
+    _, healthy, _ = _run()
     for found in metrics:
         assert found["status"].tolist() == [OK, OK, OK, TOO_FEW_SAMPLES]
         assert found["samples_valid"].tolist() == [NUM_SAMPLES] * 3 + [0]
@@ -146,7 +148,7 @@ def test_a_condition_without_rollouts_does_not_stop_the_others():
         ({"beta": (1.5,)}, "beta is .* from 0 to 1"),
         ({"beta": ()}, "a probability for every round, at least one"),
         ({"beta": 1.0}, "has to be a tuple"),
-        ({"hidden": (0,)}, "hidden is"),
+        ({"policy": "mlp"}, "policy is 'mlp'; it has to be a .*MlpConfig"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, message):

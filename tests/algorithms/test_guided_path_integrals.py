@@ -1,6 +1,7 @@
 """PIGPS and MDGPS-PILQR: what one trajectory step does, and networks where the cost jumps."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -10,23 +11,49 @@ import jgps
 from jgps import tasks
 from jgps.algorithms.mdgps_pilqr import MdgpsPilqrConfig, mdgps_pilqr
 from jgps.algorithms.pigps import PigpsConfig, pigps
+from jgps.configs import FixedStartsConfig, OffsetConfig
 from jgps.core.path_integral import Pi2StepConfig
 from jgps.core.pilqr import PilqrStepConfig
 from jgps.core.types import OK, TOO_FEW_SAMPLES
+from jgps.dynamics import NoPriorConfig
+from jgps.optimise.guided.loop import make_parts
+from jgps.optimise.models import FittedModelsConfig
 from jgps.policies import DistilConfig
+from jgps.policies.learner import MlpConfig
 
-BOTH = [(pigps, PigpsConfig), (mdgps_pilqr, MdgpsPilqrConfig)]
-SHORT = DistilConfig(steps=50)
+SHORT = {
+    "policy": MlpConfig(distil=DistilConfig(steps=50)),
+    "models": FittedModelsConfig(prior=NoPriorConfig()),
+}
 TINY = Pi2StepConfig(epsilon=1e-4)
+MAKE = {"pigps": pigps, "mdgps_pilqr": mdgps_pilqr}
+CONFIGS = {
+    "pigps": PigpsConfig(rollouts=FixedStartsConfig(num_samples=16), step=TINY, **SHORT),
+    "mdgps_pilqr": MdgpsPilqrConfig(
+        rollouts=FixedStartsConfig(num_samples=16),
+        step=PilqrStepConfig(kl_step=1e-4, path_integral=TINY),
+        **SHORT,
+    ),
+}
+AGREEMENTS = {"off_policy": 0.2, "on_policy": 1.0}
+LARGE = {
+    "pigps": Pi2StepConfig(epsilon=0.3),
+    "mdgps_pilqr": PilqrStepConfig(kl_step=0.05, max_multiplier=1.0),
+}
 
 
-def _run(make, task, config, iterations, seed=0):
-    algorithm = make(task, config, backend="native")
-    state, history = algorithm.init(jax.random.key(seed)), []
-    for _ in range(iterations):
-        state, metrics = algorithm.step(state)
-        history.append(metrics)
-    return state, history
+def _tiny_config(name, sampling, agreement):
+    return dataclasses.replace(
+        CONFIGS[name], sampling=sampling, linearisation=OffsetConfig(agreement=agreement)
+    )
+
+
+@functools.cache
+def _tiny_steps(name, sampling, agreement):
+    """The algorithm, its first state and the metrics that came with it."""
+    config = _tiny_config(name, sampling, agreement)
+    algorithm = MAKE[name](tasks.make("point_mass"), config, backend="native")
+    return algorithm, *algorithm.step(algorithm.init(jax.random.key(2)))
 
 
 def _shifted(learner, deviations):
@@ -38,11 +65,11 @@ def _shifted(learner, deviations):
     return dataclasses.replace(learner, variables={**learner.variables, "params": params})
 
 
-@pytest.mark.parametrize(("make", "config"), BOTH)
+@pytest.mark.parametrize("name", MAKE)
 @pytest.mark.parametrize("sampling", ["off_policy", "on_policy"])
-def test_metrics_say_how_controllers_and_network_differ(make, config, sampling):
-    config = config(num_samples=8, distil=SHORT, sampling=sampling)
-    _, (first, second) = _run(make, tasks.make("point_mass"), config, 2)
+def test_metrics_say_how_controllers_and_network_differ(name, sampling):
+    algorithm, state, first = _tiny_steps(name, sampling, AGREEMENTS[sampling])
+    _, second = algorithm.step(state)
     for metrics in (first, second):
         assert bool((metrics["status"] == OK).all()) and int(metrics["policy_status"]) == OK
         assert all(np.isfinite(value).all() for value in metrics.values())
@@ -53,32 +80,23 @@ def test_metrics_say_how_controllers_and_network_differ(make, config, sampling):
     assert not np.allclose(second["policy_cost_expected"], second["cost_expected"], rtol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("sampling", "agreement"), [("off_policy", 1.0), ("off_policy", 0.2), ("on_policy", 1.0)]
-)
-@pytest.mark.parametrize(
-    ("make", "config"),
-    [
-        (pigps, PigpsConfig(path_integral=TINY)),
-        (mdgps_pilqr, MdgpsPilqrConfig(update=PilqrStepConfig(kl_step=1e-4, path_integral=TINY))),
-    ],
-)
-def test_a_tiny_step_ends_between_controllers_and_network(make, config, sampling, agreement):
+@pytest.mark.parametrize(("sampling", "agreement"), AGREEMENTS.items())
+@pytest.mark.parametrize("name", MAKE)
+def test_a_tiny_step_ends_between_controllers_and_network(name, sampling, agreement):
     """In the states visited, and as near to the network as `agreement` says."""
-    config = dataclasses.replace(
-        config, num_samples=16, distil=SHORT, sampling=sampling, agreement=agreement
-    )
-    algorithm = make(tasks.make("point_mass"), config, backend="native")
-    before, _ = algorithm.step(algorithm.init(jax.random.key(2)))
-    before = before._replace(learner=_shifted(before.learner, 2.0))
+    algorithm, before, _ = _tiny_steps(name, sampling, agreement)
+    before = before._replace(newest=_shifted(before.newest, 2.0))
     after, metrics = algorithm.step(before)
     assert bool((metrics["status"] == OK).all())
-    if make is pigps:
+    if name == "pigps":
         np.testing.assert_allclose(metrics["weights_kl"], 1e-4, atol=5e-5)
     else:  # models explain the cost and leave the weights little to tell
         assert bool((metrics["weights_kl"] <= 1.5e-4).all())
-    x, o = after.history.x[1], after.history.o[1]
-    by_network = np.asarray(before.learner.mean(o)).mean(axis=1)
+    # What the step sampled: `step` takes the second of these keys for it.
+    parts = make_parts(tasks.make("point_mass"), _tiny_config(name, sampling, agreement), "native")
+    sampled = parts.sample(before, jax.random.split(before.key, 4)[1])
+    x, o = sampled.x, sampled.o
+    by_network = np.asarray(before.newest.mean(o)).mean(axis=1)
 
     def mean(controllers):
         return np.einsum("ctij,ctj->cti", controllers.K, x.mean(axis=1)) + controllers.k
@@ -96,13 +114,22 @@ def test_a_tiny_step_ends_between_controllers_and_network(make, config, sampling
     assert off(after.controllers) < 0.35
 
 
-@pytest.mark.parametrize(("make", "config"), BOTH)
-def test_a_condition_without_rollouts_keeps_its_controller_and_says_why(make, config):
+@functools.cache
+def _large_steps(name):
+    """Of a task whose second condition cannot be simulated: start, state and metrics."""
     task = tasks.make("point_mass")
     stiff = task.train._replace(changes={"jnt_stiffness:x": np.array([0, 1e12, 0, 0])})
-    algorithm = make(dataclasses.replace(task, train=stiff), config(distil=SHORT), backend="native")
+    config = dataclasses.replace(
+        CONFIGS[name], rollouts=FixedStartsConfig(num_samples=8), step=LARGE[name]
+    )
+    algorithm = MAKE[name](dataclasses.replace(task, train=stiff), config, backend="native")
     start = algorithm.init(jax.random.key(0))
-    state, metrics = algorithm.step(start)
+    return start, *algorithm.step(start)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_a_condition_without_rollouts_keeps_its_controller_and_says_why(name):
+    start, state, metrics = _large_steps(name)
     assert metrics["status"].tolist() == [OK, TOO_FEW_SAMPLES, OK, OK]
     for new, old in zip(state.controllers, start.controllers, strict=True):
         np.testing.assert_array_equal(new[1], old[1])
@@ -111,38 +138,38 @@ def test_a_condition_without_rollouts_keeps_its_controller_and_says_why(make, co
 
 
 def test_settings_reach_the_trajectory_step():
-    task = tasks.make("point_mass")
-    config = PigpsConfig(num_samples=8, distil=SHORT, path_integral=Pi2StepConfig(epsilon=0.3))
-    _, (metrics,) = _run(pigps, task, config, 1)
-    np.testing.assert_allclose(metrics["weights_kl"], 0.3, atol=1e-3)
-    update = PilqrStepConfig(kl_step=0.05, max_multiplier=1.0)
-    config = MdgpsPilqrConfig(num_samples=8, distil=SHORT, update=update)
-    _, (metrics,) = _run(mdgps_pilqr, task, config, 1)
-    assert bool((metrics["kl_bound"] <= 0.05 * task.horizon * 1.001).all())
+    learning = np.array([0, 2, 3])
+    *_, metrics = _large_steps("pigps")
+    np.testing.assert_allclose(metrics["weights_kl"][learning], 0.3, atol=1e-3)
+    *_, metrics = _large_steps("mdgps_pilqr")
+    bound = metrics["kl_bound"][learning]
+    assert bool((bound <= 0.05 * tasks.make("point_mass").horizon * 1.001).all())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "config", "iterations"),
-    [(pigps, PigpsConfig, 30), (mdgps_pilqr, MdgpsPilqrConfig, 8)],
+    [(pigps, PigpsConfig, 40), (mdgps_pilqr, MdgpsPilqrConfig, 40)],
 )
 def test_a_network_solves_a_cost_that_jumps(make, config, iterations):
     """In unseen conditions too, where models alone go for the lure.
 
-    Of 18 runs of PIGPS (10 with 20 samples, 8 with 40) all solved every training condition from
-    iteration 25 on; after 40 iterations the 10 with 20
-    samples did 89% of unseen conditions, with a standard deviation of 11%. The bounds are more
-    than two standard deviations of four seeds' mean below that.
+    Of 18 runs of PIGPS (10 with 20 samples, 8 with 40) all solved every training condition by
+    iteration 25. The first network of a run that does succeeds in 95% of unseen conditions, with a
+    standard deviation of 9%: the bounds are more than two of those below, of three seeds' mean and
+    of each.
     """
     task = tasks.make("disc_point_mass")
-    algorithm = make(task, config(num_samples=20), backend="native")
+    algorithm = make(task, config(rollouts=FixedStartsConfig(num_samples=20)), backend="native")
     found = []
-    for seed in range(4):
-        state, first = algorithm.step(algorithm.init(jax.random.key(seed)))
-        assert not first["noise_free_success"].all()
+    for seed in range(3):
+        state, metrics = algorithm.step(algorithm.init(jax.random.key(seed)))
+        assert not metrics["noise_free_success"].all()
         for _ in range(iterations - 1):
-            state, _ = algorithm.step(state)
+            state, metrics = algorithm.step(state)
+            if metrics["noise_free_success"].all():
+                break
         found.append(jgps.evaluate(task, state.policy, key=jax.random.key(0)))
-    assert [each.train.success_rate for each in found] == [1] * 4
+    assert [each.train.success_rate for each in found] == [1] * 3
     unseen = [each.test.success_rate for each in found]
-    assert np.mean(unseen) >= 0.75 and min(unseen) >= 0.5
+    assert np.mean(unseen) >= 0.8 and min(unseen) >= 0.5

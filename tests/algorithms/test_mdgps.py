@@ -1,39 +1,53 @@
 """MDGPS: what each choice does, against NumPy, and which network is the result."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from shared_algorithms import with_parts
 
 import jgps
 from jgps import tasks
-from jgps.algorithms import ALGORITHMS
+from jgps.algorithms import ALGORITHMS, OffsetConfig, RegressionConfig
 from jgps.algorithms.mdgps import MdgpsConfig, mdgps
 from jgps.core import lqr
 from jgps.core.gaussian import controller_kl
 from jgps.core.types import OK, Rollouts
-from jgps.optimise.guided import loop as guided
+from jgps.dynamics import NoPriorConfig
+from jgps.optimise.guided.selection import keep_best
+from jgps.optimise.models import FittedModelsConfig
 from jgps.policies import DistilConfig
+from jgps.policies.learner import MlpConfig
 
-SHORT = DistilConfig(steps=50)
+SHORT = MdgpsConfig(
+    policy=MlpConfig(distil=DistilConfig(steps=50)),
+    models=FittedModelsConfig(prior=NoPriorConfig()),
+)
+ON_POLICY = MdgpsConfig(sampling="on_policy")
+GLOBAL = MdgpsConfig(step_rule="global")
 
 
-def _steps(config, num, seed=0, task="point_mass"):
-    """States (the first one too) and metrics."""
-    algorithm = mdgps(tasks.make(task), config, backend="native")
-    states, history = [algorithm.init(jax.random.key(seed))], []
-    for _ in range(num):
-        state, metrics = algorithm.step(states[-1])
-        states.append(state)
-        history.append(metrics)
-    return states, history
+@functools.cache
+def _algorithm(config):
+    """On the smallest task; and its parts."""
+    return with_parts(mdgps, tasks.make("point_mass"), config)
+
+
+@functools.cache
+def _step(config, num):
+    """State after so many iterations with seed 0, and metrics of the last one."""
+    algorithm, _ = _algorithm(config)
+    if num == 0:
+        return algorithm.init(jax.random.key(0)), {}
+    return algorithm.step(_step(config, num - 1)[0])
 
 
 def _models(config, state):
     """What the next iteration fits and linearises."""
-    parts = guided.make_parts(tasks.make("point_mass"), config, "native")
+    _, parts = _algorithm(config)
     _, sample_key, _, _ = jax.random.split(state.key, 4)
     sampled = parts.sample(state, sample_key)
     fitted, models, _ = parts.fit(state, sampled)
@@ -46,11 +60,23 @@ def _kl(controllers, previous, models):
     return jnp.sum(jax.vmap(controller_kl)(controllers, previous, marginals), axis=-1)
 
 
-@pytest.mark.parametrize("agreement", [0.2, 1.0])
-@pytest.mark.parametrize("sampling", ["off_policy", "on_policy"])
-def test_controllers_stay_within_the_bound_around_the_centre(sampling, agreement):
-    config = MdgpsConfig(distil=SHORT, sampling=sampling, agreement=agreement)
-    (_, before, after), (_, metrics) = _steps(config, 2)
+@pytest.mark.parametrize(
+    ("config", "agreement"),
+    [
+        (SHORT, 0.2),
+        (dataclasses.replace(SHORT, linearisation=OffsetConfig(agreement=1.0)), 1.0),
+        (ON_POLICY, 0.2),
+        (
+            dataclasses.replace(
+                SHORT, sampling="on_policy", linearisation=OffsetConfig(agreement=1.0)
+            ),
+            1.0,
+        ),
+    ],
+)
+def test_controllers_stay_within_the_bound_around_the_centre(config, agreement):
+    assert config.linearisation.agreement == agreement
+    (before, _), (after, metrics) = _step(config, 1), _step(config, 2)
     models, network, _ = _models(config, before)
     own = before.controllers.k
     centre = network._replace(k=own + agreement * (network.k - own))
@@ -64,30 +90,27 @@ def test_controllers_stay_within_the_bound_around_the_centre(sampling, agreement
 
 
 def test_the_linearised_network_does_what_the_network_does_on_average():
-    config = MdgpsConfig(distil=SHORT)
-    (_, before), _ = _steps(config, 1)
-    _, network, sampled = _models(config, before)
-    by_network = np.asarray(before.learner.mean(sampled.o)).mean(axis=1)
+    before, _ = _step(SHORT, 1)
+    _, network, sampled = _models(SHORT, before)
+    by_network = np.asarray(before.newest.mean(sampled.o)).mean(axis=1)
     mean = np.einsum("ctij,ctj->cti", network.K, sampled.x.mean(axis=1)) + network.k
     np.testing.assert_allclose(mean, by_network, atol=1e-4)
 
 
-@pytest.mark.parametrize("rule", ["classic", "global"])
-def test_the_step_size_follows_its_rule(rule):
+@pytest.mark.parametrize("config", [SHORT, GLOBAL], ids=lambda config: config.step_rule)
+def test_the_step_size_follows_its_rule(config):
     """Multiplier of the third iteration from what the second promised, in NumPy."""
-    config = MdgpsConfig(distil=SHORT, step_rule=rule)
-    _, (_, second, third) = _steps(config, 3)
+    (state, second), (_, third) = _step(config, 2), _step(config, 3)
     # What the second step expected before it: of the network's linearisation, or of its centre.
-    states, _ = _steps(config, 2)
-    memory = states[-1].memory
-    actual = third["policy_cost_expected"] if rule == "global" else third["cost_expected"]
+    memory, by_network = state.memory, config.step_rule == "global"
+    actual = third["policy_cost_expected"] if by_network else third["cost_expected"]
     before, predicted = np.asarray(memory.cost_before), np.asarray(memory.cost_predicted)
     promised, kept = before - predicted, before - np.asarray(actual)
     factor = np.clip(promised / (2 * np.maximum(1e-4, promised - kept)), 0.1, 5.0)
     expected = np.clip(
         np.asarray(second["step_multiplier"]) * factor,
-        config.step_size.min_multiplier,
-        config.step_size.max_multiplier,
+        config.step.min_multiplier,
+        config.step.max_multiplier,
     )
     np.testing.assert_allclose(third["step_multiplier"], expected, rtol=1e-4)
 
@@ -95,21 +118,21 @@ def test_the_step_size_follows_its_rule(rule):
 @pytest.mark.parametrize(
     "config",
     [
-        MdgpsConfig(sampling="on_policy"),
-        MdgpsConfig(step_rule="global"),
+        ON_POLICY,
+        GLOBAL,
         MdgpsConfig(
-            linearisation="fitted",
+            linearisation=RegressionConfig(covariance="network"),
             policy_weighting="precision",
-            policy_covariance="network",
             step_rule="global",
         ),
     ],
 )
 def test_every_choice_solves_the_smallest_task(config):
     task = tasks.make("point_mass")
-    states, history = _steps(config, 8)
-    assert all(bool((metrics["status"] == OK).all()) for metrics in history)
-    found = jgps.evaluate(task, states[-1].policy, key=jax.random.key(0), backend="native")
+    for iteration in range(1, 9):
+        state, metrics = _step(config, iteration)
+        assert bool((metrics["status"] == OK).all())
+    found = jgps.evaluate(task, state.policy, key=jax.random.key(0), backend="native")
     assert found.train.success_rate == 1 and found.test.success_rate == 1
 
 
@@ -125,8 +148,8 @@ def _judged(state, cost, success, valid):
     )
     x = jnp.zeros((4, 1, task.horizon, 4)).at[:, 0, 0, 0].set(cost).at[:, 0, 0, 1].set(success)
     trial = Rollouts(x=x, u=jnp.zeros((4, 1, task.horizon, 2)), valid=valid[:, None])
-    learner = jax.tree.map(lambda leaf: leaf + 1, state.learner)
-    return guided.keep_best(task, state._replace(learner=learner), trial)[0]
+    learner = jax.tree.map(lambda leaf: leaf + 1, state.newest)
+    return keep_best(task, state._replace(newest=learner), trial)[0]
 
 
 def _kept(state, judged):
@@ -134,7 +157,7 @@ def _kept(state, judged):
 
 
 def test_the_best_network_gets_through_then_succeeds_then_costs_least():
-    start = mdgps(tasks.make("point_mass"), MdgpsConfig(), "native").init(jax.random.key(0))
+    start, _ = _step(SHORT, 0)
     ok, none = [True] * 4, [0.0] * 4
     first = _judged(start, [10.0, 10, 10, 16000], none, ok)
     assert _kept(start, first) and float(first.policy_cost) == 4007.5
@@ -148,7 +171,7 @@ def test_the_best_network_gets_through_then_succeeds_then_costs_least():
 
 
 def test_a_cost_that_is_not_finite_counts_as_not_getting_through():
-    start = mdgps(tasks.make("point_mass"), MdgpsConfig(), "native").init(jax.random.key(0))
+    start, _ = _step(SHORT, 0)
     ok, none, nan = [True] * 4, [0.0] * 4, float("nan")
     partial = _judged(start, [nan, 10.0, 10, 10], none, ok)
     assert _kept(start, partial) and float(partial.policy_cost) == 10.0
@@ -163,8 +186,9 @@ def test_what_the_joints_tell_of_the_state_is_known(algorithm):
     """The blind peg's observation is the first 14 entries of its state: that slope is known."""
     make, config = ALGORITHMS[algorithm]
     task = tasks.make("blind_peg_insertion")
-    run = make(task, config(distil=DistilConfig(steps=20)), backend="native")
+    settings = config(policy=MlpConfig(distil=DistilConfig(steps=20)), models=SHORT.models)
+    run = make(task, settings, backend="native")
     state, _ = run.step(run.init(jax.random.key(0)))
-    slope = np.asarray(state.sight.slope)[:, :, :14]
+    slope = np.asarray(state.observation_model.slope)[:, :, :14]
     error = np.linalg.norm(slope - np.eye(14), axis=(-2, -1)) / np.sqrt(14)
     assert np.median(error) < 0.05

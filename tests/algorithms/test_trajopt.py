@@ -1,5 +1,7 @@
 """Trajectory optimisation on fitted models."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,13 +9,17 @@ import pytest
 import scipy.linalg
 
 from jgps import costs, tasks
-from jgps.algorithms import StepSizeConfig, TrajoptConfig, trajopt
-from jgps.algorithms.trajopt import make_stages
+from jgps.algorithms import FixedStartsConfig, LqrStepConfig, TrajoptConfig, trajopt
 from jgps.core import lqr
 from jgps.core.types import OK, TOO_FEW_SAMPLES
 from jgps.dynamics import MixturePriorConfig, NoPriorConfig
+from jgps.optimise.local_loop import make_parts
+from jgps.optimise.models import FittedModelsConfig, fitted_models
 from jgps.optimise.step_size import adapt
+from jgps.optimise.steps.lqr import lqr_step
 from jgps.simulation import make_sampler
+
+APART = TrajoptConfig(models=FittedModelsConfig(prior=MixturePriorConfig(shared=False)))
 
 
 def _noise_free(task, policy):
@@ -23,12 +29,14 @@ def _noise_free(task, policy):
 
 
 def _run(task, config, iterations, seed=0):
+    """States, the first one too, and metrics."""
     algorithm = trajopt(task, config, backend="native")
-    state, history = algorithm.init(jax.random.key(seed)), []
+    states, history = [algorithm.init(jax.random.key(seed))], []
     for _ in range(iterations):
-        state, metrics = algorithm.step(state)
+        state, metrics = algorithm.step(states[-1])
+        states.append(state)
         history.append(metrics)
-    return state, history
+    return states, history
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +46,8 @@ def point_mass_run():
 
 
 def test_the_point_mass_arrives(point_mass_run):
-    task, state, history = point_mass_run
-    final = _noise_free(task, state.policy)
+    task, states, history = point_mass_run
+    final = _noise_free(task, states[-1].policy)
     distances = jax.vmap(task.distance)(final.x[:, 0])
     assert float(distances.max()) < 0.05
     first, last = history[0]["cost"], history[-1]["cost"]
@@ -48,7 +56,7 @@ def test_the_point_mass_arrives(point_mass_run):
 
 def test_the_point_mass_reaches_the_optimum_of_the_known_model(point_mass_run):
     """Independent: the exact discrete-time LQR by SciPy, gains far from the horizon's end."""
-    task, state, _ = point_mass_run
+    task, states, _ = point_mass_run
     # MuJoCo's semi-implicit Euler with damping in the velocity update, two substeps of 0.05 s.
     h, damping = 0.05, 0.2
     shrink = 1 / (1 + h * damping)
@@ -58,7 +66,7 @@ def test_the_point_mass_reaches_the_optimum_of_the_known_model(point_mass_run):
     Q, R = np.diag([2.0, 0.2]), np.array([[1e-2]])
     P = scipy.linalg.solve_discrete_are(A, B, Q, R)
     value = 0.5 * np.array([1.0, 0.0]) @ P @ np.array([1.0, 0.0]) * 2  # both axes start 1 m away
-    final = _noise_free(task, state.policy)
+    final = _noise_free(task, states[-1].policy)
     total = costs.evaluate(task.cost, final.x[:, 0], final.u[:, 0]).sum(-1)
     # The actuators' limit of 5 N costs a little; no controller can be better than the optimum.
     assert float(total.min()) >= value * 0.999
@@ -76,12 +84,8 @@ def test_every_step_keeps_to_its_bound(point_mass_run):
 
 
 def test_the_policy_is_the_best_that_was_tried(point_mass_run):
-    task, _, history = point_mass_run
-    algorithm = trajopt(task, TrajoptConfig(), backend="native")
-    state, tried = algorithm.init(jax.random.key(0)), []
-    for _ in range(6):
-        tried.append(state.controllers)
-        state, _ = algorithm.step(state)
+    _, states, history = point_mass_run
+    state, tried = states[-1], [before.controllers for before in states[:-1]]
     costs_seen = np.stack([metrics["noise_free_cost"] for metrics in history])
     for c, best in enumerate(costs_seen.argmin(axis=0)):
         np.testing.assert_array_equal(state.policy.controllers.K[c], tried[best].K[c])
@@ -90,26 +94,35 @@ def test_the_policy_is_the_best_that_was_tried(point_mass_run):
 
 def test_it_works_without_a_prior_given_enough_samples():
     task = tasks.make("point_mass")
-    config = TrajoptConfig(num_samples=12, prior=NoPriorConfig())
+    config = TrajoptConfig(
+        rollouts=FixedStartsConfig(num_samples=12), models=FittedModelsConfig(prior=NoPriorConfig())
+    )
     _, history = _run(task, config, 4)
     assert bool((history[-1]["status"] == OK).all())
     assert bool((history[-1]["cost"] < 0.3 * history[0]["cost"]).all())
 
 
+@functools.cache
+def _parts(config):
+    """The parts of an iteration on the point mass, and the first state."""
+    task = tasks.make("point_mass")
+    models = fitted_models(task, config.models, config.shape(task))
+    parts = make_parts(task, config, "native", models, lqr_step(task.horizon, config.step))
+    return parts, trajopt(task, config, backend="native").init(jax.random.key(0))
+
+
+@functools.cache
 def _one_step(num_bad):
     """An iteration on the point mass; the first `num_bad` samples of condition 2 are NaN."""
-    task = tasks.make("point_mass")
-    config = TrajoptConfig(prior=MixturePriorConfig(shared=False))
-    stages = make_stages(task, config, "native")
-    state = trajopt(task, config, backend="native").init(jax.random.key(0))
-    sampled = stages.sample(state.controllers, jax.random.key(1)).noisy.rollouts
+    parts, state = _parts(APART)
+    sampled = parts.sample(state.controllers, jax.random.key(1)).noisy.rollouts
     bad = sampled._replace(
         x=sampled.x.at[2, :num_bad].set(jnp.nan),
         u=sampled.u.at[2, :num_bad].set(jnp.nan),
         valid=sampled.valid.at[2, :num_bad].set(False),
     )
-    prior, models, metrics = stages.fit(state.prior, bad)
-    state, more = stages.optimise(state._replace(prior=prior), models)
+    state, models, metrics = parts.fit(state, bad)
+    state, more = parts.improve(state, models, bad)
     return state, {**metrics, **more}
 
 
@@ -131,24 +144,21 @@ def test_a_condition_with_one_sample_left_keeps_its_controller_and_says_why():
     after, metrics = _one_step(4)
     assert metrics["samples_valid"].tolist() == [5, 5, 1, 5]
     assert metrics["status"].tolist() == [OK, OK, TOO_FEW_SAMPLES, OK]
-    start = trajopt(tasks.make("point_mass"), backend="native").init(jax.random.key(0))
+    _, start = _parts(APART)
     np.testing.assert_array_equal(after.controllers.K[2], start.controllers.K[2])
     assert not np.array_equal(before.controllers.K[2], after.controllers.K[2])
 
 
 def test_the_bound_follows_how_well_the_last_step_was_predicted():
     """The next multiplier from expected costs computed here, on both iterations' models."""
-    task = tasks.make("point_mass")
-    config = TrajoptConfig()
-    stages = make_stages(task, config, "native")
-    first = trajopt(task, config, backend="native").init(jax.random.key(0))
+    parts, first = _parts(APART)
     models, states = [], [first]
     for key in jax.random.split(jax.random.key(5)):
         state = states[-1]
-        sampled = stages.sample(state.controllers, key).noisy.rollouts
-        prior, fitted, _ = stages.fit(state.prior, sampled)
+        sampled = parts.sample(state.controllers, key).noisy.rollouts
+        state, fitted, _ = parts.fit(state, sampled)
         models.append(fitted)
-        states.append(stages.optimise(state._replace(prior=prior), fitted)[0])
+        states.append(parts.improve(state, fitted, sampled)[0])
 
     def expected(state, model):
         def one(controller, m):
@@ -168,24 +178,24 @@ def test_the_bound_follows_how_well_the_last_step_was_predicted():
     # A condition whose last step was not taken has nothing to compare with either.
     memory = states[1].memory._replace(stepped=jnp.array([True, True, False, True]))
     skipped = states[1]._replace(memory=memory)
-    again = stages.optimise(skipped._replace(prior=states[2].prior), models[1])[0]
+    again = parts.improve(skipped._replace(models=states[2].models), models[1], sampled)[0]
     np.testing.assert_allclose(again.memory.multiplier[2], 1)
     np.testing.assert_array_equal(again.memory.multiplier[:2], states[2].memory.multiplier[:2])
 
 
 def test_step_size_rule():
-    config = StepSizeConfig()
+    limits = (0.01, 10.0)
     one = jnp.ones(())
 
     def after(predicted, actual):
-        return float(adapt(one, jnp.asarray(predicted), jnp.asarray(actual), config))
+        return float(adapt(one, jnp.asarray(predicted), jnp.asarray(actual), limits))
 
     assert after(2.0, 1.0) == pytest.approx(1.0)  # half of it came true: the step stays
     assert after(2.0, 1.9) == pytest.approx(5.0)  # as predicted: at most five times
     assert after(2.0, -8.0) == pytest.approx(0.1)  # it became worse
     assert after(2.0, 0.0) == pytest.approx(0.5)
-    assert float(adapt(one * 10, jnp.asarray(2.0), jnp.asarray(2.0), config)) == 10
-    assert float(adapt(one * 0.01, jnp.asarray(2.0), jnp.asarray(-2.0), config)) == pytest.approx(
+    assert float(adapt(one * 10, jnp.asarray(2.0), jnp.asarray(2.0), limits)) == 10
+    assert float(adapt(one * 0.01, jnp.asarray(2.0), jnp.asarray(-2.0), limits)) == pytest.approx(
         0.01
     )
 
@@ -193,11 +203,14 @@ def test_step_size_rule():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TrajoptConfig(num_samples=1), "num_samples is 1; .* at least 2 rollouts"),
-        (lambda: TrajoptConfig(noise_smoothing=-1), "noise_smoothing is -1; it has to be >= 0"),
-        (lambda: TrajoptConfig(initial_variance=0), "initial_variance is 0; it has to be > 0"),
-        (lambda: StepSizeConfig(kl_step=0), "kl_step is 0; it has to be finite and > 0"),
-        (lambda: StepSizeConfig(min_multiplier=2), "0 < min <= 1 <= max"),
+        (lambda: FixedStartsConfig(num_samples=1), "num_samples is 1; .* at least 2 rollouts"),
+        (
+            lambda: FixedStartsConfig(noise_smoothing=-1),
+            "noise_smoothing is -1; it has to be finite and >= 0",
+        ),
+        (lambda: FittedModelsConfig(initial_variance=0), "initial_variance is 0; .* > 0"),
+        (lambda: LqrStepConfig(kl_step=0), "kl_step is 0; it has to be finite and > 0"),
+        (lambda: LqrStepConfig(min_multiplier=2), "min_multiplier is 2; .* in .0, 1."),
         (lambda: MixturePriorConfig(strength=-1), "strength is -1"),
     ],
 )

@@ -2,14 +2,15 @@
 
 from network_success import RESULT_TEST, RESULT_TRAIN, SECONDS, network_row
 from reproduce import Results
-from reproduce_mdgps import ENTRIES, claims, main, row
+from reproduce_mdgps import ENTRIES, ITERATIONS, claims, main, row
 
 from jgps.algorithms import MdgpsConfig, mdgps
 from jgps.policies import DistilConfig
+from jgps.policies.learner import MlpConfig
 
 
 def test_runs_report_success_at_the_iterations():
-    config = MdgpsConfig(distil=DistilConfig(steps=500))
+    config = MdgpsConfig(policy=MlpConfig(distil=DistilConfig(steps=500)))
     found = network_row("MDGPS", "point_mass", mdgps, config, (1, 6), "native").run(0)
     successes = {"train_1", "train_6", "test_1", "test_6", RESULT_TRAIN, RESULT_TEST}
     assert set(found) == {*successes, SECONDS}
@@ -19,7 +20,7 @@ def test_runs_report_success_at_the_iterations():
 
 
 def test_rows_are_beside_the_published_values():
-    published = row(ENTRIES["badmm"], "native").published
+    published = row(ENTRIES["badmm"], ITERATIONS, "native").published
     assert published == {"train_6": 0.52, "train_9": 0.52, "train_12": 0.78}
 
 

@@ -7,17 +7,22 @@ from reproduce import Results
 from reproduce_pilqr import LQR, MDGPS_PILQR, PI2, PIGPS, PILQR, ROWS, claims, main, rows, train
 
 from jgps import tasks
-from jgps.algorithms import Pi2Config, pi2
+from jgps.algorithms import FixedStartsConfig, Pi2Config, pi2
 
 
 def test_rows_are_all_five_methods_with_the_same_samples():
     found = rows("point_mass", 7, 3, "native")
     assert [row.name for row in found] == list(ROWS)
-    assert {row.settings.num_samples for row in found} == {7}
+    assert {row.settings.rollouts.num_samples for row in found} == {7}
 
 
 def test_a_run_reports_the_policy_without_noise():
-    make = functools.partial(pi2, tasks.make("point_mass"), Pi2Config(num_samples=8), "native")
+    make = functools.partial(
+        pi2,
+        tasks.make("point_mass"),
+        Pi2Config(rollouts=FixedStartsConfig(num_samples=8)),
+        "native",
+    )
     found = train(make, "point_mass", 3, "native", 0)
     assert [each[0] for each in found["curve"]] == [1, 2, 3]
     # The nearest controller acts where it was made: training conditions see what the trial saw.

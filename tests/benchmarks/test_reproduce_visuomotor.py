@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import visuomotor_runs
-from pointer import conditions, make_task, small_vision
+from pointer import SHOWN, conditions, make_task, shown_task, small_vision
 from reproduce import Results
 from reproduce_visuomotor import (
     BASELINE,
@@ -26,20 +26,11 @@ from reproduce_visuomotor import (
 from visuomotor_runs import cost_key, count_key, pose_error, pose_settings, settings, success
 
 from jgps import tasks
-from jgps.algorithms import MdgpsConfig
-from jgps.dynamics import NoPriorConfig
+from jgps.algorithms import FixedStartsConfig
 from jgps.policies import ARCHITECTURES
 
 VISION = small_vision(
     5, 5, batch_size=8, width=36, height=36, channels=(2, 2, 2), pretraining_images=20
-)
-CONFIG = MdgpsConfig(
-    policy="visuomotor",
-    vision=VISION,
-    hidden=(4,),
-    num_samples=2,
-    prior=NoPriorConfig(),
-    policy_prior=NoPriorConfig(),
 )
 
 
@@ -51,9 +42,10 @@ def task() -> tasks.Task:
 
 
 @pytest.mark.slow
-def test_a_finished_training_is_not_done_again(task, tmp_path, monkeypatch):
-    found = success(task, CONFIG, 3, "native", tmp_path, seed=0)
-    assert [found[count_key(key)] for key in SETS] == [3, 2, 1]
+def test_a_finished_training_is_not_done_again(tmp_path, monkeypatch):
+    task = shown_task()
+    found = success(task, SHOWN, 3, "native", tmp_path, seed=0)
+    assert [found[count_key(key)] for key in SETS] == [2, 3, 2]
     for key in SETS:
         assert found[key] == np.mean(found[f"{key}_by_condition"])
     assert found["seconds"] > 0 and 0.1 < found["peak_memory_gib"] < 100
@@ -71,14 +63,17 @@ def test_a_finished_training_is_not_done_again(task, tmp_path, monkeypatch):
         raise TrainedError(resume)
 
     monkeypatch.setattr(visuomotor_runs.training, "train", train)
-    assert success(task, CONFIG, 3, "native", tmp_path, seed=0) == found
-    for other in (dict(seed=1), dict(config=dataclasses.replace(CONFIG, hidden=(5,)))):
+    assert success(task, SHOWN, 3, "native", tmp_path, seed=0) == found
+    for other in (
+        dict(seed=1),
+        dict(config=dataclasses.replace(SHOWN, rollouts=FixedStartsConfig(num_samples=4))),
+    ):
         with pytest.raises(TrainedError, match="False"):
-            success(**{**dict(task=task, config=CONFIG, iterations=3, backend="native",
+            success(**{**dict(task=task, config=SHOWN, iterations=3, backend="native",
                               kept=tmp_path, seed=0), **other})  # fmt: skip
     (directory / "numbers.json").unlink()  # as if it had been interrupted
     with pytest.raises(TrainedError, match="True"):
-        success(task, CONFIG, 3, "native", tmp_path, seed=0)
+        success(task, SHOWN, 3, "native", tmp_path, seed=0)
 
 
 @pytest.mark.slow
@@ -93,33 +88,41 @@ def test_poses_are_told_of_images_that_only_the_seed_decides(task, tmp_path):
     assert softmax["error_constant"] == pooled["error_constant"] != other["error_constant"]
     assert 1 < softmax["error_constant"] < 20  # cm: places are within 40
     assert error("feature_points") == softmax
-    config = dataclasses.replace(config, trajectory_iterations=99)  # of policies
+    config = dataclasses.replace(config, dense_iterations=99)  # of policies
     assert error("feature_points") == softmax
     assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_small_settings_are_those_of_the_command_line():
     config, iterations = settings("hanger", "visuomotor")
-    assert (config.policy, iterations) == ("visuomotor", 17)
-    assert (config.vision.width, config.step_size.max_multiplier, config.agreement) == (64, 1, 0.5)
+    assert (config.policy.kind, iterations) == ("visuomotor", 17)
+    assert (config.policy.width, config.step.max_multiplier, config.linearisation.agreement) == (
+        64,
+        1,
+        0.5,
+    )
     hammer, fewer = settings("hammer", "visuomotor")
-    gone = config.vision.trajectory_iterations - hammer.vision.trajectory_iterations
+    gone = config.trajectory_iterations - hammer.trajectory_iterations
     assert gone == iterations - fewer == 5
     large, longer = settings("hanger", "pose_features", "full")
-    assert (large.policy, large.vision.width, large.vision.height) == ("pose_features", 240, 240)
-    assert longer > iterations and large.vision.head.frozen == "convolutions"
-    assert large.vision.end_to_end.steps > config.vision.end_to_end.steps
+    assert (large.policy.kind, large.policy.width, large.policy.height) == (
+        "pose_features",
+        240,
+        240,
+    )
+    assert longer > iterations and large.policy.dense.frozen == "convolutions"
+    assert large.policy.end_to_end.steps > config.policy.end_to_end.steps
     softmax, dense = (pose_settings("hanger", each) for each in ("feature_points", "dense"))
-    assert softmax.pretraining == config.vision.pretraining
+    assert softmax.pretraining == config.policy.pretraining
     assert softmax.pretraining_images == 1000
     assert dense.pretraining.learning_rate == 1e-3
     longest = pose_settings("hanger", "dense", "full").pretraining.steps
-    assert longest > large.vision.pretraining.steps > softmax.pretraining.steps
+    assert longest > large.policy.pretraining.steps > softmax.pretraining.steps
 
 
 def test_rows_are_beside_the_published_values(tmp_path):
     row = success_row("hammer", BASELINE, "small", "native", tmp_path)
-    assert row.name == "hammer, pose features" and row.settings.policy == BASELINE
+    assert row.name == "hammer, pose features" and row.settings.policy.kind == BASELINE
     assert row.published == {"train": 0.62, "test": 0.75, "distracted": 0.53}
     assert success_row("hammer", "pose_prediction", "small", "native", tmp_path).published == {}
     errors = [pose_row(each, "hanger", "small", tmp_path).published for each in ARCHITECTURES]

@@ -15,16 +15,22 @@ from rich.console import Console
 from xla_flags import as_users_have_them
 
 import jgps
-from jgps.algorithms import ALGORITHMS, RandomStartsConfig
+from jgps.algorithms import (
+    ALGORITHMS,
+    FittedModelsConfig,
+    FixedStartsConfig,
+    MlpConfig,
+    RandomStartsConfig,
+)
 from jgps.cli import main as cli
 from jgps.cli.arguments import flagged
 from jgps.cli.progress import Progress
 from jgps.cli.train import _options, read
-from jgps.dynamics import MixturePriorConfig, NoPriorConfig, PriorConfig
+from jgps.dynamics import MixturePriorConfig, NoPriorConfig
 from jgps.training import checkpoint
 
 # Small and quick to compile; all commands use the same programs.
-QUICK = ["--config.num-samples", "2", "--config.prior.max-clusters", "2"]
+QUICK = ["--config.rollouts.num-samples", "2", "--config.models.prior.max-clusters", "2"]
 TRAIN = ["train", "point_mass", "--algorithm", "trajopt", "--iterations", "2", *QUICK]
 
 
@@ -57,6 +63,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": root, "XLA_FLAGS": as_users_have_them()}
 
 
+@pytest.mark.slow
 def test_train_leaves_a_whole_run(run: subprocess.CompletedProcess, directory: Path):
     assert run.returncode == 0, run.stderr
     summary = json.loads((directory / "summary.json").read_text())
@@ -70,7 +77,7 @@ def test_train_says_what_it_does(run: subprocess.CompletedProcess):
     lines = run.stdout.splitlines()
     assert lines[0].startswith("point_mass, trajopt, seed 0, ")
     assert lines[1].split() == (
-        ["iteration", "cost", "distance", "m", "KL", "eta", "step", "size", "seconds"]
+        ["iteration", "cost", "distance", "m", "KL", "eta", "KL", "factor", "seconds"]
     )
     rows = [line.split()[0] for line in lines[2:] if len(line.split()) == len(lines[1].split()) - 2]
     assert rows[:2] == ["0", "1"]  # counted as in metrics.jsonl
@@ -122,15 +129,15 @@ def test_list(capsys: pytest.CaptureFixture):
         (["train", "point_mass", "--iterations", "many"], ["--iterations", "many"]),
         (["train", "point_mass", "--iterations", "0"], ["iterations is 0", "at least 1"]),
         (
-            ["train", "point_mass", "--algorithm", "trajopt", "--config.num-samples", "1"],
-            ["TrajoptConfig.num_samples is 1", "at least 2"],
+            ["train", "point_mass", "--algorithm", "trajopt", "--config.rollouts.num-samples", "1"],
+            ["FixedStartsConfig.num_samples is 1", "at least 2"],
         ),
         (
-            ["train", "point_mass", "--config.step-size.kl-step", "-1"],
-            ["StepSizeConfig.kl_step is -1", "> 0"],
+            ["train", "point_mass", "--config.step.kl-step", "-1"],
+            ["LqrStepConfig.kl_step is -1", "> 0"],
         ),
         (
-            ["train", "point_mass", "--config.distil.learning-rate", "0"],
+            ["train", "point_mass", "--config.policy.distil.learning-rate", "0"],
             ["DistilConfig.learning_rate is 0", "> 0"],
         ),
         (["train", "point_mass", "--evaluate-every", "-1"], ["evaluate_every is -1", "at least 0"]),
@@ -170,12 +177,14 @@ def test_help_of_a_command_lists_the_settings(capsys: pytest.CaptureFixture):
         cli.main(["train", "--help"])
     assert stop.value.code == 0
     out = capsys.readouterr().out
-    assert "--config.num-samples" in out and "--resume" in out
-    assert "--config.prior.max-clusters" in out
+    assert "--config.rollouts.num-samples" in out and "--resume" in out
+    assert "--config.models.prior.max-clusters" in out
     with pytest.raises(SystemExit):
         cli.main(["train", "point_mass", "--prior", "none", "--help"])
     out = capsys.readouterr().out
-    assert "--config.num-samples" in out and "--config.prior.max-clusters" not in out
+    assert (
+        "--config.rollouts.num-samples" in out and "--config.models.prior.max-clusters" not in out
+    )
 
 
 def test_the_network_is_the_default_and_every_algorithm_has_options(capsys: pytest.CaptureFixture):
@@ -193,7 +202,7 @@ def test_only_a_prior_that_is_asked_for_replaces_the_algorithms_own(
 ):
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Modelled:
-        prior: PriorConfig = MixturePriorConfig(max_clusters=3)
+        models: FittedModelsConfig = FittedModelsConfig(prior=MixturePriorConfig(max_clusters=3))
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class ModelFree:
@@ -202,17 +211,17 @@ def test_only_a_prior_that_is_asked_for_replaces_the_algorithms_own(
     monkeypatch.setitem(ALGORITHMS, "modelled", (None, Modelled))
     monkeypatch.setitem(ALGORITHMS, "free", (None, ModelFree))
     for prior in (None, "mixture"):
-        assert _options("modelled", prior)(task="t").config.prior.max_clusters == 3
-    assert _options("modelled", "none")(task="t").config.prior == NoPriorConfig()
+        assert _options("modelled", prior)(task="t").config.models.prior.max_clusters == 3
+    assert _options("modelled", "none")(task="t").config.models.prior == NoPriorConfig()
     assert _options("free", None)(task="t").config.gain == 1
     assert cli.main(["train", "point_mass", "--algorithm", "free", "--prior", "none"]) == 2
     assert "free fits no dynamics; leave out --prior" in capsys.readouterr().err
 
 
 def test_random_starts_are_settings_where_an_algorithm_has_them(capsys: pytest.CaptureFixture):
-    assert _options("mdgps", None)(task="t").config.random_starts is None
+    assert _options("mdgps", None)(task="t").config.rollouts == FixedStartsConfig()
     chosen = _options("mdgps", None, random_starts=True)(task="t").config
-    assert chosen.random_starts == RandomStartsConfig()
+    assert chosen.rollouts == RandomStartsConfig()
     for spelling in ("--random-starts", "--random_starts"):
         assert flagged("random-starts", ["train", spelling])
     arguments = ["train", "point_mass", "--algorithm", "trajopt", "--random-starts"]
@@ -291,13 +300,13 @@ def test_version(capsys: pytest.CaptureFixture):
         (["hanger"], 10, 17),
         (["hammer"], 5, 12),
         (["--out", "hammer", "hanger"], 10, 17),
-        (["hammer", "--config.vision.trajectory-iterations", "8"], 8, 15),
+        (["hammer", "--config.trajectory-iterations", "8"], 8, 15),
         (["hammer", "--iterations", "30"], 5, 30),
     ],
 )
 def test_iterations_of_policies_that_see(arguments, alone, iterations):
     _, options = read([*arguments, "--policy", "visuomotor"])
-    assert options.config.vision.trajectory_iterations == alone
+    assert options.config.trajectory_iterations == alone
     assert options.iterations == iterations
 
 
@@ -305,25 +314,22 @@ def test_help_shows_what_a_task_is_trained_with(capsys: pytest.CaptureFixture):
     with pytest.raises(SystemExit):
         read(["hammer", "--policy", "visuomotor", "--help"])
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for option, default in (("iterations", 12), ("config.vision.trajectory-iterations", 5)):
+    for option, default in (("iterations", 12), ("config.trajectory-iterations", 5)):
         found = text.partition(f"--{option} INT")[2].partition("(default: ")[2]
         assert found.startswith(f"{default})")
 
 
 def test_policies_that_see_are_settings_of_algorithms_with_a_network(capsys: pytest.CaptureFixture):
-    assert _options("mdgps", None)(task="t").config.policy == "mlp"
+    assert _options("mdgps", None)(task="t").config.policy == MlpConfig()
     assert _options("badmm", None, policy="mlp")(task="t").iterations == 12
     options = _options("badmm", None, policy="pose_features")(task="t")
     seeing = options.config
-    assert seeing.policy == "pose_features" and seeing.step_size.max_multiplier == 1
+    assert seeing.policy.kind == "pose_features" and seeing.step.max_multiplier == 1
     # Enough for all phases, the last one several times.
-    assert (
-        options.iterations
-        >= seeing.vision.trajectory_iterations + seeing.vision.head_iterations + 3
-    )
+    assert options.iterations >= seeing.trajectory_iterations + seeing.policy.dense_iterations + 3
     for arguments, sentence in (
-        (["--algorithm", "trajopt"], "trajopt trains no network that sees; leave out --policy"),
-        ([], "the task 'point_mass' has no camera for policy='visuomotor'; tasks that have one: "),
+        (["--algorithm", "trajopt"], "trajopt trains no network; leave out --policy"),
+        ([], "the task 'point_mass' has no camera for a visuomotor policy; those that have one: "),
     ):
         assert cli.main(["train", "point_mass", "--policy", "visuomotor", *arguments]) == 2
         assert sentence in capsys.readouterr().err

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jgps import controllers
+from jgps.controllers import linear_gaussian
 from jgps.core.types import NOT_PD, OK, Controller
 
 T, DX, DU = 4, 5, 3
@@ -33,7 +34,7 @@ def numpy_action(p, x, t, noise):
 @pytest.mark.parametrize("jit", [False, True])
 def test_act_is_its_formula_factored_or_not(jit):
     p, (x, noise) = controller(), drawn()
-    factored, status = controllers.factor(p)
+    factored, status = linear_gaussian.factor(p)
     act = jax.jit(controllers.act) if jit else controllers.act
     assert int(status.code) == OK
     for t in range(T):
@@ -57,7 +58,7 @@ def test_batched_act_equals_a_loop_over_different_controllers():
 def test_standard_normal_noise_gives_actions_of_the_controllers_covariance():
     p = controller()
     noise = jax.random.normal(jax.random.key(0), (200_000, DU))
-    factored, _ = controllers.factor(p)
+    factored, _ = linear_gaussian.factor(p)
     u = jax.vmap(lambda e: controllers.act(factored, jnp.zeros(DX), 2, e))(noise)
     np.testing.assert_allclose(np.mean(u, axis=0), p.k[2], atol=0.03)
     np.testing.assert_allclose(np.cov(u, rowvar=False), p.C[2], atol=0.02 * float(p.C[2].max()))
@@ -65,14 +66,14 @@ def test_standard_normal_noise_gives_actions_of_the_controllers_covariance():
 
 def test_mean_controller_has_no_noise_and_the_same_mean():
     p, (x, noise) = controller(), drawn()
-    got = controllers.act(controllers.mean_controller(p), x[0], 0, noise[0])
+    got = controllers.act(linear_gaussian.mean_controller(p), x[0], 0, noise[0])
     np.testing.assert_allclose(got, controllers.act(p, x[0], 0, jnp.zeros(DU)), rtol=1e-6)
 
 
 def test_an_actuator_without_noise_is_left_alone_and_the_others_are_not():
     block = np.array([[2.0, 0.0, 0.6], [0.0, 0.0, 0.0], [0.6, 0.0, 0.5]])
     p = controller()._replace(C=jnp.broadcast_to(jnp.asarray(block, jnp.float32), (T, DU, DU)))
-    factored, status = controllers.factor(p)
+    factored, status = linear_gaussian.factor(p)
     assert int(status.code) == OK
     np.testing.assert_allclose(factored.L @ jnp.swapaxes(factored.L, 1, 2), p.C, atol=1e-6)
 
@@ -88,7 +89,7 @@ def test_an_actuator_without_noise_is_left_alone_and_the_others_are_not():
 def test_noise_that_is_no_covariance_is_named_by_step_and_acts_as_nan(bad):
     p = controller()
     p = p._replace(C=p.C.at[2].set(jnp.asarray(bad, jnp.float32)))
-    factored, status = controllers.factor(p)
+    factored, status = linear_gaussian.factor(p)
     assert (int(status.code), int(status.step)) == (NOT_PD, 2)
     x, noise = drawn()
     for either in (p, factored):

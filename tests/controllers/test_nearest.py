@@ -11,6 +11,8 @@ from jgps.core.types import Controller
 
 T, DX, DU = 3, 4, 2
 
+params_of = jax.jit(NearestController.params_for)
+
 
 def bank(x0, seed=0):
     """Controllers told apart by everything, starting at x0 [C, dX]."""
@@ -28,7 +30,7 @@ def bank(x0, seed=0):
 
 def chosen(policy, x0):
     """Index of the controller that each start [C', dX] gets."""
-    k = np.asarray(policy.params_for(jnp.asarray(x0, jnp.float32)).k)
+    k = np.asarray(params_of(policy, jnp.asarray(x0, jnp.float32)).k)
     equal = np.all(k[:, None] == np.asarray(policy.controllers.k)[None], axis=(-2, -1))
     assert np.all(equal.sum(axis=1) == 1)
     return equal.argmax(axis=1).tolist()
@@ -40,7 +42,7 @@ def test_each_training_condition_has_its_own_controller(jit):
     policy = bank(x0)
     assert chosen(policy, x0) == [0, 1, 2, 3, 4]
     assert chosen(policy, x0[[3, 0, 3]] + 1e-3) == [3, 0, 3]
-    params_for = jax.jit(NearestController.params_for) if jit else NearestController.params_for
+    params_for = params_of if jit else NearestController.params_for
     params = params_for(policy, policy.x0)
     np.testing.assert_allclose(
         params.L @ np.swapaxes(params.L, -1, -2), policy.controllers.C, rtol=1e-4, atol=1e-5

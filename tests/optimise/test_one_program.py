@@ -9,6 +9,7 @@ from jax.extend.core import jaxprs_in_params
 from jgps import tasks
 from jgps.algorithms import ALGORITHMS
 from jgps.policies import DistilConfig
+from jgps.policies.learner import MlpConfig
 
 CALLBACKS = ("pure_callback", "io_callback", "debug_callback", "outside_call")
 
@@ -31,7 +32,8 @@ def _trace(step, state):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_step_is_traced_without_the_host(algorithm):
     make, config = ALGORITHMS[algorithm]
-    short = {"distil": DistilConfig(steps=20)} if hasattr(config, "distil") else {}
+    short = MlpConfig(distil=DistilConfig(steps=20))
+    short = {"policy": short} if hasattr(config, "policy") else {}
     run = make(tasks.make("point_mass"), config(**short), backend="mjx")
     state = jax.eval_shape(run.init, jax.random.key(0))
     found = _primitives(_trace(run.step, state).jaxpr.jaxpr)

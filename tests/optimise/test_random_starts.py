@@ -1,6 +1,7 @@
 """MDGPS with rollouts from random initial states, in groups."""
 
 import dataclasses
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -10,21 +11,23 @@ import pytest
 
 import jgps
 from jgps import tasks
-from jgps.algorithms import MdgpsConfig, RandomStartsConfig, mdgps
+from jgps.algorithms import MdgpsConfig, RandomStartsConfig, RegressionConfig, mdgps
 from jgps.controllers import LqrHoldConfig, linear_gaussian
 from jgps.core.types import OK, TOO_FEW_SAMPLES, Controller
 from jgps.dynamics import MixturePriorConfig
-from jgps.optimise.rollouts.random_starts import by_random_start, merge, pool
+from jgps.optimise.models import FittedModelsConfig
+from jgps.optimise.rollouts.random_starts import merge, pool, random_starts
 from jgps.policies import DistilConfig, Supervision
+from jgps.policies.learner import MlpConfig
 from jgps.simulation import SimulationRollouts
 
 M, G = 16, 3
 STARTS = RandomStartsConfig(num_rollouts=M, num_groups=G)
 CONFIG = MdgpsConfig(
     sampling="on_policy",
-    linearisation="fitted",
-    random_starts=STARTS,
-    distil=DistilConfig(steps=1000),
+    linearisation=RegressionConfig(),
+    rollouts=STARTS,
+    policy=MlpConfig(distil=DistilConfig(steps=1000)),
 )
 
 
@@ -84,14 +87,14 @@ def test_starts_that_fail_are_left_out(run):
             assert np.isfinite(value).all(), name
         few = np.asarray(each["samples_valid"]) < 2
         np.testing.assert_array_equal(each["status"], np.where(few, TOO_FEW_SAMPLES, OK))
-    assert all(np.isfinite(a).all() for a in _arrays((states[-1].learner, states[-1].controllers)))
+    assert all(np.isfinite(a).all() for a in _arrays((states[-1].newest, states[-1].controllers)))
 
 
 def test_shapes_stay_and_rollouts_are_counted(run):
     algorithm, states, metrics = run
     assert jax.tree.map(jax.typeof, states[0]) == jax.tree.map(jax.typeof, states[1])
     assert algorithm.rollouts_per_step == M + 4
-    assert states[0].history.x.shape == (CONFIG.window, 1, M, 40, 4)
+    assert states[0].history.x.shape == (CONFIG.linearisation.window, 1, M, 40, 4)
     assert metrics[0]["cost"].shape == (G,)
 
 
@@ -140,7 +143,7 @@ def test_groups_partition_the_rollouts_by_their_starts(run):
 
 
 class _State(NamedTuple):
-    """What grouping reads and writes."""
+    """What source reads and writes."""
 
     iteration: Any
     controllers: Any
@@ -158,7 +161,7 @@ def _rollouts(qpos, valid):
 def test_every_rollout_is_held_where_it_starts():
     """By an initial controller that makes next to no noise."""
     still = dataclasses.replace(tasks.make("point_mass"), initial=LqrHoldConfig(variance=1e-8))
-    grouping = by_random_start(still, STARTS, 0.0)
+    source = random_starts(still, dataclasses.replace(STARTS, noise_smoothing=0.0))
 
     def params_of(state):
         return jax.vmap(linear_gaussian.factor)(state.controllers)[0]
@@ -166,7 +169,7 @@ def test_every_rollout_is_held_where_it_starts():
     def act(params, x, o, t, noise):
         return linear_gaussian.act(params, x, t, noise)
 
-    sample = grouping.make_sample(act, params_of, "native")
+    sample = source.make_sample(act, params_of, "native")
     state = _State(jnp.zeros((), jnp.int32), None, None)
     sampled = sample(state, jax.random.key(2))
     x = np.asarray(sampled.x)
@@ -180,13 +183,13 @@ def test_every_rollout_is_held_where_it_starts():
 @pytest.mark.parametrize("group_by", ["start", "trajectory"])
 def test_groups_hold_their_mean_start_at_first_and_keep_their_numbers(group_by):
     config = RandomStartsConfig(num_rollouts=8, num_groups=3, group_by=group_by)
-    grouping = by_random_start(tasks.make("point_mass"), config, 0.0)
+    source = random_starts(tasks.make("point_mass"), config)
     centre = np.array([[1.0, 1.0], [-1.0, 1.0], [0.0, -1.0]])
     offset = np.random.default_rng(0).uniform(-0.1, 0.1, size=(8, 2))
     owner, valid = np.array([0, 1, 2, 0, 1, 2, 0, 1]), np.arange(8) != 7
     zeros = Controller(jnp.zeros((3, 40, 2, 4)), jnp.zeros((3, 40, 2)), jnp.zeros((3, 40, 2, 2)))
-    state = _State(jnp.zeros((), jnp.int32), zeros, grouping.init(jax.random.key(0)))
-    state, first = grouping.group(state, _rollouts(centre[owner] + offset, valid))
+    state = _State(jnp.zeros((), jnp.int32), zeros, source.init(jax.random.key(0)))
+    state, first = source.share_out(state, _rollouts(centre[owner] + offset, valid))
     member = np.asarray(first.valid)
     assert member.sum(axis=0).tolist() == [1] * 7 + [0]
     for g in range(3):
@@ -198,13 +201,13 @@ def test_groups_hold_their_mean_start_at_first_and_keep_their_numbers(group_by):
         assert (np.diagonal(K) < 0).all()
     # Later, in another order: the same numbers, and no controller is touched.
     later = state._replace(iteration=jnp.ones((), jnp.int32))
-    after, second = grouping.group(later, _rollouts((centre[owner] - offset)[::-1], valid))
+    after, second = source.share_out(later, _rollouts((centre[owner] - offset)[::-1], valid))
     np.testing.assert_array_equal(second.valid[:, 1:7], first.valid[:, ::-1][:, 1:7])
     _assert_equal(after.controllers, state.controllers)
     # All rollouts once for the prior, whatever their groups.
     np.testing.assert_array_equal(pool(second).valid[0], valid)
     # Without any that is valid nothing is forgotten.
-    none, _ = grouping.group(later, _rollouts(centre[owner], np.zeros(8, bool)))
+    none, _ = source.share_out(later, _rollouts(centre[owner], np.zeros(8, bool)))
     _assert_equal(none.groups, state.groups)
 
 
@@ -236,15 +239,22 @@ def test_bad_settings_are_refused():
     with pytest.raises(ValueError, match="group_by is 'end'"):
         RandomStartsConfig(group_by="end")
     with pytest.raises(ValueError, match="has to be 'on_policy'"):
-        MdgpsConfig(sampling="off_policy", random_starts=RandomStartsConfig())
-    for field in ("prior", "policy_prior"):
-        settings: dict[str, Any] = {field: MixturePriorConfig(shared=False)}
-        with pytest.raises(ValueError, match=rf"MdgpsConfig\.{field}\.shared is False"):
+        MdgpsConfig(sampling="off_policy", rollouts=RandomStartsConfig())
+    apart = MixturePriorConfig(shared=False, window=1)
+    settings: dict[str, Any]
+    for field, settings in (
+        ("models.prior", {"models": FittedModelsConfig(prior=apart)}),
+        (
+            "linearisation.prior",
+            {"linearisation": RegressionConfig(prior=apart)},
+        ),
+        ("observation_prior", {"observation_prior": apart}),
+    ):
+        with pytest.raises(ValueError, match=rf"MdgpsConfig\.{re.escape(field)}\.shared is False"):
             MdgpsConfig(
                 sampling="on_policy",
-                linearisation="fitted",
-                random_starts=RandomStartsConfig(),
-                **settings,
+                rollouts=RandomStartsConfig(),
+                **{"linearisation": RegressionConfig(), **settings},
             )
     with pytest.raises(ValueError, match="'reacher' draws no random starts; give it a function"):
         mdgps(tasks.make("reacher"), CONFIG)
@@ -264,7 +274,7 @@ def test_the_step_on_mjx_is_one_traceable_program():
 def test_pusher_learns_from_random_starts():
     task = tasks.make("pusher")
     settings = MdgpsConfig(
-        sampling="on_policy", linearisation="fitted", random_starts=RandomStartsConfig()
+        sampling="on_policy", linearisation=RegressionConfig(), rollouts=RandomStartsConfig()
     )
     algorithm = mdgps(task, settings, backend="native")
     state = algorithm.init(jax.random.key(1))

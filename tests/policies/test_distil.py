@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jgps.core.types import NON_FINITE, NOT_PD, OK, TOO_FEW_SAMPLES
-from jgps.policies import DistilConfig, Supervision, count_parameters, distil, initialise, mlp
+from jgps.policies import DistilConfig, Supervision, distil, initialise, mlp
+from jgps.policies.networks.mlp import count_parameters
 
 C, N, T, DO, DU = 2, 4, 5, 3, 2
 PLAIN = DistilConfig(

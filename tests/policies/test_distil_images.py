@@ -14,12 +14,12 @@ from jgps.policies import (
     NetworkPolicy,
     Supervision,
     acting_on_images,
-    cache_features,
     distil,
     initialise,
-    look,
+    observe_all,
     visuomotor,
 )
+from jgps.policies.observation import cache_features
 
 C, N, T, SIDE, DQ, DU = 2, 3, 4, 31, 3, 2
 NETWORK = visuomotor(DQ, DU, hidden=(16,), channels=(4, 4, 4))
@@ -45,7 +45,7 @@ def _supervision() -> Supervision:
     """The target depends on the image in its first entry, on the configuration in its second."""
     o = jax.random.uniform(jax.random.key(0), (C, N, T, 1 + DQ), minval=-1.0)
     return Supervision(
-        o=jax.jit(lambda o: look(observe, o))(o),
+        o=jax.jit(lambda o: observe_all(observe, o))(o),
         target=jnp.stack([o[..., 0], o[..., 1] - o[..., 2]], -1),
         precision=jnp.broadcast_to(jnp.eye(DU), (C, T, DU, DU)),
         weight=jnp.ones((C, N, T)),
@@ -186,7 +186,7 @@ def test_acting_renders_what_it_sees():
     many = jnp.stack([o, -o])[None]
     means = policy.mean(many)
     np.testing.assert_allclose(means[0, 0], mean, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(policy.mean(look(observe, many)), means, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(policy.mean(observe_all(observe, many)), means, rtol=1e-4, atol=1e-6)
 
 
 def test_only_a_trunk_can_be_frozen():

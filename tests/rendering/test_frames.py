@@ -83,13 +83,13 @@ def test_files_can_be_read_back(tmp_path, model):
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, RuntimeError])
-def test_an_unfinished_film_leaves_the_one_before(failure, tmp_path, monkeypatch):
+def test_an_unfinished_video_leaves_the_one_before(failure, tmp_path, monkeypatch):
     path, frames = tmp_path / "a.mp4", np.zeros((2, 16, 16, 3), np.uint8)
     rendering.write_video(path, frames)
     before = path.read_bytes()
 
     def unfinished(path, frames, **options):
-        path.write_bytes(b"half a film")
+        path.write_bytes(b"half a video")
         raise failure
 
     monkeypatch.setattr(mediapy, "write_video", unfinished)

@@ -1,6 +1,6 @@
 """What a policy saw, against what it would see in the simulation (seed 0)."""
 
-import functools
+import dataclasses
 import shutil
 
 import jax
@@ -8,42 +8,34 @@ import jax.numpy as jnp
 import mediapy
 import numpy as np
 import pytest
-from pointer import conditions, make_task, small_vision, with_body
+from pointer import SHOWN, shown_task, untrained
 
 import jgps
 from jgps import policies
-from jgps.algorithms import MdgpsConfig
-from jgps.dynamics import NoPriorConfig
+from jgps.policies.learner import MlpConfig
+from jgps.policies.networks.visuomotor import feature_pixels
+from jgps.policies.observation import cache_features
 from jgps.rendering import RenderConfig
-from jgps.reports import video as film
-from jgps.reports.plots.features import POINT_COLOURS, feature_points
-from jgps.reports.policy_view import Sight, _influence, _readout, _trunk, see
+from jgps.reports import report
+from jgps.reports.plots.features import POINT_COLOURS, draw_feature_points
+from jgps.reports.policy_view import PolicyView, _influence, _readout, _trunk, draw_policy_view
 from jgps.reports.report import write_report
-from jgps.reports.video import thin_out, write_task_video
+from jgps.reports.video import VideoOptions, VideoRollouts, thin_out, write_task_video
 from jgps.simulation import condition_models, make_sampler
-from jgps.vision.learner import open_eyes
+from jgps.vision.learner import make_learner
 
 T = 8
 ROUGH = RenderConfig(shadows=0, supersample=1)
-SMALL = small_vision(20, 10, width=40, pretraining_images=50)
+SMALL = SHOWN.policy
 
 
 @pytest.fixture(scope="module")
 def task():
-    angles = (-1.0, 1.0)
-    return make_task(
-        angles,
-        (-0.5, 0.0, 0.5),
-        source=with_body("cube"),
-        distracted=conditions(angles, cube=(-0.2, 0.1, 0.05)),
-        horizon=T,
-        control_dt=0.1,
-    )
+    return shown_task()
 
 
 def _policy(task, kind, hidden=(8,)):
-    eyes = open_eyes(task, kind, hidden, SMALL)
-    return eyes.initialise(task, jax.random.key(0), jnp.float32)
+    return untrained(task, dataclasses.replace(SMALL, kind=kind, hidden=hidden))
 
 
 def test_images_are_those_that_the_simulation_gave_the_network(task):
@@ -57,16 +49,18 @@ def test_images_are_those_that_the_simulation_gave_the_network(task):
     o, qpos = jnp.asarray(found.o)[:, 0], np.asarray(found.qpos)[:, 0]
     assert np.ptp(qpos) > 0.5
     models = condition_models(task.model, task.distracted)
-    sight = see(task, policy, list(zip(models, qpos, strict=True)), max_points=100)
-    expected = policies.look(policy.observe, o)
+    policy_view = draw_policy_view(
+        task, policy, list(zip(models, qpos, strict=True)), max_points=100
+    )
+    expected = policies.observe_all(policy.observe, o)
     # Poses are rounded in other places, and now and then a colour with them.
-    difference = np.abs(sight.images.astype(int) - np.asarray(expected["image"], int))
+    difference = np.abs(policy_view.images.astype(int) - np.asarray(expected["image"], int))
     assert difference.max() <= 1 or np.mean(difference > 1) < 1e-3
-    features = policies.cache_features(policy.network, policy.variables, expected)["features"]
-    points = policies.feature_pixels(features, 32, 40)
-    np.testing.assert_allclose(sight.points, points, atol=0.05)
-    assert sight.images.shape == (2, T, 32, 40, 3) and sight.num_features == 8
-    blue = (sight.images[..., 2] > 100) & (sight.images[..., 0] < 50)
+    features = cache_features(policy.network, policy.variables, expected)["features"]
+    points = feature_pixels(features, 32, 40)
+    np.testing.assert_allclose(policy_view.points, points, atol=0.05)
+    assert policy_view.images.shape == (2, T, 32, 40, 3) and policy_view.num_features == 8
+    blue = (policy_view.images[..., 2] > 100) & (policy_view.images[..., 0] < 50)
     assert blue.any((2, 3)).all(), "the cube that distracts is not in the picture"
 
 
@@ -87,13 +81,14 @@ def test_points_are_weighed_by_what_the_first_layer_makes_of_them(task, kind):
     features[..., 6] = np.linspace(-1, 1, 50)  # the fourth point alone moves
     weights = _influence(policy, features)
     assert np.argmax(weights) == 3 and np.count_nonzero(weights) == 1
-    assert _trunk(_policy(task, "mlp")) is None
+    network_of_vectors, _ = make_learner(task, MlpConfig()).init(jax.random.key(0), None)
+    assert _trunk(network_of_vectors) is None
 
 
 def _still(num, at, steps=T, shape=(32, 40)):
     """Black images with points that stay where they are, [K, 2]."""
     images = np.zeros((num, steps, *shape, 3), np.uint8)
-    return Sight(images, np.broadcast_to(np.array(at, float), (num, steps, len(at), 2)), 32)
+    return PolicyView(images, np.broadcast_to(np.array(at, float), (num, steps, len(at), 2)), 32)
 
 
 def _centre(image, colour):
@@ -105,7 +100,7 @@ def _centre(image, colour):
 def test_points_lie_where_they_are_in_the_figure(tmp_path):
     at = [(4.0, 10.0), (20.0, 25.0)]
     names = ["unseen 0"]
-    path = feature_points(_still(1, at, steps=2), names, 0.1, "title", tmp_path / "points.png")
+    path = draw_feature_points(_still(1, at, steps=2), names, 0.1, "title", tmp_path / "points.png")
     image = mediapy.read_image(path)
     assert image.shape[1] == 1200
     rows, columns = np.nonzero((image[..., :3] == 0).all(-1))
@@ -116,29 +111,27 @@ def test_points_lie_where_they_are_in_the_figure(tmp_path):
         np.testing.assert_allclose(_centre(first, colour), expected, atol=1)
 
 
-def test_points_lie_where_they_are_in_the_film(task, tmp_path):
+def test_points_lie_where_they_are_in_the_video(task, tmp_path):
     at = [(4.0, 10.0), (20.0, 25.0)]
     qpos, poster = np.zeros((3, T, 1)), tmp_path / "final.png"
     write_task_video(
         task,
-        qpos,
+        VideoRollouts(qpos, unseen=True, policy_view=_still(3, at)),
         tmp_path / "final.mp4",
-        unseen=True,
-        sight=_still(3, at),
         poster=poster,
-        tile=(120, 96),
-        config=ROUGH,
+        options=VideoOptions(tile=(120, 96), config=ROUGH),
     )
     image = mediapy.read_image(poster)
     assert image.shape[:2] == (3 * 96, 3 * (120 + 120))  # three moments, image beside picture
     tile = image[96:192, 240 + 120 : 240 + 240]  # of the second condition, second moment
     for point, colour in zip(at, POINT_COLOURS, strict=False):
         np.testing.assert_allclose(_centre(tile, colour), (np.array(point) + 0.5) * 3, atol=1)
-    with pytest.raises(ValueError, match=r"sight has images \(2, 8\).*\(3, 8\)"):
-        write_task_video(task, qpos, tmp_path / "f.mp4", unseen=True, sight=_still(2, at))
+    other = VideoRollouts(qpos, unseen=True, policy_view=_still(2, at))
+    with pytest.raises(ValueError, match=r"policy_view has images \(2, 8\).*\(3, 8\)"):
+        write_task_video(task, other, tmp_path / "f.mp4")
 
 
-def test_a_film_of_many_shows_every_so_manyth():
+def test_a_video_of_many_shows_some_at_equal_distances():
     assert thin_out(range(3)) == [0, 1, 2]
     assert thin_out([0, 1, 2, 4, 5, 6, 7]) == [0, 1, 2, 5, 6, 7]
     assert thin_out(range(15)) == [0, 3, 6, 8, 11, 14]
@@ -146,16 +139,12 @@ def test_a_film_of_many_shows_every_so_manyth():
 
 @pytest.mark.slow
 def test_a_report_shows_what_the_policy_sees(task, tmp_path, monkeypatch):
-    monkeypatch.setattr(film, "write_task_video", functools.partial(write_task_video, config=ROUGH))
-    config = MdgpsConfig(
-        policy="visuomotor",
-        vision=SMALL,
-        num_samples=3,
-        hidden=(8,),
-        prior=NoPriorConfig(),
-        policy_prior=NoPriorConfig(),
-    )
-    jgps.train(task, "mdgps", config=config, iterations=3, out=tmp_path, backend="native")
+    def rough_video(*arguments, options, **keywords):
+        options = options._replace(config=ROUGH)
+        return write_task_video(*arguments, options=options, **keywords)
+
+    monkeypatch.setattr(report, "write_task_video", rough_video)
+    jgps.train(task, "mdgps", config=SHOWN, iterations=3, out=tmp_path, backend="native")
     with np.load(tmp_path / "trajectories.npz") as arrays:
         assert arrays["distracted_qpos"].shape == (2, T, 1)
     said = []

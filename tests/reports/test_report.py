@@ -18,7 +18,7 @@ from rich.console import Console
 from jgps import costs, tasks
 from jgps.reports.comparison import _curves, _draw, comparison_figure
 from jgps.reports.plots.curves import mark_phases, phase_labels
-from jgps.reports.plots.policy import policy
+from jgps.reports.plots.policy import draw_policy
 from jgps.reports.report import compare, write_report
 from jgps.reports.run_data import read_run
 from jgps.simulation import Conditions
@@ -69,7 +69,7 @@ def make_run(
     rng = np.random.default_rng(seed)
     directory.mkdir(parents=True)
     description = {"task": "lifter", "algorithm": algorithm, "seed": seed, "backend": "native"}
-    config = {"type": "TrajoptConfig", "step_size": {"type": "S", "kl_step": kl_step}}
+    config = {"type": "TrajoptConfig", "step": {"type": "S", "kl_step": kl_step}}
     (directory / "config.json").write_text(json.dumps({**description, "config": config}))
     with (directory / "metrics.jsonl").open("w") as file:
         for i in range(ITERATIONS):
@@ -137,7 +137,7 @@ def read_video(path: Path) -> tuple[str, np.ndarray]:
     return stream, np.frombuffer(done.stdout, np.uint8).reshape(-1, height, width, 3)
 
 
-def test_a_report_has_all_figures_and_a_film_that_browsers_play(task, tmp_path):
+def test_a_report_has_all_figures_and_a_video_that_browsers_play(task, tmp_path):
     directory, said = make_run(tmp_path / "run"), []
     style_before = dict(matplotlib.rcParams)
     written = write_report(directory, task, say=said.append)
@@ -162,7 +162,7 @@ def test_a_report_has_all_figures_and_a_film_that_browsers_play(task, tmp_path):
     assert np.abs(frames[0].astype(int) - frames[T - 1]).max() > 50, "nothing moves"
 
 
-def test_a_network_is_filmed_in_unseen_conditions(task, tmp_path):
+def test_a_network_is_shown_in_unseen_conditions(task, tmp_path):
     directory, said = make_run(tmp_path / "run", algorithm="mdgps"), []
     arrays = make_trajectories(np.random.default_rng(0))
     arrays["test_qpos"][3] = np.nan
@@ -184,13 +184,13 @@ def test_the_policy_figure_draws_what_there_is(tmp_path):
     directory = make_run(tmp_path / "run")
     run = read_run(directory)
     bare = {k: v for k, v in run.metrics.items() if not k.startswith(("success_", "cost_t"))}
-    assert policy(run._replace(metrics=bare), tmp_path / "none.png") is None
-    path = policy(run, tmp_path / "policy.png")
+    assert draw_policy(run._replace(metrics=bare), tmp_path / "none.png") is None
+    path = draw_policy(run, tmp_path / "policy.png")
     assert path is not None
     check_picture(path)
 
 
-def test_a_task_that_jgps_does_not_know_is_reported_without_film(tmp_path):
+def test_a_task_that_jgps_does_not_know_is_reported_without_video(tmp_path):
     said = []
     written = write_report(make_run(tmp_path / "run"), say=said.append)
     assert [path.suffix for path in written] == [".png"] * 5
@@ -268,7 +268,7 @@ def test_comparison_means_runs_of_one_setting(tmp_path):
     lines = markdown.read_text().splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     labels = [row[1] for row in cells[2:]]
-    assert labels == ["trajopt, step_size.kl_step 1.0", "trajopt, step_size.kl_step 0.5"]
+    assert labels == ["trajopt, step.kl_step 1.0", "trajopt, step.kl_step 0.5"]
     assert [row[2] for row in cells[2:]] == ["2", "1"]
     distance = np.array([0.015, 0.02]) * 100  # means over conditions, in centimetres
     assert cells[2][7] == f"{distance.mean():.3g} ± {distance.std():.2g}"
@@ -313,10 +313,11 @@ def test_distracted_conditions_have_columns_and_panels_where_a_run_was_tried_the
 def test_phases_are_named_where_there_is_room_and_numbered_elsewhere(tmp_path):
     run = read_run(make_run(tmp_path / "run"))
     assert run.phases == []
-    vision = {"trajectory_iterations": 5, "head_iterations": 4}
+    vision = {"type": "VisualConfig", "dense_iterations": 4}
 
-    def lasting(num, policy):
-        settings = {"policy": policy, "vision": vision}
+    def lasting(num, kind):
+        policy = {"type": "MlpConfig"} if kind == "mlp" else {**vision, "kind": kind}
+        settings = {"policy": policy, "trajectory_iterations": 5}
         metrics = {"iteration": np.arange(float(num))}
         return run._replace(config={**run.config, "config": settings}, metrics=metrics)
 

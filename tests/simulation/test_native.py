@@ -1,10 +1,13 @@
 """Closed-loop rollouts on C MuJoCo against stepping MuJoCo by hand."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
+from compilations import count_compilations
 
 from jgps.simulation import Conditions, System, check_conditions, load_model, make_sampler
 
@@ -230,3 +233,28 @@ def test_unknown_backend_lists_the_known():
 
     with pytest.raises(ValueError, match="unknown backend 'cuda'; backends: auto, native, mjx"):
         resolve_backend("cuda")
+
+
+class Policy(NamedTuple):
+    """A policy whose functions are equal where their gains are."""
+
+    gain: float
+
+    def __call__(self, params, x, o, t, noise):
+        del o, t
+        return params + self.gain * x[:2] + noise
+
+
+def test_equal_policies_share_a_program():
+    noise = jax.random.normal(jax.random.key(5), (2, 2, HORIZON, 2))
+    mass = np.array([0.5, 2.0])
+
+    def roll_out(gain, mass):
+        system = _system()
+        conditions = _conditions(system.model, **{"body_mass:fore": mass})
+        sampler = make_sampler(system, conditions, Policy(gain), "native")
+        return sampler.sample(jnp.zeros((2, 2)), noise).x
+
+    assert count_compilations(lambda: roll_out(0.25, mass)) > 0
+    assert count_compilations(lambda: roll_out(0.25, 2 * mass)) == 0
+    assert count_compilations(lambda: roll_out(0.5, mass)) > 0

@@ -99,10 +99,10 @@ def test_the_test_of_success_knows_the_hammer_of_the_model(task):
     head, block = model.geom("nail_head"), model.geom("block")
     middle = model.site("nail_shaft").pos[2]
     thickness = model.geom("prong_left").size[0]
-    assert middle + hammer.HEIGHT + thickness <= head.pos[2] - head.size[1]
-    assert middle - hammer.HEIGHT - thickness >= block.pos[2] + block.size[2]
+    assert middle + hammer.MAX_HEIGHT + thickness <= head.pos[2] - head.size[1]
+    assert middle - hammer.MAX_HEIGHT - thickness >= block.pos[2] + block.size[2]
     # The head is wider than the gap wherever the shaft may be: pulled up, the claw takes the nail.
-    widest = np.interp(hammer.PRONGS[1] - hammer.TIPS, hammer.PRONGS, hammer.PRONG_GAPS)
+    widest = np.interp(hammer.PRONGS[1] - hammer.MIN_TIPS, hammer.PRONGS, hammer.PRONG_GAPS)
     assert head.size[0] > widest - thickness
 
 

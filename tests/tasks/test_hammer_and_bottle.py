@@ -45,7 +45,7 @@ def test_distractors_leave_every_state_as_it_is(name):
     for field in ("x", "o", "qpos"):
         np.testing.assert_array_equal(getattr(runs[0], field), getattr(runs[1], field))
     pictures = [
-        render(condition_models(task.model, c)[0], task.train.qpos[0], bench.HEAD, width=64,
+        render(condition_models(task.model, c)[0], task.train.qpos[0], bench.HEAD_CAMERA, width=64,
                height=64, config=RenderConfig())
         for c in (task.train, task.distracted)
     ]  # fmt: skip
@@ -62,7 +62,9 @@ def test_the_robots_camera_sees_object_and_place_at_the_start(name):
             changed = copy.copy(model)
             for body in gone:
                 changed.body(body).pos[2] -= 3
-            views.append(render(changed, task.train.qpos[0], bench.HEAD, width=64, height=64))
+            views.append(
+                render(changed, task.train.qpos[0], bench.HEAD_CAMERA, width=64, height=64)
+            )
         for body, view in zip(("held", PLACES[name][0]), views[1:], strict=True):
             assert np.any(views[0] != view, axis=-1).sum() > 60, body
 

@@ -31,7 +31,7 @@ PADS = ((0.55, -0.05, -0.3), (0.65, 0.05, -0.3))
 POINTS = ("tip",)
 
 
-def _task(**settings) -> tasks.Task:
+def _task(vision: str | None = None, **sets) -> tasks.Task:
     plain = bench.conditions(START, body_pos__pad=PADS)
     return tasks.from_mjcf(
         bench.bench(OBJECTS, POINTS, "goal"),
@@ -41,7 +41,8 @@ def _task(**settings) -> tasks.Task:
         qpos=plain.qpos,
         changes=plain.changes,
         horizon=10,
-        **{"distracted": bench.distracted(plain, 2), **settings},
+        vision=vision,
+        test=tasks.EvaluationSets(**{"distracted": bench.distracted(plain, 2), **sets}),
     )
 
 
@@ -94,7 +95,7 @@ def test_distractors_change_the_picture_and_nothing_else():
     task = _task()
     assert task.distracted is not None and task.distracted.num == task.train.num == 2
     plain, other = (condition_models(task.model, c) for c in (task.train, task.distracted))
-    for camera in (bench.HEAD, bench.SIDE):
+    for camera in (bench.HEAD_CAMERA, bench.SIDE_CAMERA):
         views = [
             render(m[0], task.train.qpos[0], camera, width=64, height=64, config=RenderConfig())
             for m in (plain, other)
@@ -154,7 +155,7 @@ def test_bodies_that_a_camera_sees_move():
     arm = ("arm", "shoulder_lift", "upper_arm", "elbow", "forearm", "wrist", "hand", "gripper")
 
     def found(**settings):
-        task = _task(vision=bench.HEAD, **settings)
+        task = _task(vision=bench.HEAD_CAMERA, **settings)
         return {task.model.body(body).name for body in task.vision.bodies}
 
     assert found() == {*arm, "held", "pad", *bench.DISTRACTORS}

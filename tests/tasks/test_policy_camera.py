@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jgps import costs, tasks
-from jgps.algorithms import VisionConfig
+from jgps.algorithms import VisualConfig
 from jgps.simulation import Conditions, condition_models, make_sampler
 from jgps.tasks.policy_camera import body_poses
 from jgps.vision.pretraining import draw_pretraining_data
@@ -59,7 +59,8 @@ def test_poses_of_all_bodies_follow_from_the_observation(backend, rng):
     assert names == ["upper", "fore", "ball"]
     assert [task.model.body(body).name for body in task.vision.objects] == ["ball"]
     sampler = make_sampler(task.system, task.train, lambda p, x, o, t, noise: noise, backend)
-    rollouts = sampler.sample((), jnp.asarray(rng.normal(size=(2, 1, 5, 2)), jnp.float32))
+    sample = jax.jit(sampler.sample) if sampler.jittable else sampler.sample
+    rollouts = sample((), jnp.asarray(rng.normal(size=(2, 1, 5, 2)), jnp.float32))
     xpos, xmat = body_poses(task.vision, jnp.asarray(rollouts.o))
     for c, model in enumerate(condition_models(task.model, task.train)):
         data = mujoco.MjData(model)
@@ -80,8 +81,8 @@ def test_without_vision_a_network_reads_all_of_the_observation():
 
 def test_bodies_that_move_elsewhere_are_seen():
     moved = Conditions(np.zeros((1, 2)), np.zeros((1, 2)), {"body_pos:lamp": [[0.2, 0.2, 0.3]]})
-    for settings in ({"test": moved}, {"distracted": moved}):
-        task = _task(**settings)
+    for unseen in (moved, tasks.EvaluationSets(distracted=moved)):
+        task = _task(test=unseen)
         assert "lamp" in [task.model.body(body).name for body in task.vision.bodies]
         assert [task.model.body(body).name for body in task.vision.objects] == ["ball"]
     # Where nothing stands elsewhere, all that moves is worth knowing.
@@ -92,6 +93,8 @@ def test_bodies_that_move_elsewhere_are_seen():
 def test_bad_vision():
     with pytest.raises(ValueError, match="the model has no camera 'nose'; it has: eye"):
         _task(vision="nose")
+    with pytest.raises(ValueError, match="vision is 3; pass the name of a camera, or"):
+        _task(vision=3)
     with pytest.raises(ValueError, match="only poses of bodies may look different"):
         _task(changes={"geom_size": np.ones((2, 5, 3))})
     for changes, wrong in (
@@ -110,9 +113,9 @@ def test_bad_vision():
     with pytest.raises(ValueError, match="'ball' is a mocap body"):
         _task(source=mocap)
     with pytest.raises(ValueError, match="clutter is the string 'lamp'"):
-        _task(clutter="lamp")
+        _task(vision=tasks.VisionSpec("eye", clutter="lamp"))
     with pytest.raises(ValueError, match="the body 'fore' moves"):
-        _task(clutter=("fore",))
+        _task(vision=tasks.VisionSpec("eye", clutter=("fore",)))
 
 
 def test_objects_are_what_conditions_place():
@@ -128,7 +131,7 @@ def test_objects_are_what_conditions_place():
     task = _task(source=free, changes={}, qpos=starts, observation=("qpos:shoulder", "qpos:elbow"))
     assert objects(task) == ["ball"]
     scenes = draw_pretraining_data(
-        task, VisionConfig(pretraining_images=50, arm_spread=0.02), jax.random.key(0)
+        task, VisualConfig(pretraining_images=50, pretraining_joint_spread=0.02), jax.random.key(0)
     )
     where = scenes.xpos[:, task.model.body("ball").id]
     assert len(np.unique(where, axis=0)) > 30

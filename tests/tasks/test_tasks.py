@@ -1,11 +1,16 @@
 """Every shipped task keeps the contract; a user's own model becomes a task."""
 
+import operator
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
 
+import jgps
 from jgps import costs, tasks
 from jgps.controllers import NoiseConfig
 from jgps.controllers.nearest import NearestController
@@ -79,6 +84,16 @@ def test_peg_insertion_is_the_published_one():
 def test_unknown_task_lists_the_known():
     with pytest.raises(ValueError, match="unknown task 'peg'; tasks: point_mass, reacher, peg"):
         tasks.make("peg")
+
+
+def test_what_messages_tell_a_user_to_call_exists():
+    """Such as `jgps.from_mjcf(..., vision=CAMERA)`."""
+    package, called = Path(jgps.__file__).parent, set()
+    for path in package.rglob("*.py"):
+        called |= set(re.findall(r"\bjgps\.([\w.]+)\(", path.read_text()))
+    assert "from_mjcf" in called
+    for name in called:
+        assert callable(operator.attrgetter(name)(jgps)), name
 
 
 def test_conditions_of_a_custom_task():

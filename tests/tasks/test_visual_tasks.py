@@ -60,15 +60,17 @@ def test_a_network_sees_the_robot_and_its_camera_the_rest(name):
     assert tuple(task.observation.slices)[: len(bench.CONFIGURATION)] == bench.CONFIGURATION
     assert (task.configuration_dim, task.state_dim, task.action_dim) == (32, 32, 7)
     cameras = [task.model.camera(i).name for i in range(task.model.ncam)]
-    assert task.camera == bench.SIDE and bench.HEAD in cameras
+    assert task.camera == bench.SIDE_CAMERA and bench.HEAD_CAMERA in cameras
     bodies = {k.partition(":")[2] for k in task.train.changes}
-    assert task.vision is not None and task.vision.camera == bench.HEAD
+    assert task.vision is not None and task.vision.camera == bench.HEAD_CAMERA
     seen = {task.model.body(body).name for body in task.vision.bodies}
     assert bodies | {"gripper", "held", *bench.DISTRACTORS} <= seen
     assert {task.model.body(body).name for body in task.vision.objects} == bodies
     # In every condition the robot sees another picture.
     views = [
-        render(model, qpos, bench.HEAD, width=64, height=64, config=RenderConfig()).astype(int)
+        render(model, qpos, bench.HEAD_CAMERA, width=64, height=64, config=RenderConfig()).astype(
+            int
+        )
         for conditions in (task.train, task.test)
         for model, qpos in zip(
             condition_models(task.model, conditions), conditions.qpos, strict=True
@@ -97,7 +99,7 @@ def test_distractors_leave_the_motion_as_it_is(name):
     ]
     assert runs[0].valid.all() and runs[1].valid.all()
     np.testing.assert_array_equal(runs[0].x, runs[1].x[:first])
-    for config in (bench.HEAD, bench.SIDE):
+    for config in (bench.HEAD_CAMERA, bench.SIDE_CAMERA):
         pair = [
             render(condition_models(task.model, c)[0], task.train.qpos[0], config,
                    width=64, height=64, config=RenderConfig())

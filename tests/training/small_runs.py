@@ -9,20 +9,32 @@ from pathlib import Path
 import numpy as np
 
 import jgps
-from jgps.algorithms import MdgpsConfig, TrajoptConfig
+from jgps.algorithms import FixedStartsConfig, MdgpsConfig, MlpConfig, TrajoptConfig
 from jgps.dynamics import NoPriorConfig
+from jgps.optimise.models import FittedModelsConfig
 from jgps.policies import DistilConfig
 from jgps.tasks import Task
+from jgps.training import CheckpointConfig
 
 # Without the mixture a program compiles in a fraction of the time.
-CONFIG = TrajoptConfig(num_samples=3, prior=NoPriorConfig())
-train = functools.partial(jgps.train, algorithm="trajopt", config=CONFIG)
+CONFIG = TrajoptConfig(
+    rollouts=FixedStartsConfig(num_samples=3), models=FittedModelsConfig(prior=NoPriorConfig())
+)
+# A checkpoint after every iteration, so that there is something to damage.
+ALWAYS = CheckpointConfig(every_iterations=1)
+
+
+def train(task, algorithm="trajopt", *, out=None, **options):
+    """A run, with a checkpoint after every iteration where it has a directory."""
+    saving = {} if out is None else {"checkpoint": ALWAYS}
+    return jgps.train(task, algorithm, out=out, **{"config": CONFIG, **saving, **options})
+
+
 NETWORK_CONFIG = MdgpsConfig(
-    num_samples=3,
-    hidden=(8,),
-    prior=NoPriorConfig(),
-    policy_prior=NoPriorConfig(),
-    distil=DistilConfig(steps=100),
+    rollouts=FixedStartsConfig(num_samples=3),
+    models=FittedModelsConfig(prior=NoPriorConfig()),
+    observation_prior=NoPriorConfig(),
+    policy=MlpConfig(hidden=(8,), distil=DistilConfig(steps=100)),
 )
 train_network = functools.partial(jgps.train, algorithm="mdgps", config=NETWORK_CONFIG)
 

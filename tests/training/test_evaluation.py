@@ -69,10 +69,10 @@ def test_evaluation_now_and_then_changes_nothing_else(
     assert again.summary["success_test"] == result.summary["success_test"]
 
 
-def test_the_network_is_judged_as_last_trained_and_the_result_is_the_best(task: Task):
+def test_curves_show_the_newest_network_and_the_result_is_the_best(task: Task):
     result = train_network(task, iterations=3, seed=1)
     key = jax.random.key(0)
-    newest = jgps.evaluate(task, result.state.learner, key=key)
+    newest = jgps.evaluate(task, result.state.newest, key=key)
     best = jgps.evaluate(task, result.state.policy, key=key)
     assert result.metrics[-1]["cost_test_policy"] == pytest.approx(np.mean(newest.test.cost))
     np.testing.assert_array_equal(result.evaluation.test.cost, best.test.cost)

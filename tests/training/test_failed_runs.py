@@ -11,11 +11,19 @@ import pytest
 from small_runs import CONFIG, NETWORK_CONFIG, broken_in, read_lines, train, train_network
 
 import jgps
-from jgps.algorithms import DaggerConfig, MdgpsConfig, TrajoptConfig
-from jgps.core.types import NON_FINITE, NOT_CONVERGED
+from jgps.algorithms import (
+    ALGORITHMS,
+    DaggerConfig,
+    MdgpsConfig,
+    MlpConfig,
+    TrajoptConfig,
+    VisualConfig,
+)
+from jgps.core.types import NON_FINITE, NOT_CONVERGED, NOT_PD, STATUS_TEXT, TOO_FEW_SAMPLES
 from jgps.policies import DistilConfig
 from jgps.tasks import Task
 from jgps.training import TrainingError, TrainingResult, UsageError, checkpoint
+from jgps.training.failure import PATIENCE, explain_failure
 
 
 @pytest.mark.parametrize(
@@ -99,13 +107,13 @@ def test_every_condition_failing_once_is_no_end_but_three_times_in_a_row(
             train(task, iterations=9, seed=1, out=out, resume=resume)
         message = str(error.value)
         assert "iteration 5: for 3 iterations in a row every condition failed" in message
-        assert "did not converge" in message and "config.step_size.kl_step" in message
+        assert "did not converge" in message and "config.step.kl_step" in message
         assert checkpoint.iterations(out)[-1] == len(read_lines(out)) == 5
 
 
 def diverging(on_divergence: str) -> MdgpsConfig:
     distil = DistilConfig(steps=10, checks=5, learning_rate=1e30, on_divergence=on_divergence)
-    return dataclasses.replace(NETWORK_CONFIG, distil=distil)
+    return dataclasses.replace(NETWORK_CONFIG, policy=MlpConfig(hidden=(8,), distil=distil))
 
 
 def test_a_network_that_diverges_is_reported_once_and_training_goes_on(task: Task):
@@ -113,7 +121,7 @@ def test_a_network_that_diverges_is_reported_once_and_training_goes_on(task: Tas
         result = train_network(task, config=diverging("continue"), iterations=2, seed=1)
     assert sum("the network" in str(each.message) for each in warned) == 1
     assert [record["policy_status"] for record in result.metrics] == [NON_FINITE] * 2
-    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(result.state.learner))
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(result.state.newest))
     assert result.metrics[0]["cost_test_policy"] == result.metrics[1]["cost_test_policy"]
 
 
@@ -123,5 +131,75 @@ def test_a_network_that_diverges_ends_the_run_where_the_config_says_so(task: Tas
         train_network(task, config=diverging("stop"), iterations=2, seed=1, out=out)
     message = str(error.value)
     assert "iteration 0: the network kept its parameters" in message
-    assert "(not finite)" in message and "config.distil.learning_rate" in message
+    assert "(not finite)" in message and "config.policy.distil.learning_rate" in message
     assert checkpoint.iterations(out) == [0]
+
+
+def _failed(code: int) -> list[dict]:
+    return [{"status": [code, code], "status_step": [-1, 3], "policy_status": 0}] * PATIENCE
+
+
+def _messages(config: object) -> list[str | None]:
+    """All that can be said of a failed run with these settings."""
+    failures = [explain_failure(_failed(code), config) for code in STATUS_TEXT if code]
+    diverged = [{"samples_valid": [0, 0], "status": [NON_FINITE] * 2}]
+    network = [{"status": [0, 0], "policy_status": NON_FINITE}]
+    return [
+        *failures,
+        explain_failure(diverged, config),
+        explain_failure(network, config, True) if hasattr(config, "policy") else "",
+    ]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_messages_name_only_settings_that_the_algorithm_has(name: str):
+    config = ALGORITHMS[name][1]()
+    configs = [config]
+    if hasattr(config, "policy"):
+        configs.append(dataclasses.replace(config, policy=VisualConfig()))
+    for each in configs:
+        messages = _messages(each)
+        assert None not in messages
+        paths = re.findall(r"\bconfig((?:\.[a-z]\w*)+)", " ".join(filter(None, messages)))
+        assert ".rollouts.num_samples" in paths
+        for path in paths:
+            found = each
+            for part in path[1:].split("."):
+                assert part in {field.name for field in dataclasses.fields(found)}, f"config{path}"
+                found = getattr(found, part)
+
+
+def test_messages_name_the_settings_that_help():
+    def of(name: str, code: int) -> str:
+        return explain_failure(_failed(code), ALGORITHMS[name][1]()) or ""
+
+    assert "raise the fit's ridge (config.models.fit.ridge)" in of("trajopt", NOT_PD)
+    assert "prior.em" not in of("trajopt", NOT_PD)
+    assert of("trajopt", NOT_CONVERGED).endswith(
+        "lower the KL bound of a step (config.step.kl_step), or allow more rounds "
+        "(config.step.trust_region.max_rounds)"
+    )
+    assert of("pilqr", NOT_CONVERGED).endswith(
+        "or allow more rounds (config.step.trust_region.search.max_rounds and "
+        "config.step.trust_region.rounds)"
+    )
+    assert of("pi2", NOT_PD).endswith("; take more samples (config.rollouts.num_samples)")
+    assert "explore less" in of("pi2", TOO_FEW_SAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("policy", "rates"),
+    [
+        (MlpConfig(), "config.policy.distil.learning_rate"),
+        (
+            VisualConfig(),
+            "config.policy.dense.learning_rate and config.policy.end_to_end.learning_rate",
+        ),
+    ],
+)
+def test_a_network_that_diverges_names_its_own_learning_rates(
+    policy: MlpConfig | VisualConfig, rates: str
+):
+    config = MdgpsConfig(policy=policy)
+    message = explain_failure([{"policy_status": NON_FINITE}], config, True)
+    assert message is not None and f"a lower learning rate ({rates})" in message

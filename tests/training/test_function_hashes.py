@@ -10,7 +10,7 @@ import jgps
 
 TRACE = """
 import jax, jax.numpy as jnp, numpy as np, dataclasses, jgps
-from jgps.training.directory import _function_hashes
+from jgps.training.description import _function_hashes
 table = np.arange(4.0)
 @jax.jit
 def inner(x):

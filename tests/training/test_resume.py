@@ -20,6 +20,7 @@ from small_runs import (
 )
 
 import jgps
+from jgps.algorithms import FixedStartsConfig, MlpConfig
 from jgps.policies import DistilConfig
 from jgps.tasks import Task
 from jgps.training import TrainingError, TrainingResult, UsageError, checkpoint
@@ -89,7 +90,7 @@ def test_a_damaged_checkpoint_is_named_and_the_previous_one_used(
         biggest.unlink()
     else:
         newest.with_suffix(".json").unlink()
-    with pytest.warns(UserWarning, match=r"000004 .*the one after 3 iterations is tried"):
+    with pytest.warns(UserWarning, match=r"000004 .*the one after 3 iterations is read"):
         again = train(task, iterations=4, seed=1, out=out, resume=True)
     assert without_seconds(again.metrics) == without_seconds(result.metrics)
     assert without_seconds(read_lines(out)) == without_seconds(result.metrics)
@@ -190,7 +191,10 @@ def test_ctrl_c_between_metrics_and_checkpoint(
     ("changes", "difference"),
     [
         ({"seed": 2}, "seed: saved 1, given 2"),
-        ({"config": dataclasses.replace(CONFIG, num_samples=4)}, "num_samples: saved 3, given 4"),
+        (
+            {"config": dataclasses.replace(CONFIG, rollouts=FixedStartsConfig(num_samples=4))},
+            "rollouts.num_samples: saved 3, given 4",
+        ),
         ({"backend": "mjx"}, 'backend: saved "native", given "mjx"'),
         ({"horizon": 11}, "model.horizon: saved 10, given 11"),
         ({"task": "reacher"}, 'task: saved "point_mass", given "reacher"'),
@@ -223,9 +227,9 @@ def test_a_run_from_before_a_setting_is_refused_by_its_name(
 ):
     old = copy_run(interrupted, tmp_path / "old")
     saved = json.loads((old / "config.json").read_text())
-    del saved["config"]["noise_smoothing"]
+    del saved["config"]["rollouts"]["noise_smoothing"]
     (old / "config.json").write_text(json.dumps(saved))
-    sentence = "was made by a jgps without config.noise_smoothing, so it cannot be resumed"
+    sentence = "was made by a jgps without config.rollouts.noise_smoothing, so it cannot be resumed"
     with pytest.raises(UsageError, match=sentence):
         train(task, out=old, resume=True, config=CONFIG, iterations=4, seed=1)
 
@@ -233,11 +237,11 @@ def test_a_run_from_before_a_setting_is_refused_by_its_name(
 def test_a_run_that_stopped_on_divergence_may_go_on(task: Task, tmp_path: Path):
     """What the message proposes can be done."""
     distil = DistilConfig(steps=10, checks=5, learning_rate=1e30, on_divergence="stop")
-    stop = dataclasses.replace(NETWORK_CONFIG, distil=distil)
+    stop = dataclasses.replace(NETWORK_CONFIG, policy=MlpConfig(hidden=(8,), distil=distil))
     with pytest.raises(TrainingError, match="or resume with the parameters"):
         train_network(task, config=stop, iterations=2, seed=1, out=tmp_path / "run")
     distil = dataclasses.replace(distil, on_divergence="continue")
-    go_on = dataclasses.replace(stop, distil=distil)
+    go_on = dataclasses.replace(stop, policy=MlpConfig(hidden=(8,), distil=distil))
     with pytest.warns(UserWarning, match="kept its parameters"):
         resumed = train_network(
             task, config=go_on, iterations=2, seed=1, out=tmp_path / "run", resume=True
@@ -249,7 +253,7 @@ def test_a_state_of_other_settings_is_refused_in_one_sentence(interrupted: Path,
     """Whoever edits config.json, or updates jgps across a change of the state, is told so."""
     edited = copy_run(interrupted, tmp_path / "edited")
     config = json.loads((edited / "config.json").read_text())
-    config["config"]["prior"] = {"type": "MixturePriorConfig"}
+    config["config"]["models"]["prior"] = {"type": "MixturePriorConfig"}
     (edited / "config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match="holds another state than these settings make"):
         jgps.training.load(edited)

@@ -18,7 +18,7 @@ import jgps
 from jgps.algorithms import TrajoptConfig
 from jgps.tasks import Task
 from jgps.training import TrainingResult, UsageError, checkpoint
-from jgps.training.directory import decode, encode
+from jgps.training.codec import decode, encode
 
 SUMMARY = {
     "task", "algorithm", "seed", "backend", "device", "iterations", "rollouts_total",

@@ -1,4 +1,4 @@
-"""PretrainingData between training conditions."""
+"""Scenes between training conditions."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 
 from jgps.policies import Supervision
 from jgps.tasks.policy_camera import Vision, orthonormal
-from jgps.vision.interpolation import between
+from jgps.vision.interpolation import interpolate
 
 C, N, T, DU = 3, 2, 4, 2
 DO = 2 + 3 + 6  # a configuration and the pose of one body
@@ -46,7 +46,7 @@ def rows(rng):
 
 
 def test_means_keep_to_what_is_linear(rows, vision, key):
-    found = between(key, rows, vision, 1.0)
+    found = interpolate(key, rows, vision, 1.0)
     assert (found.o != rows.o).any(-1).all() and (found.weight == 1).all()
     # Target and position follow from the configuration, as in the rows, and the step is the same.
     for t in range(T):
@@ -85,8 +85,8 @@ def test_rows_off_the_way_are_what_the_controllers_of_its_conditions_do(rng, vis
         precision=jnp.ones((conditions, T, DU, DU)),
         weight=jnp.ones((conditions, samples, T)),
     )
-    still = between(key, rows, vision, 1.0)
-    moved, answer = _moved(between(key, rows, vision, 1.0, spread), still)
+    still = interpolate(key, rows, vision, 1.0)
+    moved, answer = _moved(interpolate(key, rows, vision, 1.0, spread), still)
     # Each coordinate belongs to one condition, and so does what is done about it.
     for condition in range(conditions):
         moved_along = moved[..., condition, None] * gain[condition, :, condition]
@@ -95,7 +95,9 @@ def test_rows_off_the_way_are_what_the_controllers_of_its_conditions_do(rng, vis
     assert (np.abs(moved).max(-1) > 0).mean() > 0.99 and (np.abs(moved).min(-1) > 0).mean() > 0.4
     # As far as asked for, in a condition alone too, and with no tails but those of rollouts.
     first = jax.tree.map(lambda leaf: leaf[:1], rows)
-    alone, _ = _moved(between(key, first, vision, 1.0, spread), between(key, first, vision, 1.0))
+    alone, _ = _moved(
+        interpolate(key, first, vision, 1.0, spread), interpolate(key, first, vision, 1.0)
+    )
     for size in (np.linalg.norm(moved, axis=-1), np.abs(alone[..., 0])):
         np.testing.assert_allclose(np.sqrt(np.mean(size**2)), spread * deviation, rtol=0.1)
         assert size.max() < 6 * spread * deviation
@@ -112,19 +114,19 @@ def test_rollouts_without_weight_move_no_other(rng, vision, key):
         precision=jnp.ones((C, T, DU, DU)),
         weight=jnp.asarray(weight, jnp.float32),
     )
-    found = between(key, rows, vision, 1.0, 2.0)
+    found = interpolate(key, rows, vision, 1.0, 2.0)
     used = np.asarray(found.weight) > 0
     assert (used == (weight > 0)).all()
     assert np.isfinite(found.o[used]).all() and np.isfinite(found.target[used]).all()
-    moved, _ = _moved(found, between(key, rows, vision, 1.0))
+    moved, _ = _moved(found, interpolate(key, rows, vision, 1.0))
     assert (moved[used] != 0).any() and (moved[used] == 0).any()
 
 
 def test_a_share_of_the_rows(rows, vision, key):
-    assert between(key, rows, vision, 0.0) is rows
+    assert interpolate(key, rows, vision, 0.0) is rows
     many = jax.tree.map(lambda leaf: jnp.tile(leaf, (1, 200, *[1] * (leaf.ndim - 2))), rows)
     many = many._replace(precision=rows.precision)
-    found = between(key, many, vision, 0.25)
+    found = interpolate(key, many, vision, 0.25)
     changed = np.mean((found.o != many.o).any(-1))
     assert 0.2 < changed < 0.3
 
@@ -134,7 +136,7 @@ def test_rows_without_weight_reach_no_other(rows, vision, key):
         o=rows.o.at[0].set(jnp.nan), target=rows.target.at[0].set(jnp.nan),
         weight=rows.weight.at[0].set(0).at[1].set(0.5),
     )  # fmt: skip
-    found = between(key, bad, vision, 1.0)
+    found = interpolate(key, bad, vision, 1.0)
     assert (found.weight[0] == 0).all() and (found.weight[1:] > 0).all()
     assert np.isfinite(found.o[1:]).all() and np.isfinite(found.target[1:]).all()
     mixed = (found.o[2] != rows.o[2]).any(-1)

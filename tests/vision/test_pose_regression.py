@@ -11,17 +11,17 @@ import pytest
 from jgps.core.types import NON_FINITE, OK
 from jgps.policies import (
     ARCHITECTURES,
-    STANDARDISATION,
     DistilConfig,
     PoseRegressor,
     Supervision,
-    check_architecture,
     distil,
     initialise,
     make_trunk,
     pose_prediction_policy,
     visuomotor,
 )
+from jgps.policies.networks.architecture import check_architecture
+from jgps.policies.networks.mlp import STANDARDISATION
 from jgps.vision.pose_regression import PoseConfig, regress_pose, transfer
 
 SIDE, CHANNELS = 32, (8, 8, 8)

@@ -1,33 +1,48 @@
 """Policies that look through a camera: what reaches the network, and how it learns in phases."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pointer import make_task, small_vision, with_body
+from pointer import make_task, small_vision, untrained, with_body
 
 from jgps import tasks
-from jgps.algorithms import MdgpsConfig, RandomStartsConfig, mdgps
+from jgps.algorithms import (
+    FixedStartsConfig,
+    MdgpsConfig,
+    RandomStartsConfig,
+    RegressionConfig,
+    mdgps,
+)
 from jgps.dynamics import NoPriorConfig
 from jgps.optimise.guided.state import trained
+from jgps.optimise.models import FittedModelsConfig
 from jgps.policies import DistilConfig, Supervision, acting_on_images
+from jgps.policies.learner import MlpConfig
 from jgps.rendering import make_view
 from jgps.simulation import make_sampler
 from jgps.training import checkpoint
-from jgps.vision import learner as eyes
-from jgps.vision.domain_randomisation import DomainRandomisationConfig, varying
-from jgps.vision.learner import VisionConfig, open_eyes
+from jgps.vision.camera import make_observers
+from jgps.vision.config import VisualConfig
+from jgps.vision.domain_randomisation import DomainRandomisationConfig, make_randomise_scene
+from jgps.vision.learner import make_learner
 from jgps.vision.pretraining import draw_pretraining_data
 
-SMALL = small_vision(60, 150, arm_spread=0.02)
+SMALL = small_vision(60, 150, pretraining_joint_spread=0.02)
 
 
 def _config(**settings):
-    arguments = {"policy": "visuomotor", "vision": SMALL, "num_samples": 3, "hidden": (8,)}
-    arguments |= {"prior": NoPriorConfig(), "policy_prior": NoPriorConfig()}
+    arguments = {
+        "policy": SMALL,
+        "trajectory_iterations": 1,
+        "rollouts": FixedStartsConfig(num_samples=3),
+    }
+    arguments |= {
+        "models": FittedModelsConfig(prior=NoPriorConfig()),
+        "observation_prior": NoPriorConfig(),
+    }
     return MdgpsConfig(**{**arguments, **settings})
 
 
@@ -40,12 +55,23 @@ def _same(one, other):
     return all(np.array_equal(plain(a), plain(b)) for a, b in zip(*leaves, strict=True))
 
 
+def test_equal_cameras_and_settings_make_policies_that_share_programs():
+    """A policy is a static part of states and of what acts: what differs is compiled anew."""
+    first, second = (make_learner(make_task(), SMALL) for _ in range(2))
+    assert first.act == second.act and hash(first.act) == hash(second.act)
+    wider = make_learner(make_task(), dataclasses.replace(SMALL, width=SMALL.width + 1))
+    assert wider.act != first.act
+    task = make_task()
+    task.model.geom_rgba[-1] = (0.1, 0.9, 0.3, 1.0)
+    assert make_learner(task, SMALL).act != first.act
+
+
 @pytest.fixture(scope="module")
 def run():
     """States and metrics: an iteration of controllers alone, one of dense layers, then of all."""
     algorithm = mdgps(make_task(), _config(), backend="native")
     states, metrics = [algorithm.init(jax.random.key(0))], []
-    for _ in range(10):
+    for _ in range(8):
         state, found = algorithm.step(states[-1])
         states.append(state)
         metrics.append(found)
@@ -53,18 +79,18 @@ def run():
 
 
 def _trunk(state):
-    return state.learner.variables["params"]["trunk"]
+    return state.newest.variables["params"]["trunk"]
 
 
 def _head(state):
-    return state.learner.variables["params"]["head"]
+    return state.newest.variables["params"]["head"]
 
 
 @pytest.mark.slow
 def test_phases(run):
     _, states, metrics = run
     start, alone, heads, whole = states[:4]
-    assert _same(start.learner, alone.learner) and _same(start.policy, alone.policy)
+    assert _same(start.newest, alone.newest) and _same(start.policy, alone.policy)
     assert not np.isfinite(metrics[0]["policy_loss"]) and np.isinf(alone.policy_cost)
     assert not _same(start.controllers, alone.controllers)
     assert _same(_trunk(alone), _trunk(heads)) and not _same(_head(alone), _head(heads))
@@ -86,10 +112,10 @@ def test_phases(run):
 
 @pytest.mark.slow
 def test_the_convolutions_learn_where_the_ball_is(run):
-    _, states, metrics = run
-    found = states[0].pretraining
+    algorithm, states, metrics = run
+    found = algorithm.pretraining(states[0])
     assert found.error < 0.7 * found.error_constant, (found.error, found.error_constant)
-    assert metrics[-1]["pose_error"] == states[0].pretraining.error
+    assert metrics[-1]["pose_error"] == found.error
 
 
 @pytest.mark.slow
@@ -104,9 +130,9 @@ def test_a_run_goes_on_exactly_from_any_phase(run, tmp_path):
 
 @pytest.mark.slow
 def test_only_image_and_configuration_reach_the_network(run):
-    _, states, _ = run
+    algorithm, states, _ = run
     policy, task = states[-1].policy, make_task()
-    o = states[-1].history.o[0, :, 0, 0]  # [C, dO], each with another ball
+    o = algorithm.inspect(states[-1]).sampled.o[:, 0, 0]  # [C, dO], each with another ball
     params = policy.params_for(None).value
     act = jax.jit(jax.vmap(lambda o: policy.act(params, jnp.zeros(0), o, 0, jnp.zeros(1))))
     actions = act(o)
@@ -162,12 +188,13 @@ def test_one_program_on_mjx_keeps_the_state_as_it_is():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["visuomotor", "pose_features", "pose_prediction"])
+@pytest.mark.parametrize("policy", ["pose_features", "pose_prediction"])
 def test_the_baselines_keep_their_convolutions(policy, rng):
+    """Those of a visuomotor policy learn in the same phase, see `test_phases`."""
     task = make_task()
-    vision = dataclasses.replace(SMALL, trajectory_iterations=0, head_iterations=0)
-    own = open_eyes(task, policy, (8,), vision)
-    start = own.initialise(task, jax.random.key(0), jnp.float32)
+    vision = dataclasses.replace(SMALL, kind=policy, dense_iterations=0)
+    learner = make_learner(task, vision)
+    start = untrained(task, vision)
     if policy == "pose_prediction":
         assert set(start.variables["params"]["trunk"]) == {"trunk", "pose"}
     rows = Supervision(
@@ -176,25 +203,25 @@ def test_the_baselines_keep_their_convolutions(policy, rng):
         precision=jnp.ones((2, 4, 1, 1)),
         weight=jnp.ones((2, 2, 4)),
     )
-    train = jax.jit(functools.partial(eyes.train, policy, vision, own))
-    learner, info = train(jnp.int32(0), start, rows, jax.random.key(1))
+    after, info = jax.jit(learner.train)(start, rows, jnp.int32(0), jax.random.key(1))
     assert info.loss < info.loss_before
-    before, after = start.variables["params"], learner.variables["params"]
-    assert _same(before["trunk"], after["trunk"]) == (policy != "visuomotor")
+    before, after = start.variables["params"], after.variables["params"]
+    assert _same(before["trunk"], after["trunk"])
     assert not _same(before["head"], after["head"])
 
 
 def test_a_network_of_vectors_reads_no_poses_of_the_scene():
     task = make_task()
-    own = open_eyes(task, "mlp", (8,), SMALL)
-    learner = own.initialise(task, jax.random.key(0), jnp.float32)
+    learner, _ = make_learner(task, MlpConfig(hidden=(8,))).init(jax.random.key(0), None)
     o = jnp.ones(task.observation_dim)
     other = o.at[task.configuration_dim :].set(2.0)
     assert learner.mean(o) == learner.mean(other)
     assert learner.variables["params"]["dense_0"]["kernel"].shape == (2, 8)
-    algorithm = mdgps(task, _config(policy="mlp"), backend="native")
+    algorithm = mdgps(
+        task, _config(policy=MlpConfig(hidden=(8,)), trajectory_iterations=0), backend="native"
+    )
     state = jax.eval_shape(algorithm.init, jax.random.key(0))
-    assert state.sight.slope.shape[-1] == 2
+    assert state.observation_model.slope.shape[-1] == 2
 
 
 def test_clutter_stands_about_in_images_to_learn_from_alone():
@@ -204,7 +231,9 @@ def test_clutter_stands_about_in_images_to_learn_from_alone():
     xmat = jnp.asarray(task.vision.xmat, jnp.float32)
     thing, ball = (task.model.body(name).id for name in ("thing", "ball"))
     vary = jax.jit(
-        jax.vmap(varying(task, view, DomainRandomisationConfig()), in_axes=(0, None, None))
+        jax.vmap(
+            make_randomise_scene(task, view, DomainRandomisationConfig()), in_axes=(0, None, None)
+        )
     )
     scenes = vary(jax.random.split(jax.random.key(0), 200), xpos, xmat)
     there = scenes.xpos[:, thing, 2] > -1
@@ -215,11 +244,11 @@ def test_clutter_stands_about_in_images_to_learn_from_alone():
     geom = int(np.flatnonzero(task.model.geom_bodyid == thing)[0])
     assert np.ptp(scenes.appearance.rgba[:, geom, :3], axis=0).min() > 0.8
     # A network that acts sees the task as it is.
-    own = open_eyes(task, "visuomotor", (8,), SMALL)
+    observe, observe_randomised = make_observers(task, SMALL)
     o = jnp.zeros(task.observation_dim).at[task.vision.rotation[:, (0, 4)]].set(1)
     keys = jax.random.split(jax.random.key(1), 8)
-    learned = jax.jit(jax.vmap(lambda key: own.look(key, o)[0]))(keys)
-    seen = jax.jit(own.observe)(o)[0]
+    learned = jax.jit(jax.vmap(lambda key: observe_randomised(key, o)[0]))(keys)
+    seen = jax.jit(observe)(o)[0]
     assert (learned != seen).any(axis=(1, 2, 3)).all()
 
 
@@ -251,16 +280,27 @@ def test_scenes_show_objects_between_their_places():
 def test_bad_settings():
     point_mass = tasks.make("point_mass")
     with pytest.raises(ValueError, match=r"'point_mass' has no camera .* shape_sorting_cube"):
-        open_eyes(point_mass, "visuomotor", (8,), SMALL)
+        make_learner(point_mass, SMALL)
     with pytest.raises(ValueError, match=r"MdgpsConfig.policy is 'cnn'"):
         MdgpsConfig(policy="cnn")
-    with pytest.raises(ValueError, match=r"VisionConfig.width is 20; .* at least 25, the smallest"):
-        VisionConfig(width=20)
-    with pytest.raises(ValueError, match=r"head.frozen is 'none'"):
-        VisionConfig(head=DistilConfig())
+    with pytest.raises(ValueError, match=r"VisualConfig.width is 20; .* at least 25, the smallest"):
+        VisualConfig(width=20)
+    with pytest.raises(ValueError, match=r"dense.frozen is 'none'"):
+        VisualConfig(dense=DistilConfig())
+    frozen = DistilConfig(frozen="convolutions", convolution_rate=0.1)
+    with pytest.raises(
+        ValueError, match=r"dense.convolution_rate is 0.1; .* the convolutions stay"
+    ):
+        VisualConfig(dense=frozen)
+    with pytest.raises(ValueError, match=r"MlpConfig.distil.frozen is 'convolutions'; .* 'none'"):
+        MlpConfig(distil=frozen)
+    with pytest.raises(ValueError, match=r"MlpConfig.distil.convolution_rate is 0.1; .* be 1"):
+        MlpConfig(distil=DistilConfig(convolution_rate=0.1))
     with pytest.raises(ValueError, match=r"channels is .*3 widths"):
-        VisionConfig(channels=(8, 8))
+        VisualConfig(channels=(8, 8))
     with pytest.raises(ValueError, match=r"only the network can act from random starts"):
-        _config(random_starts=RandomStartsConfig(), sampling="on_policy", linearisation="fitted")
+        _config(
+            rollouts=RandomStartsConfig(), sampling="on_policy", linearisation=RegressionConfig()
+        )
     for name in tasks.names():
         assert (tasks.make(name).vision is not None) == (name in tasks.with_vision())

@@ -21,7 +21,7 @@ from jgps.core.types import NON_FINITE, NOT_PD, Status, first_failure, worst
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MixtureConfig:
-    """How `fit` runs.
+    """How EM fits a Gaussian mixture to points.
 
     Attributes:
       max_iterations: upper bound on EM iterations.

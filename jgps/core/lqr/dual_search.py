@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -17,47 +16,6 @@ _TYPICAL_SLOPE = 1.5
 
 SEARCHING = -1
 SLACK = 1e-4  # of log eta, when compared with a limit
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrustRegionConfig:
-    """How the multiplier eta is searched for.
-
-    Attributes:
-      tolerance: done when |KL - epsilon| < tolerance * epsilon.
-      eta_min, eta_max: the search's limits.
-      num_candidates: how many eta are evaluated side by side in one round.
-      max_rounds: rounds after which the search gives up.
-      step_rounds, step_rate: with one eta per step, the descent's rounds and Adam's learning rate
-        on log eta.
-    """
-
-    tolerance: float = 0.1
-    eta_min: float = 1e-8
-    eta_max: float = 1e16
-    num_candidates: int = 4
-    max_rounds: int = 20
-    step_rounds: int = 200
-    step_rate: float = 0.3
-
-    def __post_init__(self):
-        if not 0 < self.tolerance < 1:
-            raise ValueError(f"tolerance must be between 0 and 1 (try 0.1), got {self.tolerance}")
-        if not 0 < self.eta_min < self.eta_max <= 1e20:
-            raise ValueError(
-                "eta_min and eta_max must satisfy 0 < eta_min < eta_max <= 1e20 (try 1e-8 and"
-                f" 1e16), got {self.eta_min} and {self.eta_max}"
-            )
-        if not 2 <= self.num_candidates <= 64:
-            raise ValueError(
-                f"num_candidates must be between 2 and 64 (try 4), got {self.num_candidates}"
-            )
-        if self.max_rounds < 1:
-            raise ValueError(f"max_rounds must be at least 1 (try 20), got {self.max_rounds}")
-        if self.step_rounds < 1:
-            raise ValueError(f"step_rounds must be at least 1 (try 200), got {self.step_rounds}")
-        if not 0 < self.step_rate <= 2:
-            raise ValueError(f"step_rate must be in (0, 2] (try 0.3), got {self.step_rate}")
 
 
 class Search(NamedTuple):
@@ -87,15 +45,9 @@ class Problem(NamedTuple):
     evaluate: Callable[[jax.Array], Candidate]
     limits: Limits
     target: jax.Array  # [] log of the bound
-    config: TrustRegionConfig
-
-
-def log_limits(config: TrustRegionConfig, dtype) -> Limits:
-    """The configured limits on a log scale."""
-    return Limits(
-        low=jnp.asarray(math.log(config.eta_min), dtype),
-        high=jnp.asarray(math.log(config.eta_max), dtype),
-    )
+    tolerance: float  # done when |KL - bound| < tolerance * bound
+    num_candidates: int  # evaluated side by side in one round
+    max_rounds: int  # after which the search gives up
 
 
 def log_start(eta: jax.Array, limits: Limits) -> jax.Array:
@@ -153,10 +105,10 @@ def _initial_search(shifted: Whitened, limits: Limits, log_eta: jax.Array) -> Se
 def _propose(search: Search, start: jax.Array, problem: Problem) -> jax.Array:
     """Log eta of the next round's candidates, [num_candidates].
 
-    First a spread around the start; while one side of the bracket is unknown, steps that grow until
-    the limit; then interpolation of log KL against log eta, a spread around it, and the midpoint.
+    First points around the start; while one side of the bracket is unknown, steps that grow until
+    the limit; then interpolation of log KL against log eta, points around it, and the midpoint.
     """
-    n, target = problem.config.num_candidates, problem.target
+    n, target = problem.num_candidates, problem.target
     index = jnp.arange(n, dtype=start.dtype)
     around = start + math.log(3.0) * (index - (n - 1) / 2)
 
@@ -184,7 +136,7 @@ def _propose(search: Search, start: jax.Array, problem: Problem) -> jax.Array:
 
 def _update(search: Search, points: jax.Array, found: Candidate, problem: Problem) -> Search:
     """Narrows the bracket by the candidates evaluated at `points` and decides whether to stop."""
-    target, config, limits = problem.target, problem.config, problem.limits
+    target, limits = problem.target, problem.limits
     tiny = float(jnp.finfo(target.dtype).tiny)
     log_kl = jnp.log(jnp.maximum(found.kl, tiny))
     too_low = log_kl > target
@@ -193,20 +145,20 @@ def _update(search: Search, points: jax.Array, found: Candidate, problem: Proble
     raises = jnp.any(too_low) & (~search.low_known | (points[low_index] > search.low))
     lowers = jnp.any(~too_low) & (~search.high_known | (points[high_index] < search.high))
 
-    best_index = jnp.argmin(_badness(log_kl, target, config))
+    best_index = jnp.argmin(_badness(log_kl, problem))
     candidate = jax.tree.map(lambda a: a[best_index], found)
     best_log_kl = jnp.log(jnp.maximum(search.best.kl, tiny))
     best = select(
-        _badness(log_kl[best_index], target, config) < _badness(best_log_kl, target, config),
+        _badness(log_kl[best_index], problem) < _badness(best_log_kl, problem),
         candidate,
         search.best,
     )
     rounds = search.rounds + 1
-    in_tolerance = jnp.abs(best.kl - jnp.exp(target)) < config.tolerance * jnp.exp(target)
+    in_tolerance = jnp.abs(best.kl - jnp.exp(target)) < problem.tolerance * jnp.exp(target)
     at_floor = jnp.any(~too_low & (points <= limits.low + SLACK))
     at_limit = too_low & (points >= limits.high - SLACK)
     limit = jax.tree.map(lambda a: a[jnp.argmax(at_limit)], found.status)
-    code = jnp.where(rounds >= config.max_rounds, NOT_CONVERGED, SEARCHING)
+    code = jnp.where(rounds >= problem.max_rounds, NOT_CONVERGED, SEARCHING)
     limit_code = jnp.where(limit.code == OK, NOT_CONVERGED, limit.code)
     code = jnp.where(jnp.any(at_limit), limit_code, code)
     code = jnp.where(in_tolerance | at_floor, OK, code).astype(jnp.int32)
@@ -224,10 +176,10 @@ def _update(search: Search, points: jax.Array, found: Candidate, problem: Proble
     )
 
 
-def _badness(log_kl: jax.Array, target: jax.Array, config: TrustRegionConfig) -> jax.Array:
+def _badness(log_kl: jax.Array, problem: Problem) -> jax.Array:
     """Distance from the bound in log KL; infinite beyond the bound and its tolerance."""
-    beyond = log_kl >= target + math.log1p(config.tolerance)
-    return jnp.where(beyond, jnp.inf, jnp.abs(log_kl - target))
+    beyond = log_kl >= problem.target + math.log1p(problem.tolerance)
+    return jnp.where(beyond, jnp.inf, jnp.abs(log_kl - problem.target))
 
 
 def select(condition: jax.Array, yes: Candidate, no: Candidate) -> Candidate:

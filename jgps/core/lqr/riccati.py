@@ -268,8 +268,8 @@ def expected_cost(marginals: Marginals, cost: QuadraticCost) -> jax.Array:
     _check_cost(cost, T, n)
     mean, cov = marginals.mean, marginals.cov
     Hm = jnp.einsum("tij,tj->ti", cost.H, mean)
-    spread = jnp.sum(cost.H * cov, axis=(-2, -1))
-    return 0.5 * spread + jnp.sum((0.5 * Hm + cost.g) * mean, axis=-1) + cost.h
+    of_cov = jnp.sum(cost.H * cov, axis=(-2, -1))
+    return 0.5 * of_cov + jnp.sum((0.5 * Hm + cost.g) * mean, axis=-1) + cost.h
 
 
 def at(bundle, t: int | jax.Array):

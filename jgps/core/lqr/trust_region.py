@@ -11,12 +11,14 @@ distribution. For a multiplier eta the minimiser is one Riccati recursion on
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jgps.core import linalg
+from jgps.core.checks import check_kinds
 from jgps.core.lqr import riccati
 from jgps.core.lqr.dual_search import (
     SEARCHING,
@@ -24,18 +26,14 @@ from jgps.core.lqr.dual_search import (
     Limits,
     Problem,
     Search,
-    TrustRegionConfig,
-    log_limits,
     log_start,
     search_scale,
     select,
 )
 from jgps.core.lqr.whitened import (
     Candidate,
-    TrustRegionInfo,
     Whitened,
     evaluate,
-    finish,
     whiten_problem,
 )
 from jgps.core.types import (
@@ -53,11 +51,80 @@ from jgps.core.types import (
 )
 
 __all__ = [
+    "PerStepTrustRegionConfig",
     "TrustRegionConfig",
     "TrustRegionInfo",
     "solve_kl_constrained",
     "solve_kl_constrained_per_step",
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustRegionConfig:
+    """How the multiplier eta is searched for.
+
+    Attributes:
+      tolerance: done when |KL - epsilon| < tolerance * epsilon.
+      eta_min, eta_max: the search's limits.
+      num_candidates: how many eta are evaluated side by side in one round.
+      max_rounds: rounds after which the search gives up.
+    """
+
+    tolerance: float = 0.1
+    eta_min: float = 1e-8
+    eta_max: float = 1e16
+    num_candidates: int = 4
+    max_rounds: int = 20
+
+    def __post_init__(self):
+        if not 0 < self.tolerance < 1:
+            raise ValueError(f"tolerance must be between 0 and 1 (try 0.1), got {self.tolerance}")
+        if not 0 < self.eta_min < self.eta_max <= 1e20:
+            raise ValueError(
+                "eta_min and eta_max must satisfy 0 < eta_min < eta_max <= 1e20 (try 1e-8 and"
+                f" 1e16), got {self.eta_min} and {self.eta_max}"
+            )
+        if not 2 <= self.num_candidates <= 64:
+            raise ValueError(
+                f"num_candidates must be between 2 and 64 (try 4), got {self.num_candidates}"
+            )
+        if self.max_rounds < 1:
+            raise ValueError(f"max_rounds must be at least 1 (try 20), got {self.max_rounds}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerStepTrustRegionConfig:
+    """How one multiplier eta per step is searched for: a factor of all first, then a descent.
+
+    Attributes:
+      search: how the common factor is searched for; its tolerance and its limits hold at every
+        step.
+      rounds: rounds after which the descent gives up.
+      rate: Adam's learning rate on log eta.
+    """
+
+    search: TrustRegionConfig = TrustRegionConfig()
+    rounds: int = 200
+    rate: float = 0.3
+
+    def __post_init__(self):
+        check_kinds(self)
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be at least 1 (try 200), got {self.rounds}")
+        if not 0 < self.rate <= 2:
+            raise ValueError(f"rate must be in (0, 2] (try 0.3), got {self.rate}")
+
+
+class TrustRegionInfo(NamedTuple):
+    """What the search found, for the returned controller."""
+
+    eta: jax.Array  # [] or, per step, [T]: the multiplier, to warm-start the next search
+    kl: jax.Array  # [] nats, summed over the steps
+    kl_per_step: jax.Array  # [T] nats
+    cost: jax.Array  # [] expected cost on the given dynamics, without the entropy term
+    cost_previous: jax.Array  # [] the same for the previous controller
+    rounds: jax.Array  # [] int32, sequential rounds of evaluation
+    status: Status
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -106,16 +173,18 @@ def solve_kl_constrained(
     T, dtype = cost.h.shape[0], cost.h.dtype
     bound = _scalar(epsilon, dtype, "epsilon")
     shifted, weights = _check_values(shifted, bound, entropy_weight)
-    limits = log_limits(config, dtype)
+    limits = _log_limits(config, dtype)
     start = log_start(_scalar(eta, dtype, "eta"), limits)
     problem = Problem(
         evaluate=lambda log_eta: evaluate(shifted, jnp.broadcast_to(log_eta, (T,)), weights),
         limits=limits,
         target=jnp.log(bound),
-        config=config,
+        tolerance=config.tolerance,
+        num_candidates=config.num_candidates,
+        max_rounds=config.max_rounds,
     )
     search = search_scale(problem, start, shifted)
-    found = finish(dynamics, cost, initial, shifted, search.best, search.status, search.rounds)
+    found = _finish(dynamics, cost, initial, shifted, search.best, search.status, search.rounds)
     controller, info = found
     return controller, info._replace(eta=info.eta[0])
 
@@ -131,7 +200,7 @@ def solve_kl_constrained_per_step(
     *,
     entropy_weight: float | jax.Array = 0.0,
     eta: float | jax.Array = 1.0,
-    config: TrustRegionConfig = TrustRegionConfig(),
+    config: PerStepTrustRegionConfig = PerStepTrustRegionConfig(),
 ) -> tuple[Controller, TrustRegionInfo]:
     """Best controller whose every step is within its own bound, with one multiplier per step.
 
@@ -146,7 +215,7 @@ def solve_kl_constrained_per_step(
       The other arguments are those of `solve_kl_constrained`.
 
     Returns:
-      The controller and what is known of it, eta [T]. After `step_rounds` without convergence the
+      The controller and what is known of it, eta [T]. After `rounds` without convergence the
       status is NOT_CONVERGED and the controller the one closest to the bounds among those that
       exceed none by more than the tolerance, or the previous one where there was none. Other
       failures are those of `solve_kl_constrained`.
@@ -164,7 +233,7 @@ def solve_kl_constrained_per_step(
     T, dtype = cost.h.shape[0], cost.h.dtype
     bounds = riccati.per_step(epsilon, T, dtype, "epsilon")
     shifted, weights = _check_values(shifted, bounds, entropy_weight)
-    limits = log_limits(config, dtype)
+    limits = _log_limits(config.search, dtype)
     start = log_start(riccati.per_step(eta, T, dtype, "eta"), limits)
 
     def scaled(log_scale: jax.Array) -> jax.Array:
@@ -174,14 +243,16 @@ def solve_kl_constrained_per_step(
         evaluate=lambda log_scale: evaluate(shifted, scaled(log_scale), weights),
         limits=Limits(low=limits.low - jnp.max(start), high=limits.high - jnp.min(start)),
         target=jnp.log(jnp.sum(bounds)),
-        config=config,
+        tolerance=config.search.tolerance,
+        num_candidates=config.search.num_candidates,
+        max_rounds=config.search.max_rounds,
     )
     search = search_scale(problem, jnp.zeros((), dtype), shifted)
     descent = _descend(
         functools.partial(evaluate, shifted, weights=weights), search, bounds, limits, config
     )
     rounds = search.rounds + descent.rounds
-    return finish(dynamics, cost, initial, shifted, descent.best, descent.status, rounds)
+    return _finish(dynamics, cost, initial, shifted, descent.best, descent.status, rounds)
 
 
 def _scalar(value: float | jax.Array, dtype, name: str) -> jax.Array:
@@ -207,6 +278,46 @@ def _check_values(
     return shifted._replace(status=worst(bad_bounds, bad_weights, shifted.status)), weights
 
 
+def _log_limits(config: TrustRegionConfig, dtype) -> Limits:
+    """The configured limits on a log scale."""
+    return Limits(
+        low=jnp.asarray(math.log(config.eta_min), dtype),
+        high=jnp.asarray(math.log(config.eta_max), dtype),
+    )
+
+
+def _finish(
+    dynamics: Dynamics,
+    cost: QuadraticCost,
+    initial: Gaussian,
+    shifted: Whitened,
+    best: Candidate,
+    status: Status,
+    rounds: jax.Array,
+) -> tuple[Controller, TrustRegionInfo]:
+    """The best candidate for the caller; the previous controller where there is none."""
+    policy, previous, chol = best.policy, shifted.previous, shifted.chol
+    found = jnp.isfinite(best.kl)
+    offset = policy.k - jnp.einsum("tij,tj->ti", policy.K, shifted.x_mean)
+    controller = Controller(
+        K=previous.K + chol @ policy.K,
+        k=previous.k + jnp.einsum("tij,tj->ti", chol, offset),
+        C=linalg.symmetrise(chol @ policy.C @ linalg.transpose(chol)),
+    )
+    controller = jax.tree.map(lambda a, b: jnp.where(found, a, b), controller, previous)
+    marginals = riccati.forward(controller, dynamics, initial)
+    kl = jnp.where(found, best.kl_per_step, 0)
+    return controller, TrustRegionInfo(
+        eta=jnp.exp(best.log_eta),
+        kl=jnp.sum(kl),
+        kl_per_step=kl,
+        cost=jnp.sum(riccati.expected_cost(marginals, cost)),
+        cost_previous=shifted.cost_previous,
+        rounds=rounds,
+        status=status,
+    )
+
+
 class _Descent(NamedTuple):
     """Adam on log eta_t."""
 
@@ -224,12 +335,12 @@ def _descend(
     search: Search,
     bounds: jax.Array,
     limits: Limits,
-    config: TrustRegionConfig,
+    config: PerStepTrustRegionConfig,
 ) -> _Descent:
     """Moves every log eta_t until each step meets its bound."""
     log_bounds = jnp.log(bounds)
-    tiny = float(jnp.finfo(bounds.dtype).tiny)
-    upper, lower = math.log1p(config.tolerance), math.log1p(-config.tolerance)
+    tiny, tolerance = float(jnp.finfo(bounds.dtype).tiny), config.search.tolerance
+    upper, lower = math.log1p(tolerance), math.log1p(-tolerance)
 
     def one_round(state: _Descent) -> _Descent:
         found = evaluate_at(state.log_eta)
@@ -244,7 +355,7 @@ def _descend(
         highest = jnp.where(step >= 0, log_eta[step], jnp.min(log_eta))
         stuck = ~usable & (highest >= limits.high - SLACK)
         stuck_code = jnp.where(found.status.code == OK, NON_FINITE, found.status.code)
-        code = jnp.where(rounds >= config.step_rounds, NOT_CONVERGED, SEARCHING)
+        code = jnp.where(rounds >= config.rounds, NOT_CONVERGED, SEARCHING)
         code = jnp.where(stuck, stuck_code, code)
         code = jnp.where(done, OK, code).astype(jnp.int32)
         better = score < state.score
@@ -280,7 +391,7 @@ def _descend(
 
 
 def _adam(
-    state: _Descent, gradient: jax.Array, rounds: jax.Array, config: TrustRegionConfig
+    state: _Descent, gradient: jax.Array, rounds: jax.Array, config: PerStepTrustRegionConfig
 ) -> _Descent:
     """One step of Adam; a short memory of the scale, since the gradient shrinks by decades."""
     decay, scale_decay = 0.5, 0.9
@@ -290,5 +401,5 @@ def _adam(
     first_unbiased = first / (1 - decay**count)
     second_unbiased = second / (1 - scale_decay**count)
     # The floor of the scale makes the last steps proportional to the gradient.
-    move = config.step_rate * first_unbiased / (jnp.sqrt(second_unbiased) + 0.3)
+    move = config.rate * first_unbiased / (jnp.sqrt(second_unbiased) + 0.3)
     return state._replace(log_eta=state.log_eta + move, first_moment=first, second_moment=second)

@@ -28,18 +28,6 @@ from jgps.core.types import (
 )
 
 
-class TrustRegionInfo(NamedTuple):
-    """What the search found, for the returned controller."""
-
-    eta: jax.Array  # [] or, per step, [T]: the multiplier, to warm-start the next search
-    kl: jax.Array  # [] nats, summed over the steps
-    kl_per_step: jax.Array  # [T] nats
-    cost: jax.Array  # [] expected cost on the given dynamics, without the entropy term
-    cost_previous: jax.Array  # [] the same for the previous controller
-    rounds: jax.Array  # [] int32, sequential rounds of evaluation
-    status: Status
-
-
 class Whitened(NamedTuple):
     """The problem in the coordinates of this file, and the way back."""
 
@@ -131,37 +119,5 @@ def evaluate(shifted: Whitened, log_eta: jax.Array, weights: jax.Array) -> Candi
         policy=policy,
         kl_per_step=kl,
         kl=jnp.where(usable, total, jnp.inf),
-        status=status,
-    )
-
-
-def finish(
-    dynamics: Dynamics,
-    cost: QuadraticCost,
-    initial: Gaussian,
-    shifted: Whitened,
-    best: Candidate,
-    status: Status,
-    rounds: jax.Array,
-) -> tuple[Controller, TrustRegionInfo]:
-    """The best candidate for the caller; the previous controller where there is none."""
-    policy, previous, chol = best.policy, shifted.previous, shifted.chol
-    found = jnp.isfinite(best.kl)
-    offset = policy.k - jnp.einsum("tij,tj->ti", policy.K, shifted.x_mean)
-    controller = Controller(
-        K=previous.K + chol @ policy.K,
-        k=previous.k + jnp.einsum("tij,tj->ti", chol, offset),
-        C=linalg.symmetrise(chol @ policy.C @ linalg.transpose(chol)),
-    )
-    controller = jax.tree.map(lambda a, b: jnp.where(found, a, b), controller, previous)
-    marginals = riccati.forward(controller, dynamics, initial)
-    kl = jnp.where(found, best.kl_per_step, 0)
-    return controller, TrustRegionInfo(
-        eta=jnp.exp(best.log_eta),
-        kl=jnp.sum(kl),
-        kl_per_step=kl,
-        cost=jnp.sum(riccati.expected_cost(marginals, cost)),
-        cost_previous=shifted.cost_previous,
-        rounds=rounds,
         status=status,
     )

@@ -8,8 +8,9 @@ import numpy as np
 
 from jgps.core import linalg
 from jgps.core.types import Controller
+from jgps.optimise.guided.history import recent
 from jgps.optimise.guided.projection import targets
-from jgps.optimise.guided.state import GuidedState, recent
+from jgps.optimise.guided.state import GuidedState
 from jgps.policies import Supervision
 
 
@@ -48,7 +49,8 @@ def reused(state: GuidedState, drew: Controller, iterations: int, smoothing: flo
     Source: Levine & Koltun (2013); the ratio is truncated at 1 (Ionides 2008), which bounds its
     variance.
     """
-    history = recent(state, iterations)
+    assert state.history is not None
+    history = recent(state.history, state.iteration, iterations)
     labelled = targets(state, history)
     ratio = log_prob_before(drew, history.x, history.u, smoothing) - history.log_prob
     weight = jnp.exp(jnp.minimum(jnp.where(jnp.isfinite(ratio), ratio, -jnp.inf), 0))

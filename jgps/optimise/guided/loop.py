@@ -3,75 +3,78 @@
     repeat: roll out the local controllers p_c (off-policy) or the network pi (on-policy)
             fit linear-Gaussian dynamics to the samples, and pi as a controller there: pi_c
             improve the controllers and train the network           (where the algorithms differ)
-            try the network without noise
+            roll the network out without noise
 
-The result is the best network that was tried, on all training conditions together.
+The result is the best network so far, by its noise-free rollouts in all training conditions.
 """
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jgps import policies
-from jgps.controllers import linear_gaussian
-from jgps.controllers.linear_gaussian import FactoredController
-from jgps.core import lqr
-from jgps.core.types import Controller, Rollouts, Shared, Status, worst
-from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
-from jgps.optimise.guided.importance import log_prob_before, reused
-from jgps.optimise.guided.projection import (
-    linearise,
+from jgps.core.lifted import shared_jit
+from jgps.core.types import Controller, Status, worst
+from jgps.optimise.algorithm import Algorithm, Inspection, Metrics, inspection_key
+from jgps.optimise.guided.acting import SamplingAct, acting_params_of
+from jgps.optimise.guided.config import GuidedConfig, RegressionConfig
+from jgps.optimise.guided.history import empty_history, remember
+from jgps.optimise.guided.importance import log_prob_before
+from jgps.optimise.guided.observation_model import (
+    ObservationModel,
     observation_model_prior,
-    policy_prior,
-    pooled,
-    see,
-    targets,
+    update_observation_model,
 )
-from jgps.optimise.guided.state import (
-    GuidedConfig,
-    GuidedState,
-    History,
-    Sight,
-    remember,
-    trained,
-)
+from jgps.optimise.guided.projection import linearise, regression_prior
+from jgps.optimise.guided.selection import make_select_best
+from jgps.optimise.guided.state import GuidedState, trained
 from jgps.optimise.models import (
     LocalModels,
+    Models,
     default_dtype,
-    dynamics_prior,
-    fit_models,
-    noise_free_metrics,
+    fitted_models,
+    predict,
 )
-from jgps.optimise.rollouts.conditions import Grouping, by_condition
-from jgps.optimise.rollouts.sampling import make_sample
-from jgps.policies import Supervision
-from jgps.simulation import Policy, SimulationRollouts, resolve_backend
+from jgps.optimise.rollouts.conditions import RolloutSource, fixed_starts
+from jgps.optimise.rollouts.random_starts import RandomStartsConfig, random_starts
+from jgps.policies import DistilInfo, NetworkPolicy, Supervision
+from jgps.policies.distil import no_training
+from jgps.policies.learner import PolicyLearner
+from jgps.simulation import SimulationRollouts, resolve_backend
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers
-from jgps.vision import learner as eyes
-from jgps.vision.learner import Eyes
-from jgps.vision.pretraining import PretrainingData, draw_pretraining_data, pretrain
+from jgps.vision.learner import make_learner
+
+
+class Slots(NamedTuple):
+    """What fills the slots of the loop; the trajectory step is the algorithm's own."""
+
+    source: RolloutSource  # where rollouts with noise start, and whose they are
+    models: Models  # how local models come about; they are to be learned from rollouts
+    learner: PolicyLearner  # how the network is made, acts and learns
 
 
 class Parts(NamedTuple):
     """The shared parts of one iteration, jitted as far as the backend allows."""
 
-    eyes: Eyes  # the network and what it reads
-    grouping: Grouping  # shares rollouts out among the controllers
+    slots: Slots
     sample: Callable[[GuidedState, jax.Array], SimulationRollouts]  # with noise
     fit: Callable[[GuidedState, SimulationRollouts], tuple[GuidedState, LocalModels, Metrics]]
-    linearise: Callable[..., tuple[GuidedState, Controller, Status]]  # from state and rollouts
-    distil: Callable[..., tuple[GuidedState, Metrics]]  # from state, supervision and key
-    judge: Callable[[GuidedState, jax.Array], tuple[GuidedState, Metrics]]  # tries the learner
+    linearise: Callable[[GuidedState, SimulationRollouts], tuple[GuidedState, Controller, Status]]
+    distil: Callable[[GuidedState, Supervision, jax.Array], tuple[GuidedState, Metrics]]
+    select_best: Callable[
+        [GuidedState, jax.Array], tuple[GuidedState, Metrics]
+    ]  # rolls the learner out
 
 
-# judge(state, key) -> (state, metrics)
-Judge = Callable[[GuidedState, jax.Array], tuple[GuidedState, Metrics]]
 # learn(state, models, linearised, rollouts, key) -> (state, metrics)
-Learn = Callable[..., tuple[GuidedState, Metrics]]
+Learn = Callable[
+    [GuidedState, LocalModels, Controller, SimulationRollouts, jax.Array],
+    tuple[GuidedState, Metrics],
+]
 
 
 def make_algorithm(
@@ -79,13 +82,13 @@ def make_algorithm(
     config: GuidedConfig,
     backend: str,
     parts: Parts,
-    memory: Any,
+    first_memory: Callable[[], Any],
     learn: Learn,
 ) -> Algorithm:
     """The loop around one way to improve the controllers and train the network.
 
     Args:
-      memory: what `learn` keeps in the state, before the first iteration.
+      first_memory: makes what `learn` keeps in the state, before the first iteration.
       learn: from the local models, whose status is not OK where the network could not be
         linearised either, the linearised network and the rollouts with noise.
 
@@ -93,300 +96,215 @@ def make_algorithm(
       ValueError: for an unknown backend, or where the task's initial controller does not fit its
         model.
     """
-    predict, grouping = jax.jit(jax.vmap(lqr.forward)), parts.grouping
+    source = parts.slots.source
 
     def step(state: GuidedState) -> tuple[GuidedState, Metrics]:
-        key, sample_key, learn_key, trial_key = jax.random.split(state.key, 4)
+        (key, sample_key, learn_key, noise_free_key), following = _begin(state.key, state.iteration)
         state = state._replace(key=key)
-        state, sampled = grouping.group(state, parts.sample(state, sample_key))
+        state, sampled = source.share_out(state, parts.sample(state, sample_key))
         state, models, fit_metrics = parts.fit(state, sampled)
         state, linearised, status = parts.linearise(state, sampled)
         models = joint_status(models, status)
         state, metrics = learn(state, models, linearised, sampled, learn_key)
-        state, trial = parts.judge(state, trial_key)
-        state = state._replace(iteration=state.iteration + 1)
-        return state, {**metrics, **fit_metrics, **trial}
+        state, noise_free = parts.select_best(state, noise_free_key)
+        state = state._replace(iteration=following)
+        return state, {**metrics, **fit_metrics, **noise_free}
 
     if resolve_backend(backend) == "mjx":
-        step = jax.jit(step)  # one program; on native only the sampling leaves JAX
+        step = shared_jit(step)  # one program; on native only the sampling leaves JAX
 
     def inspect(state: GuidedState) -> Inspection:
-        state, sampled = grouping.group(state, parts.sample(state, state.key))
+        sampled = parts.sample(state, inspection_key(state.key))
+        state, sampled = source.share_out(state, sampled)
         _, models, _ = parts.fit(state, sampled)
-        marginals = predict(state.controllers, models.dynamics, models.initial)
+        marginals = predict(state.controllers, models)
         return Inspection(sampled, marginals, state.controllers)
 
-    initialise = jax.jit(functools.partial(_init, task, config, memory, parts))
+    initialise = shared_jit(functools.partial(_init, task, config, first_memory, parts))
 
     def init(key: jax.Array) -> GuidedState:
-        if not eyes.sees(config.policy):
+        prepare = parts.slots.learner.prepare
+        if prepare is None:
             return initialise(key, None)
-        key, scene_key = jax.random.split(key)
-        return initialise(key, draw_pretraining_data(task, config.vision, scene_key))
+        key, prepare_key = jax.random.split(key)
+        return initialise(key, prepare(prepare_key))
 
     return Algorithm(
         init=init,
         step=step,
         inspect=inspect,
-        rollouts_per_step=grouping.rollouts + task.train.num,
-        first_training=config.first_training,
+        rollouts_per_step=source.rollouts + task.train.num,
+        first_training=config.trajectory_iterations,
+        newest=operator.attrgetter("newest"),
+        pretraining=operator.attrgetter("pretraining"),
+    )
+
+
+def fill_slots(task: Task, config: GuidedConfig) -> Slots:
+    """What the settings ask for; `_replace` puts a part of one's own in a slot.
+
+    Raises:
+      ValueError: for random starts or a camera that the task does not have.
+    """
+    rollouts = config.rollouts
+    if isinstance(rollouts, RandomStartsConfig):
+        source = random_starts(task, rollouts)
+    else:
+        source = fixed_starts(task, rollouts)
+    return Slots(
+        source=source,
+        models=fitted_models(task, config.models, source.shape),
+        learner=make_learner(task, config.policy),
     )
 
 
 def make_parts(
-    task: Task, config: GuidedConfig, backend: str, grouping: Grouping | None = None
+    task: Task,
+    config: GuidedConfig,
+    backend: str,
+    slots: Slots | None = None,
+    *,
+    waits: bool = True,
 ) -> Parts:
-    """The parts on a task; without a grouping, each training condition has its own rollouts.
+    """The parts on a task.
+
+    Args:
+      task: the task.
+      config: of the loop.
+      backend: "native", "mjx" or "auto".
+      slots: None is what the settings ask for, see `fill_slots`.
+      waits: whether `distil` leaves the network alone in the first `trajectory_iterations`; an
+        algorithm that does not call it then has no need of that.
 
     Raises:
       ValueError: for an unknown backend, or where the task's initial controller does not fit its
         model.
     """
-    if grouping is None:
-        grouping = by_condition(task, config.num_samples, config.noise_smoothing)
-    own = eyes.open_eyes(task, config.policy, config.hidden, config.vision)
-    network_act = own.act
-
-    def act(params, x, o, t, noise):
-        factored, network_params, by_network = params
-        local = linear_gaussian.act(factored, x, t, noise)
-        if config.sampling == "off_policy":
-            return local
-        return jnp.where(by_network, network_act(network_params, x, o, t, noise), local)
-
+    slots = fill_slots(task, config) if slots is None else slots
+    source, models, learner = slots
+    act = SamplingAct(learner.act, on_policy=config.on_policy)
     return Parts(
-        eyes=own,
-        grouping=grouping,
-        sample=grouping.make_sample(
-            act, lambda state: _acting_params(state, trained(config, state)), backend
+        slots=slots,
+        sample=source.make_sample(
+            act, lambda state: acting_params_of(state, trained(config, state)), backend
         ),
-        fit=jax.jit(functools.partial(_fit, task, config, grouping)),
-        linearise=jax.jit(functools.partial(linearise, task, config, grouping)),
-        distil=jax.jit(functools.partial(_supervise, config, grouping, own)),
-        judge=_make_judge(task, config, backend, network_act),
+        fit=shared_jit(functools.partial(_fit, task, config, source, models)),
+        linearise=shared_jit(functools.partial(linearise, task, config, source, learner)),
+        distil=shared_jit(functools.partial(_distil, config, source, learner, waits)),
+        select_best=make_select_best(task, config, backend, learner.act),
     )
-
-
-def _make_judge(task: Task, config: GuidedConfig, backend: str, network_act: Policy) -> Judge:
-    """Tries the network; one that is not trained yet is not seen, and the controllers are tried."""
-    if config.first_training == 0:
-        try_out = make_sample(task, network_act, backend, 0)
-        judge_trial = jax.jit(functools.partial(keep_best, task))
-        network_params = jax.jit(lambda policy: policy.params_for(None))
-        return lambda state, key: judge_trial(
-            state, try_out(network_params(state.learner), key).rollouts
-        )
-
-    def act(params, x, o, t, noise):
-        factored, network_params, by_network = params
-        # No condition has this flag for itself, so that under vmap one branch is run.
-        return jax.lax.cond(
-            by_network,
-            lambda: network_act(network_params, x, o, t, noise),
-            lambda: linear_gaussian.act(factored, x, t, noise),
-        )
-
-    try_out = make_sample(task, act, backend, 0)
-
-    @jax.jit
-    def acting_params(state: GuidedState):
-        return _acting_params(state, state.iteration >= config.first_training)
-
-    @jax.jit
-    def judge_trial(state: GuidedState, trial: Rollouts) -> tuple[GuidedState, Metrics]:
-        return keep_best(task, state, trial, state.iteration >= config.first_training)
-
-    return lambda state, key: judge_trial(state, try_out(acting_params(state), key).rollouts)
 
 
 def _init(
     task: Task,
     config: GuidedConfig,
-    memory: Any,
+    first_memory: Callable[[], Any],
     parts: Parts,
     key: jax.Array,
-    scenes: PretrainingData | None,
+    prepared: Any,
 ) -> GuidedState:
-    grouping = parts.grouping
-    key, network_key, prior_key, policy_prior_key, group_key, sight_key = jax.random.split(key, 6)
-    ring, dtype = (config.window, *grouping.shape), default_dtype()
-    sight = None
+    source = parts.slots.source
+    key, network_key, models_key, prior_key, source_key, observation_key = jax.random.split(key, 6)
+    dtype, settings = default_dtype(), config.linearisation
+    linearisation_prior = observation_model = None
+    if isinstance(settings, RegressionConfig):
+        linearisation_prior = regression_prior(task, settings, source).init(prior_key)
     if task.observation is not None:
-        num = grouping.x0.shape[0]
-        sight = Sight(
-            prior=observation_model_prior(task, config, grouping).init(sight_key),
+        num = source.x0.shape[0]
+        observation_model = ObservationModel(
+            prior=observation_model_prior(task, config, source).init(observation_key),
             slope=jnp.zeros((num, task.horizon, task.state_dim, task.configuration_dim), dtype),
         )
-    look_key = None
-    if scenes is not None:
-        network_key, look_key = jax.random.split(network_key)
-    learner, pretraining = parts.eyes.initialise(task, network_key, dtype), None
-    if scenes is not None and look_key is not None:
-        learner, pretraining = pretrain(task, config.vision, learner, scenes, look_key)
+    learner, pretraining = parts.slots.learner.init(network_key, prepared)
     return GuidedState(
         key=key,
         iteration=jnp.zeros((), jnp.int32),
-        controllers=initial_controllers(task, grouping.x0),
-        learner=learner,
+        controllers=initial_controllers(task, source.x0),
+        newest=learner,
         policy=learner,
         policy_valid=jnp.zeros((), dtype),
         policy_success=jnp.zeros((), dtype),
         policy_cost=jnp.full((), jnp.inf, dtype),
-        prior=dynamics_prior(task, config, grouping.shape).init(prior_key),
-        policy_prior=policy_prior(task, config, grouping).init(policy_prior_key),
-        history=History(
-            x=jnp.zeros((*ring, task.horizon, task.state_dim), dtype),
-            o=jnp.zeros((*ring, task.horizon, task.observation_dim), dtype),
-            valid=jnp.zeros(ring, bool),
-            u=jnp.zeros((*ring, task.horizon, task.action_dim), dtype),
-            log_prob=jnp.zeros((*ring, task.horizon), dtype),
-        ),
-        memory=memory,
-        groups=grouping.init(group_key),
-        sight=sight,
+        models=parts.slots.models.init(models_key),
+        linearisation_prior=linearisation_prior,
+        history=empty_history(task, config.history_length, source.shape),
+        memory=first_memory(),
+        groups=source.init(source_key),
+        observation_model=observation_model,
         pretraining=pretraining,
     )
-
-
-def _acting_params(
-    state: GuidedState, by_network: jax.Array
-) -> tuple[FactoredController, Shared, Shared]:
-    factored, _ = jax.vmap(linear_gaussian.factor)(state.controllers)
-    x0 = factored.k[:, 0]
-    return factored, state.learner.params_for(x0), Shared(by_network)
 
 
 def _fit(
     task: Task,
     config: GuidedConfig,
-    grouping: Grouping,
+    source: RolloutSource,
+    models: Models,
     state: GuidedState,
     sampled: SimulationRollouts,
 ) -> tuple[GuidedState, LocalModels, Metrics]:
     """Local models, and a state that remembers what they were fitted to."""
-    prior, seen = dynamics_prior(task, config, grouping.shape), grouping.pool(sampled)
-    prior_state, models, metrics = fit_models(
-        task, config, prior, state.prior, sampled.rollouts, seen.rollouts
-    )
+    seen = source.pool(sampled)
+    memory, fitted, metrics = models.fit(state.models, sampled.rollouts, seen.rollouts)
+    assert fitted is not None
     log_prob = jnp.zeros(seen.x.shape[:3], seen.x.dtype)
-    if config.reuse > 1:
-        log_prob = log_prob_before(state.controllers, seen.x, seen.u, config.noise_smoothing)
-    state = remember(state._replace(prior=prior_state), seen, log_prob)
-    return see(task, config, grouping, state, sampled), models, metrics
+    if config.weighs_history:
+        smoothing = config.rollouts.noise_smoothing
+        log_prob = log_prob_before(state.controllers, seen.x, seen.u, smoothing)
+    model = state.observation_model
+    if model is not None:
+        model = update_observation_model(task, config, source, model, sampled)
+    history = state.history
+    if history is not None:
+        history = remember(history, state.iteration, seen, log_prob)
+    state = state._replace(models=memory, history=history, observation_model=model)
+    return state, fitted, metrics
 
 
-def _supervise(
+def _distil(
     config: GuidedConfig,
-    grouping: Grouping,
-    own: Eyes,
+    source: RolloutSource,
+    learner: PolicyLearner,
+    waits: bool,
     state: GuidedState,
     supervision: Supervision,
     key: jax.Array,
 ) -> tuple[GuidedState, Metrics]:
     """Trains the learner; one that diverges keeps its last good parameters."""
-    supervision, learner = grouping.merge(supervision), state.learner
-    metrics = {}
-    if state.pretraining is not None:
-        how = config.vision
-        learner, info = eyes.train(
-            config.policy, how, own, state.iteration, learner, supervision, key
-        )
-        metrics = {
-            "pose_error": state.pretraining.error,
-            "pose_error_constant": state.pretraining.error_constant,
-            "pretraining_status": state.pretraining.status,
-        }
+    supervision = source.merge(supervision)
+    iteration = state.iteration - config.trajectory_iterations
+
+    def train(policy: NetworkPolicy) -> tuple[NetworkPolicy, DistilInfo]:
+        return learner.train(policy, supervision, iteration, key)
+
+    def wait(policy: NetworkPolicy) -> tuple[NetworkPolicy, DistilInfo]:
+        return policy, no_training(supervision.target.dtype)
+
+    if config.trajectory_iterations == 0 or not waits:
+        trained_policy, info = train(state.newest)
     else:
-        if learner.observe is not None:
-            supervision = supervision._replace(o=policies.look(learner.observe, supervision.o))
-        learner, info = policies.distil(learner, supervision, key, config.distil)
+        trained_policy, info = jax.lax.cond(iteration >= 0, train, wait, state.newest)
+    metrics = learner.metrics(state.pretraining)
     metrics |= {
         "policy_loss_before": info.loss_before,
         "policy_loss": info.loss,
         "policy_gradient_norm": info.gradient_norm,
         "policy_status": info.status.code,
     }
-    if any(each.validation > 0 for each in config.trainings):
+    if learner.validates:
         metrics["policy_loss_validation"] = info.loss_validation
-    return state._replace(learner=learner), metrics
-
-
-def keep_best(
-    task: Task, state: GuidedState, trial: Rollouts, by_network: jax.Array | bool = True
-) -> tuple[GuidedState, Metrics]:
-    """Keeps the learner if it did better than any before, on all training conditions together.
-
-    Nothing is kept of a trial that was not the network's.
-
-    Better is to get through more of them with a finite cost, then to succeed in more, then to cost
-    less: a mean cost alone may prefer one that fails, or diverges, where it costs most.
-    """
-    metrics = noise_free_metrics(task, trial)
-    valid = trial.valid[:, 0] & jnp.isfinite(metrics["noise_free_cost"])
-    # A condition that nothing gets through must not keep the others from being judged.
-    counted = jnp.maximum(jnp.sum(valid), 1)
-    cost = jnp.sum(jnp.where(valid, metrics["noise_free_cost"], 0)) / counted
-    through = jnp.mean(valid, dtype=cost.dtype)
-    success = jnp.zeros_like(cost)
-    if task.success is not None:
-        success = jnp.mean(jnp.where(valid, metrics["noise_free_success"], 0))
-    better = (
-        jnp.any(valid)
-        & by_network
-        & _greater(
-            (through, success, -cost),
-            (state.policy_valid, state.policy_success, -state.policy_cost),
-        )
-    )
-    state = state._replace(
-        policy=jax.tree.map(
-            lambda new, old: jnp.where(better, new, old), state.learner, state.policy
-        ),
-        policy_valid=jnp.where(better, through, state.policy_valid),
-        policy_success=jnp.where(better, success, state.policy_success),
-        policy_cost=jnp.where(better, cost, state.policy_cost),
-    )
-    return state, metrics
-
-
-def _greater(one: tuple[jax.Array, ...], other: tuple[jax.Array, ...]) -> jax.Array:
-    """Whether the first entry that differs is greater."""
-    greater = jnp.asarray(False)
-    for a, b in zip(reversed(one), reversed(other), strict=True):
-        greater = (a > b) | ((a == b) & greater)
-    return greater
-
-
-def mirror_descent(
-    config: GuidedConfig, parts: Parts, improve: Callable[..., tuple[GuidedState, Metrics]]
-) -> Learn:
-    """Improves the controllers once, then trains the network to do what they do.
-
-    Args:
-      config: says how errors of the network count.
-      parts: shared.
-      improve: the trajectory step, (state, models, linearised network, rollouts) -> (state,
-        metrics).
-    """
-
-    @jax.jit
-    def label(state: GuidedState, sampled: SimulationRollouts, drew: Controller) -> Supervision:
-        supervision = targets(state, sampled)
-        if config.reuse > 1:
-            supervision = reused(state, drew, config.reuse, config.noise_smoothing)
-        if config.policy_weighting == "pooled":
-            return pooled(supervision, state.controllers.C)
-        return supervision
-
-    def learn(state, models, linearised, sampled, key):
-        drew = state.controllers
-        state, metrics = improve(state, models, linearised, sampled)
-        state, more = parts.distil(state, label(state, sampled, drew), key)
-        return state, {**metrics, **more}
-
-    return learn
+    return state._replace(newest=trained_policy), metrics
 
 
 def joint_status(models: LocalModels, status: Status) -> LocalModels:
     """The models, failed where the linearisation of the policy did."""
-    return models._replace(status=jax.vmap(worst)(models.status, status))
+    return models._replace(status=_worst(models.status, status))
+
+
+_worst = jax.jit(jax.vmap(worst))
+
+
+@jax.jit
+def _begin(key: jax.Array, iteration: jax.Array) -> tuple[tuple[jax.Array, ...], jax.Array]:
+    """Keys of the next iteration and of its parts, and the number of the one that follows."""
+    return tuple(jax.random.split(key, 4)), iteration + 1

@@ -4,118 +4,76 @@ import jax
 import jax.numpy as jnp
 
 from jgps import dynamics, policies
-from jgps.core import gaussian, linalg, lqr
-from jgps.core.types import OK, Controller, Status
-from jgps.optimise.guided.state import (
+from jgps.core import gaussian, linalg
+from jgps.core.types import Controller, Marginals, Status
+from jgps.optimise.guided.config import (
     GuidedConfig,
-    GuidedState,
-    History,
-    Sight,
-    recent,
-    trained,
+    MirrorDescentConfig,
+    OffsetConfig,
+    RegressionConfig,
 )
-from jgps.optimise.models import LocalModels, choose, default_dtype
-from jgps.optimise.rollouts.conditions import Grouping
+from jgps.optimise.guided.history import History, recent
+from jgps.optimise.guided.state import GuidedState, trained
+from jgps.optimise.models import default_dtype
+from jgps.optimise.rollouts.conditions import RolloutSource
 from jgps.policies import Supervision
+from jgps.policies.learner import PolicyLearner
 from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task
-from jgps.vision.learner import sees
 
 
-def policy_prior(task: Task, config: GuidedConfig, grouping: Grouping) -> dynamics.PointsPrior:
-    """Over [x; mu_pi(o)], of the network's regression in every condition."""
-    num, num_samples = grouping.shape
-    return dynamics.make_points_prior(
-        config.policy_prior, task.state_dim + task.action_dim, num, config.window * num_samples,
-        task.horizon, default_dtype(),
-    )  # fmt: skip
-
-
-def observation_model_prior(
-    task: Task, config: GuidedConfig, grouping: Grouping
+def regression_prior(
+    task: Task, config: RegressionConfig, source: RolloutSource
 ) -> dynamics.PointsPrior:
-    """Over [o; x], of what the vector that the network reads tells of the state."""
+    """Over [x; mu_pi(o)], of the network's regression in every condition."""
+    num, num_samples = source.shape
     return dynamics.make_points_prior(
-        config.policy_prior, task.configuration_dim + task.state_dim, *grouping.shape,
+        config.prior, task.state_dim + task.action_dim, num, config.window * num_samples,
         task.horizon, default_dtype(),
     )  # fmt: skip
-
-
-def see(
-    task: Task,
-    config: GuidedConfig,
-    grouping: Grouping,
-    state: GuidedState,
-    sampled: SimulationRollouts,
-) -> GuidedState:
-    """How the state goes with the observation now; a failing condition keeps what it knew."""
-    if state.sight is None:
-        return state
-    # What an image tells is left out.
-    sampled = sampled._replace(o=sampled.o[..., task.configuration])
-    prior, seen = observation_model_prior(task, config, grouping), grouping.pool(sampled)
-    points = jnp.concatenate([seen.o, seen.x], axis=-1)
-    prior_state, _ = prior.update(state.sight.prior, points, seen.valid)
-    own = jnp.concatenate([sampled.o, sampled.x], axis=-1)
-    niw = prior.evaluate(prior_state, own, sampled.valid)
-
-    def one(o, x, valid, niw):
-        return policies.linearise(o, x, valid, jnp.zeros(()), niw, config.fit)
-
-    fitted, status = jax.vmap(one, in_axes=(0, 0, 0, None if niw is None else 0))(
-        sampled.o, sampled.x, sampled.valid, niw
-    )
-    slope = choose(status.code == OK, fitted.K, state.sight.slope)
-    return state._replace(sight=Sight(prior=prior_state, slope=slope))
 
 
 def linearise(
     task: Task,
     config: GuidedConfig,
-    grouping: Grouping,
+    source: RolloutSource,
+    learner: PolicyLearner,
     state: GuidedState,
     sampled: SimulationRollouts,
 ) -> tuple[GuidedState, Controller, Status]:
     """The learner as a controller in every condition, near this iteration's samples.
 
-    What the controllers are held to is not always it: see `centre`. A prior sees what the learner
-    does now wherever recent iterations have been.
+    What the controllers are held to is not always it: see `trust_region_centre`. A prior sees what
+    the learner does now wherever recent iterations have been.
     """
     valid, own = sampled.valid, state.controllers
     used = valid[..., None, None]
-    mean = _mean(config, state, jnp.where(used, sampled.o, 0))
-    cov = own.C
-    if config.policy_covariance == "network":
-        cov = jnp.broadcast_to(state.learner.cov, cov.shape)
-    if config.linearisation == "offset":
+    known = trained(config, state)
+    mean = learner.mean(state.newest, jnp.where(used, sampled.o, 0), known)
+    cov, settings = own.C, config.linearisation
+    if settings.covariance == "network":
+        cov = jnp.broadcast_to(state.newest.cov, cov.shape)
+    if isinstance(settings, OffsetConfig):
         linearised, status = jax.vmap(policies.offset)(own._replace(C=cov), sampled.x, mean, valid)
         return state, _unless_first(config, state, linearised), status
 
-    prior, history = policy_prior(task, config, grouping), recent(state)
-    points = jnp.concatenate([history.x, _mean(config, state, history.o)], axis=-1)
-    prior_state, _ = prior.update(state.policy_prior, points, history.valid)
+    prior, prior_state = regression_prior(task, settings, source), state.linearisation_prior
+    if settings.history_length:
+        assert state.history is not None
+        newest = None if config.history_length == settings.window else settings.window
+        seen = recent(state.history, state.iteration, newest)
+        points = jnp.concatenate([seen.x, learner.mean(state.newest, seen.o, known)], axis=-1)
+        prior_state, _ = prior.update(prior_state, points, seen.valid)
     niw = prior.evaluate(prior_state, jnp.concatenate([sampled.x, mean], axis=-1), valid)
 
     def one(x, mean, valid, cov, niw):
-        return policies.linearise(x, mean, valid, cov, niw, config.fit)
+        return policies.linearise(x, mean, valid, cov, niw, config.models.fit)
 
     linearised, status = jax.vmap(one, in_axes=(0, 0, 0, 0, None if niw is None else 0))(
         sampled.x, mean, valid, cov, niw
     )
-    state = state._replace(policy_prior=prior_state)
+    state = state._replace(linearisation_prior=prior_state)
     return state, _unless_first(config, state, linearised), status
-
-
-def _mean(config: GuidedConfig, state: GuidedState, o: jax.Array) -> jax.Array:
-    """The learner's mean actions; zero for one that sees before its first training, unused."""
-    if not sees(config.policy):
-        return state.learner.mean(o)
-    dU, dtype = state.learner.cov.shape[0], state.learner.cov.dtype
-
-    def nothing(o: jax.Array) -> jax.Array:
-        return jnp.zeros((*o.shape[:-1], dU), dtype)
-
-    return jax.lax.cond(trained(config, state), state.learner.mean, nothing, o)
 
 
 def _unless_first(config: GuidedConfig, state: GuidedState, linearised: Controller) -> Controller:
@@ -126,24 +84,26 @@ def _unless_first(config: GuidedConfig, state: GuidedState, linearised: Controll
     )
 
 
-def centre(config: GuidedConfig, state: GuidedState, linearised: Controller) -> Controller:
-    """What the next controllers stay near to: with "offset", between the last ones and the network.
+def trust_region_centre(
+    config: GuidedConfig, state: GuidedState, linearised: Controller
+) -> Controller:
+    """What the next controllers stay near to: an offset lies between the last ones and the network.
 
     Both have the same gains there, so that the geometric mean of the two distributions, normalised,
     is a weighted mean of their offsets.
     """
-    if config.linearisation != "offset":
+    if not isinstance(config.linearisation, OffsetConfig):
         return linearised
     own = state.controllers.k
-    return linearised._replace(k=own + config.agreement * (linearised.k - own))
+    return linearised._replace(k=own + config.linearisation.agreement * (linearised.k - own))
 
 
 def targets(state: GuidedState, sampled: SimulationRollouts | History) -> Supervision:
     """What the controllers do at the states that were visited."""
-    controllers, sight = state.controllers, state.sight
+    controllers, observed = state.controllers, state.observation_model
     with jax.default_matmul_precision("highest"):
         mean = jnp.einsum("ctij,cntj->cnti", controllers.K, sampled.x) + controllers.k[:, None]
-        gain = controllers.K if sight is None else controllers.K @ sight.slope
+        gain = controllers.K if observed is None else controllers.K @ observed.slope
     precision, _, _ = linalg.inverse_psd(controllers.C)
     valid = sampled.valid[..., None]
     return Supervision(
@@ -162,23 +122,23 @@ def pooled(supervision: Supervision, cov: jax.Array) -> Supervision:
     return supervision._replace(precision=precision)
 
 
-def divergence(controllers: Controller, policy: Controller, models: LocalModels) -> jax.Array:
-    """KL of the controllers from the linearised policy, summed over time, nats [C]."""
+def divergence(controllers: Controller, policy: Controller, marginals: Marginals) -> jax.Array:
+    """KL of the controllers, which lead to `marginals`, from the linearised policy.
 
-    def one(controller, policy, model):
-        marginals = lqr.forward(controller, model.dynamics, model.initial)
-        return jnp.sum(gaussian.controller_kl(controller, policy, marginals))
-
-    return jax.vmap(one)(controllers, policy, models)
+    Summed over time, nats [C].
+    """
+    return jnp.sum(jax.vmap(gaussian.controller_kl)(controllers, policy, marginals), axis=-1)
 
 
-def sampled_with(config: GuidedConfig, state: GuidedState, linearised: Controller) -> Controller:
+def sampled_with(
+    config: MirrorDescentConfig, state: GuidedState, linearised: Controller
+) -> Controller:
     """What this iteration's rollouts were sampled with: the controllers, or the learner.
 
     The learner as it was linearised, but with the exploration that it acts with. Before the first
     training the controllers act in any case.
     """
-    if config.sampling == "off_policy":
+    if not config.on_policy:
         return state.controllers
-    cov = jnp.where(trained(config, state), state.learner.cov, state.controllers.C)
+    cov = jnp.where(trained(config, state), state.newest.cov, state.controllers.C)
     return linearised._replace(C=cov)

@@ -1,10 +1,13 @@
-"""Which local controller a rollout belongs to: its condition's, or that of a group of rollouts."""
+"""Where rollouts with noise start and whose they are; here every training condition has its own."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 
+from jgps.core.checks import check_field
+from jgps.core.lifted import shared_jit
 from jgps.optimise.rollouts.sampling import make_sample
 from jgps.policies import Supervision
 from jgps.simulation import Policy, SimulationRollouts
@@ -15,7 +18,26 @@ from jgps.tasks.start import initial_states
 SampleGuided = Callable[[Any, jax.Array], SimulationRollouts]
 
 
-class Grouping(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FixedStartsConfig:
+    """Settings of rollouts from the initial state of every training condition.
+
+    Attributes:
+      num_samples: rollouts per condition and iteration, at least 2.
+      noise_smoothing: standard deviation, in steps, of the kernel that smooths exploration noise;
+        0 is white.
+    """
+
+    num_samples: int = 5
+    noise_smoothing: float = 2.0
+
+    def __post_init__(self) -> None:
+        text = ">= 2: fitting takes at least 2 rollouts per condition, usually 5"
+        check_field(self, "num_samples", lambda v: v >= 2, text, integer=True)
+        check_field(self, "noise_smoothing", lambda v: v >= 0, ">= 0 steps, usually 2")
+
+
+class RolloutSource(NamedTuple):
     """How rollouts are made and shared out among C local controllers.
 
     Rollouts that are shared out are [C, N, ...], valid only where they belong to a controller. A
@@ -24,33 +46,37 @@ class Grouping(NamedTuple):
 
     x0: jax.Array  # [C, dX], what the controllers hold to begin with
     shape: tuple[int, int]  # leading axes of pooled rollouts
-    init: Callable[[jax.Array], Any]  # from a key: what `group` keeps in the state's `groups`
+    init: Callable[[jax.Array], Any]  # from a key: what `share_out` keeps in the state's `groups`
     make_sample: Callable[[Policy, Callable[[Any], Any], str], SampleGuided]
-    group: Callable[[Any, SimulationRollouts], tuple[Any, SimulationRollouts]]  # shares them out
+    share_out: Callable[[Any, SimulationRollouts], tuple[Any, SimulationRollouts]]
     pool: Callable[[SimulationRollouts], SimulationRollouts]
     merge: Callable[[Supervision], Supervision]  # every rollout once, with its own controller
     rollouts: int  # per iteration
+    # whether one iteration's rollouts start where the next one's do, so that costs can be compared
+    comparable: bool
 
 
-def by_condition(task: Task, num_samples: int, noise_smoothing: float) -> Grouping:
+def fixed_starts(task: Task, config: FixedStartsConfig) -> RolloutSource:
     """Every training condition has a controller and `num_samples` rollouts of its own."""
+    num_samples, noise_smoothing = config.num_samples, config.noise_smoothing
 
     def sampling(act: Policy, params_of: Callable[[Any], Any], backend: str) -> SampleGuided:
-        roll_out = make_sample(task, act, backend, num_samples, noise_smoothing, trial=False)
-        params_of = jax.jit(params_of)
+        roll_out = make_sample(task, act, backend, num_samples, noise_smoothing, noise_free=False)
+        params_of = shared_jit(params_of)
 
         def sample(state: Any, key: jax.Array) -> SimulationRollouts:
             return roll_out(params_of(state), key)
 
         return sample
 
-    return Grouping(
+    return RolloutSource(
         x0=initial_states(task, task.train),
         shape=(task.train.num, num_samples),
         init=lambda key: (),
         make_sample=sampling,
-        group=lambda state, sampled: (state, sampled),
+        share_out=lambda state, sampled: (state, sampled),
         pool=lambda sampled: sampled,
         merge=lambda supervision: supervision,
         rollouts=task.train.num * num_samples,
+        comparable=True,
     )

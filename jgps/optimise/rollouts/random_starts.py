@@ -2,8 +2,8 @@
 
 What is learned comes from rollouts from anywhere: nothing has to be put back where it was before
 one. The first rollouts hold the pose in which they start, by the task's initial controller; later
-ones follow the network. The task's training conditions serve only to try the network without noise,
-which chooses among the networks of all iterations.
+ones follow the network. The task's training conditions serve only to roll the network out without
+noise, which chooses among the networks of all iterations.
 
 Source: Montgomery, Ajay, Finn, Abbeel & Levine (2017), "Reset-free guided policy search".
 """
@@ -19,11 +19,10 @@ import numpy as np
 from jgps.controllers import exploration_noise
 from jgps.core.checks import check_choice, check_field
 from jgps.core.estimation import kmeans
+from jgps.core.lifted import shared_jit
 from jgps.core.types import OK
-from jgps.dynamics import MixturePriorConfig
-from jgps.optimise.guided.state import GuidedConfig
 from jgps.optimise.models import choose, default_dtype
-from jgps.optimise.rollouts.conditions import Grouping, SampleGuided
+from jgps.optimise.rollouts.conditions import RolloutSource, SampleGuided
 from jgps.policies import Supervision
 from jgps.simulation import (
     Conditions,
@@ -44,17 +43,21 @@ class RandomStartsConfig:
     """Settings of rollouts from random initial states.
 
     Attributes:
-      num_rollouts: M, per iteration, at least 2.
-      num_groups: G, local controllers, from 1 to `num_rollouts`; fitting takes 2 rollouts in each.
+      num_rollouts: number M of rollouts per iteration, at least 2.
+      num_groups: number G of groups, each with a local controller, from 1 to `num_rollouts`;
+        fitting takes 2 rollouts in each.
       group_by: what makes rollouts alike: their initial states ("start"), or the first, middle and
         last state together ("trajectory").
-      iterations: of k-means, at least 1.
+      iterations: number of iterations of k-means, at least 1.
+      noise_smoothing: standard deviation, in steps, of the kernel that smooths exploration noise;
+        0 is white.
     """
 
     num_rollouts: int = 20
     num_groups: int = 4
     group_by: str = "start"
     iterations: int = 20
+    noise_smoothing: float = 2.0
 
     def __post_init__(self) -> None:
         check_field(self, "num_rollouts", lambda v: v >= 2, ">= 2, usually 20", integer=True)
@@ -67,37 +70,7 @@ class RandomStartsConfig:
         )
         check_choice(self, "group_by", GROUP_BY)
         check_field(self, "iterations", lambda v: v >= 1, ">= 1, usually 20", integer=True)
-
-
-def check_random_starts(config: GuidedConfig) -> None:
-    """Refuses settings that rollouts in groups cannot have.
-
-    Raises:
-      ValueError: for rollouts of local controllers, or a mixture for each of them.
-    """
-    name = type(config).__name__
-    if config.sampling != "on_policy":
-        raise ValueError(
-            f"{name}.sampling is {config.sampling!r} with random_starts; it has to be 'on_policy': "
-            "before its rollout a random start belongs to no local controller"
-        )
-    if config.first_training > 0:
-        raise ValueError(
-            f"{name}.policy is {config.policy!r} with random_starts; it has to be 'mlp', or "
-            "vision.trajectory_iterations 0: only the network can act from random starts"
-        )
-    if config.linearisation != "fitted":
-        raise ValueError(
-            f"{name}.linearisation is {config.linearisation!r} with random_starts; it has to be "
-            "'fitted': the network was not trained on one controller alone where groups change"
-        )
-    for field in ("prior", "policy_prior"):
-        prior = getattr(config, field)
-        if isinstance(prior, MixturePriorConfig) and not prior.shared:
-            raise ValueError(
-                f"{name}.{field}.shared is False with random_starts; it has to be True: the "
-                "rollouts of a group change"
-            )
+        check_field(self, "noise_smoothing", lambda v: v >= 0, ">= 0 steps, usually 2")
 
 
 class Groups(NamedTuple):
@@ -108,7 +81,7 @@ class Groups(NamedTuple):
     known: jax.Array  # [] bool
 
 
-def by_random_start(task: Task, config: RandomStartsConfig, noise_smoothing: float) -> Grouping:
+def random_starts(task: Task, config: RandomStartsConfig) -> RolloutSource:
     """Rollouts from `task.random_start`, in groups.
 
     Rollout m happens in the model of training condition m mod C, as conditions may change it.
@@ -129,30 +102,31 @@ def by_random_start(task: Task, config: RandomStartsConfig, noise_smoothing: flo
         return Groups(key, jnp.zeros(shape, default_dtype()), jnp.zeros((), bool))
 
     def sampling(act: Policy, params_of: Callable[[Any], Any], backend: str) -> SampleGuided:
-        return _make_sample(task, config.num_rollouts, noise_smoothing, act, params_of, backend)
+        return _make_sample(task, config, act, params_of, backend)
 
-    return Grouping(
+    return RolloutSource(
         x0=jnp.repeat(initial_states(task, task.train)[:1], config.num_groups, axis=0),
         shape=(1, config.num_rollouts),
         init=init,
         make_sample=sampling,
-        group=jax.jit(lambda state, sampled: _group(task, config, state, sampled)),
+        share_out=shared_jit(lambda state, sampled: _share_out(task, config, state, sampled)),
         pool=pool,
         merge=merge,
         rollouts=config.num_rollouts,
+        comparable=False,
     )
 
 
 def _make_sample(
     task: Task,
-    num: int,
-    noise_smoothing: float,
+    config: RandomStartsConfig,
     act: Policy,
     params_of: Callable[[Any], Any],
     backend: str,
 ) -> SampleGuided:
     """`sample(state, key)` -> rollouts [1, M, ...] from new random states."""
     random_start, T, dU = task.random_start, task.horizon, task.action_dim
+    num, noise_smoothing = config.num_rollouts, config.noise_smoothing
     assert random_start is not None
     rows = np.arange(num) % task.train.num
     conditions = Conditions(
@@ -161,9 +135,9 @@ def _make_sample(
         changes={name: value[rows] for name, value in task.train.changes.items()},
     )
     sampler = make_sampler(task.system, conditions, act, resolve_backend(backend))
-    roll_out = jax.jit(sampler.sample) if sampler.jittable else sampler.sample
+    roll_out = sampler.sample
 
-    @jax.jit
+    @shared_jit
     def prepare(state: Any, key: jax.Array):
         start_key, noise_key = jax.random.split(key)
         qpos, qvel = jax.vmap(random_start)(jax.random.split(start_key, num))
@@ -187,7 +161,7 @@ def _pose_states(task: Task, qpos: jax.Array, qvel: jax.Array) -> jax.Array:
     return task.layout.state(qpos, qvel, act, sensors, jnp).astype(default_dtype())
 
 
-def _group(
+def _share_out(
     task: Task, config: RandomStartsConfig, state: Any, sampled: SimulationRollouts
 ) -> tuple[Any, SimulationRollouts]:
     """Shares rollouts [1, M, ...] out as [G, M, ...]; at first the groups hold their mean start."""

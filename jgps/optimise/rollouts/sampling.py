@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jgps.controllers import exploration_noise
+from jgps.core.lifted import shared_jit
 from jgps.optimise.models import default_dtype
 from jgps.simulation import Policy, SimulationRollouts, make_sampler, resolve_backend
 from jgps.tasks import Task
@@ -19,22 +20,22 @@ def make_sample(
     num_samples: int,
     noise_smoothing: float = 0.0,
     *,
-    trial: bool = True,
+    noise_free: bool = True,
 ) -> Callable[[Any, jax.Array], SimulationRollouts]:
-    """`sample(params, key)` -> rollouts [C, N, T, ...]: with noise, then the trial without.
+    """`sample(params, key)` -> rollouts [C, N, T, ...]: with noise, then one without.
 
     Args:
-      num_samples: with noise; may be 0 where there is a trial.
+      num_samples: with noise; may be 0 where there is one without.
       noise_smoothing: of the noise, steps.
-      trial: whether there is one.
+      noise_free: whether each condition has one rollout without noise.
     """
     sampler = make_sampler(task.system, task.train, policy, resolve_backend(backend))
-    roll_out = jax.jit(sampler.sample) if sampler.jittable else sampler.sample
+    roll_out = sampler.sample
     num, T, dU = task.train.num, task.horizon, task.action_dim
 
-    @jax.jit
+    @shared_jit
     def draw(key: jax.Array) -> jax.Array:
-        still = jnp.zeros((num, int(trial), T, dU), default_dtype())
+        still = jnp.zeros((num, int(noise_free), T, dU), default_dtype())
         if num_samples == 0:
             return still
         noise = exploration_noise(

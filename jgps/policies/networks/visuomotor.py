@@ -17,7 +17,7 @@ from jgps.policies.networks.spatial_softmax import SpatialSoftmax
 KERNELS = ((7, 2), (5, 1), (5, 1))  # size and stride of the convolutions, the image first
 CHANNELS = (64, 32, 32)
 CONV_DTYPES = (None, "float32", "bfloat16")
-COLOURS = 3
+NUM_COLOURS = 3
 
 
 class Convolutions(nn.Module):
@@ -71,8 +71,10 @@ class Convolutions(nn.Module):
 
     def check(self, image: jax.Array) -> None:
         """Refuses what is no image, or a too small one."""
-        if image.ndim < 3 or image.shape[-1] != COLOURS:
-            raise ValueError(f"the image must be [..., H, W, {COLOURS}], got shape {image.shape}")
+        if image.ndim < 3 or image.shape[-1] != NUM_COLOURS:
+            raise ValueError(
+                f"the image must be [..., H, W, {NUM_COLOURS}], got shape {image.shape}"
+            )
         if image.dtype != jnp.uint8 and not jnp.issubdtype(image.dtype, jnp.floating):
             raise ValueError(f"the image must be uint8 or float in [0, 1], got {image.dtype}")
         if min(image.shape[-3:-1]) < self.smallest:
@@ -151,7 +153,7 @@ class Visuomotor(nn.Module):
         """An observation that suits, for initialising: no variable depends on the image's size."""
         side = 64
         return {
-            "image": jnp.zeros((side, side, COLOURS), jnp.uint8),
+            "image": jnp.zeros((side, side, NUM_COLOURS), jnp.uint8),
             "configuration": jnp.zeros(self.configuration_dim, dtype),
         }
 

@@ -1,9 +1,8 @@
-"""What figures of learning have in common: lines with a spread, and axes."""
+"""Draws what figures of learning share: lines per condition, their mean and range, and phases."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from jgps.reports.plots.style import COLOURS, DPI, GREY, INK, WIDTH, condition_colour, scale_y
-from jgps.reports.run_data import Phase, Run
+from jgps.reports.run_data import Phase, RunData
 
 _TINTS = {"controllers alone": "#ffffff", "dense layers": "#eaf3fb", "end to end": "#fdf1de"}
 _PHASE_SIZE = 7.5  # points
@@ -19,7 +18,7 @@ SPREAD = "Thin: single {}s.  Thick: their mean.  Grey: their range."
 
 
 def scale(ax: Axes, key: str, values: np.ndarray) -> None:
-    """Per cent for a metric of success, numbers for others."""
+    """Scales the y axis in per cent for a metric of success and by its values for others."""
     if key.startswith("success"):
         ax.set_ylim(-0.04, 1.04)
         ax.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -30,14 +29,14 @@ def scale(ax: Axes, key: str, values: np.ndarray) -> None:
 def draw_spread(
     ax: Axes, x: np.ndarray, values: np.ndarray, name: str, *, legend: bool = False
 ) -> None:
-    """Thin lines of the conditions [I, C], their range as a band, their mean as a thick line.
+    """Draws thin lines of the conditions, their range as a band, their mean as a thick line.
 
     Args:
-      ax: where to draw.
+      ax: axes to draw in.
       x: iterations [I].
-      values: [I, C].
+      values: values of the metric [I, C].
       name: what a column belongs to, for the legend.
-      legend: whether there is one.
+      legend: whether to draw a legend.
     """
     num = values.shape[1]
     if num > 1:
@@ -62,8 +61,8 @@ class PhaseLabels(NamedTuple):
     caption: str  # what the texts leave to say
 
 
-def phase_labels(run: Run, columns: int) -> PhaseLabels:
-    """Names where they have room in each of so many columns of panels, numbers otherwise."""
+def phase_labels(run: RunData, columns: int) -> PhaseLabels:
+    """Labels phases by name where `columns` panels have room for names, by number elsewhere."""
     phases = run.phases
     names = [phase.name for phase in phases]
     x = run.metrics["iteration"]
@@ -96,7 +95,7 @@ def mark_phases(ax: Axes, labels: PhaseLabels) -> None:
 
 
 def figure_legend(figure: Figure, ax: Axes) -> None:
-    """One row above all panels, where it hides no line, of what one of them shows."""
+    """Draws the legend of one panel in one row above all panels, where it hides no line."""
     handles, labels = ax.get_legend_handles_labels()
     # "condition 0", "1", "2": there is a title to the left.
     short = [label if i == 0 else label.split()[-1] for i, label in enumerate(labels)]
@@ -107,8 +106,16 @@ def figure_legend(figure: Figure, ax: Axes) -> None:
         )  # fmt: skip
 
 
-def over_conditions(reduce: Callable[..., Any], values: np.ndarray) -> np.ndarray:
-    """`reduce` [I, C] along the last axis; NaN, without a warning, where a row has no number."""
+class Reduction(Protocol):
+    """A function that reduces an array along one axis, such as `np.nanmean`."""
+
+    def __call__(self, values: np.ndarray, /, *, axis: int) -> np.ndarray:
+        """Returns the values without that axis."""
+        ...
+
+
+def over_conditions(reduce: Reduction, values: np.ndarray) -> np.ndarray:
+    """Reduces [I, C] along the last axis; NaN, without a warning, where a row has no number."""
     result = np.full(len(values), np.nan)
     some = np.isfinite(values).any(axis=1)
     result[some] = reduce(np.where(np.isfinite(values[some]), values[some], np.nan), axis=1)

@@ -1,4 +1,4 @@
-"""Figures of how training went: learning curves and diagnostics of the optimisation."""
+"""Draws how training went: learning curves and diagnostics of the optimisation."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from jgps.reports.plots.style import (
     scale_y,
     style,
 )
-from jgps.reports.run_data import Run
+from jgps.reports.run_data import RunData
 
 _PANELS = {"cost": "Cost", "distance": "Distance to the target (m)", "success": "Success"}
 
 
-def learning_curve(run: Run, path: Path) -> Path:
-    """Cost, distance and success of the samples over iterations, spread over conditions."""
+def draw_learning_curve(run: RunData, path: Path) -> Path:
+    """Draws cost, distance and success of the samples over iterations, for every condition."""
     shown = {key: run.conditions(key) for key in _PANELS if key in run.metrics}
     iterations = run.metrics["iteration"]
     labels = phase_labels(run, len(shown))
@@ -57,7 +57,7 @@ def learning_curve(run: Run, path: Path) -> Path:
         return save(figure, path)
 
 
-def _draw_final(ax: Axes, run: Run, x: float) -> bool:
+def _draw_final(ax: Axes, run: RunData, x: float) -> bool:
     final = run.summary.get("distance_last")
     if not isinstance(final, list):
         return False
@@ -67,15 +67,15 @@ def _draw_final(ax: Axes, run: Run, x: float) -> bool:
     return True
 
 
-def _iteration_label(run: Run) -> str:
+def _iteration_label(run: RunData) -> str:
     iterations, total = run.summary.get("iterations"), run.summary.get("rollouts_total")
     if not iterations or not total or total % iterations:
         return "iteration"
     return f"iteration ({total // iterations} rollouts each)"
 
 
-def diagnostics(run: Run, path: Path) -> Path | None:
-    """KL against its bound, eta, step multiplier, promised against real gain; None without them."""
+def draw_diagnostics(run: RunData, path: Path) -> Path | None:
+    """Draws KL and its bound, eta, step multiplier, promised and real gain; None without them."""
     x = run.metrics["iteration"]
     keys = [key for key in ("kl", "eta", "step_multiplier") if key in run.metrics]
     gains = _gains(run)
@@ -127,8 +127,8 @@ def _bounds(ax: Axes, x: np.ndarray, bound: np.ndarray) -> None:
     ax.plot([], [], color=GREY, linewidth=1, linestyle=(0, (2, 2)), label="bound")
 
 
-def _gains(run: Run) -> tuple[np.ndarray, np.ndarray] | None:
-    """Decrease of the expected cost [I-1, C] that every step promised, and that it brought.
+def _gains(run: RunData) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns the decrease of expected cost [I-1, C] that each step promised, and that it brought.
 
     Where a network is trained, its cost is the one to decrease.
     """

@@ -1,4 +1,4 @@
-"""The figure of what a policy sees: its camera's images over time, with feature points on them."""
+"""Draws the figure of a policy's camera images over time, with feature points on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 
 from jgps.reports.plots.style import COLOURS, DPI, INK, WIDTH, new_figure, save, style
-from jgps.reports.policy_view import Sight
+from jgps.reports.policy_view import PolicyView
 
 # Okabe and Ito's with yellow and white: on pictures both are seen.
 POINT_COLOURS = (*COLOURS, "#F0E442", "#FFFFFF")
@@ -22,26 +22,26 @@ _LEAP = 0.2  # of an image's height in one step: a channel found something else,
 _LEFT, _ABOVE, _BELOW, _GAP = 24, 76, 34, 4  # pixels beside and between the pictures
 
 
-def feature_points(
-    sight: Sight, names: Sequence[str], control_dt: float, title: str, path: Path
+def draw_feature_points(
+    policy_view: PolicyView, names: Sequence[str], control_dt: float, title: str, path: Path
 ) -> Path:
-    """One row per rollout, one column per moment.
+    """Draws camera images with feature points: one row per rollout, one column per moment.
 
     Args:
-      sight: of M rollouts.
-      names: of their conditions, M.
+      policy_view: images and feature points of M rollouts.
+      names: names of the M rollouts' conditions.
       control_dt: seconds per step.
-      title: of the figure.
-      path: of the PNG.
+      title: title of the figure.
+      path: where the PNG is written.
     """
-    steps = np.unique(np.round(np.array(MOMENTS) * (sight.images.shape[1] - 1)).astype(int))
+    steps = np.unique(np.round(np.array(MOMENTS) * (policy_view.images.shape[1] - 1)).astype(int))
     rows, columns = len(names), len(steps)
-    height, width = sight.images.shape[2:4]
+    height, width = policy_view.images.shape[2:4]
     room = (WIDTH - _LEFT - _GAP * (columns - 1)) // columns
     scale = room // width or room / width  # whole pixels, if they are at all enlarged
     tile = np.array([scale * width, scale * height])
     total = round(_ABOVE + rows * (tile[1] + _GAP) + _BELOW)
-    caption = f"{sight.caption}  Trails: where they have been in the last {TRAIL} s."
+    caption = f"{policy_view.caption}  Trails: where they have been in the last {TRAIL} s."
     trail = round(TRAIL / control_dt)
     with style():
         figure = new_figure(total, title, caption)
@@ -59,8 +59,8 @@ def feature_points(
                 left = _LEFT + k * (tile[0] + _GAP)
                 place = (left / WIDTH, 1 - (top + tile[1]) / total)
                 ax = figure.add_axes((*place, tile[0] / WIDTH, tile[1] / total))
-                ax.imshow(sight.images[m, step], interpolation="nearest", aspect="auto")
-                past = sight.points[m, None, max(0, step - trail) : step + 1]
+                ax.imshow(policy_view.images[m, step], interpolation="nearest", aspect="auto")
+                past = policy_view.points[m, None, max(0, step - trail) : step + 1]
                 draw_points(ax, past, height, tile[1] / height)
                 ax.set_axis_off()
                 if m == 0:
@@ -72,7 +72,7 @@ def feature_points(
 def draw_points(
     ax: Axes, trails: np.ndarray, height: float, scale: float = 1.0, dpi: float = DPI
 ) -> None:
-    """Dots in a colour for each point, with fading trails; the view stays as it is.
+    """Draws a dot in its colour for each point, with a fading trail; limits stay as they are.
 
     Args:
       ax: with its limits set.

@@ -1,8 +1,9 @@
-"""Figures of what the controllers do: paths of points, and actions over time."""
+"""Draws what the controllers do: paths of points, and actions over time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse
 
 from jgps.reports.plots.style import COLOURS, GREY, INK, WIDTH, new_figure, save, style
-from jgps.reports.run_data import Run
+from jgps.reports.run_data import RunData
 from jgps.tasks import Task
 
 MAX_CONDITIONS, MAX_ACTUATORS = 4, 8  # more of them would be too small to read
@@ -24,15 +25,15 @@ _SIGMAS = 2
 
 
 class Point(NamedTuple):
-    """Something with a place: two or three entries of the state."""
+    """A named point whose coordinates are two or three entries of the state."""
 
     name: str
     entries: np.ndarray  # into x
     axes: tuple[str, ...]  # labels, one per entry
 
 
-def paths(run: Run, path: Path, task: Task | None = None) -> Path:
-    """Paths of the samples and two-sigma ellipses of the model's marginals, per condition."""
+def draw_paths(run: RunData, path: Path, task: Task | None = None) -> Path:
+    """Draws paths of the samples and two-sigma ellipses of the marginals, per condition."""
     data = _trajectories(run)
     points = find_points(task, data["x"].shape[-1])
     target = None if task is None else find_target(task, data["x"][0])
@@ -79,7 +80,7 @@ def paths(run: Run, path: Path, task: Task | None = None) -> Path:
 
 
 def find_points(task: Task | None, state_dim: int) -> list[Point]:
-    """The task's points; without any, the first two entries of the state."""
+    """Returns the task's points; where it has none, the first two entries of the state."""
     if task is not None and task.points:
         return [
             Point(
@@ -99,7 +100,7 @@ def find_points(task: Task | None, state_dim: int) -> list[Point]:
 
 
 def find_target(task: Task, x: np.ndarray) -> np.ndarray | None:
-    """The state that the task's distance points to, if it is the distance of a point.
+    """Finds the state that the task's distance is measured to, if it is that of a point.
 
     Then its gradient is the unit vector away from the target, so that one step along it ends there.
 
@@ -113,22 +114,27 @@ def find_target(task: Task, x: np.ndarray) -> np.ndarray | None:
     """
     if task.distance is None:
         return None
-    trajectory = jnp.asarray(x)
-    distance, gradient = jax.value_and_grad(task.distance)(trajectory)
+    end, found = jax.jit(functools.partial(_step_to_target, task.distance))(x)
+    return np.asarray(end) if found else None
+
+
+def _step_to_target(
+    of: Callable[[jax.Array], jax.Array], trajectory: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The last state [dX] after a step down the distance, and whether it is at the target."""
+    distance, gradient = jax.value_and_grad(of)(trajectory)
     end = trajectory.at[-1].add(-distance * gradient[-1])
-    if not jnp.isfinite(end).all() or task.distance(end) > 1e-3 * (distance + 1e-2):
-        return None
-    return np.asarray(end[-1])
+    return end[-1], jnp.isfinite(end).all() & (of(end) <= 1e-3 * (distance + 1e-2))
 
 
-def _trajectories(run: Run) -> dict[str, np.ndarray]:
+def _trajectories(run: RunData) -> dict[str, np.ndarray]:
     if run.trajectories is None:
         raise ValueError(f"{str(run.directory)!r} has no trajectories.npz; the run did not finish")
     return run.trajectories
 
 
 def _planes(samples: np.ndarray, points: list[Point]) -> list[tuple[int, int]]:
-    """The one or two projections in which there is most to see."""
+    """Returns the one or two projections in which the paths spread most."""
     positions = np.concatenate([samples[..., p.entries].reshape(-1, len(p.axes)) for p in points])
     extent = np.ptp(positions[np.isfinite(positions).all(axis=1)], axis=0)
     ranked = sorted(
@@ -141,7 +147,7 @@ def _planes(samples: np.ndarray, points: list[Point]) -> list[tuple[int, int]]:
 
 
 def _limits(data, num: int, points: list[Point], axis: int) -> np.ndarray:
-    """Ends of an axis: around all samples, and the ellipses while samples stay readable."""
+    """Returns limits of an axis around all samples, and ellipses if samples stay readable."""
     entries = [point.entries[axis] for point in points]
     samples = data["sample_x"][:num][..., entries]
     mean = data["mean"][:num][..., entries]
@@ -156,7 +162,7 @@ def _limits(data, num: int, points: list[Point], axis: int) -> np.ndarray:
 
 
 def _ellipses_show(data, num: int, points, planes, limits, width: float) -> bool:
-    """Whether any ellipse is wider than a pixel."""
+    """Says whether any ellipse is wider than a pixel."""
     variance = np.diagonal(data["cov"][:num], axis1=-2, axis2=-1)
     for plane, (x_limits, _) in zip(planes, limits, strict=True):
         entries = [point.entries[list(plane)] for point in points]
@@ -205,8 +211,8 @@ def _some(shown: int, total: int, what: str) -> str:
     return "" if shown == total else f"  ·  first {shown} of {total} {what}"
 
 
-def actions(run: Run, path: Path, task: Task | None = None) -> Path:
-    """Mean action with two standard deviations of the model, the samples, and limits, over time."""
+def draw_actions(run: RunData, path: Path, task: Task | None = None) -> Path:
+    """Draws mean actions over time, two standard deviations, the samples and limits."""
     data = _trajectories(run)
     dX, horizon = data["x"].shape[-1], data["u"].shape[1]
     total = len(data["sample_u"])
@@ -248,7 +254,7 @@ def actions(run: Run, path: Path, task: Task | None = None) -> Path:
 
 
 def _limits_of(task: Task | None, index: int) -> tuple[float, ...]:
-    """Least and greatest control of an actuator; empty where it has no limits."""
+    """Returns the least and the greatest control of an actuator; empty where it has no limits."""
     if task is None or not task.model.actuator_ctrllimited[index]:
         return ()
     return tuple(task.model.actuator_ctrlrange[index].tolist())
@@ -263,7 +269,7 @@ def _draw_limits(row: Sequence[Axes], limits: tuple[float, ...]) -> None:
 
 
 def _actuator(task: Task | None, index: int) -> str:
-    """Its name, or that of the joint that it moves."""
+    """Returns the name of an actuator, or that of the joint that it moves."""
     name = ""
     if task is not None:
         name = task.model.actuator(index).name

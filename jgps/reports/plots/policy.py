@@ -1,4 +1,4 @@
-"""The figure of the trained policy: how it does without noise, and how far controllers are off."""
+"""Draws the trained policy: how it does without noise, and how far controllers are from it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jgps.reports.plots.style import (
     scale_y,
     style,
 )
-from jgps.reports.run_data import Run
+from jgps.reports.run_data import RunData
 
 # label, colour, sizes of a dot, of the result's dot and of the line: one may lie on the other
 _SETS = {
@@ -30,8 +30,8 @@ _SETS = {
 _NO_KL = 1e-6  # nats: before its first training the network stands for the controllers themselves
 
 
-def policy(run: Run, path: Path) -> Path | None:
-    """Success and cost of the policy without noise; of a network, its distance from controllers.
+def draw_policy(run: RunData, path: Path) -> Path | None:
+    """Draws success and cost without noise, and a network's divergence from the controllers.
 
     Returns:
       The path, or None where the run records nothing of this.
@@ -70,13 +70,13 @@ def policy(run: Run, path: Path) -> Path | None:
         return save(figure, path)
 
 
-def _success(ax: Axes, run: Run) -> float:
+def _success(ax: Axes, run: RunData) -> float:
     ax.set_title("Success without exploration noise")
     finals = {name: run.summary.get(f"success_{name}") for name in _SETS}
     return _both(ax, run, "success_{}", finals)
 
 
-def _cost(ax: Axes, run: Run) -> float:
+def _cost(ax: Axes, run: RunData) -> float:
     ax.set_title("Cost without exploration noise")
     finals = {name: _mean(run.summary.get(f"cost_{name}")) for name in _SETS}
     return _both(ax, run, "cost_{}_policy", finals)
@@ -87,8 +87,8 @@ def _mean(values: Any) -> float | None:
     return float(np.mean(numbers)) if numbers else None
 
 
-def _both(ax: Axes, run: Run, key: str, finals: dict[str, float | None]) -> float:
-    """Lines of all sets of conditions; returns the last place on the x axis."""
+def _both(ax: Axes, run: RunData, key: str, finals: dict[str, float | None]) -> float:
+    """Draws the lines of all sets of conditions and returns the last place on the x axis."""
     x, last, drawn = run.metrics["iteration"], run.metrics["iteration"][-1], []
     evaluated = _evaluated(run)
     for name, (label, colour, dot, size, width) in _SETS.items():
@@ -116,14 +116,14 @@ def _both(ax: Axes, run: Run, key: str, finals: dict[str, float | None]) -> floa
     return last
 
 
-def _evaluated(run: Run) -> np.ndarray:
-    """Which iterations tried the policy, [I] bool."""
+def _evaluated(run: RunData) -> np.ndarray:
+    """Returns in which iterations the policy was evaluated, [I] bool."""
     x = run.metrics["iteration"]
     return np.isfinite(run.metrics.get("evaluation_seconds", np.zeros(len(x))))
 
 
-def _expected_cost(ax: Axes, run: Run) -> float:
-    """Of the controllers and of the network linearised about them, on the same models."""
+def _expected_cost(ax: Axes, run: RunData) -> float:
+    """Draws the expected cost of controllers and of the linearised network on the same models."""
     x, drawn = run.metrics["iteration"], []
     kinds = (
         ("cost_expected", "controllers", GREY),
@@ -142,7 +142,7 @@ def _expected_cost(ax: Axes, run: Run) -> float:
     return x[-1]
 
 
-def _divergence(ax: Axes, run: Run) -> float:
+def _divergence(ax: Axes, run: RunData) -> float:
     x, values = run.metrics["iteration"], run.conditions("policy_kl")
     values = np.where(values > _NO_KL, values, np.nan)
     draw_spread(ax, x, values, run.locals_are, legend=True)

@@ -1,4 +1,4 @@
-"""How figures look. Nothing here touches Matplotlib's global state for longer than a `with`."""
+"""Sets how figures look; Matplotlib's global state is as before after each `with`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def style() -> Iterator[None]:
 
 
 def new_figure(height: int, title: str, caption: str = "", width: int = WIDTH) -> Figure:
-    """An empty figure of `width` x `height` pixels with a title above and a caption below."""
+    """Makes an empty figure of `width` x `height` pixels with a title above and a caption below."""
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold")
@@ -76,12 +76,12 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def condition_colour(index: int, num: int) -> str:
-    """One colour per condition while there are enough of them, grey after that."""
+    """Returns one colour per condition while there are enough of them, grey after that."""
     return COLOURS[index] if num <= len(COLOURS) else "#9ca3af"
 
 
 def scale_y(ax: Axes, values: np.ndarray) -> None:
-    """Logarithmic where all values are positive and span more than a factor of 20."""
+    """Makes the y axis logarithmic where all values are positive and span more than a factor 20."""
     values = values[np.isfinite(values)]
     if values.size and values.min() > 0 and values.max() > 20 * values.min():
         ax.set_yscale("log")
@@ -94,7 +94,7 @@ def scale_y(ax: Axes, values: np.ndarray) -> None:
 
 
 def iteration_axis(ax: Axes, first: float, last: float, label: str = "iteration") -> None:
-    """Whole numbers from `first` to `last`."""
+    """Makes the x axis one of iterations: whole numbers from `first` to `last`."""
     ax.set_xlabel(label)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     ax.set_xlim(first - 0.3, max(last, first + 1) + 0.3)

@@ -1,7 +1,7 @@
 """A bottle: the robot puts a cap onto its neck and turns it there, wherever the bottle stands.
 
 As in Levine et al. (2016), "End-to-end training of deep visuomotor policies": 9 places to train in,
-12 tries in unseen places, 40 with distractors. The network sees the robot's configuration; where
+12 tests in unseen places, 40 with distractors. The network sees the robot's configuration; where
 the bottle is, only its camera tells.
 """
 
@@ -13,7 +13,8 @@ from jgps import costs
 from jgps.controllers import LqrHoldConfig
 from jgps.simulation import StateLayout
 from jgps.tasks.bench import manipulation as bench
-from jgps.tasks.task import Task, from_mjcf
+from jgps.tasks.policy_camera import VisionSpec
+from jgps.tasks.task import EvaluationSets, Task, from_mjcf
 
 START = (-0.347, -0.168, -1.348, -1.545, -1.402, -1.74, -0.8)  # rad: the cap above the table
 POINTS = ("cap", "cap_top", "cap_mark")
@@ -24,13 +25,13 @@ NUM_DISTRACTED = 40
 HORIZON = 60
 # The steps between which the cap goes down, and the wrist turns. Nothing waits in between: a
 # network that does not see the time could not tell when a pause is over.
-LOWERED, TURNED = (8, 20), (18, 45)
+LOWERING_STEPS, TURNING_STEPS = (8, 20), (18, 45)
 LIFT = 0.1  # from which the cap is lowered, metres
 TURN = 2.1  # of the wrist, rad
 # Heights of the cap where it may sit: its lid touches the neck at -4 mm, contacts hold it 2 mm up.
 SEAT, PRESSED = (-0.006, 0.0), -0.006  # and to where it is drawn, metres
-LATERAL = 0.008  # how far it may be from the axis, metres
-LEAN = 0.015  # how far the cap's axis may lean over 10 cm, metres
+MAX_LATERAL = 0.008  # how far it may be from the axis, metres
+MAX_LEAN = 0.015  # how far the cap's axis may lean over 10 cm, metres
 SUCCESS_TURN = np.pi / 2  # by how much the cap has to turn on its seat, rad
 
 
@@ -53,8 +54,8 @@ def bottle() -> Task:
         posture = costs.state_target([elbow], START[bench.JOINTS.index("upper_arm_roll")])
         return costs.weighted_sum(
             (1.0, costs.action(5e-5 / np.asarray(bench.GAINS))),
-            (1.0, costs.waypoints(axis, path, HORIZON, penalty=penalty, times=LOWERED)),
-            (1.0, costs.waypoints(roll, turn, HORIZON, times=TURNED)),
+            (1.0, costs.waypoints(axis, path, HORIZON, penalty=penalty, times=LOWERING_STEPS)),
+            (1.0, costs.waypoints(roll, turn, HORIZON, times=TURNING_STEPS)),
             (0.5, posture),
         )
 
@@ -78,12 +79,10 @@ def bottle() -> Task:
         control_dt=0.05,
         qpos=train.qpos,
         changes=train.changes,
-        test=test,
-        distracted=bench.distracted(train, NUM_DISTRACTED),
+        test=EvaluationSets(test, bench.distracted(train, NUM_DISTRACTED)),
         initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
-        camera=bench.SIDE,
-        vision=bench.HEAD,
-        clutter=bench.CLUTTER,
+        camera=bench.SIDE_CAMERA,
+        vision=VisionSpec(bench.HEAD_CAMERA, bench.CLUTTER),
     )
 
 
@@ -92,9 +91,9 @@ def seated(x: jax.Array, s: StateLayout) -> jax.Array:
     cap, top = x[:, s["sensor:cap_place"]], x[:, s["sensor:cap_top_place"]]
     lateral = jnp.linalg.norm(cap[:, :2], axis=-1)
     lean = jnp.linalg.norm((top - cap)[:, :2], axis=-1)
-    upright = (top[:, 2] > cap[:, 2]) & (lean <= LEAN)
+    upright = (top[:, 2] > cap[:, 2]) & (lean <= MAX_LEAN)
     low = (cap[:, 2] >= SEAT[0]) & (cap[:, 2] <= SEAT[1])
-    return low & (lateral <= LATERAL) & upright
+    return low & (lateral <= MAX_LATERAL) & upright
 
 
 def turns(x: jax.Array, s: StateLayout) -> jax.Array:

@@ -1,7 +1,7 @@
 """A toy hammer: the robot puts its claw under the head of a nail, wherever the nail stands.
 
 As in Levine et al. (2016), "End-to-end training of deep visuomotor policies": 3 grasps of the
-hammer and 5 places of the nail to train in, 60 tries in unseen places, 60 with distractors. The
+hammer and 5 places of the nail to train in, 60 tests in unseen places, 60 with distractors. The
 network sees the robot's configuration; how the hammer is held and where the nail is, only its
 camera tells.
 """
@@ -16,7 +16,8 @@ from jgps import costs
 from jgps.controllers import LqrHoldConfig
 from jgps.simulation import StateLayout
 from jgps.tasks.bench import manipulation as bench
-from jgps.tasks.task import Task, from_mjcf
+from jgps.tasks.policy_camera import VisionSpec
+from jgps.tasks.task import EvaluationSets, Task, from_mjcf
 
 START = (-0.848, 0.262, -1.466, -1.776, -0.424, -0.689, 1.811)  # rad: the claw above the table
 POINTS = ("claw", "face", "grip")
@@ -34,10 +35,10 @@ HORIZON = 50
 # The claw's prongs from the point between them: where they begin and end along the claw, and how
 # far their axes are from its middle there, metres; the first 2 cm are inside the hammer's head.
 PRONGS, PRONG_GAPS = (-0.035, 0.03), (0.012, 0.024)
-HEAD = -0.016  # along the claw, where a shaft touches the head
+SHAFT_AT_HEAD = -0.016  # along the claw, where a shaft touches the hammer's head, metres
 THICKNESS = 0.008  # of a prong and the shaft, their radii less 2 mm that soft contacts give, metres
-TIPS = 0.012  # by how much at least the tips reach past the shaft, metres
-HEIGHT = 0.018  # how far from the middle of the shaft's 5 cm the prongs may be, metres
+MIN_TIPS = 0.012  # by how much at least the tips reach past the shaft, metres
+MAX_HEIGHT = 0.018  # how far from the middle of the shaft's 5 cm the prongs may be, metres
 SUCCESS_TILT = np.deg2rad(15)  # how far the hammer may lean
 
 
@@ -68,8 +69,8 @@ def hammer() -> Task:
             along, lateral, height, lean = claw_at_shaft(x[-1], s)
             gap = jnp.interp(along, jnp.asarray(PRONGS), jnp.asarray(PRONG_GAPS))
             free = jnp.abs(lateral) <= gap - THICKNESS
-            between = (along >= HEAD) & (along <= PRONGS[1] - TIPS) & free
-            return between & (jnp.abs(height) <= HEIGHT) & (lean <= SUCCESS_TILT)
+            between = (along >= SHAFT_AT_HEAD) & (along <= PRONGS[1] - MIN_TIPS) & free
+            return between & (jnp.abs(height) <= MAX_HEIGHT) & (lean <= SUCCESS_TILT)
 
         return hooked
 
@@ -86,12 +87,10 @@ def hammer() -> Task:
         control_dt=0.05,
         qpos=train.qpos,
         changes=train.changes,
-        test=test,
-        distracted=bench.distracted(train, NUM_DISTRACTED),
+        test=EvaluationSets(test, bench.distracted(train, NUM_DISTRACTED)),
         initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
-        camera=bench.SIDE,
-        vision=bench.HEAD,
-        clutter=bench.CLUTTER,
+        camera=bench.SIDE_CAMERA,
+        vision=VisionSpec(bench.HEAD_CAMERA, bench.CLUTTER),
     )
 
 

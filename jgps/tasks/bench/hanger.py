@@ -1,7 +1,7 @@
 """A coat hanger goes on a rack, wherever the rack stands and however the hanger is held.
 
 As in Levine et al. (2016), "End-to-end training of deep visuomotor policies": 3 places of the rack
-and 2 grasps to train in, 24 tries in unseen places, 18 with distractors. The network sees the
+and 2 grasps to train in, 24 tests in unseen places, 18 with distractors. The network sees the
 robot's configuration; where the rack is and how the hanger lies in the gripper, only its camera
 tells.
 """
@@ -14,7 +14,8 @@ import numpy as np
 from jgps import costs
 from jgps.controllers import LqrHoldConfig
 from jgps.tasks.bench import manipulation as bench
-from jgps.tasks.task import Task, from_mjcf
+from jgps.tasks.policy_camera import VisionSpec
+from jgps.tasks.task import EvaluationSets, Task, from_mjcf
 
 START = (-0.375, -0.135, -1.627, -2.187, -1.832, -1.533, -1.311)  # rad: the hanger before the rack
 POINTS = ("hook", "hook_below", "hook_side")
@@ -30,10 +31,12 @@ TEST_GRASPS = (-0.7, 0.1, 0.6)
 NUM_DISTRACTED = 18
 LEVEL, TILT = -np.deg2rad(70), np.deg2rad(10)  # of the hanger in the gripper, and by the grasps
 SHIFT = 0.01  # by the grasps, metres
-INSIDE = 0.015  # of the rod's axis to the hook's: the hook's inner radius less the rod's, + 2 mm
-TOUCHING = 0.0095  # as near as the hook's axis comes to the rod's where contacts hold it, - 0.5 mm
-SIDE = 0.008  # how far the rod may be from the hook's middle, metres: it does not lean on it
-ALONG, TURNED = 0.05, np.cos(np.deg2rad(30))  # metres from the rod's middle; of up to the vertical
+# Metres between the axes of hook and rod: at least what contacts let the hook come near, less
+# 0.5 mm; at most the hook's inner radius less the rod's, and 2 mm.
+MIN_APART, MAX_APART = 0.0095, 0.015
+MAX_SIDEWAYS = 0.008  # metres of the rod from the hook's middle: the hook does not lean on it
+MAX_ALONG = 0.05  # metres of the hook from the rod's middle, along the rod
+MIN_UPRIGHT = np.cos(np.deg2rad(30))  # cosine of the angle between the hook and the vertical
 SPOTS = ((0.53, 0.17), (0.54, 0.07), (0.83, 0.12), (0.84, 0.02), (0.83, -0.08))  # free of racks
 
 
@@ -72,9 +75,9 @@ def hanger() -> Task:
             hook, below = (x[-1, s[f"sensor:{point}_place"]] for point in POINTS[:2])
             up = (hook - below) / jnp.linalg.norm(hook - below)
             apart = jnp.hypot(hook[0], hook[2])
-            enclosed = (apart <= INSIDE) & (jnp.abs(hook[1]) <= ALONG)
-            on_top = (apart >= TOUCHING) & (hook[2] < 0) & (jnp.abs(hook[0]) <= SIDE)
-            return enclosed & on_top & (up[2] >= TURNED)
+            enclosed = (apart <= MAX_APART) & (jnp.abs(hook[1]) <= MAX_ALONG)
+            on_top = (apart >= MIN_APART) & (hook[2] < 0) & (jnp.abs(hook[0]) <= MAX_SIDEWAYS)
+            return enclosed & on_top & (up[2] >= MIN_UPRIGHT)
 
         return hangs
 
@@ -91,10 +94,8 @@ def hanger() -> Task:
         control_dt=0.05,
         qpos=train.qpos,
         changes=train.changes,
-        test=test,
-        distracted=bench.distracted(train, NUM_DISTRACTED, SPOTS),
+        test=EvaluationSets(test, bench.distracted(train, NUM_DISTRACTED, SPOTS)),
         initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
-        camera=bench.SIDE,
-        vision=bench.HEAD,
-        clutter=bench.CLUTTER,
+        camera=bench.SIDE_CAMERA,
+        vision=VisionSpec(bench.HEAD_CAMERA, bench.CLUTTER),
     )

@@ -15,7 +15,7 @@ import numpy as np
 from jgps.simulation import Conditions
 
 ASSETS = Path(__file__).parent / "assets"
-HEAD, SIDE = "head", "side"  # cameras: the robot's own, and one that watches it
+HEAD_CAMERA, SIDE_CAMERA = "head", "side"  # cameras: the robot's own, and one that watches it
 JOINTS = (
     "shoulder_pan", "shoulder_lift", "upper_arm_roll", "elbow_flex", "forearm_roll", "wrist_flex",
     "wrist_roll",
@@ -91,7 +91,7 @@ def conditions(start: Sequence[float], **changes: Sequence[Sequence[float]]) -> 
 def unseen_places(
     places: Sequence[tuple[float, float]], num: int, gap: float
 ) -> tuple[tuple[float, float], ...]:
-    """Places spread evenly over the convex hull of some, to try where nothing was trained.
+    """Places spread evenly over the convex hull of some, to evaluate where nothing was trained.
 
     Args:
       places: (x, y) of three or more that are not on one line, metres.

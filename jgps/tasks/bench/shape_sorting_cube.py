@@ -1,7 +1,7 @@
 """A shape sorting cube: a block goes into the hole that it fits, wherever the cube stands.
 
 As in Levine et al. (2016), "End-to-end training of deep visuomotor policies": 9 places in an area
-of 16 x 10 cm to train in, 36 tries in unseen places, 40 with distractors. The network sees the
+of 16 x 10 cm to train in, 36 tests in unseen places, 40 with distractors. The network sees the
 robot's configuration; where the cube is, only its camera tells.
 """
 
@@ -11,7 +11,8 @@ import numpy as np
 from jgps import costs
 from jgps.controllers import LqrHoldConfig
 from jgps.tasks.bench import manipulation as bench
-from jgps.tasks.task import Task, from_mjcf
+from jgps.tasks.policy_camera import VisionSpec
+from jgps.tasks.task import EvaluationSets, Task, from_mjcf
 
 START = (-0.459, -0.376, -1.304, -1.617, -1.172, -1.8, -1.886)  # rad: the block above the table
 POINTS = ("block_tip", "block_top", "block_side")
@@ -23,9 +24,11 @@ AREA = (0.10, 0.16)  # along x and y, metres
 TRAIN_PLACES = tuple((x, y) for x in (-0.05, 0.0, 0.05) for y in (-0.08, 0.0, 0.08))
 TEST_PLACES = bench.unseen_places(TRAIN_PLACES, 36, gap=0.01)
 NUM_DISTRACTED = 40
-DEPTH, LATERAL = 0.01, 0.006  # what may be left to the hole's bottom, and to its axis, metres
-BELOW = 0.004  # how far soft contact may let it into the bottom, metres
-HEIGHT, LEAN = 0.11, np.deg2rad(12)  # of the block's top above its tip, metres; how far it may lean
+MAX_ABOVE_BOTTOM = 0.01  # how far above the hole's bottom the tip may be, metres
+MAX_BELOW_BOTTOM = 0.004  # how far soft contact may let it into the bottom, metres
+MAX_LATERAL = 0.006  # how far it may be from the hole's axis, metres
+BLOCK_HEIGHT = 0.11  # of the block's top above its tip, metres
+MAX_LEAN_ANGLE = np.deg2rad(12)  # how far the block may lean
 
 
 def shape_sorting_cube() -> Task:
@@ -52,9 +55,9 @@ def shape_sorting_cube() -> Task:
     def success(s):
         def inside(x, u):
             tip, top = (x[-1, s[f"sensor:{point}_place"]] for point in POINTS[:2])
-            on_axis = jnp.max(jnp.abs(tip[:2])) <= LATERAL
-            upright = (top - tip)[2] >= HEIGHT * np.cos(LEAN)
-            return (tip[2] >= -BELOW) & (tip[2] <= DEPTH) & on_axis & upright
+            on_axis = jnp.max(jnp.abs(tip[:2])) <= MAX_LATERAL
+            upright = (top - tip)[2] >= BLOCK_HEIGHT * np.cos(MAX_LEAN_ANGLE)
+            return (tip[2] >= -MAX_BELOW_BOTTOM) & (tip[2] <= MAX_ABOVE_BOTTOM) & on_axis & upright
 
         return inside
 
@@ -71,10 +74,8 @@ def shape_sorting_cube() -> Task:
         control_dt=0.05,
         qpos=train.qpos,
         changes=train.changes,
-        test=test,
-        distracted=bench.distracted(train, NUM_DISTRACTED),
+        test=EvaluationSets(test, bench.distracted(train, NUM_DISTRACTED)),
         initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
-        camera=bench.SIDE,
-        vision=bench.HEAD,
-        clutter=bench.CLUTTER,
+        camera=bench.SIDE_CAMERA,
+        vision=VisionSpec(bench.HEAD_CAMERA, bench.CLUTTER),
     )

@@ -12,7 +12,7 @@ from lq_problems import problem, stack
 from jgps.core import gaussian, lqr
 from jgps.core.lqr import trust_region
 from jgps.core.lqr.dual_search import Limits, Search
-from jgps.core.lqr.trust_region import TrustRegionConfig
+from jgps.core.lqr.trust_region import PerStepTrustRegionConfig, TrustRegionConfig
 from jgps.core.lqr.whitened import Candidate
 from jgps.core.types import NON_FINITE, NOT_CONVERGED, NOT_PD, OK, Controller, ok_status
 
@@ -20,6 +20,7 @@ T, dX, dU = 10, 6, 3
 BOUNDS = [0.1, 1.0, 10.0, 100.0]
 INDEFINITE = [0.0, 0.5, 1.5, 3.0]
 SOLVE = trust_region.solve_kl_constrained
+solve_one = jax.jit(SOLVE, static_argnames="config")
 solve = jax.jit(jax.vmap(trust_region.solve_kl_constrained))
 solve_per_step = jax.jit(jax.vmap(trust_region.solve_kl_constrained_per_step))
 
@@ -101,9 +102,7 @@ def test_a_loose_bound_gives_the_maximum_entropy_solution():
     with jax.enable_x64(True):
         dynamics, cost, previous, initial = problem(22, T, dX, dU)
         weight = jnp.linspace(0.5, 1.5, T)
-        new, info = trust_region.solve_kl_constrained(
-            dynamics, cost, previous, initial, 1e5, entropy_weight=weight
-        )
+        new, info = solve_one(dynamics, cost, previous, initial, 1e5, entropy_weight=weight)
         best, _ = lqr.solve_maximum_entropy(dynamics, cost, initial, weight)
         assert int(info.status.code) == OK
         assert np.isclose(info.eta, 1e-8)
@@ -252,7 +251,7 @@ def test_an_overflow_of_the_divergence_raises_every_multiplier():
     search = Search(*[jnp.float32(0)] * 6, best=blank, status=ok_status(), rounds=jnp.int32(0))
     descend = functools.partial(
         trust_region._descend, search=search, bounds=bounds, limits=limits,
-        config=TrustRegionConfig(),
+        config=PerStepTrustRegionConfig(),
     )  # fmt: skip
     found = descend(lambda log_eta: evaluate(log_eta, 3.0))
     assert int(found.status.code) == OK
@@ -265,7 +264,7 @@ def test_an_overflow_of_the_divergence_raises_every_multiplier():
 def test_one_step_meets_its_bound():
     """T = 1, dX = 1, dU = 1."""
     one = problem(3, 1, 1, 1, dtype=np.float32)
-    for solver in (SOLVE, trust_region.solve_kl_constrained_per_step):
+    for solver in (solve_one, jax.jit(trust_region.solve_kl_constrained_per_step)):
         new, info = solver(*one, 0.01)
         assert int(info.status.code) == OK
         kl = divergence(new, one[2], one[0], one[3])
@@ -276,23 +275,21 @@ def test_one_step_meets_its_bound():
 def test_mixed_dtypes_are_promoted_and_only_the_symmetric_part_of_h_counts():
     with jax.enable_x64(True):
         dynamics, cost, previous, initial = problem(3, 3, 2, 1)
-        expected, _ = SOLVE(dynamics, cost, previous, initial, 1.0)
+        expected, _ = solve_one(dynamics, cost, previous, initial, 1.0)
         rough = jax.tree.map(lambda a: a.astype(np.float32), (cost, previous))
-        found, _ = SOLVE(dynamics, *rough, initial, 1.0)
+        found, _ = solve_one(dynamics, *rough, initial, 1.0)
         assert found.K.dtype == np.float64
         np.testing.assert_allclose(found.K, expected.K, rtol=1e-3, atol=1e-4)
         skew = 3 * jnp.triu(jnp.ones((3, 3)), 1)
         tilted = cost._replace(H=cost.H + skew - skew.T)
-        found, _ = SOLVE(dynamics, tilted, previous, initial, 1.0)
+        found, _ = solve_one(dynamics, tilted, previous, initial, 1.0)
         np.testing.assert_allclose(found.K, expected.K, rtol=1e-6)
 
 
 def test_an_unreachable_bound_is_not_converged():
     dynamics, cost, previous, initial = problem(24, T, dX, dU, dtype=np.float32)
     config = TrustRegionConfig(eta_max=1e-3)
-    new, info = trust_region.solve_kl_constrained(
-        dynamics, cost, previous, initial, 0.01, config=config
-    )
+    new, info = solve_one(dynamics, cost, previous, initial, 0.01, config=config)
     assert int(info.status.code) == NOT_CONVERGED
     np.testing.assert_array_equal(new.K, previous.K)
     assert info.cost == info.cost_previous
@@ -306,13 +303,14 @@ def test_an_unreachable_bound_is_not_converged():
         ("eta_max", 1e30),
         ("num_candidates", 1),
         ("max_rounds", 0),
-        ("step_rounds", 0),
-        ("step_rate", 0.0),
+        ("rounds", 0),
+        ("rate", 0.0),
     ],
 )
 def test_config_out_of_range_is_refused(field, value):
+    kind = PerStepTrustRegionConfig if field in ("rounds", "rate") else TrustRegionConfig
     with pytest.raises(ValueError, match=rf"{field}.*\(try .*got"):
-        TrustRegionConfig(**{field: value})
+        kind(**{field: value})
 
 
 def test_wrong_shapes_are_named():

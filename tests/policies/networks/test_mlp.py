@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jgps.policies import NetworkPolicy, count_parameters, initialise, mlp
+from jgps.policies import NetworkPolicy, initialise, mlp
+from jgps.policies.networks.mlp import count_parameters
 
 
 def _variables(network, observation_dim, seed=0):

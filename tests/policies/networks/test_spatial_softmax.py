@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jgps.policies import SpatialSoftmax, spatial_softmax
+from jgps.policies.networks.spatial_softmax import SpatialSoftmax, spatial_softmax
 
 
 def _by_loops(maps, temperature):

@@ -7,13 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jgps.policies import (
-    STANDARDISATION,
-    count_parameters,
-    feature_pixels,
-    spatial_softmax,
-    visuomotor,
-)
+from jgps.policies import visuomotor
+from jgps.policies.networks.mlp import STANDARDISATION, count_parameters
+from jgps.policies.networks.spatial_softmax import spatial_softmax
+from jgps.policies.networks.visuomotor import feature_pixels
 
 SMALL = visuomotor(3, 2, hidden=(8,), channels=(4, 5, 6))
 

@@ -1,0 +1,86 @@
+"""All settings in one place, whichever room reads them: `jgps.configs.MdgpsConfig(...)`.
+
+Every config is a frozen keyword-only dataclass that checks its values, and is defined beside the
+code that reads it.
+"""
+
+from jgps.algorithms.badmm import BadmmConfig
+from jgps.algorithms.dagger import DaggerConfig
+from jgps.algorithms.mdgps import MdgpsConfig
+from jgps.algorithms.mdgps_pilqr import MdgpsPilqrConfig
+from jgps.algorithms.pi2 import Pi2Config
+from jgps.algorithms.pigps import PigpsConfig
+from jgps.algorithms.pilqr import PilqrConfig
+from jgps.algorithms.trajopt import TrajoptConfig
+from jgps.controllers.initial import LqrHoldConfig, NoiseConfig, PdHoldConfig
+from jgps.core.estimation.mixture import MixtureConfig
+from jgps.core.lqr.trust_region import PerStepTrustRegionConfig, TrustRegionConfig
+from jgps.core.path_integral import Pi2StepConfig
+from jgps.core.pilqr import PilqrStepConfig
+from jgps.costs.expand import ExpandConfig
+from jgps.dynamics.fit import FitConfig
+from jgps.dynamics.prior import ConstantPriorConfig, MixturePriorConfig, NoPriorConfig
+from jgps.optimise.guided.config import (
+    GuidedConfig,
+    MirrorDescentConfig,
+    OffsetConfig,
+    RegressionConfig,
+)
+from jgps.optimise.local_loop import LocalConfig
+from jgps.optimise.models import FittedModelsConfig
+from jgps.optimise.rollouts.conditions import FixedStartsConfig
+from jgps.optimise.rollouts.random_starts import RandomStartsConfig
+from jgps.optimise.steps.lqr import LqrStepConfig
+from jgps.policies.distil import DistilConfig
+from jgps.policies.learner import MlpConfig
+from jgps.rendering.config import RenderConfig
+from jgps.rendering.randomise import RandomiseConfig
+from jgps.training.checkpoint import CheckpointConfig
+from jgps.vision.config import VisualConfig
+from jgps.vision.domain_randomisation import DomainRandomisationConfig
+from jgps.vision.pose_regression import PoseConfig
+
+__all__ = [
+    # of algorithms, and what they have in common
+    "BadmmConfig",
+    "DaggerConfig",
+    "MdgpsConfig",
+    "MdgpsPilqrConfig",
+    "Pi2Config",
+    "PigpsConfig",
+    "PilqrConfig",
+    "TrajoptConfig",
+    "GuidedConfig",
+    "MirrorDescentConfig",
+    "LocalConfig",
+    # of an algorithm's parts: models, steps, rollouts, the network
+    "FittedModelsConfig",
+    "FitConfig",
+    "NoPriorConfig",
+    "ConstantPriorConfig",
+    "MixturePriorConfig",
+    "MixtureConfig",
+    "ExpandConfig",
+    "LqrStepConfig",
+    "TrustRegionConfig",
+    "PerStepTrustRegionConfig",
+    "Pi2StepConfig",
+    "PilqrStepConfig",
+    "FixedStartsConfig",
+    "RandomStartsConfig",
+    "OffsetConfig",
+    "RegressionConfig",
+    # of policies: one that reads a vector, and those that look through a camera
+    "MlpConfig",
+    "DistilConfig",
+    "VisualConfig",
+    "DomainRandomisationConfig",
+    "PoseConfig",
+    "RandomiseConfig",
+    "RenderConfig",
+    # of a task's first controller, and of a run
+    "LqrHoldConfig",
+    "NoiseConfig",
+    "PdHoldConfig",
+    "CheckpointConfig",
+]

@@ -1,0 +1,195 @@
+"""The settings that a task is trained with, for Python and the command line alike.
+
+`jgps.train(task, algorithm, policy=..., prior=..., random_starts=...)` and `jgps train TASK` both
+take their settings and their number of iterations from `recipe`.
+"""
+
+import dataclasses
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from jgps.algorithms import (
+    ALGORITHMS,
+    MlpConfig,
+    OffsetConfig,
+    RandomStartsConfig,
+    RegressionConfig,
+    VisualConfig,
+)
+from jgps.dynamics import ConstantPriorConfig, MixturePriorConfig, NoPriorConfig
+from jgps.optimise.steps.lqr import LqrStepConfig
+from jgps.vision.config import KINDS
+
+POLICIES = ("mlp", *KINDS)
+ITERATIONS = 12
+# In which controllers improve alone before a policy that looks through a camera learns, unless the
+# task says otherwise; and for how many more it then does, its dense layers first.
+TRAJECTORY_ITERATIONS = 10
+VISUAL_ITERATIONS = 7
+# How many a network takes at least that reads the observation.
+NETWORK_ITERATIONS = 4
+# The hammer's many grasps and places each find a way of their own in longer, and a network imitates
+# them less well.
+TASK_TRAJECTORY_ITERATIONS = {"hammer": 5}
+PRIORS = {"mixture": MixturePriorConfig, "constant": ConstantPriorConfig, "none": NoPriorConfig}
+
+
+class Recipe(NamedTuple):
+    """What a task is trained with."""
+
+    config: Any  # of the algorithm's own type
+    iterations: int  # in all
+
+
+def recipe(
+    task_name: str,
+    algorithm: str = "mdgps",
+    policy: str | None = None,
+    prior: str | None = None,
+    random_starts: bool = False,
+    spell: Callable[[str], str] = str,
+) -> Recipe:
+    """The settings and the iterations that go well together.
+
+    Args:
+      task_name: name of the task; one without settings of its own gets the algorithm's.
+      algorithm: name of the algorithm.
+      policy: what the network reads, one of `POLICIES`: "mlp" reads the
+        observation, "visuomotor" the task's camera and the robot's configuration; "pose_features"
+        and "pose_prediction" are baselines that see. None is "mlp".
+      prior: of the fitted dynamics, a name in `PRIORS`; None is the algorithm's own.
+      random_starts: whether rollouts start at random and are learned from in groups, in place of
+        fixed conditions.
+      spell: how messages write the name of an argument, for a command line that has options.
+
+    Raises:
+      ValueError: for a name that is unknown, or an argument that the algorithm has no use for.
+    """
+    _check_choice("algorithm", algorithm, ALGORITHMS)
+    _, config_type = ALGORITHMS[algorithm]
+    changes = {
+        **_prior_changes(algorithm, prior, spell),
+        **_policy_changes(task_name, algorithm, policy, spell),
+        **_start_changes(algorithm, policy, random_starts, spell),
+    }
+    config = config_type(**changes)
+    return Recipe(config, usual_iterations(config))
+
+
+def usual_iterations(config: Any) -> int:
+    """How many iterations training with these settings takes, where nobody asks for a number."""
+    alone = getattr(config, "trajectory_iterations", getattr(config, "teacher_iterations", 0))
+    if isinstance(getattr(config, "policy", None), VisualConfig):
+        return alone + VISUAL_ITERATIONS
+    return max(ITERATIONS, alone + NETWORK_ITERATIONS)
+
+
+def policy_kind(config: Any) -> str | None:
+    """The name in `POLICIES` of a config's kind of policy; None where it trains no network."""
+    policy = getattr(config, "policy", None)
+    if policy is None:
+        return None
+    return "mlp" if isinstance(policy, MlpConfig) else policy.kind
+
+
+def _visual_changes(config: Any, kind: str, task_name: str | None) -> dict[str, Any]:
+    """The settings that go well with a policy that sees, by name, for `dataclasses.replace`.
+
+    Controllers that hurry each go a way of their own, which no image tells.
+    """
+    names = {field.name for field in dataclasses.fields(config)}
+    alone = TASK_TRAJECTORY_ITERATIONS.get(task_name or "", TRAJECTORY_ITERATIONS)
+    changes = {
+        "policy": VisualConfig(kind=kind),
+        "trajectory_iterations": alone,
+        "teacher_iterations": alone,
+    }
+    linearisation = getattr(config, "linearisation", None)
+    if isinstance(linearisation, OffsetConfig):
+        changes["linearisation"] = dataclasses.replace(linearisation, agreement=0.5)
+    if isinstance(config.step, LqrStepConfig) and linearisation is not None:
+        changes["step"] = dataclasses.replace(config.step, max_multiplier=1.0)
+    return {name: value for name, value in changes.items() if name in names}
+
+
+def trains_network(algorithm: str) -> bool:
+    """Whether the algorithm trains a network at all, and so has a kind of policy."""
+    return has_setting(algorithm, "policy")
+
+
+def has_setting(algorithm: str, name: str) -> bool:
+    """Whether the algorithm's settings have one of that name."""
+    _, config_type = ALGORITHMS[algorithm]
+    return name in {field.name for field in dataclasses.fields(config_type)}
+
+
+def takes_random_starts(algorithm: str) -> bool:
+    """Whether the algorithm's rollouts can start at random."""
+    _, config_type = ALGORITHMS[algorithm]
+    hint = typing.get_type_hints(config_type).get("rollouts")
+    return RandomStartsConfig in typing.get_args(hint)
+
+
+def prior_name(algorithm: str) -> str:
+    """The name in `PRIORS` of the prior that an algorithm with fitted dynamics has by itself."""
+    default = ALGORITHMS[algorithm][1]().models.prior
+    return next(name for name, kind in PRIORS.items() if type(default) is kind)
+
+
+def _prior_changes(
+    algorithm: str, prior: str | None, spell: Callable[[str], str]
+) -> dict[str, Any]:
+    if prior is None:
+        return {}
+    if not has_setting(algorithm, "models"):
+        raise ValueError(f"{algorithm} fits no dynamics; leave out {spell('prior')}")
+    _check_choice("prior", prior, PRIORS)
+    # The algorithm's own prior may have settings that the default of its kind has not.
+    if prior == prior_name(algorithm):
+        return {}
+    models = ALGORITHMS[algorithm][1]().models
+    return {"models": dataclasses.replace(models, prior=PRIORS[prior]())}
+
+
+def _policy_changes(
+    task_name: str, algorithm: str, policy: str | None, spell: Callable[[str], str]
+) -> dict[str, Any]:
+    if policy is None:
+        return {}
+    _check_choice("policy", policy, POLICIES)
+    if not trains_network(algorithm):
+        raise ValueError(f"{algorithm} trains no network; leave out {spell('policy')}")
+    if policy == "mlp":
+        return {}
+    _, config_type = ALGORITHMS[algorithm]
+    return _visual_changes(config_type(), policy, task_name)
+
+
+def _start_changes(
+    algorithm: str, policy: str | None, random_starts: bool, spell: Callable[[str], str]
+) -> dict[str, Any]:
+    if not random_starts:
+        return {}
+    if not takes_random_starts(algorithm):
+        raise ValueError(
+            f"{algorithm} starts in fixed conditions; leave out {spell('random_starts')}"
+        )
+    if policy not in (None, "mlp"):
+        raise ValueError(
+            f"a policy that looks through a camera learns from controllers that improve alone at "
+            f"first, and from random starts only networks can act; leave out {spell('policy')} or "
+            f"{spell('random_starts')}"
+        )
+    # A random start belongs to no controller before its rollout: only networks can act.
+    return {
+        "rollouts": RandomStartsConfig(),
+        "sampling": "on_policy",
+        "linearisation": RegressionConfig(),
+    }
+
+
+def _check_choice(what: str, value: str, choices: Iterable[str]) -> None:
+    if value not in choices:
+        many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+        raise ValueError(f"unknown {what} {value!r}; {many}: {', '.join(choices)}")

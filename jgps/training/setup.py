@@ -1,0 +1,155 @@
+"""What `train` was asked for, checked and made into what a run needs."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jgps import tasks
+from jgps.algorithms import ALGORITHMS, Algorithm
+from jgps.recipes import Recipe, recipe
+from jgps.recipes.recipe import usual_iterations
+from jgps.simulation import resolve_backend
+from jgps.tasks import Task
+from jgps.training import checkpoint
+from jgps.training.checkpoint import CheckpointConfig
+from jgps.training.description import describe
+from jgps.training.errors import UsageError
+from jgps.training.metrics import read_metrics
+
+
+class Options(NamedTuple):
+    """The arguments of `train` as they were given; see there."""
+
+    task: Task | str
+    algorithm: str
+    policy: str | None
+    prior: str | None
+    random_starts: bool
+    iterations: int | None
+    config: Any
+    seed: int
+    backend: str
+    out: str | Path | None
+    resume: bool
+    overwrite: bool
+    evaluate_every: int
+    checkpoint: CheckpointConfig | None
+
+
+class Setup(NamedTuple):
+    """What a run needs."""
+
+    task: Task
+    algorithm: Algorithm
+    config: Any  # of the algorithm
+    stop_on_divergence: bool  # of the network's training
+    evaluate_every: int  # iterations; 0 is never
+    checkpoint: CheckpointConfig
+    description: dict[str, Any]  # what `config.json` holds
+    seed: int
+    iterations: int
+    out: Path | None
+    resume: bool
+
+    @property
+    def backend(self) -> str:
+        """Name of the backend; "auto" is resolved."""
+        return self.description["backend"]
+
+
+def set_up(options: Options) -> Setup:
+    """What a run with these options needs; nothing is written.
+
+    Raises:
+      ValueError: if the options don't fit together.
+    """
+    task = tasks.make(options.task) if isinstance(options.task, str) else options.task
+    config, iterations = _choose(task, options)
+    if not isinstance(options.checkpoint, CheckpointConfig | None):
+        raise UsageError(
+            f"checkpoint is {options.checkpoint!r}; pass a jgps.training.CheckpointConfig"
+        )
+    seed = _integer("seed", options.seed, 0, 2**32 - 1)
+    backend = resolve_backend(options.backend)
+    make, _ = ALGORITHMS[options.algorithm]
+    algorithm = make(task, config, backend)
+    _check_training(algorithm, config, iterations)
+    setup = Setup(
+        task=task,
+        algorithm=algorithm,
+        config=config,
+        stop_on_divergence=any(each.on_divergence == "stop" for each in _trainings(config)),
+        evaluate_every=_integer("evaluate_every", options.evaluate_every, 0),
+        checkpoint=options.checkpoint or CheckpointConfig(),
+        description=describe(task, options.algorithm, config, iterations, seed, backend),
+        seed=seed,
+        iterations=iterations,
+        out=None if options.out is None else Path(options.out),
+        resume=options.resume,
+    )
+    if setup.out is None and (options.resume or options.overwrite or options.checkpoint):
+        raise UsageError("resume, overwrite and checkpoint need a run directory; pass out")
+    if setup.out is not None and setup.resume:
+        _check_done(setup.out, iterations)
+    return setup
+
+
+def _choose(task: Task, options: Options) -> Recipe:
+    """The settings and the number of iterations: those that were given, or the recipe's."""
+    algorithm, chosen_by = options.algorithm, (options.policy, options.prior, options.random_starts)
+    if options.config is None:
+        chosen = recipe(task.name, algorithm, *chosen_by)
+    elif chosen_by == (None, None, False):
+        chosen = _checked(algorithm, options.config)
+    else:
+        raise UsageError(
+            "config is given beside policy, prior or random_starts, which choose a config; "
+            "pass one or the other"
+        )
+    if options.iterations is None:
+        return chosen
+    return chosen._replace(iterations=_integer("iterations", options.iterations, 1))
+
+
+def _checked(algorithm: str, config: Any) -> Recipe:
+    """Settings that are given, and the iterations that training with them takes."""
+    if algorithm not in ALGORITHMS:
+        raise UsageError(f"unknown algorithm {algorithm!r}; algorithms: {', '.join(ALGORITHMS)}")
+    _, config_type = ALGORITHMS[algorithm]
+    if not isinstance(config, config_type):
+        raise UsageError(
+            f"config is a {type(config).__name__}; {algorithm} takes a {config_type.__name__}"
+        )
+    return Recipe(config, usual_iterations(config))
+
+
+def _check_training(algorithm: Algorithm, config: Any, iterations: int) -> None:
+    setting = "teacher_iterations" if hasattr(config, "teacher_iterations") else ""
+    setting = setting or "trajectory_iterations"
+    if iterations <= algorithm.first_training:
+        raise UsageError(
+            f"iterations is {iterations}, in the first {algorithm.first_training} of which "
+            "controllers improve alone, so that no network would be trained; ask for at least "
+            f"{algorithm.first_training + 1}, or lower config.{setting}"
+        )
+
+
+def _check_done(out: Path, iterations: int) -> None:
+    done = min(max(checkpoint.iterations(out), default=0), len(read_metrics(out)))
+    if done > iterations:
+        raise UsageError(f"{out} already has {done} iterations; ask for at least as many")
+
+
+def _trainings(config: Any) -> tuple[Any, ...]:
+    """How the network is trained, in all phases; empty where there is none."""
+    return config.policy.trainings if hasattr(config, "policy") else ()
+
+
+def _integer(name: str, value: Any, low: int, high: int | None = None) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise UsageError(f"{name} is {value!r}; it has to be an integer")
+    if value < low or (high is not None and value > high):
+        limits = f"at least {low}" if high is None else f"from {low} to {high}"
+        raise UsageError(f"{name} is {value}; it has to be {limits}")
+    return int(value)

@@ -1,0 +1,48 @@
+"""What a test may cost, in processor time: a busy machine makes none slower."""
+
+import os
+
+SECONDS = 45.0  # of all threads and child processes, in a test's set-up or its call
+SECONDS_SLOW = 90.0  # where it is marked `slow`
+# On a machine whose processor is slower: JGPS_TEST_BUDGET=2 allows twice as much, 0 any time.
+SCALE = "JGPS_TEST_BUDGET"
+
+# Files that take longest, in this order: two processes that share the files out then end together.
+LONGEST = (
+    "algorithms/test_contract.py",
+    "algorithms/test_guided_path_integrals.py",
+    "vision/test_visual_policies.py",
+    "algorithms/test_mdgps.py",
+    "rendering/test_view.py",
+    "benchmarks/test_reproduce_visuomotor.py",
+    "core/lqr/test_trust_region.py",
+    "optimise/test_random_starts.py",
+    "training/test_resume.py",
+    "reports/test_report.py",
+    "reports/test_policy_view.py",
+    "cli/test_cli.py",
+    "simulation/test_backends.py",
+    "tasks/test_hammer_and_bottle.py",
+    "rendering/test_raycast.py",
+    "algorithms/test_badmm.py",
+    "algorithms/test_path_integral_algorithms.py",
+    "algorithms/test_trajopt.py",
+)
+
+
+def spent() -> float:
+    """Seconds of processor time that this process and the children it waited for took."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def complaint(seconds: float, slow: bool) -> str | None:
+    """A sentence where that is too much for one test, else None."""
+    budget = (SECONDS_SLOW if slow else SECONDS) * float(os.environ.get(SCALE, "1"))
+    if budget == 0 or seconds <= budget:
+        return None
+    remedy = "share or shrink what it runs" + ("" if slow else ", or mark it `slow`")
+    return (
+        f"took {seconds:.0f} s of processor time, which may be {budget:.0f} s: {remedy}; on a slow "
+        f"machine set {SCALE} to a factor"
+    )

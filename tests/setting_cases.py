@@ -1,0 +1,223 @@
+"""Where each config is read, and how each of its fields is changed."""
+
+import dataclasses
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import pointer
+import setting_readers as readers
+from setting_programs import Fingerprints, of_algorithm
+
+from jgps.configs import (
+    BadmmConfig,
+    CheckpointConfig,
+    ConstantPriorConfig,
+    DaggerConfig,
+    DistilConfig,
+    DomainRandomisationConfig,
+    ExpandConfig,
+    FitConfig,
+    FittedModelsConfig,
+    FixedStartsConfig,
+    LqrHoldConfig,
+    LqrStepConfig,
+    MdgpsConfig,
+    MdgpsPilqrConfig,
+    MixtureConfig,
+    MixturePriorConfig,
+    MlpConfig,
+    NoiseConfig,
+    NoPriorConfig,
+    OffsetConfig,
+    PdHoldConfig,
+    PerStepTrustRegionConfig,
+    Pi2Config,
+    Pi2StepConfig,
+    PigpsConfig,
+    PilqrConfig,
+    PilqrStepConfig,
+    PoseConfig,
+    RandomiseConfig,
+    RandomStartsConfig,
+    RegressionConfig,
+    RenderConfig,
+    TrajoptConfig,
+    TrustRegionConfig,
+)
+
+# Of every choice by name another one.
+OTHERS = {
+    "classic": "global",
+    "continue": "stop",
+    "controllers": "network",
+    "network": "controllers",
+    "none": "convolutions",
+    "off_policy": "on_policy",
+    "pooled": "precision",
+    "psd": "none",
+    "start": "trajectory",
+    "visuomotor": "pose_features",
+}
+
+
+class Case(NamedTuple):
+    """A config and what is made of it."""
+
+    base: Any  # the settings of which one field after the other is changed
+    program: Callable[[Any], Fingerprints]  # what reads them
+    values: Mapping[str, Any] = {}  # field: its other value, where `another` is not legal
+    # field: settings of other fields without which it means nothing, as its docstring says
+    within: Mapping[str, Mapping[str, Any]] = {}
+    # settings that the program reads, with the case's own in them; None: those alone
+    inside: Callable[[Any], Any] | None = None
+
+    def whole(self, config: Any) -> Any:
+        """The settings that the program reads, of which the config is the whole or a part."""
+        return config if self.inside is None else self.inside(config)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of all settings."""
+        return tuple(field.name for field in dataclasses.fields(self.base))
+
+    def changed(self, field: str) -> tuple[Any, Any]:
+        """The config in which the field means something, and the same with another value of it."""
+        base = dataclasses.replace(self.base, **self.within.get(field, {}))
+        if field in self.values:
+            return base, dataclasses.replace(base, **{field: self.values[field]})
+        return base, with_another(base, field)
+
+
+def with_another(config: Any, field: str) -> Any:
+    """The config with another value of a field."""
+    kinds = kinds_of(type(config), field)
+    return dataclasses.replace(config, **{field: another(getattr(config, field), kinds)})
+
+
+def another(value: Any, kinds: tuple[type, ...] = ()) -> Any:
+    """A value near the given one; of settings another kind, or the same with their first changed.
+
+    Raises:
+      ValueError: where it knows none.
+    """
+    if dataclasses.is_dataclass(value):
+        others = [kind for kind in kinds if not isinstance(value, kind)]
+        if others:
+            return others[0]()
+        return with_another(value, dataclasses.fields(value)[0].name)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return 1.25 * value if value else 0.25
+    if isinstance(value, tuple) and value:
+        return *value[:-1], another(value[-1])
+    if value in OTHERS:
+        return OTHERS[value]
+    raise ValueError(f"there is no other value of {value!r} yet; add one to its case's `values`")
+
+
+def kinds_of(config_type: type, field: str) -> tuple[type, ...]:
+    """The kinds of settings that a field may hold; none where it holds a value."""
+    hint = typing.get_type_hints(config_type)[field]
+    kinds = typing.get_args(hint) or (hint,)
+    return kinds if all(map(dataclasses.is_dataclass, kinds)) else ()
+
+
+# Mixtures are traced where they are what is looked at, nowhere else.
+LOCAL = {
+    "rollouts": FixedStartsConfig(num_samples=3),
+    "models": FittedModelsConfig(prior=NoPriorConfig()),
+}
+GUIDED = {**LOCAL, "observation_prior": NoPriorConfig()}
+REGRESSION = RegressionConfig(prior=NoPriorConfig())
+GROUPS = {"sampling": "on_policy", "linearisation": REGRESSION}  # which random starts take
+RANDOM_STARTS = RandomStartsConfig(num_rollouts=4, num_groups=2)
+TASK = readers.task()
+
+
+POLICY = readers.of_policy(TASK)
+MDGPS = of_algorithm("mdgps", TASK)
+
+
+def _in_mdgps(field: str, base: Any, **settings: Any) -> Case:
+    """Settings of a part of `mdgps`, which the loop of guided algorithms reads here and there."""
+    return Case(base, MDGPS, inside=lambda part: MdgpsConfig(**{**GUIDED, **settings, field: part}))
+
+
+ALGORITHM_CASES = [
+    Case(
+        MdgpsConfig(**GUIDED),
+        MDGPS,
+        {"rollouts": RANDOM_STARTS},
+        {"rollouts": GROUPS},
+    ),
+    Case(
+        BadmmConfig(**GUIDED, linearisation=dataclasses.replace(REGRESSION, covariance="network")),
+        of_algorithm("badmm", TASK),
+    ),
+    Case(DaggerConfig(**LOCAL), of_algorithm("dagger", TASK)),
+    Case(PigpsConfig(**GUIDED), of_algorithm("pigps", TASK)),
+    Case(MdgpsPilqrConfig(**GUIDED), of_algorithm("mdgps_pilqr", TASK)),
+    Case(TrajoptConfig(**LOCAL), of_algorithm("trajopt", TASK)),
+    Case(Pi2Config(rollouts=FixedStartsConfig(num_samples=3)), of_algorithm("pi2", TASK)),
+    Case(PilqrConfig(**LOCAL), of_algorithm("pilqr", TASK)),
+]
+CASES = [
+    *ALGORITHM_CASES,
+    Case(FittedModelsConfig(prior=NoPriorConfig()), readers.of_models),
+    Case(FitConfig(), readers.of_fit),
+    Case(ExpandConfig(), readers.of_expansion),
+    Case(NoPriorConfig(), readers.of_prior),
+    Case(ConstantPriorConfig(), readers.of_prior),
+    Case(MixturePriorConfig(max_clusters=3), readers.of_prior),
+    Case(
+        MixtureConfig(max_iterations=2),
+        readers.of_prior,
+        inside=lambda em: MixturePriorConfig(max_clusters=3, em=em),
+    ),
+    Case(LqrStepConfig(), readers.of_lqr_step),
+    Case(
+        TrustRegionConfig(),
+        readers.of_lqr_step,
+        inside=lambda search: LqrStepConfig(trust_region=search),
+    ),
+    Case(Pi2StepConfig(), readers.of_pi2_step),
+    Case(PilqrStepConfig(), readers.of_pilqr_step),
+    Case(
+        PerStepTrustRegionConfig(),
+        readers.of_pilqr_step,
+        inside=lambda search: PilqrStepConfig(trust_region=search),
+    ),
+    _in_mdgps("rollouts", FixedStartsConfig(num_samples=3)),
+    _in_mdgps("rollouts", RANDOM_STARTS, **GROUPS),
+    _in_mdgps("linearisation", OffsetConfig()),
+    # What a mixture is made of, which other priors are not.
+    _in_mdgps("linearisation", REGRESSION)._replace(
+        within={"window": {"prior": MixturePriorConfig(window=1, max_clusters=3)}}
+    ),
+    Case(MlpConfig(hidden=(4,)), POLICY),
+    Case(
+        pointer.small_vision(4, 4, width=29, height=29, pretraining_images=2, channels=(2, 2, 2)),
+        POLICY,
+        {"conv_dtype": "bfloat16"},
+    ),
+    Case(DistilConfig(steps=4, checks=2, batch_size=4), readers.of_training),
+    Case(PoseConfig(steps=4, batch_size=2), readers.of_pose_regression, {"validation": 0.5}),
+    Case(DomainRandomisationConfig(), readers.of_randomised_scenes),
+    Case(RandomiseConfig(), readers.of_random_looks),
+    Case(
+        RenderConfig(),
+        readers.of_images,
+        {"block": 16, "max_triangles": 3},
+        # The width of soft shadows: with one ray their edges are hard, without any there are none.
+        {"sun_radius": {"shadows": 4}},
+    ),
+    Case(LqrHoldConfig(), readers.of_first_controller),
+    Case(PdHoldConfig(), readers.of_first_controller),
+    Case(NoiseConfig(), readers.of_first_controller),
+    # Of a run and no program: it decides when the state is saved.
+    Case(CheckpointConfig(every_iterations=3), readers.of_checkpoints),
+]

@@ -1,0 +1,249 @@
+"""The smallest readers of settings: from a config to fingerprints of what is made of it.
+
+Every function is a `Program` of tests/setting_programs.py; sizes are as small as they can be.
+"""
+
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import pointer
+from setting_programs import Fingerprints, digest, traced, traced_for
+
+from jgps import controllers, costs, dynamics, policies, tasks
+from jgps.algorithms import MdgpsConfig
+from jgps.core.types import Controller, Dynamics, Gaussian, QuadraticCost, Rollouts, Status
+from jgps.optimise.models import LocalModels, fitted_models
+from jgps.optimise.steps.lqr import lqr_step
+from jgps.optimise.steps.pi2 import pi2_step
+from jgps.optimise.steps.pilqr import pilqr_step
+from jgps.optimise.steps.step import StepInputs, TrajectoryStep
+from jgps.policies import DistilConfig, Supervision, observation
+from jgps.policies.learner import MlpConfig
+from jgps.rendering import make_view, randomise
+from jgps.training import checkpoint
+from jgps.training.setup import Options, set_up
+from jgps.vision.camera import make_observers, make_policy_view
+from jgps.vision.config import VisualConfig
+from jgps.vision.domain_randomisation import make_randomise_scene
+from jgps.vision.learner import make_learner, make_network
+from jgps.vision.pose_regression import regress_pose
+
+C, N, T, DX, DU = 2, 3, 4, 3, 2  # conditions, samples, steps, sizes of state and action
+KEY = jax.random.key(0)
+MESH = """
+<mujoco>
+  <asset><mesh name="tetrahedron" vertex="0 0 0  1 0 0  0 1 0  0 0 1"/></asset>
+  <worldbody>
+    <camera name="eye" pos="0 0 3"/>
+    <light pos="0 0 3"/>
+    <geom type="mesh" mesh="tetrahedron"/>
+    <geom type="plane" size="1 1 0.1"/>
+  </worldbody>
+</mujoco>
+"""
+
+
+def _shape(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def _rollouts(*lead: int) -> Rollouts:
+    valid = _shape(*lead, dtype=jnp.bool_)
+    return Rollouts(x=_shape(*lead, T, DX), u=_shape(*lead, T, DU), valid=valid)
+
+
+def _controller() -> Controller:
+    return Controller(K=_shape(C, T, DU, DX), k=_shape(C, T, DU), C=_shape(C, T, DU, DU))
+
+
+def _models() -> LocalModels:
+    d, code = DX + DU, _shape(C, dtype=jnp.int32)
+    return LocalModels(
+        dynamics=Dynamics(_shape(C, T - 1, DX, d), _shape(C, T - 1, DX), _shape(C, T - 1, DX, DX)),
+        cost=QuadraticCost(_shape(C, T, d, d), _shape(C, T, d), _shape(C, T)),
+        initial=Gaussian(_shape(C, DX), _shape(C, DX, DX)),
+        status=Status(code, code),
+    )
+
+
+def _cost(x: jax.Array, u: jax.Array, t: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.cos(x)) + jnp.sum(u**2)
+
+
+def task(**settings: Any) -> tasks.Task:
+    """A task on which every setting counts: it has a camera, clutter, and starts at random."""
+    return pointer.make_task(
+        source=pointer.with_body("thing"),
+        clutter=("thing",),
+        random_start=lambda key: (jax.random.normal(key, (1,)), jnp.zeros(1)),
+        horizon=5,
+        **settings,
+    )
+
+
+def of_fit(config: Any) -> Fingerprints:
+    """The regression of dynamics."""
+    yield traced(lambda r: dynamics.fit(r, None, config), _rollouts(N))
+
+
+def of_expansion(config: Any) -> Fingerprints:
+    """The expansion of a cost that is not convex."""
+    yield traced(lambda r: costs.expand(_cost, r, config), _rollouts(N))
+
+
+def of_prior(config: Any) -> Fingerprints:
+    """A prior of dynamics: what it remembers, how it learns, what it says."""
+    prior = dynamics.make_prior(config, DX, DU, C, N, T)
+    initial, state = traced_for(prior.init, KEY)
+    rollouts = _rollouts(C, N)
+    yield initial
+    yield traced(prior.evaluate, state, rollouts)
+    yield traced(prior.update, state, rollouts)
+
+
+def of_models(config: Any) -> Fingerprints:
+    """Local models, fitted to rollouts of the smallest task."""
+    shape, small = (C, N), task()
+    models = fitted_models(small, config, shape)
+    rollouts = Rollouts(
+        x=_shape(*shape, small.horizon, small.state_dim),
+        u=_shape(*shape, small.horizon, small.action_dim),
+        valid=_shape(*shape, dtype=jnp.bool_),
+    )
+    initial, memory = traced_for(models.init, KEY)
+    yield initial
+    yield traced(lambda *args: models.fit(*args, None), memory, rollouts)
+
+
+def _of_step(step: TrajectoryStep) -> Fingerprints:
+    def improve(memory: Any, models: Any, rollouts: Any, controller: Any, cost_now: Any) -> Any:
+        inputs = StepInputs(models, rollouts, controller, controller, controller, cost_now, True)
+        return step.improve(memory, inputs)
+
+    memory = jax.eval_shape(lambda: step.init(C))
+    yield traced(improve, memory, _models(), _rollouts(C, N), _controller(), _shape(C))
+
+
+def of_lqr_step(config: Any) -> Fingerprints:
+    """The KL-constrained LQR step."""
+    yield from _of_step(lqr_step(T, config))
+
+
+def of_pi2_step(config: Any) -> Fingerprints:
+    """The path-integral step."""
+    yield from _of_step(pi2_step(_cost, config))
+
+
+def of_pilqr_step(config: Any) -> Fingerprints:
+    """LQR and path integrals in a row."""
+    yield from _of_step(pilqr_step(T, _cost, config))
+
+
+def of_policy(task: tasks.Task) -> Callable[[Any], Fingerprints]:
+    """A policy: what it is made from, how it is made, acts and learns."""
+    dO, dU = task.observation_dim, task.action_dim
+    supervision = Supervision(
+        o=_shape(C, N, T, dO),
+        target=_shape(C, N, T, dU),
+        precision=_shape(C, T, dU, dU),
+        weight=_shape(C, N, T),
+        gain=_shape(C, T, dU, task.configuration_dim),
+    )
+
+    def program(config: MlpConfig | VisualConfig) -> Fingerprints:
+        learner = make_learner(task, config)
+        prepared = None if learner.prepare is None else learner.prepare(KEY)
+        yield digest(prepared)
+        initial, (policy, _) = traced_for(learner.init, KEY, prepared)
+        yield initial
+        yield traced(learner.train, policy, supervision, _shape(dtype=jnp.int32), KEY)
+        yield traced(learner.mean, policy, _shape(dO), _shape(dtype=jnp.bool_))
+
+    return program
+
+
+def of_training(config: DistilConfig) -> Fingerprints:
+    """The training of a network that sees, and what its failure means for the run."""
+    seen = task()
+    vision = pointer.small_vision(4, 4, width=29, height=29)
+    network, size = make_network(seen, vision), seen.configuration_dim
+    observe, _ = make_observers(seen, vision)
+    policy = jax.eval_shape(
+        lambda: policies.initialise(network, KEY, size, 1, jnp.float32, observe)
+    )
+    image = _shape(C, N, T, vision.height, vision.width, 3, dtype=jnp.uint8)
+    supervision = Supervision(
+        o={"image": image, observation.VECTOR: _shape(C, N, T, size)},
+        target=_shape(C, N, T, 1),
+        precision=_shape(C, T, 1, 1),
+        weight=_shape(C, N, T),
+        gain=_shape(C, T, 1, size),
+    )
+    yield traced(lambda *args: policies.distil(*args, config), policy, supervision, KEY)
+    options = Options(
+        task=seen, algorithm="mdgps", config=MdgpsConfig(policy=MlpConfig(distil=config)),
+        policy=None, prior=None, random_starts=False, iterations=1, seed=0, backend="native",
+        out=None, resume=False, overwrite=False, evaluate_every=0,
+        checkpoint=None,
+    )  # fmt: skip
+    yield set_up(options).stop_on_divergence
+
+
+def of_pose_regression(config: Any) -> Fingerprints:
+    """The pretraining of convolutions on images."""
+    trunk = policies.make_trunk("feature_points", (2, 2, 2))
+    network = policies.PoseRegressor(trunk, 3)
+    images, pose = _shape(8, 29, 29, 3, dtype=jnp.uint8), _shape(8, 3)
+    yield traced(lambda *args: regress_pose(network, *args, config), images, pose, KEY)
+
+
+def of_randomised_scenes(config: Any) -> Fingerprints:
+    """Scenes as a network learns from them."""
+    seen, vision = task(), VisualConfig()
+    scene = make_randomise_scene(seen, make_policy_view(seen, vision), config)
+    num = seen.model.nbody
+    yield traced(scene, KEY, _shape(num, 3), _shape(num, 3, 3))
+
+
+def of_random_looks(config: Any) -> Fingerprints:
+    """Random appearances."""
+    look = make_view(task().model, "eye").appearance
+    yield traced(lambda key: randomise(key, look, config), KEY)
+
+
+def of_images(config: Any) -> Fingerprints:
+    """Images of a scene with a mesh of four triangles, or that it is refused."""
+    model = mujoco.MjModel.from_xml_string(MESH)
+    try:
+        view = make_view(model, "eye", width=4, height=4, config=config)
+    except ValueError as error:
+        yield str(error)
+        return
+    yield traced(view.draw_rgb, _shape(3, model.nbody, 3), _shape(3, model.nbody, 3, 3))
+
+
+def of_first_controller(config: Any) -> Fingerprints:
+    """The controller that a task starts with."""
+    x0, joints = jnp.arange(4.0), (slice(0, 2), slice(2, 4))
+    if isinstance(config, controllers.LqrHoldConfig):
+        yield digest(controllers.lqr_hold(x0, *joints, 2, T, 0.1, config))
+    elif isinstance(config, controllers.PdHoldConfig):
+        yield digest(controllers.pd_hold(x0, *joints, 2, T, config))
+    else:
+        yield digest(controllers.pure_noise(x0, 2, T, config))
+
+
+def of_checkpoints(config: Any) -> Fingerprints:
+    """After how many iterations, and after how many seconds, a checkpoint is due."""
+    clock = mock.Mock(return_value=0.0)
+    with mock.patch.object(checkpoint.time, "monotonic", clock):
+        saving = checkpoint.Checkpoints(None, config, 0)
+        by_iterations = [saving.due(iteration) for iteration in range(10)]
+        by_seconds = []
+        for clock.return_value in range(30):
+            by_seconds.append(saving.due(0))
+    yield tuple(by_iterations), tuple(by_seconds)
