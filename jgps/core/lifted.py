@@ -42,7 +42,11 @@ class Program:
         self.shapes = tuple((aval.shape, aval.dtype) for aval in avals[len(consts) :])
         # The text does not tell which types are weak.
         types = tuple((aval.shape, aval.dtype, aval.weak_type) for aval in avals)
-        text = _describe(jaxpr, consts) if differentiable else (_text(jaxpr), _digest(jaxpr))
+        text = (
+            _describe(jaxpr, consts)
+            if differentiable
+            else (_text(jaxpr), _digest(jaxpr, closed=False))
+        )
         self._key = (in_tree, out_tree, types, differentiable, _callbacks(jaxpr), *text)
         self._hash = hash(self._key)
 
@@ -180,7 +184,7 @@ def _text(jaxpr: Jaxpr | ClosedJaxpr) -> str:
 def _describe(jaxpr: Jaxpr, consts: list[Any]) -> tuple[Any, ...]:
     """Text and digest of a trace and, where it has rules of their own, of its derivatives."""
     primitives = {equation.primitive.name for inner in _all(jaxpr) for equation in inner.eqns}
-    found: list[Any] = [str(jaxpr), _digest(jaxpr)]
+    found: list[Any] = [str(jaxpr), _digest(jaxpr, closed=False)]
     if any(name.startswith("custom_vjp") for name in primitives):
         found.append(object())  # its rules are Python functions: equal to itself alone
     elif any(name.startswith("custom_jvp") for name in primitives):
@@ -236,12 +240,16 @@ def _is_trace(value: Any) -> bool:
     return isinstance(value, ClosedJaxpr | Jaxpr)
 
 
-def _digest(trace: Any) -> str:
-    """Of all constants and literals inside a trace, bit for bit."""
+def _digest(trace: Any, closed: bool = True) -> str:
+    """Of all literals and constants inside a trace, bit for bit; its own only where it is `closed`.
+
+    From JAX 0.12 on a trace without its constants knows them all the same.
+    """
     digest = hashlib.sha256()
     for inner in _all(trace):
         literals = [v.val for eqn in inner.eqns for v in eqn.invars if isinstance(v, Literal)]
-        for value in (*getattr(inner, "consts", ()), *literals):
+        constants = getattr(inner, "consts", ()) if closed or inner is not trace else ()
+        for value in (*constants, *literals):
             array = np.asarray(
                 jax.random.key_data(value)
                 if jnp.issubdtype(jax.dtypes.result_type(value), jax.dtypes.prng_key)
