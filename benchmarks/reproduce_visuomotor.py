@@ -110,12 +110,12 @@ def main(
       out: JSON file of the table of success, with that of poses beside it as NAME_pose.json and
         Markdown beside both; benchmarks/results/visuomotor.json (visuomotor_full.json), or in runs
         where tasks, policies or seeds are not the default ones.
-      quick: show within minutes that the script runs: the first task alone, tiny images, few steps;
-        no claim is judged, and the result goes to runs.
+      quick: show within minutes that the script runs: the first task and policy alone, few images,
+        few steps; no claim is judged, and the result goes to runs.
     """
     size = "quick" if quick else scale
     if quick:
-        tasks, seeds = tasks[:1], (seeds or SEEDS)[:1]
+        tasks, policies, seeds = tasks[:1], policies[:1], (seeds or SEEDS)[:1]
     for option, chosen, known in (
         ("tasks", tasks, TASKS),
         ("policies", policies, POLICIES),

@@ -39,7 +39,7 @@ FULL_SIDE, FULL_IMAGES = 240, 10_000
 FULL_STEPS = dict(pretraining=12_000, dense=4000, end_to_end=600)
 FULL_POSE_STEPS = 40_000
 POSE_IMAGES = 1000
-QUICK = dict(width=32, height=32, pretraining_images=40, dense_iterations=1)
+QUICK = dict(pretraining_images=40, dense_iterations=1)
 QUICK_STEPS, QUICK_ITERATIONS = 20, 3
 # On 297 images (the cube, seed 0) the rate of the others left this one at the mean pose.
 POSE_RATES = {"dense": 1e-3}
