@@ -53,7 +53,7 @@ from jgps.policies import DistilConfig, Supervision
 from jgps.policies.learner import MlpConfig
 from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task
-from jgps.vision.config import VisualConfig
+from jgps.vision.config import NetworkPolicyConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class BadmmConfig(GuidedConfig):
     min_weight: float = 1e-3
     max_weight: float = 1.0
     weight_band: float = 2.0
-    policy: MlpConfig | VisualConfig = MlpConfig(distil=DistilConfig(steps=500, learning_rate=3e-3))
+    policy: NetworkPolicyConfig = MlpConfig(distil=DistilConfig(steps=500, learning_rate=3e-3))
     linearisation: RegressionConfig = RegressionConfig(covariance="network")
     step: LqrStepConfig = LqrStepConfig()
 

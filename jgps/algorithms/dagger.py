@@ -51,7 +51,7 @@ from jgps.policies.learner import MlpConfig
 from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers, initial_states
-from jgps.vision.config import VisualConfig
+from jgps.vision.config import NetworkPolicyConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,9 +73,7 @@ class DaggerConfig(LocalConfig):
     teacher_iterations: int = 8
     beta: tuple[float, ...] = (1.0, 0.0)
     rounds_kept: int = 8
-    policy: MlpConfig | VisualConfig = MlpConfig(
-        distil=DistilConfig(steps=2000, learning_rate=3e-3)
-    )
+    policy: NetworkPolicyConfig = MlpConfig(distil=DistilConfig(steps=2000, learning_rate=3e-3))
     models: FittedModelsConfig = FittedModelsConfig()
     step: LqrStepConfig = LqrStepConfig()
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 
 from jgps.core.types import Controller, Marginals
+from jgps.policies.learner import Problem
 from jgps.simulation import SimulationRollouts
-from jgps.vision.pretraining import Pretraining
 
 Metrics = dict[str, jax.Array]
 _INSPECTION = 0x696E7370  # "insp"
@@ -28,8 +28,8 @@ def inspection_key(key: jax.Array) -> jax.Array:
     return jax.random.fold_in(key, _INSPECTION)
 
 
-def _no_pretraining(state: Any) -> None:
-    """What `Algorithm.pretraining` says where nothing is pretrained."""
+def _no_problem(state: Any) -> None:
+    """What `Algorithm.problem` says where nothing can be wrong with a new state."""
     del state
 
 
@@ -51,7 +51,7 @@ class Algorithm(NamedTuple):
         none is.
       newest: the policy that curves over iterations show, as `jgps.evaluate` takes it: the network
         that the last iteration made; without a network, `state.policy`, the best so far.
-      pretraining: how well the convolutions of a new state were pretrained, None where none were.
+      problem: what is wrong with a new state, None where nothing is.
     """
 
     init: Callable[[jax.Array], Any]
@@ -60,4 +60,4 @@ class Algorithm(NamedTuple):
     rollouts_per_step: int
     first_training: int = 0
     newest: Callable[[Any], Any] = operator.attrgetter("policy")
-    pretraining: Callable[[Any], Pretraining | None] = _no_pretraining
+    problem: Callable[[Any], Problem | None] = _no_problem

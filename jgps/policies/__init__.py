@@ -1,6 +1,6 @@
 """Networks as policies: what they are, how they learn from controllers, how they are linearised."""
 
-from jgps.policies.distil import DistilConfig, DistilInfo, Supervision, distil
+from jgps.policies.distil import DistilConfig, distil
 from jgps.policies.linearise import linearise, offset
 from jgps.policies.networks.baselines import (
     ARCHITECTURES,
@@ -17,6 +17,7 @@ from jgps.policies.policy import (
     acting_on_images,
     initialise,
 )
+from jgps.policies.supervision import DistilInfo, Supervision
 
 __all__ = [
     "ARCHITECTURES",

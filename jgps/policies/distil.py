@@ -31,6 +31,7 @@ from jgps.core.types import (
 from jgps.policies import observation
 from jgps.policies.observation import Observation
 from jgps.policies.policy import NetworkPolicy, mean_action
+from jgps.policies.supervision import DistilInfo, Supervision, check_shapes
 
 ON_DIVERGENCE = ("continue", "stop")
 FROZEN = ("none", "convolutions")
@@ -86,27 +87,6 @@ class DistilConfig:
         check_field(self, "convolution_rate", lambda v: v > 0, "> 0, usually 0.1 to 1")
 
 
-class Supervision(NamedTuple):
-    """What to imitate, rows of C conditions, N trajectories each, T steps."""
-
-    o: Any  # [C, N, T, dO], or named arrays [C, N, T, ...]: an `Observation`
-    target: jax.Array  # [C, N, T, dU]
-    precision: jax.Array  # [C, T, dU, dU], P = C_t^-1 of the controllers
-    weight: jax.Array  # [C, N, T], >= 0; rows of weight zero may hold anything
-    # [C, T, dU, dO], how the target changes with o (its vector); None if unknown
-    gain: jax.Array | None = None
-
-
-class DistilInfo(NamedTuple):
-    """How the training went; losses are means per weighted row, in nats."""
-
-    loss_before: jax.Array  # [] on all rows, with the parameters to begin with
-    loss: jax.Array  # [] on all rows, with the parameters that were chosen
-    loss_validation: jax.Array  # [] on the held-out trajectories; NaN without any
-    gradient_norm: jax.Array  # [] the largest of the training, before clipping
-    status: Status
-
-
 class _Data(NamedTuple):
     """Rows in one axis, safe to multiply."""
 
@@ -115,13 +95,6 @@ class _Data(NamedTuple):
     root: jax.Array  # [M, dU, dU], R with R'R = P
     weight: jax.Array  # [M]
     gain: jax.Array  # [M, dU, dO], or [M, 0] where it is not known
-
-
-def no_training(dtype: Any) -> DistilInfo:
-    """What there is to say of a training that did not happen: NaN, and a status that is OK."""
-    none = jnp.full((), jnp.nan, dtype)
-    status = Status(code=jnp.asarray(OK, jnp.int32), step=jnp.asarray(-1, jnp.int32))
-    return DistilInfo(none, none, none, none, status)
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -150,7 +123,7 @@ def distil(
 
     Source: Levine et al. (2016), section 4.3; Montgomery & Levine (2016), section 4.
     """
-    _check_shapes(policy, supervision)
+    check_shapes(policy, supervision)
     if config.frozen == "convolutions":
         cached = observation.cache_features(policy.network, policy.variables, supervision.o)
         supervision = supervision._replace(o=cached)
@@ -382,30 +355,3 @@ def _optimise(
 def _all_finite(tree: Any) -> jax.Array:
     checks = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
     return functools.reduce(jnp.logical_and, checks)
-
-
-def _check_shapes(policy: NetworkPolicy, supervision: Supervision) -> None:
-    o, target = observation.vector(supervision.o), supervision.target
-    num, samples, horizon, dU = target.shape
-    if isinstance(supervision.o, Mapping):
-        for name, leaf in supervision.o.items():
-            if leaf.shape[:3] != (num, samples, horizon):
-                raise ValueError(
-                    f"supervision.o[{name!r}] must be {(num, samples, horizon, '...')}, got "
-                    f"{leaf.shape}"
-                )
-        supervision = supervision._replace(o=o)
-    expected = {
-        "o": (num, samples, horizon, o.shape[-1]),
-        "precision": (num, horizon, dU, dU),
-        "weight": (num, samples, horizon),
-    }
-    if supervision.gain is not None:
-        expected["gain"] = (num, horizon, dU, o.shape[-1])
-    for name, shape in expected.items():
-        if getattr(supervision, name).shape != shape:
-            raise ValueError(
-                f"supervision.{name} must be {shape}, got {getattr(supervision, name).shape}"
-            )
-    if policy.cov.shape != (dU, dU):
-        raise ValueError(f"the policy's actions are {policy.cov.shape[0]}, the targets' {dU}")

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import jax
 
 from jgps.core.checks import check_field, check_kinds
-from jgps.policies.distil import DistilConfig, DistilInfo, Supervision, distil
+from jgps.policies.distil import DistilConfig, distil
 from jgps.policies.networks.mlp import mlp
 from jgps.policies.observation import observe_all
 from jgps.policies.policy import Act, NetworkPolicy, acting, acting_on_images, initialise
+from jgps.policies.supervision import DistilInfo, Supervision
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,23 @@ class MlpConfig:
         """How the network is trained, in all phases."""
         return (self.distil,)
 
+    @property
+    def usual_iterations(self) -> int:
+        """How many iterations the network takes at least."""
+        return 4
+
+    def phases(self, alone: int) -> dict[str, int]:
+        """Where its phases begin, by name, after controllers alone: it learns in one way."""
+        del alone
+        return {}
+
+
+class Problem(NamedTuple):
+    """What is wrong with a policy before it learns from controllers."""
+
+    text: str  # a sentence with a remedy
+    fatal: bool  # whether nothing can come of it
+
 
 class PolicyLearner(NamedTuple):
     """One kind of policy; its functions are pure but for `prepare`.
@@ -50,7 +68,8 @@ class PolicyLearner(NamedTuple):
     of arrays or None. `act` is that of the policy, see `NetworkPolicy.act`. `mean(policy, o,
     trained)` is its mean actions for observations o [..., dO], whatever it likes where it is not
     `trained`. `train(policy, supervision, iteration, key)` returns the trained policy and how that
-    went. `metrics(pretraining)` are numbers for every iteration's metrics.
+    went. `metrics(pretraining)` are numbers for every iteration's metrics, `problem(pretraining)`
+    what is wrong with it.
     """
 
     init: Callable[[jax.Array, Any], tuple[NetworkPolicy, Any]]
@@ -60,6 +79,7 @@ class PolicyLearner(NamedTuple):
         [NetworkPolicy, Supervision, jax.Array, jax.Array], tuple[NetworkPolicy, DistilInfo]
     ]
     metrics: Callable[[Any], dict[str, jax.Array]] = lambda pretraining: {}
+    problem: Callable[[Any], Problem | None] = lambda pretraining: None
     validates: bool = False  # whether training measures its loss on what is held out
     # prepare(key): what `init` needs from outside JAX; of a traced key its shapes. None: nothing
     prepare: Callable[[jax.Array], Any] | None = None

@@ -24,11 +24,8 @@ from jgps.vision.config import KINDS
 POLICIES = ("mlp", *KINDS)
 ITERATIONS = 12
 # In which controllers improve alone before a policy that looks through a camera learns, unless the
-# task says otherwise; and for how many more it then does, its dense layers first.
+# task says otherwise.
 TRAJECTORY_ITERATIONS = 10
-VISUAL_ITERATIONS = 7
-# How many a network takes at least that reads the observation.
-NETWORK_ITERATIONS = 4
 # The hammer's many grasps and places each find a way of their own in longer, and a network imitates
 # them less well.
 TASK_TRAJECTORY_ITERATIONS = {"hammer": 5}
@@ -80,9 +77,8 @@ def recipe(
 def usual_iterations(config: Any) -> int:
     """How many iterations training with these settings takes, where nobody asks for a number."""
     alone = getattr(config, "trajectory_iterations", getattr(config, "teacher_iterations", 0))
-    if isinstance(getattr(config, "policy", None), VisualConfig):
-        return alone + VISUAL_ITERATIONS
-    return max(ITERATIONS, alone + NETWORK_ITERATIONS)
+    policy = getattr(config, "policy", None)
+    return max(ITERATIONS, 0 if policy is None else alone + policy.usual_iterations)
 
 
 def policy_kind(config: Any) -> str | None:

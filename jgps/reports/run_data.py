@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
+from jgps.training.codec import decode
 from jgps.training.directory import read_config
 from jgps.training.metrics import read_metrics
-from jgps.vision.config import VisualConfig
+from jgps.vision.config import NetworkPolicyConfig
 
 
 class Phase(NamedTuple):
@@ -62,13 +63,10 @@ class RunData(NamedTuple):
     def phases(self) -> list[Phase]:
         """The phases that the run has reached; empty where it learns in one way throughout."""
         settings = self.config.get("config") or {}
-        policy = settings.get("policy")
-        if not isinstance(policy, dict) or policy.get("type") != VisualConfig.__name__:
+        if "policy" not in settings:
             return []
         alone = settings.get("trajectory_iterations", settings.get("teacher_iterations", 0))
-        starts = {"controllers alone": 0, "dense layers": alone}
-        if policy["kind"] == "visuomotor":
-            starts["end to end"] = alone + policy["dense_iterations"]
+        starts = decode(NetworkPolicyConfig, settings["policy"]).phases(alone)
         ends = [*list(starts.values())[1:], int(self.metrics["iteration"][-1]) + 1]
         phases = [
             Phase(name, first, min(end, ends[-1]) - 1)

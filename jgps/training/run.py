@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jgps.core.types import OK
 from jgps.tasks import Task
 from jgps.training import checkpoint as checkpoints
 from jgps.training import directory
@@ -172,24 +171,14 @@ def _init(setup: Setup) -> Any:
     """The state of a new run.
 
     Raises:
-      TrainingError: where convolutions were to learn where objects are, and that diverged.
+      TrainingError: where nothing can come of it.
     """
     state = setup.algorithm.init(jax.random.key(setup.seed))
-    pretraining = setup.algorithm.pretraining(state)
-    if pretraining is None:
-        return state
-    if int(pretraining.status) != OK:
-        raise TrainingError(
-            "the convolutions did not learn where objects are, their training diverged; lower "
-            "config.policy.pretraining.learning_rate"
-        )
-    if not pretraining.error < pretraining.error_constant:
-        warnings.warn(
-            f"the convolutions tell where objects are with an error of {pretraining.error:.2g} m, "
-            f"no better than a guess ({pretraining.error_constant:.2g} m); raise "
-            "config.policy.pretraining.steps or pretraining_images",
-            stacklevel=4,
-        )
+    problem = setup.algorithm.problem(state)
+    if problem is not None:
+        if problem.fatal:
+            raise TrainingError(problem.text)
+        warnings.warn(problem.text, stacklevel=4)
     return state
 
 

@@ -4,6 +4,7 @@ import dataclasses
 
 from jgps.core.checks import check_choice, check_field, check_kinds
 from jgps.policies import DistilConfig
+from jgps.policies.learner import MlpConfig
 from jgps.policies.networks.visuomotor import CHANNELS, CONV_DTYPES, Convolutions
 from jgps.rendering import RenderConfig
 from jgps.vision.domain_randomisation import DomainRandomisationConfig
@@ -118,3 +119,18 @@ class VisualConfig:
     def trainings(self) -> tuple[DistilConfig, ...]:
         """How the network is trained, in all of its phases."""
         return (self.dense, self.end_to_end) if self.kind == "visuomotor" else (self.dense,)
+
+    @property
+    def usual_iterations(self) -> int:
+        """How many iterations the network takes at least, its dense layers first."""
+        return 7
+
+    def phases(self, alone: int) -> dict[str, int]:
+        """The iterations in which its phases begin, by name, after so many of controllers alone."""
+        found = {"controllers alone": 0, "dense layers": alone}
+        if self.kind == "visuomotor":
+            found["end to end"] = alone + self.dense_iterations
+        return found
+
+
+NetworkPolicyConfig = MlpConfig | VisualConfig

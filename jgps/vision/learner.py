@@ -12,17 +12,23 @@ import jax
 import jax.numpy as jnp
 
 from jgps import policies
+from jgps.core.types import OK
 from jgps.policies import NetworkPolicy
-from jgps.policies.learner import MlpConfig, PolicyLearner, mlp_learner
+from jgps.policies.learner import MlpConfig, PolicyLearner, Problem, mlp_learner
 from jgps.policies.networks.visuomotor import Convolutions, FeaturePoints
 from jgps.tasks import Task, with_vision
 from jgps.vision import schedule
 from jgps.vision.camera import make_observers, pose_dim
-from jgps.vision.config import VisualConfig
-from jgps.vision.pretraining import PretrainingData, draw_pretraining_data, pretrain
+from jgps.vision.config import NetworkPolicyConfig, VisualConfig
+from jgps.vision.pretraining import (
+    Pretraining,
+    PretrainingData,
+    draw_pretraining_data,
+    pretrain,
+)
 
 
-def make_learner(task: Task, config: MlpConfig | VisualConfig) -> PolicyLearner:
+def make_learner(task: Task, config: NetworkPolicyConfig) -> PolicyLearner:
     """The learner of a policy on a task.
 
     Args:
@@ -62,6 +68,24 @@ def make_network(task: Task, config: VisualConfig) -> nn.Module:
     )
 
 
+def _problem(found: Pretraining) -> Problem | None:
+    """What is wrong with the pretrained convolutions."""
+    if int(found.status) != OK:
+        return Problem(
+            "the convolutions did not learn where objects are, their training diverged; lower "
+            "config.policy.pretraining.learning_rate",
+            fatal=True,
+        )
+    if found.error < found.error_constant:
+        return None
+    return Problem(
+        f"the convolutions tell where objects are with an error of {found.error:.2g} m, no better "
+        f"than a guess ({found.error_constant:.2g} m); raise config.policy.pretraining.steps or "
+        "pretraining_images",
+        fatal=False,
+    )
+
+
 def _visual_learner(task: Task, network: nn.Module, config: VisualConfig) -> PolicyLearner:
     camera = task.vision
     assert camera is not None
@@ -92,6 +116,7 @@ def _visual_learner(task: Task, network: nn.Module, config: VisualConfig) -> Pol
             "pose_error_constant": found.error_constant,
             "pretraining_status": found.status,
         },
+        problem=_problem,
         validates=any(each.validation > 0 for each in config.trainings),
         prepare=functools.partial(draw_pretraining_data, task, config),
     )

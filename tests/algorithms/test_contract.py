@@ -93,7 +93,7 @@ def _assert_contract(name, algorithm, task, directory):
         np.testing.assert_array_equal(one, other)
 
     assert type(algorithm.newest(state)) is type(state.policy)
-    assert algorithm.pretraining(start) is None  # nothing of this task is seen through a camera
+    assert algorithm.problem(start) is None
     inspection = algorithm.inspect(state)
     dim = task.state_dim + task.action_dim
     assert inspection.marginals.cov.shape == (task.train.num, task.horizon, dim, dim)

@@ -149,20 +149,19 @@ def test_settings_reach_the_trajectory_step():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "config", "iterations"),
-    [(pigps, PigpsConfig, 40), (mdgps_pilqr, MdgpsPilqrConfig, 40)],
+    [(pigps, PigpsConfig, 30), (mdgps_pilqr, MdgpsPilqrConfig, 8)],
 )
 def test_a_network_solves_a_cost_that_jumps(make, config, iterations):
     """In unseen conditions too, where models alone go for the lure.
 
     Of 18 runs of PIGPS (10 with 20 samples, 8 with 40) all solved every training condition by
-    iteration 25. The first network of a run that does succeeds in 95% of unseen conditions, with a
-    standard deviation of 9%: the bounds are more than two of those below, of three seeds' mean and
-    of each.
+    iteration 25. The first network of each that did succeeds in 95% of unseen conditions, with a
+    standard deviation of 9%: the bounds are two of those below, of four seeds' mean and of each.
     """
     task = tasks.make("disc_point_mass")
     algorithm = make(task, config(rollouts=FixedStartsConfig(num_samples=20)), backend="native")
     found = []
-    for seed in range(3):
+    for seed in range(4):
         state, metrics = algorithm.step(algorithm.init(jax.random.key(seed)))
         assert not metrics["noise_free_success"].all()
         for _ in range(iterations - 1):
@@ -170,6 +169,6 @@ def test_a_network_solves_a_cost_that_jumps(make, config, iterations):
             if metrics["noise_free_success"].all():
                 break
         found.append(jgps.evaluate(task, state.policy, key=jax.random.key(0)))
-    assert [each.train.success_rate for each in found] == [1] * 3
+    assert [each.train.success_rate for each in found] == [1] * 4
     unseen = [each.test.success_rate for each in found]
-    assert np.mean(unseen) >= 0.8 and min(unseen) >= 0.5
+    assert np.mean(unseen) >= 0.85 and min(unseen) >= 0.75

@@ -113,7 +113,7 @@ def test_phases(run):
 @pytest.mark.slow
 def test_the_convolutions_learn_where_the_ball_is(run):
     algorithm, states, metrics = run
-    found = algorithm.pretraining(states[0])
+    found = states[0].pretraining
     assert found.error < 0.7 * found.error_constant, (found.error, found.error_constant)
     assert metrics[-1]["pose_error"] == found.error
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jgps.core import linalg
-from jgps.core.checks import check_kinds
+from jgps.core.checks import check_field, check_kinds
 from jgps.core.lqr import riccati
 from jgps.core.lqr.dual_search import (
     SEARCHING,
@@ -77,19 +77,13 @@ class TrustRegionConfig:
     max_rounds: int = 20
 
     def __post_init__(self):
-        if not 0 < self.tolerance < 1:
-            raise ValueError(f"tolerance must be between 0 and 1 (try 0.1), got {self.tolerance}")
-        if not 0 < self.eta_min < self.eta_max <= 1e20:
-            raise ValueError(
-                "eta_min and eta_max must satisfy 0 < eta_min < eta_max <= 1e20 (try 1e-8 and"
-                f" 1e16), got {self.eta_min} and {self.eta_max}"
-            )
-        if not 2 <= self.num_candidates <= 64:
-            raise ValueError(
-                f"num_candidates must be between 2 and 64 (try 4), got {self.num_candidates}"
-            )
-        if self.max_rounds < 1:
-            raise ValueError(f"max_rounds must be at least 1 (try 20), got {self.max_rounds}")
+        check_field(self, "tolerance", lambda v: 0 < v < 1, "between 0 and 1, usually 0.1")
+        text = "> 0 and below eta_max, usually 1e-8"
+        check_field(self, "eta_min", lambda v: 0 < v < self.eta_max, text)
+        check_field(self, "eta_max", lambda v: v <= 1e20, "<= 1e20, usually 1e16")
+        text = "from 2 to 64, usually 4"
+        check_field(self, "num_candidates", lambda v: 2 <= v <= 64, text, integer=True)
+        check_field(self, "max_rounds", lambda v: v >= 1, ">= 1, usually 20", integer=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +103,8 @@ class PerStepTrustRegionConfig:
 
     def __post_init__(self):
         check_kinds(self)
-        if self.rounds < 1:
-            raise ValueError(f"rounds must be at least 1 (try 200), got {self.rounds}")
-        if not 0 < self.rate <= 2:
-            raise ValueError(f"rate must be in (0, 2] (try 0.3), got {self.rate}")
+        check_field(self, "rounds", lambda v: v >= 1, ">= 1, usually 200", integer=True)
+        check_field(self, "rate", lambda v: 0 < v <= 2, "in (0, 2], usually 0.3")
 
 
 class TrustRegionInfo(NamedTuple):

@@ -7,7 +7,7 @@ from jgps.dynamics import MixturePriorConfig, PriorConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.optimise.rollouts.conditions import FixedStartsConfig
 from jgps.policies.learner import MlpConfig
-from jgps.vision.config import VisualConfig
+from jgps.vision.config import NetworkPolicyConfig
 
 SAMPLING = ("off_policy", "on_policy")
 COVARIANCES = ("controllers", "network")
@@ -92,7 +92,7 @@ class GuidedConfig:
 
     rollouts: FixedStartsConfig = FixedStartsConfig()
     models: FittedModelsConfig = FittedModelsConfig()
-    policy: MlpConfig | VisualConfig = MlpConfig()
+    policy: NetworkPolicyConfig = MlpConfig()
     linearisation: OffsetConfig | RegressionConfig = OffsetConfig()
     observation_prior: PriorConfig = MixturePriorConfig(window=1)
     trajectory_iterations: int = 0

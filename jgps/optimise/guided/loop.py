@@ -41,8 +41,8 @@ from jgps.optimise.models import (
 from jgps.optimise.rollouts.conditions import RolloutSource, fixed_starts
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig, random_starts
 from jgps.policies import DistilInfo, NetworkPolicy, Supervision
-from jgps.policies.distil import no_training
 from jgps.policies.learner import PolicyLearner
+from jgps.policies.supervision import no_training
 from jgps.simulation import SimulationRollouts, resolve_backend
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers
@@ -136,7 +136,7 @@ def make_algorithm(
         rollouts_per_step=source.rollouts + task.train.num,
         first_training=config.trajectory_iterations,
         newest=operator.attrgetter("newest"),
-        pretraining=operator.attrgetter("pretraining"),
+        problem=lambda state: parts.slots.learner.problem(state.pretraining),
     )
 
 

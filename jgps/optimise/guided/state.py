@@ -9,7 +9,6 @@ from jgps.optimise.guided.config import GuidedConfig
 from jgps.optimise.guided.history import History
 from jgps.optimise.guided.observation_model import ObservationModel
 from jgps.policies import NetworkPolicy
-from jgps.vision.pretraining import Pretraining
 
 
 class GuidedState(NamedTuple):
@@ -29,7 +28,7 @@ class GuidedState(NamedTuple):
     memory: Any  # what the algorithm's own step keeps, leaves [C, ...]
     groups: Any  # what the source of rollouts keeps
     observation_model: ObservationModel | None  # None where the network observes the state itself
-    pretraining: Pretraining | None  # None where the network sees no images
+    pretraining: Any  # what the learner knows of its pretraining
 
 
 def trained(config: GuidedConfig, state: GuidedState) -> jax.Array:
