@@ -19,7 +19,7 @@ def problem(seed, T, dX, dU, *, indefinite=0.0, dtype: type = np.float64):
     spread = rng.normal(size=(T - 1, dX, dX)) / np.sqrt(dX)
 
     def cast(a):
-        return jnp.asarray(a, dtype)
+        return jnp.asarray(np.asarray(a, dtype))
 
     dynamics = Dynamics(
         F=cast(np.concatenate([F_x, F_u], axis=-1)),
@@ -40,7 +40,7 @@ def problem(seed, T, dX, dU, *, indefinite=0.0, dtype: type = np.float64):
 
 def stack(*problems):
     """A batch of problems of one shape."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *problems)
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *problems)
 
 
 def solve_kkt(dynamics, cost, start):

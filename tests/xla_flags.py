@@ -6,7 +6,7 @@ import os
 import jax
 
 # A version that knows no such flag ends the process.
-FAST = "--xla_backend_optimization_level=0" + (
+FAST = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1" + (
     " --xla_cpu_use_fusion_emitters=false" if jax.__version_info__[:2] == (0, 10) else ""
 )
 

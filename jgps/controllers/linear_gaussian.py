@@ -1,5 +1,6 @@
 """Acting with a time-varying linear-Gaussian controller, u ~ N(K_t x + k_t, C_t)."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ class FactoredController(NamedTuple):
     L: jax.Array  # [T, dU, dU], lower triangular, C = L L'
 
 
+@functools.partial(jax.jit, inline=True)
 def act(
     controller: Controller | FactoredController, x: jax.Array, t: jax.Array | int, noise: jax.Array
 ) -> jax.Array:
@@ -39,6 +41,7 @@ def act(
         return controller.K[t] @ x + controller.k[t] + chol @ noise
 
 
+@functools.partial(jax.jit, inline=True)
 def factor(controller: Controller) -> tuple[FactoredController, Status]:
     """Factors the noise of every step. Actuators without noise (zero rows of C) are allowed.
 

@@ -1,5 +1,6 @@
 """Local controllers as one policy: each condition takes the one that was made nearest to it."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ class NearestController(NamedTuple):
     controllers: Controller  # leaves [C, T, ...]
     x0: jax.Array  # [C, dX], where each of them starts
 
+    @functools.partial(jax.jit, inline=True)
     def params_for(self, x0: jax.Array) -> FactoredController:
         """What `act` needs in conditions that start at x0 [C', dX]: leaves [C', T, ...].
 

@@ -1,5 +1,6 @@
 """Exploration noise that is smooth in time."""
 
+import functools
 import math
 
 import jax
@@ -10,6 +11,9 @@ import numpy as np
 KERNEL_REACH = 4.0
 
 
+@functools.partial(
+    jax.jit, static_argnames=("num", "T", "dU", "smoothing", "renormalise", "dtype"), inline=True
+)
 def exploration_noise(
     key: jax.Array,
     num: int,

@@ -1,6 +1,7 @@
 """Small dense linear algebra that reports failure instead of returning NaN silently.
 
-Every function works on the last two axes and takes any leading axes.
+Every function works on the last two axes and takes any leading axes. Outside of `jax.jit` each is
+one program; inside it leaves no trace of its own.
 """
 
 import functools
@@ -41,6 +42,7 @@ def symmetrise(a: jax.Array) -> jax.Array:
     return 0.5 * (a + transpose(a))
 
 
+@functools.partial(jax.jit, inline=True)
 def cholesky(a: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Lower Cholesky factor of symmetric `a` [..., n, n] and whether it exists.
 
@@ -82,18 +84,21 @@ def _cholesky_by_columns(a: jax.Array) -> tuple[jax.Array, jax.Array]:
     return chol, pivots
 
 
+@functools.partial(jax.jit, inline=True)
 def inverse_triangular(chol: jax.Array) -> jax.Array:
     """Inverse of the lower-triangular `chol` [..., n, n]."""
     eye = jnp.broadcast_to(jnp.eye(chol.shape[-1], dtype=chol.dtype), chol.shape)
     return lapack.solve_lower(chol, eye)
 
 
+@functools.partial(jax.jit, inline=True)
 @full_precision
 def solve_psd(chol: jax.Array, b: jax.Array) -> jax.Array:
     """Solves `chol chol' x = b` for b [..., n, m]."""
     return lapack.solve_lower_transposed(chol, lapack.solve_lower(chol, b))
 
 
+@functools.partial(jax.jit, inline=True)
 def inverse_psd(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Inverse and log-determinant of symmetric `a` [..., n, n] and whether it is positive definite.
 
@@ -138,6 +143,7 @@ def _all_positive(pivots: jax.Array, a: jax.Array) -> jax.Array:
     return jnp.all(enough & (pivots < jnp.inf), axis=-1)
 
 
+@functools.partial(jax.jit, inline=True)
 def log_det(chol: jax.Array) -> jax.Array:
     """Log-determinant of `chol chol'`, [...]."""
     return 2 * jnp.sum(jnp.log(jnp.diagonal(chol, axis1=-2, axis2=-1)), axis=-1)

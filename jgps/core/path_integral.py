@@ -13,6 +13,7 @@ that of Peters et al. (2010), "Relative entropy policy search".
 """
 
 import dataclasses
+import functools
 import math
 from typing import NamedTuple
 
@@ -68,6 +69,7 @@ class PathIntegralInfo(NamedTuple):
     status: Status
 
 
+@functools.partial(jax.jit, static_argnames="config", inline=True)
 def improve(
     previous: Controller, rollouts: Rollouts, costs: jax.Array, config: Pi2StepConfig
 ) -> tuple[Controller, PathIntegralInfo]:
@@ -107,6 +109,7 @@ def cost_to_go(costs: jax.Array) -> jax.Array:
     return jax.lax.cumsum(costs, axis=1, reverse=True)
 
 
+@functools.partial(jax.jit, static_argnames="config", inline=True)
 def temperature(
     cost_to_go: jax.Array, valid: jax.Array, config: Pi2StepConfig
 ) -> tuple[jax.Array, Status]:
@@ -156,6 +159,7 @@ def temperature(
     return eta, worst(none, first_failure(not_finite, NON_FINITE))
 
 
+@functools.partial(jax.jit, inline=True)
 def weights(cost_to_go: jax.Array, eta: jax.Array, valid: jax.Array) -> jax.Array:
     """softmax(-S / eta) over the valid samples.
 
@@ -179,6 +183,7 @@ def weights(cost_to_go: jax.Array, eta: jax.Array, valid: jax.Array) -> jax.Arra
     return _softmax(_excess(cost_to_go, usable), eta, usable)
 
 
+@functools.partial(jax.jit, inline=True)
 def divergence(weights: jax.Array, valid: jax.Array) -> jax.Array:
     """KL in nats of weights [N, T] from uniform ones on the valid samples [N] or [N, T]; [T]."""
     valid = jnp.broadcast_to(valid if valid.ndim == 2 else valid[:, None], weights.shape)
@@ -187,6 +192,7 @@ def divergence(weights: jax.Array, valid: jax.Array) -> jax.Array:
     return jnp.maximum(jnp.sum(weights * jnp.log(ratio), axis=0), 0)  # rounding
 
 
+@functools.partial(jax.jit, static_argnames="config", inline=True)
 @linalg.full_precision
 def update(
     previous: Controller,

@@ -15,6 +15,7 @@ trajectory-centric reinforcement learning", section 4.
 """
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
@@ -103,6 +104,7 @@ def first_memory(T: int, dtype) -> PilqrMemory:
     return PilqrMemory(multiplier=jnp.ones(T, dtype), eta=jnp.ones(T, dtype))
 
 
+@functools.partial(jax.jit, static_argnames="config", inline=True)
 def improve(
     previous: Controller,
     sampled: Controller,
@@ -167,6 +169,7 @@ def improve(
     )
 
 
+@functools.partial(jax.jit, inline=True)
 @linalg.full_precision
 def predicted_costs(
     sampled: Controller, dynamics: Dynamics, cost: QuadraticCost, rollouts: Rollouts
@@ -191,6 +194,7 @@ def predicted_costs(
     return predicted.T
 
 
+@functools.partial(jax.jit, inline=True)
 def unexplained(residual: jax.Array, costs: jax.Array, valid: jax.Array) -> jax.Array:
     """Spread of the samples' residuals to go over the spread of their costs to go, [T].
 
@@ -210,6 +214,7 @@ def unexplained(residual: jax.Array, costs: jax.Array, valid: jax.Array) -> jax.
     return jnp.where(total == 0, 0, missed / jnp.where(total == 0, 1, total))
 
 
+@functools.partial(jax.jit, static_argnames="config", inline=True)
 def adapt(multiplier: jax.Array, unexplained: jax.Array, config: PilqrStepConfig) -> jax.Array:
     """The next multipliers [T]; they stay where the unexplained share is not finite."""
     factor = jnp.where(unexplained > config.shrink_above, 0.5, 1.0)
@@ -218,6 +223,7 @@ def adapt(multiplier: jax.Array, unexplained: jax.Array, config: PilqrStepConfig
     return jnp.clip(multiplier * factor, config.min_multiplier, config.max_multiplier)
 
 
+@functools.partial(jax.jit, inline=True)
 @linalg.full_precision
 def replay(sampled: Controller, controller: Controller, rollouts: Rollouts) -> jax.Array:
     """Actions [N, T, dU] of another controller in the rollouts' states, with the same noise.

@@ -84,6 +84,7 @@ def spreads(o: Observation, weight: jax.Array) -> tuple[Any, Any]:
     return {k: mean for k, (mean, _) in each.items()}, {k: scale for k, (_, scale) in each.items()}
 
 
+@functools.partial(jax.jit, static_argnums=0, inline=True)
 def cache_features(network: nn.Module, variables: Any, o: Observation) -> dict[str, jax.Array]:
     """The observation with its images replaced by what the network's trunk makes of them.
 

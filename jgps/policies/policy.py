@@ -1,6 +1,7 @@
 """A network as a stochastic policy, u ~ N(mu(o), S)."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -104,10 +105,21 @@ def acting(network: nn.Module) -> Act:
     return _Acting(network)
 
 
+@functools.partial(jax.jit, static_argnums=0, inline=True)
 def mean_action(network: nn.Module, variables: Any, o: Observation) -> jax.Array:
     """The network's output, at full precision in any dtype of o."""
     with jax.default_matmul_precision("highest"):
         return evaluate(network, variables, o)
+
+
+# Compiled: a convolution's initialiser run step by step takes many seconds.
+@functools.partial(jax.jit, static_argnums=(0, 2, 3), inline=True)
+def _first_variables(network: nn.Module, key: jax.Array, observation_dim: int, dtype: Any) -> Any:
+    if hasattr(network, "example"):
+        variables = network.init(key, **network.example(dtype))
+    else:
+        variables = network.init(key, jnp.zeros(observation_dim, dtype))
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), variables)
 
 
 def initialise(
@@ -122,14 +134,8 @@ def initialise(
 
     A network with a method `example` says itself what it reads; `observation_dim` is then not used.
     """
-    if hasattr(network, "example"):
-        # Compiled: a convolution's initialiser run step by step takes many seconds.
-        variables = jax.jit(lambda key: network.init(key, **network.example(dtype)))(key)
-    else:
-        variables = network.init(key, jnp.zeros(observation_dim, dtype))
-    variables = jax.tree.map(lambda leaf: leaf.astype(dtype), variables)
     return NetworkPolicy(
-        variables=variables,
+        variables=_first_variables(network, key, observation_dim, dtype),
         cov=jnp.eye(action_dim, dtype=dtype),
         network=network,
         observe=observe,

@@ -59,6 +59,7 @@ class RandomiseConfig:
                 )
 
 
+@partial(jax.jit, static_argnames="config", inline=True)
 def randomise(
     key: jax.Array, appearance: Appearance, config: RandomiseConfig | None = None
 ) -> Appearance:

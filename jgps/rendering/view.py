@@ -93,6 +93,7 @@ class View:
         size = {"width": self.width, "height": self.height}
         return raycast_rgb(self.scene, *arguments, **size, config=self.config, as_uint8=as_uint8)
 
+    @partial(jax.jit, inline=True)
     def _poses(self, body_xpos, body_xmat, appearance):
         """Geom positions and rotations, camera, and appearance with lights in the world frame."""
         xpos, num = jnp.asarray(body_xpos), self.num_bodies

@@ -6,6 +6,7 @@ import json
 import os
 import zipfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,10 +68,10 @@ class RunData(NamedTuple):
             return []
         alone = settings.get("trajectory_iterations", settings.get("teacher_iterations", 0))
         starts = decode(NetworkPolicyConfig, settings["policy"]).phases(alone)
-        ends = [*list(starts.values())[1:], int(self.metrics["iteration"][-1]) + 1]
+        over = int(self.metrics["iteration"][-1]) + 1
         phases = [
-            Phase(name, first, min(end, ends[-1]) - 1)
-            for (name, first), end in zip(starts.items(), ends, strict=True)
+            Phase(name, first, min(end, over) - 1)
+            for name, (first, end) in zip(starts, pairwise([*starts.values(), over]), strict=True)
         ]
         return [phase for phase in phases if phase.first <= phase.last]
 

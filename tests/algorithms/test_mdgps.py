@@ -57,7 +57,7 @@ def _models(config, state):
 
 def _kl(controllers, previous, models):
     marginals = jax.vmap(lqr.forward)(controllers, models.dynamics, models.initial)
-    return jnp.sum(jax.vmap(controller_kl)(controllers, previous, marginals), axis=-1)
+    return np.sum(jax.vmap(controller_kl)(controllers, previous, marginals), axis=-1)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def simulate(seed, dtype: type = np.float64):
 
     Returns the problem, the rollouts, what they cost, and their unit noise.
     """
-    dynamics, cost, controller, initial = problem(seed, T, dX, dU)
+    dynamics, cost, controller, initial = jax.device_get(problem(seed, T, dX, dU))
     rng = np.random.default_rng(seed)
     unit = rng.normal(size=(N, T, dU))
     x = np.empty((N, T, dX))

@@ -17,7 +17,7 @@ U = RNG.normal(size=3)
 
 
 def value(cost, x: ArrayLike = X, u: ArrayLike = U, t=0):
-    return float(cost(jnp.asarray(x, jnp.float32), jnp.asarray(u, jnp.float32), jnp.int32(t)))
+    return float(jax.jit(cost)(np.asarray(x, np.float32), np.asarray(u, np.float32), t))
 
 
 def test_action_is_half_the_weighted_square():

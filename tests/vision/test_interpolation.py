@@ -7,7 +7,7 @@ import pytest
 
 from jgps.policies import Supervision
 from jgps.tasks.policy_camera import Vision, orthonormal
-from jgps.vision.interpolation import interpolate
+from jgps.vision import interpolation
 
 C, N, T, DU = 3, 2, 4, 2
 DO = 2 + 3 + 6  # a configuration and the pose of one body
@@ -43,6 +43,11 @@ def rows(rng):
         precision=jnp.ones((C, T, DU, DU)),
         weight=jnp.ones((C, N, T)),
     )
+
+
+def interpolate(key, rows, vision, *settings):
+    """As one program."""
+    return jax.jit(lambda k, r: interpolation.interpolate(k, r, vision, *settings))(key, rows)
 
 
 def test_means_keep_to_what_is_linear(rows, vision, key):
@@ -123,7 +128,7 @@ def test_rollouts_without_weight_move_no_other(rng, vision, key):
 
 
 def test_a_share_of_the_rows(rows, vision, key):
-    assert interpolate(key, rows, vision, 0.0) is rows
+    assert interpolation.interpolate(key, rows, vision, 0.0) is rows
     many = jax.tree.map(lambda leaf: jnp.tile(leaf, (1, 200, *[1] * (leaf.ndim - 2))), rows)
     many = many._replace(precision=rows.precision)
     found = interpolate(key, many, vision, 0.25)

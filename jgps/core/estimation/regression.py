@@ -1,5 +1,6 @@
 """Linear-Gaussian regression at one time step, with a normal-inverse-Wishart prior."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -28,6 +29,7 @@ class NormalInverseWishart(NamedTuple):
     strength: jax.Array  # [], samples that the prior mean is worth
 
 
+@functools.partial(jax.jit, inline=True)
 def spread(points: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Weighted mean and standard deviation of every dimension.
 
@@ -75,6 +77,7 @@ def divisor(total: jax.Array) -> jax.Array:
     return jnp.where(total > 0, total, jnp.ones_like(total))
 
 
+@functools.partial(jax.jit, inline=True)
 @linalg.full_precision
 def fit_linear_gaussian(
     inputs: jax.Array,

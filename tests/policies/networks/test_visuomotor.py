@@ -15,6 +15,9 @@ from jgps.policies.networks.visuomotor import feature_pixels
 SMALL = visuomotor(3, 2, hidden=(8,), channels=(4, 5, 6))
 
 
+apply = jax.jit(SMALL.apply, static_argnames="method")
+
+
 @functools.cache
 def _variables():
     return jax.jit(lambda key: SMALL.init(key, **SMALL.example(jnp.float32)))(jax.random.key(0))
@@ -58,36 +61,34 @@ def test_it_is_the_published_function(rng):
         windows = windows[::stride, ::stride]  # [h, w, channels, size, size]
         h = np.maximum(np.einsum("hwcij,ijck->hwk", windows, kernel) + bias, 0)
     features = np.asarray(spatial_softmax(jnp.asarray(h)))
-    np.testing.assert_allclose(
-        SMALL.apply(_variables(), image, method="features"), features, atol=1e-5
-    )
+    np.testing.assert_allclose(apply(_variables(), image, method="features"), features, atol=1e-5)
     h = np.concatenate([features, configuration])
     h = np.maximum(h @ p["head"]["dense_0"]["kernel"] + p["head"]["dense_0"]["bias"], 0)
     wanted = h @ p["head"]["action"]["kernel"] + p["head"]["action"]["bias"]
-    np.testing.assert_allclose(SMALL.apply(_variables(), image, configuration), wanted, atol=1e-5)
+    np.testing.assert_allclose(apply(_variables(), image, configuration), wanted, atol=1e-5)
 
 
 def test_leading_axes_and_the_split_in_two(rng):
     images = _images(2, 3, 26, 26)
     configurations = jnp.asarray(rng.normal(size=(2, 3, 3)), jnp.float32)
-    actions = SMALL.apply(_variables(), images, configurations)
+    actions = apply(_variables(), images, configurations)
     assert actions.shape == (2, 3, 2)
-    features = SMALL.apply(_variables(), images, method="features")
+    features = apply(_variables(), images, method="features")
     assert features.shape == (2, 3, 12) and float(jnp.abs(features).max()) <= 1
-    split = SMALL.apply(_variables(), features, configurations, method="act_on_features")
+    split = apply(_variables(), features, configurations, method="act_on_features")
     np.testing.assert_allclose(split, actions, rtol=1e-6)
-    one = jax.jit(SMALL.apply)(_variables(), images[1, 2], configurations[1, 2])
+    one = apply(_variables(), images[1, 2], configurations[1, 2])
     np.testing.assert_allclose(one, actions[1, 2], rtol=1e-4, atol=1e-6)
     # Neither input is ignored.
     assert float(jnp.abs(actions[0, 0] - actions[0, 1]).min()) > 1e-4
-    other = SMALL.apply(_variables(), images, configurations[::-1])
+    other = apply(_variables(), images, configurations[::-1])
     assert float(jnp.abs(other - actions).min()) > 1e-4
 
 
 def test_integers_and_floats_are_the_same_image():
     images = _images(26, 26)
-    one = SMALL.apply(_variables(), images, method="features")
-    other = SMALL.apply(_variables(), images.astype(jnp.float32) / 255, method="features")
+    one = apply(_variables(), images, method="features")
+    other = apply(_variables(), images.astype(jnp.float32) / 255, method="features")
     np.testing.assert_allclose(one, other, atol=1e-6)
     assert one.dtype == jnp.float32
 
@@ -105,7 +106,7 @@ def test_features_move_with_what_they_see():
         last = jax.tree.map(lambda leaf: 200 * leaf, params["trunk"]["convolutions"]["conv_2"])
         convolutions = {**params["trunk"]["convolutions"], "conv_2": last}
         variables = {**_variables(), "params": {**params, "trunk": {"convolutions": convolutions}}}
-        features = SMALL.apply(variables, image, method="features")
+        features = apply(variables, image, method="features")
         return np.asarray(feature_pixels(features, 61, 61))
 
     start, moved = points(24, 20), points(28, 30)
@@ -144,9 +145,9 @@ def test_another_standardisation_is_the_same_function(rng):
     np.testing.assert_allclose(
         again[STANDARDISATION]["head"]["scale"][:12], jnp.full(12, 0.02).at[0].set(0.3)
     )
-    wanted = SMALL.apply(variables, images, configurations)
+    wanted = apply(variables, images, configurations)
     for each in (other, again):
-        found = SMALL.apply(each, images, configurations)
+        found = apply(each, images, configurations)
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -154,13 +155,13 @@ def test_bfloat16_convolutions_come_close():
     narrow = visuomotor(3, 2, hidden=(8,), channels=(4, 5, 6), conv_dtype="bfloat16")
     images, configuration = _images(4, 40, 40), jnp.zeros((4, 3))
     assert {leaf.dtype for leaf in jax.tree.leaves(_shapes(narrow))} == {jnp.dtype("float32")}
-    one = SMALL.apply(_variables(), images, configuration)
-    other = narrow.apply(_variables(), images, configuration)
+    one = apply(_variables(), images, configuration)
+    other = jax.jit(narrow.apply)(_variables(), images, configuration)
     assert other.dtype == jnp.float32
     np.testing.assert_allclose(other, one, atol=0.02)
     features = narrow.apply(_variables(), images, method="features")
     assert features.dtype == jnp.float32
-    assert np.abs(features - SMALL.apply(_variables(), images, method="features")).max() > 0
+    assert np.abs(features - apply(_variables(), images, method="features")).max() > 0
 
 
 @pytest.mark.parametrize(
@@ -174,12 +175,12 @@ def test_bfloat16_convolutions_come_close():
 )
 def test_what_is_no_image(image, message):
     with pytest.raises(ValueError, match=message):
-        SMALL.apply(_variables(), image, jnp.zeros(3))
+        apply(_variables(), image, jnp.zeros(3))
 
 
 def test_configurations_that_do_not_fit():
     with pytest.raises(ValueError, match=r"the configuration must be \(2, 3\), got \(3,\)"):
-        SMALL.apply(_variables(), _images(2, 26, 26), jnp.zeros(3))
+        apply(_variables(), _images(2, 26, 26), jnp.zeros(3))
 
 
 @pytest.mark.parametrize(
