@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
+from compilations import count_compilations
 from lq_problems import problem, solve_kkt, stack
 
 from jgps.core import lqr
@@ -259,21 +260,6 @@ def test_calls_without_jit_compile_once():
 
 def scaled(scale, bundles):
     return jax.tree.map(lambda a: np.float32(scale) * np.asarray(a), bundles)
-
-
-def count_compilations(function):
-    events = []
-
-    def listen(event, duration_secs, **kwargs):
-        if event == "/jax/core/compile/backend_compile_duration":
-            events.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        jax.block_until_ready(function())
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
-    return len(events)
 
 
 def test_wrong_shapes_name_the_argument():
