@@ -4,7 +4,8 @@
     python benchmarks/safety_net.py check FILE.json [CASE ...]    after it, on the same machine
 
 Floats are compared as they are in memory. Another processor, another JAX or other XLA flags give
-other last bits: record on the machine that checks.
+other last bits: record on the machine that checks. All programs are compiled with XLA's own options
+(see `jgps.core.compile_options`), as those of the code that the committed record was made with.
 """
 
 import dataclasses
@@ -32,6 +33,7 @@ from jgps.algorithms import (
     VisualConfig,
     mdgps,
 )
+from jgps.core import compile_options
 from jgps.dynamics import MixturePriorConfig, NoPriorConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.policies import DistilConfig
@@ -198,6 +200,7 @@ def resumed():
 
 def main(action: str, path: str, *wanted: str) -> int:
     found = {}
+    compile_options.SOONER = ()
     for name in wanted or CASES:
         found[name] = CASES[name]()
         print(name, "done", flush=True)

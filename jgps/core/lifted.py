@@ -11,7 +11,9 @@ all that `jax.jit` compiles; `jax.clear_caches()` lets go of it.
 """
 
 import dataclasses
+import functools
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
@@ -22,6 +24,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
+from jgps.core.compile_options import Options, compile_options
 from jgps.core.host import to_device
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -49,6 +52,8 @@ class Program:
         )
         self._key = (in_tree, out_tree, types, differentiable, _callbacks(jaxpr), *text)
         self._hash = hash(self._key)
+        results = (out.aval for inner in _all(jaxpr) for eqn in inner.eqns for out in eqn.outvars)
+        self.largest = max((math.prod(getattr(aval, "shape", ())) for aval in results), default=1)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Program):
@@ -129,7 +134,7 @@ class SharedJit:
         if lifted is None:
             lifted = lift(self._function, *args, differentiable=False)
             self._lifted[kind] = lifted
-        return _call(lifted, *args)
+        return _compiled_with(compile_options(lifted.program.largest))(lifted, *args)
 
     def trace(self, *args: Any) -> Any:
         """As of a jitted function."""
@@ -145,9 +150,13 @@ def shared_jit(function: Function) -> Function:
     return cast(Function, SharedJit(function))
 
 
-@jax.jit
 def _call(lifted: Lifted, *args: Any) -> Any:
     return lifted(*args)
+
+
+@functools.cache
+def _compiled_with(options: Options) -> Callable[..., Any]:
+    return jax.jit(_call, compiler_options=dict(options))
 
 
 def _kind(leaf: Any) -> tuple[Any, ...]:
