@@ -113,10 +113,17 @@ def mean_action(network: nn.Module, variables: Any, o: Observation) -> jax.Array
 
 
 # Compiled: a convolution's initialiser run step by step takes many seconds.
-@functools.partial(jax.jit, static_argnums=(0, 2, 3), inline=True)
-def _first_variables(network: nn.Module, key: jax.Array, observation_dim: int, dtype: Any) -> Any:
+@functools.partial(jax.jit, static_argnums=(0, 2, 3, 4), inline=True)
+def _first_variables(
+    network: nn.Module,
+    key: jax.Array,
+    observation_dim: int,
+    dtype: Any,
+    image_size: tuple[int, int] | None,
+) -> Any:
     if hasattr(network, "example"):
-        variables = network.init(key, **network.example(dtype))
+        example = network.example(dtype, image_size) if image_size else network.example(dtype)
+        variables = network.init(key, **example)
     else:
         variables = network.init(key, jnp.zeros(observation_dim, dtype))
     return jax.tree.map(lambda leaf: leaf.astype(dtype), variables)
@@ -129,13 +136,16 @@ def initialise(
     action_dim: int,
     dtype: Any,
     observe: Observe | None = None,
+    image_size: tuple[int, int] | None = None,
 ) -> NetworkPolicy:
     """An untrained policy with unit covariance.
 
     A network with a method `example` says itself what it reads; `observation_dim` is then not used.
+    The images' (height, width) is needed where variables depend on it, as in trunks with a dense
+    layer.
     """
     return NetworkPolicy(
-        variables=_first_variables(network, key, observation_dim, dtype),
+        variables=_first_variables(network, key, observation_dim, dtype, image_size),
         cov=jnp.eye(action_dim, dtype=dtype),
         network=network,
         observe=observe,

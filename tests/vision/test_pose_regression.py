@@ -194,3 +194,11 @@ def test_shapes_that_disagree(images, pose, pose_dim, message):
 def test_an_unknown_architecture():
     with pytest.raises(ValueError, match=r"architecture is 'resnet'; .*feature_points, softmax_d"):
         make_trunk("resnet")
+
+
+def test_a_trunk_with_a_dense_layer_fits_the_images_it_is_initialised_for(key):
+    network = pose_prediction_policy(PoseRegressor(make_trunk("dense", (4, 4, 4)), 6), 3, 2)
+    policy = initialise(network, key, 3, 2, jnp.float32, image_size=(30, 41))
+    image, configuration = jnp.zeros((30, 41, 3), jnp.uint8), jnp.zeros(3)
+    u = jax.jit(network.apply)(policy.variables, image, configuration)
+    assert u.shape == (2,)

@@ -149,11 +149,16 @@ class Visuomotor(nn.Module):
             raise ValueError(f"the configuration must be {expected}, got {configuration.shape}")
         return self.head(jnp.concatenate([features, configuration], axis=-1))
 
-    def example(self, dtype: jnp.dtype) -> dict[str, jax.Array]:
-        """An observation that suits, for initialising: no variable depends on the image's size."""
-        side = 64
+    def example(
+        self, dtype: jnp.dtype, image_size: tuple[int, int] = (64, 64)
+    ) -> dict[str, jax.Array]:
+        """An observation that suits, for initialising.
+
+        The size of the image, (height, width) in pixels, counts for trunks with a dense layer only:
+        no variable of convolutions and feature points depends on it.
+        """
         return {
-            "image": jnp.zeros((side, side, NUM_COLOURS), jnp.uint8),
+            "image": jnp.zeros((*image_size, NUM_COLOURS), jnp.uint8),
             "configuration": jnp.zeros(self.configuration_dim, dtype),
         }
 
