@@ -1,12 +1,12 @@
 """Acting with a time-varying linear-Gaussian controller, u ~ N(K_t x + k_t, C_t)."""
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jgps.core import linalg
+from jgps.core.one_program import one_program
 from jgps.core.types import NOT_PD, Controller, Status, first_failure
 
 
@@ -18,7 +18,7 @@ class FactoredController(NamedTuple):
     L: jax.Array  # [T, dU, dU], lower triangular, C = L L'
 
 
-@functools.partial(jax.jit, inline=True)
+@one_program()
 def act(
     controller: Controller | FactoredController, x: jax.Array, t: jax.Array | int, noise: jax.Array
 ) -> jax.Array:
@@ -27,7 +27,7 @@ def act(
     Args:
       controller: factored (see `factor`) where it acts many times; otherwise C_t is factored here.
       x: state, [dX].
-      t: step, 0 <= t < T.
+      t: step, 0 <= t < T; others are not refused but clipped.
       noise: [dU]; standard normal for the controller's own distribution, zero for its mean.
 
     Returns:
@@ -41,7 +41,7 @@ def act(
         return controller.K[t] @ x + controller.k[t] + chol @ noise
 
 
-@functools.partial(jax.jit, inline=True)
+@one_program()
 def factor(controller: Controller) -> tuple[FactoredController, Status]:
     """Factors the noise of every step. Actuators without noise (zero rows of C) are allowed.
 

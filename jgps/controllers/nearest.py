@@ -1,6 +1,5 @@
 """Local controllers as one policy: each condition takes the one that was made nearest to it."""
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 
 from jgps.controllers import linear_gaussian
 from jgps.controllers.linear_gaussian import FactoredController
+from jgps.core.one_program import one_program
 from jgps.core.types import Controller
 
 
@@ -17,7 +17,7 @@ class NearestController(NamedTuple):
     controllers: Controller  # leaves [C, T, ...]
     x0: jax.Array  # [C, dX], where each of them starts
 
-    @functools.partial(jax.jit, inline=True)
+    @one_program()
     def params_for(self, x0: jax.Array) -> FactoredController:
         """What `act` needs in conditions that start at x0 [C', dX]: leaves [C', T, ...].
 

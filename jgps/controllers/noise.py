@@ -1,19 +1,17 @@
 """Exploration noise that is smooth in time."""
 
-import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jgps.core.one_program import one_program
+
 # The Gaussian kernel is cut here; what is left out weighs 6e-5.
 KERNEL_REACH = 4.0
 
 
-@functools.partial(
-    jax.jit, static_argnames=("num", "T", "dU", "smoothing", "renormalise", "dtype"), inline=True
-)
 def exploration_noise(
     key: jax.Array,
     num: int,
@@ -56,13 +54,21 @@ def exploration_noise(
             f"exploration_noise smoothing is {smoothing}; it has to be finite and >= 0, in steps. "
             "Use 0 for white noise."
         )
-    if smoothing == 0:
-        return jax.random.normal(key, (num, T, dU), dtype)
     if renormalise and smoothing > T:
         raise ValueError(
             f"exploration_noise smoothing is {smoothing} steps for a horizon of {T}; it has to be "
-            "<= the horizon. Lower it (TrajoptConfig.noise_smoothing), or pass renormalise=False."
+            "<= the horizon. Lower FixedStartsConfig.noise_smoothing, or pass renormalise=False."
         )
+    settings = int(num), int(T), int(dU), float(smoothing), bool(renormalise), jnp.dtype(dtype)
+    return _exploration_noise(key, *settings)
+
+
+@one_program("num", "T", "dU", "smoothing", "renormalise", "dtype")
+def _exploration_noise(
+    key: jax.Array, num: int, T: int, dU: int, smoothing: float, renormalise: bool, dtype
+) -> jax.Array:
+    if smoothing == 0:
+        return jax.random.normal(key, (num, T, dU), dtype)
     reach = math.ceil(KERNEL_REACH * smoothing)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / smoothing) ** 2)
     kernel = jnp.asarray(kernel / np.linalg.norm(kernel), dtype)

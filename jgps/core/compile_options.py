@@ -1,11 +1,11 @@
 """Options with which XLA compiles small programs sooner on a CPU.
 
 A program whose arrays are small runs for a moment, and in a first run compiling it takes longest.
-Less is then optimised: peg insertion's programs compile in about half the time, and an iteration
-takes 5% longer. Large programs, such as those that draw images, would run up to three times as
-long, and are compiled with XLA's own settings. Options that are named in the environment's
-`XLA_FLAGS` are the user's and stay as they are; those that this version of XLA does not know are
-left out.
+Less is then optimised. With JAX 0.10.2 on two cores, peg insertion's programs (mdgps, seed 0) are
+compiled in 8.3 s instead of 15.5 and an iteration takes 6% longer; pilqr's takes as long as before,
+mdgps's on the hammer 9% longer. Drawing images takes three times as long: such programs are large,
+and are compiled with XLA's own settings. Options that are named in the environment's `XLA_FLAGS`
+are the user's and stay as they are; those that this version of XLA does not know are left out.
 """
 
 import functools
@@ -16,7 +16,7 @@ import numpy as np
 
 Options = tuple[tuple[str, bool | int], ...]
 
-# Entries of the largest array of a small program: tens of megabytes.
+# Entries of the largest array that a small program takes or makes: tens of megabytes.
 SMALL = 2**23
 # The code generator of single operations, and LLVM's second level of three.
 SOONER: Options = (
@@ -26,7 +26,7 @@ SOONER: Options = (
 
 
 def compile_options(largest: int) -> Options:
-    """For a program whose largest array has so many entries; empty where XLA's own are as good."""
+    """For a program whose largest array has so many entries; none where XLA's own are as good."""
     if largest > SMALL or jax.default_backend() != "cpu":
         return ()
     flags = os.environ.get("XLA_FLAGS", "")

@@ -1,16 +1,15 @@
 """Normal distributions: conditioning, entropy and divergences."""
 
-import functools
 import math
 
 import jax
 import jax.numpy as jnp
 
 from jgps.core import linalg
+from jgps.core.one_program import one_program
 from jgps.core.types import Controller, Gaussian, Marginals
 
 
-@functools.partial(jax.jit, static_argnames="num_given", inline=True)
 @linalg.full_precision
 def condition(
     mean: jax.Array, cov: jax.Array, num_given: int
@@ -43,7 +42,7 @@ def condition(
     return gain, offset, linalg.symmetrise(cov[..., rest, rest] - gain @ cross)
 
 
-@functools.partial(jax.jit, inline=True)
+@one_program()
 def entropy(cov: jax.Array) -> jax.Array:
     """Entropy in nats of a normal with covariance `cov` [..., d, d]; NaN where it is singular."""
     chol, ok = linalg.cholesky(cov)
@@ -52,7 +51,7 @@ def entropy(cov: jax.Array) -> jax.Array:
     return jnp.where(ok, nats, jnp.nan)
 
 
-@functools.partial(jax.jit, inline=True)
+@one_program()
 @linalg.full_precision
 def kl(p: Gaussian, q: Gaussian) -> jax.Array:
     """KL(p || q) in nats, [...]; NaN where a covariance is not positive definite."""
@@ -71,7 +70,7 @@ def kl(p: Gaussian, q: Gaussian) -> jax.Array:
     return jnp.where(ok_p & ok_q, nats, jnp.nan)
 
 
-@functools.partial(jax.jit, inline=True)
+@one_program()
 @linalg.full_precision
 def controller_kl(new: Controller, old: Controller, marginals: Marginals) -> jax.Array:
     """Expected KL between two controllers' actions at every step.

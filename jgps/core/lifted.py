@@ -52,8 +52,9 @@ class Program:
         )
         self._key = (in_tree, out_tree, types, differentiable, _callbacks(jaxpr), *text)
         self._hash = hash(self._key)
-        results = (out.aval for inner in _all(jaxpr) for eqn in inner.eqns for out in eqn.outvars)
-        self.largest = max((math.prod(getattr(aval, "shape", ())) for aval in results), default=1)
+        results = [out.aval for inner in _all(jaxpr) for eqn in inner.eqns for out in eqn.outvars]
+        shapes = [getattr(aval, "shape", ()) for aval in (*avals, *results)]
+        self.largest = max(map(math.prod, shapes), default=1)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Program):
@@ -116,8 +117,9 @@ class SharedJit:
     """A function compiled at its first call; later ones that trace alike share what was compiled.
 
     Unlike `jax.jit` it identifies the function by what it does, not by its address: a closure that
-    is made anew, with other arrays in it, is traced again and not compiled. Inside a trace it is
-    the function itself. It is not to be differentiated but inside a trace.
+    is made anew, with other arrays in it, is traced again and not compiled. For traced arguments it
+    is the function itself, and becomes part of the outer program; for others it is evaluated at
+    once, inside a trace too. It is not to be differentiated but inside a trace.
     """
 
     def __init__(self, function: Callable[..., Any]):
@@ -133,16 +135,22 @@ class SharedJit:
         lifted = self._lifted.get(kind)
         if lifted is None:
             lifted = lift(self._function, *args, differentiable=False)
+            if any(isinstance(constant, Tracer) for constant in lifted.constants):
+                return self._function(*args)
             self._lifted[kind] = lifted
-        return _compiled_with(compile_options(lifted.program.largest))(lifted, *args)
+        # With options a program can't be part of another one.
+        with jax.ensure_compile_time_eval():
+            return _compiled_with(compile_options(lifted.program.largest))(lifted, *args)
 
     def trace(self, *args: Any) -> Any:
         """As of a jitted function."""
         return jax.jit(self._function).trace(*args)
 
     def lower(self, *args: Any) -> Any:
-        """As of a jitted function."""
-        return jax.jit(self._function).lower(*args)
+        """As of a jitted function, with the options that a call compiles with."""
+        program = lift(self._function, *args, differentiable=False).program
+        options = dict(compile_options(program.largest))
+        return jax.jit(self._function, compiler_options=options).lower(*args)
 
 
 def shared_jit(function: Function) -> Function:
@@ -167,6 +175,8 @@ def _kind(leaf: Any) -> tuple[Any, ...]:
 
 def _uncommitted(constant: Any) -> jax.Array:
     """The array, not bound to a device: results would be too, for which programs compile anew."""
+    if isinstance(constant, Tracer):
+        return constant
     if getattr(constant, "committed", False) and not jnp.issubdtype(
         constant.dtype, jax.dtypes.prng_key
     ):

@@ -1,7 +1,7 @@
 """Small dense linear algebra that reports failure instead of returning NaN silently.
 
-Every function works on the last two axes and takes any leading axes. Outside of `jax.jit` each is
-one program; inside it leaves no trace of its own.
+Every function works on the last two axes and takes any leading axes. By hand each is one program
+(see `jgps.core.one_program`).
 """
 
 import functools
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jgps.core import lapack
+from jgps.core.one_program import one_program
 
 # Up to this size factorisations are written in plain array operations, which XLA vectorises over
 # the batch; LAPACK would be called once for every tiny matrix.
@@ -37,12 +38,13 @@ def transpose(a: jax.Array) -> jax.Array:
     return jnp.swapaxes(a, -1, -2)
 
 
+@one_program()
 def symmetrise(a: jax.Array) -> jax.Array:
     """(a + a') / 2."""
     return 0.5 * (a + transpose(a))
 
 
-@functools.partial(jax.jit, inline=True)
+@one_program()
 def cholesky(a: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Lower Cholesky factor of symmetric `a` [..., n, n] and whether it exists.
 
@@ -84,21 +86,21 @@ def _cholesky_by_columns(a: jax.Array) -> tuple[jax.Array, jax.Array]:
     return chol, pivots
 
 
-@functools.partial(jax.jit, inline=True)
+@one_program()
 def inverse_triangular(chol: jax.Array) -> jax.Array:
     """Inverse of the lower-triangular `chol` [..., n, n]."""
     eye = jnp.broadcast_to(jnp.eye(chol.shape[-1], dtype=chol.dtype), chol.shape)
     return lapack.solve_lower(chol, eye)
 
 
-@functools.partial(jax.jit, inline=True)
+@one_program()
 @full_precision
 def solve_psd(chol: jax.Array, b: jax.Array) -> jax.Array:
     """Solves `chol chol' x = b` for b [..., n, m]."""
     return lapack.solve_lower_transposed(chol, lapack.solve_lower(chol, b))
 
 
-@functools.partial(jax.jit, inline=True)
+@one_program()
 def inverse_psd(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Inverse and log-determinant of symmetric `a` [..., n, n] and whether it is positive definite.
 
@@ -143,7 +145,7 @@ def _all_positive(pivots: jax.Array, a: jax.Array) -> jax.Array:
     return jnp.all(enough & (pivots < jnp.inf), axis=-1)
 
 
-@functools.partial(jax.jit, inline=True)
+@one_program()
 def log_det(chol: jax.Array) -> jax.Array:
     """Log-determinant of `chol chol'`, [...]."""
     return 2 * jnp.sum(jnp.log(jnp.diagonal(chol, axis1=-2, axis2=-1)), axis=-1)

@@ -13,7 +13,6 @@ that of Peters et al. (2010), "Relative entropy policy search".
 """
 
 import dataclasses
-import functools
 import math
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ import jax.numpy as jnp
 
 from jgps.core import linalg
 from jgps.core.checks import check_field
+from jgps.core.one_program import one_program
 from jgps.core.types import (
     NON_FINITE,
     NOT_PD,
@@ -69,7 +69,7 @@ class PathIntegralInfo(NamedTuple):
     status: Status
 
 
-@functools.partial(jax.jit, static_argnames="config", inline=True)
+@one_program("config")
 def improve(
     previous: Controller, rollouts: Rollouts, costs: jax.Array, config: Pi2StepConfig
 ) -> tuple[Controller, PathIntegralInfo]:
@@ -98,6 +98,7 @@ def improve(
     )
 
 
+@one_program()
 def covariance_status(controller: Controller) -> Status:
     """NOT_PD with the first step at which C is not positive definite, or has vanished."""
     _, positive = linalg.cholesky(controller.C)
@@ -109,7 +110,7 @@ def cost_to_go(costs: jax.Array) -> jax.Array:
     return jax.lax.cumsum(costs, axis=1, reverse=True)
 
 
-@functools.partial(jax.jit, static_argnames="config", inline=True)
+@one_program("config")
 def temperature(
     cost_to_go: jax.Array, valid: jax.Array, config: Pi2StepConfig
 ) -> tuple[jax.Array, Status]:
@@ -159,7 +160,7 @@ def temperature(
     return eta, worst(none, first_failure(not_finite, NON_FINITE))
 
 
-@functools.partial(jax.jit, inline=True)
+@one_program()
 def weights(cost_to_go: jax.Array, eta: jax.Array, valid: jax.Array) -> jax.Array:
     """softmax(-S / eta) over the valid samples.
 
@@ -183,7 +184,7 @@ def weights(cost_to_go: jax.Array, eta: jax.Array, valid: jax.Array) -> jax.Arra
     return _softmax(_excess(cost_to_go, usable), eta, usable)
 
 
-@functools.partial(jax.jit, inline=True)
+@one_program()
 def divergence(weights: jax.Array, valid: jax.Array) -> jax.Array:
     """KL in nats of weights [N, T] from uniform ones on the valid samples [N] or [N, T]; [T]."""
     valid = jnp.broadcast_to(valid if valid.ndim == 2 else valid[:, None], weights.shape)
@@ -192,7 +193,7 @@ def divergence(weights: jax.Array, valid: jax.Array) -> jax.Array:
     return jnp.maximum(jnp.sum(weights * jnp.log(ratio), axis=0), 0)  # rounding
 
 
-@functools.partial(jax.jit, static_argnames="config", inline=True)
+@one_program("config")
 @linalg.full_precision
 def update(
     previous: Controller,

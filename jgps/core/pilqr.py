@@ -15,7 +15,6 @@ trajectory-centric reinforcement learning", section 4.
 """
 
 import dataclasses
-import functools
 from typing import NamedTuple
 
 import jax
@@ -28,6 +27,7 @@ from jgps.core.lqr.trust_region import (
     TrustRegionInfo,
     solve_kl_constrained_per_step,
 )
+from jgps.core.one_program import one_program
 from jgps.core.path_integral import Pi2StepConfig
 from jgps.core.types import (
     NON_FINITE,
@@ -104,7 +104,7 @@ def first_memory(T: int, dtype) -> PilqrMemory:
     return PilqrMemory(multiplier=jnp.ones(T, dtype), eta=jnp.ones(T, dtype))
 
 
-@functools.partial(jax.jit, static_argnames="config", inline=True)
+@one_program("config")
 def improve(
     previous: Controller,
     sampled: Controller,
@@ -169,7 +169,7 @@ def improve(
     )
 
 
-@functools.partial(jax.jit, inline=True)
+@one_program()
 @linalg.full_precision
 def predicted_costs(
     sampled: Controller, dynamics: Dynamics, cost: QuadraticCost, rollouts: Rollouts
@@ -194,7 +194,7 @@ def predicted_costs(
     return predicted.T
 
 
-@functools.partial(jax.jit, inline=True)
+@one_program()
 def unexplained(residual: jax.Array, costs: jax.Array, valid: jax.Array) -> jax.Array:
     """Spread of the samples' residuals to go over the spread of their costs to go, [T].
 
@@ -214,7 +214,7 @@ def unexplained(residual: jax.Array, costs: jax.Array, valid: jax.Array) -> jax.
     return jnp.where(total == 0, 0, missed / jnp.where(total == 0, 1, total))
 
 
-@functools.partial(jax.jit, static_argnames="config", inline=True)
+@one_program("config")
 def adapt(multiplier: jax.Array, unexplained: jax.Array, config: PilqrStepConfig) -> jax.Array:
     """The next multipliers [T]; they stay where the unexplained share is not finite."""
     factor = jnp.where(unexplained > config.shrink_above, 0.5, 1.0)
@@ -223,7 +223,7 @@ def adapt(multiplier: jax.Array, unexplained: jax.Array, config: PilqrStepConfig
     return jnp.clip(multiplier * factor, config.min_multiplier, config.max_multiplier)
 
 
-@functools.partial(jax.jit, inline=True)
+@one_program()
 @linalg.full_precision
 def replay(sampled: Controller, controller: Controller, rollouts: Rollouts) -> jax.Array:
     """Actions [N, T, dU] of another controller in the rollouts' states, with the same noise.

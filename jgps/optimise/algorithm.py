@@ -51,7 +51,8 @@ class Algorithm(NamedTuple):
         none is.
       newest: the policy that curves over iterations show, as `jgps.evaluate` takes it: the network
         that the last iteration made; without a network, `state.policy`, the best so far.
-      problem: what is wrong with a new state, None where nothing is.
+      problem: asked once, of the state that `init` made: a `Problem` with its policy, `fatal` where
+        training can't succeed, or None.
     """
 
     init: Callable[[jax.Array], Any]

@@ -43,13 +43,17 @@ class MlpConfig:
         """How the network is trained, in all phases."""
         return (self.distil,)
 
-    @property
-    def usual_iterations(self) -> int:
-        """How many iterations the network takes at least."""
-        return 4
+    def usual_iterations(self, alone: int, controllers: int) -> int:
+        """Iterations that training takes.
+
+        Args:
+          alone: in which controllers improve alone before the network learns.
+          controllers: that controllers take to solve a task.
+        """
+        return max(controllers, alone + 4)
 
     def phases(self, alone: int) -> dict[str, int]:
-        """Where its phases begin, by name, after controllers alone: it learns in one way."""
+        """The iterations in which its phases begin, by name: none, it learns in one way."""
         del alone
         return {}
 

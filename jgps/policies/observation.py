@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jgps.core.estimation.regression import spread
+from jgps.core.one_program import one_program
 
 Observation = jax.Array | Mapping[str, jax.Array]
 # observe(o [dO]) -> (image [H, W, 3], configuration [dq]), pure: renders what the robot sees; or
@@ -84,7 +85,7 @@ def spreads(o: Observation, weight: jax.Array) -> tuple[Any, Any]:
     return {k: mean for k, (mean, _) in each.items()}, {k: scale for k, (_, scale) in each.items()}
 
 
-@functools.partial(jax.jit, static_argnums=0, inline=True)
+@one_program("network")
 def cache_features(network: nn.Module, variables: Any, o: Observation) -> dict[str, jax.Array]:
     """The observation with its images replaced by what the network's trunk makes of them.
 

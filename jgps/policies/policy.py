@@ -1,7 +1,6 @@
 """A network as a stochastic policy, u ~ N(mu(o), S)."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jgps.core import linalg
+from jgps.core.one_program import one_program
 from jgps.core.types import Shared
 from jgps.policies.observation import Observation, Observe, evaluate, in_chunks, observed
 
@@ -105,7 +105,7 @@ def acting(network: nn.Module) -> Act:
     return _Acting(network)
 
 
-@functools.partial(jax.jit, static_argnums=0, inline=True)
+@one_program("network")
 def mean_action(network: nn.Module, variables: Any, o: Observation) -> jax.Array:
     """The network's output, at full precision in any dtype of o."""
     with jax.default_matmul_precision("highest"):
@@ -113,7 +113,7 @@ def mean_action(network: nn.Module, variables: Any, o: Observation) -> jax.Array
 
 
 # Compiled: a convolution's initialiser run step by step takes many seconds.
-@functools.partial(jax.jit, static_argnums=(0, 2, 3, 4), inline=True)
+@one_program("network", "observation_dim", "dtype", "image_size")
 def _first_variables(
     network: nn.Module,
     key: jax.Array,
@@ -140,9 +140,9 @@ def initialise(
 ) -> NetworkPolicy:
     """An untrained policy with unit covariance.
 
-    A network with a method `example` says itself what it reads; `observation_dim` is then not used.
-    The images' (height, width) is needed where variables depend on it, as in trunks with a dense
-    layer.
+    The network has to be hashable, as Flax modules with tuples, not lists, in them are. One with a
+    method `example` says itself what it reads; `observation_dim` is then not used. The images'
+    (height, width) is needed where variables depend on it, as in trunks with a dense layer.
     """
     return NetworkPolicy(
         variables=_first_variables(network, key, observation_dim, dtype, image_size),

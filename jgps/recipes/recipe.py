@@ -78,7 +78,7 @@ def usual_iterations(config: Any) -> int:
     """How many iterations training with these settings takes, where nobody asks for a number."""
     alone = getattr(config, "trajectory_iterations", getattr(config, "teacher_iterations", 0))
     policy = getattr(config, "policy", None)
-    return max(ITERATIONS, 0 if policy is None else alone + policy.usual_iterations)
+    return ITERATIONS if policy is None else policy.usual_iterations(alone, ITERATIONS)
 
 
 def policy_kind(config: Any) -> str | None:

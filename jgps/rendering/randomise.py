@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jgps.core.checks import check_field
+from jgps.core.one_program import one_program
 from jgps.rendering.appearance import NO_CELL, Appearance
 from jgps.rendering.view import rotation_of
 
@@ -59,7 +60,7 @@ class RandomiseConfig:
                 )
 
 
-@partial(jax.jit, static_argnames="config", inline=True)
+@one_program("config")
 def randomise(
     key: jax.Array, appearance: Appearance, config: RandomiseConfig | None = None
 ) -> Appearance:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from jgps.core.one_program import one_program
 from jgps.rendering.appearance import Appearance, appearance_of, light_ids
 from jgps.rendering.camera import Camera, CameraPose, camera_id, framing, free_pose
 from jgps.rendering.cast import Image, check_size, raycast, raycast_rgb
@@ -93,7 +94,7 @@ class View:
         size = {"width": self.width, "height": self.height}
         return raycast_rgb(self.scene, *arguments, **size, config=self.config, as_uint8=as_uint8)
 
-    @partial(jax.jit, inline=True)
+    @one_program()
     def _poses(self, body_xpos, body_xmat, appearance):
         """Geom positions and rotations, camera, and appearance with lights in the world frame."""
         xpos, num = jnp.asarray(body_xpos), self.num_bodies

@@ -64,10 +64,14 @@ class RunData(NamedTuple):
     def phases(self) -> list[Phase]:
         """The phases that the run has reached; empty where it learns in one way throughout."""
         settings = self.config.get("config") or {}
-        if "policy" not in settings:
+        if not isinstance(settings.get("policy"), dict):
+            return []
+        try:
+            policy = decode(NetworkPolicyConfig, settings["policy"])
+        except (TypeError, ValueError):  # of another version of jgps
             return []
         alone = settings.get("trajectory_iterations", settings.get("teacher_iterations", 0))
-        starts = decode(NetworkPolicyConfig, settings["policy"]).phases(alone)
+        starts = policy.phases(alone)
         over = int(self.metrics["iteration"][-1]) + 1
         phases = [
             Phase(name, first, min(end, over) - 1)

@@ -171,7 +171,7 @@ def _init(setup: Setup) -> Any:
     """The state of a new run.
 
     Raises:
-      TrainingError: where nothing can come of it.
+      TrainingError: the algorithm has a fatal problem with its first state.
     """
     state = setup.algorithm.init(jax.random.key(setup.seed))
     problem = setup.algorithm.problem(state)

@@ -120,10 +120,13 @@ class VisualConfig:
         """How the network is trained, in all of its phases."""
         return (self.dense, self.end_to_end) if self.kind == "visuomotor" else (self.dense,)
 
-    @property
-    def usual_iterations(self) -> int:
-        """How many iterations the network takes at least, its dense layers first."""
-        return 7
+    def usual_iterations(self, alone: int, controllers: int) -> int:
+        """Iterations that training takes: the network's own, its dense layers first, after `alone`.
+
+        It counts on `alone` to be enough for the controllers.
+        """
+        del controllers
+        return alone + 7
 
     def phases(self, alone: int) -> dict[str, int]:
         """The iterations in which its phases begin, by name, after so many of controllers alone."""

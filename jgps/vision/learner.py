@@ -68,7 +68,7 @@ def make_network(task: Task, config: VisualConfig) -> nn.Module:
     )
 
 
-def _problem(found: Pretraining) -> Problem | None:
+def pretraining_problem(found: Pretraining) -> Problem | None:
     """What is wrong with the pretrained convolutions."""
     if int(found.status) != OK:
         return Problem(
@@ -116,7 +116,7 @@ def _visual_learner(task: Task, network: nn.Module, config: VisualConfig) -> Pol
             "pose_error_constant": found.error_constant,
             "pretraining_status": found.status,
         },
-        problem=_problem,
+        problem=pretraining_problem,
         validates=any(each.validation > 0 for each in config.trainings),
         prepare=functools.partial(draw_pretraining_data, task, config),
     )

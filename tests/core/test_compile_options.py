@@ -1,11 +1,14 @@
 """Small programs compile sooner on a CPU, unless the user says how."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from lq_problems import problem
 
-from jgps.core import compile_options
+from jgps.core import compile_options, lifted, lqr
 from jgps.core.compile_options import SMALL, SOONER
 from jgps.core.lifted import lift, shared_jit
 
@@ -51,10 +54,50 @@ def test_the_largest_array_is_found_inside_loops():
     assert lift(program, jnp.ones(7)).program.largest == 49
 
 
-def test_a_program_compiled_sooner_is_the_same_function(no_flags):
+def test_what_a_program_takes_counts_too():
+    assert lift(jnp.sum, jnp.ones((9, 11))).program.largest == 99
+
+
+@on_cpu
+def test_shared_programs_are_compiled_with_the_options(no_flags, monkeypatch):
+    used, compiled_with = [], lifted._compiled_with
+
+    def spy(options):
+        used.append(options)
+        return compiled_with(options)
+
+    monkeypatch.setattr(lifted, "_compiled_with", spy)
     x = np.linspace(0.1, 3, 91).reshape(13, 7).astype(np.float32)
 
     def function(x):
         return jnp.tanh(x @ x.T) / jnp.linalg.norm(x)
 
     np.testing.assert_allclose(shared_jit(function)(x), function(x), rtol=1e-5)
+    monkeypatch.setattr(compile_options, "SMALL", 13 * 13 - 1)
+    np.testing.assert_allclose(shared_jit(function)(x), function(x), rtol=1e-5)
+    assert used == [compile_options.compile_options(1), ()] and used[0]
+    lowered = shared_jit(function).lower(x)
+    np.testing.assert_allclose(lowered.compile()(x), function(x), rtol=1e-5)
+
+
+def test_inside_a_trace_what_is_not_traced_is_evaluated_at_once(no_flags):
+    total, x = shared_jit(lambda x: jnp.sin(x).sum()), np.ones(5, np.float32)
+    expected = 5 * np.sin(1.0)
+    np.testing.assert_allclose(jax.jit(lambda y: total(x) + y)(1.0), expected + 1, rtol=1e-5)
+    assert jax.eval_shape(lambda y: total(x) + y, 1.0).shape == ()
+    looped = jax.lax.fori_loop(0, 3, lambda _, s: s + total(x), 0.0)
+    np.testing.assert_allclose(looped, 3 * expected, rtol=1e-5)
+
+    def times(y):  # closes over what is traced
+        return shared_jit(lambda x: (x * y).sum())(x)
+
+    np.testing.assert_allclose([jax.jit(times)(2.0), jax.grad(times)(2.0)], [10, 5])
+
+
+def test_lqr_with_the_options_is_lqr(no_flags):
+    dynamics, cost, _, _ = problem(0, 7, 3, 2, dtype=np.float32)
+    found = shared_jit(lambda dynamics, cost: lqr.backward(dynamics, cost)[0])(dynamics, cost)
+    expected = lqr.backward(dynamics, cost)[0]
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), found, expected
+    )

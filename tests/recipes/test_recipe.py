@@ -14,13 +14,14 @@ from jgps.algorithms import (
     OffsetConfig,
     RandomStartsConfig,
     RegressionConfig,
+    TrajoptConfig,
     VisualConfig,
 )
 from jgps.cli import main as cli
 from jgps.cli.train import read
 from jgps.dynamics import ConstantPriorConfig
 from jgps.recipes import POLICIES, PRIORS, recipe
-from jgps.recipes.recipe import has_setting
+from jgps.recipes.recipe import has_setting, usual_iterations
 
 
 class Refused(NamedTuple):
@@ -114,6 +115,20 @@ def test_a_policy_that_sees_brings_what_goes_well_with_it():
     taught = recipe("hammer", "dagger", policy="visuomotor")
     assert (taught.config.teacher_iterations, taught.iterations) == (5, 12)
     assert recipe("a task of my own", policy="visuomotor") == hanger
+
+
+@pytest.mark.parametrize(
+    ("config", "iterations"),
+    [
+        (MdgpsConfig(), 12),
+        (MdgpsConfig(trajectory_iterations=20), 20 + 4),
+        (MdgpsConfig(policy=VisualConfig()), 7),
+        (MdgpsConfig(policy=VisualConfig(), trajectory_iterations=10), 10 + 7),
+        (TrajoptConfig(), 12),
+    ],
+)
+def test_as_many_iterations_as_go_with_the_settings(config, iterations):
+    assert usual_iterations(config) == iterations
 
 
 def test_priors_and_random_starts():

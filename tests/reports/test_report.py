@@ -322,6 +322,9 @@ def test_phases_are_named_where_there_is_room_and_numbered_elsewhere(tmp_path):
         return run._replace(config={**run.config, "config": settings}, metrics=metrics)
 
     assert lasting(12, "mlp").phases == []
+    other = lasting(12, "mlp")
+    for policy in (None, {"type": "MlpConfig", "of_another_version": 1}, {"type": "Other"}):
+        assert other._replace(config={"config": {"policy": policy}}).phases == []
     assert lasting(12, "visuomotor").phases == [
         ("controllers alone", 0, 4),
         ("dense layers", 5, 8),

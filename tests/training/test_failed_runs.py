@@ -21,6 +21,7 @@ from jgps.algorithms import (
 )
 from jgps.core.types import NON_FINITE, NOT_CONVERGED, NOT_PD, STATUS_TEXT, TOO_FEW_SAMPLES
 from jgps.policies import DistilConfig
+from jgps.policies.learner import Problem
 from jgps.tasks import Task
 from jgps.training import TrainingError, TrainingResult, UsageError, checkpoint
 from jgps.training.failure import PATIENCE, explain_failure
@@ -109,6 +110,23 @@ def test_every_condition_failing_once_is_no_end_but_three_times_in_a_row(
         assert "iteration 5: for 3 iterations in a row every condition failed" in message
         assert "did not converge" in message and "config.step.kl_step" in message
         assert checkpoint.iterations(out)[-1] == len(read_lines(out)) == 5
+
+
+@pytest.mark.parametrize("fatal", [True, False])
+def test_a_problem_with_the_first_state_ends_the_run_or_is_a_warning(
+    task: Task, monkeypatch: pytest.MonkeyPatch, fatal: bool
+):
+    def make(task, config, backend):
+        algorithm = jgps.algorithms.trajopt(task, config, backend)
+        return algorithm._replace(problem=lambda state: Problem("it has no legs; buy some", fatal))
+
+    monkeypatch.setitem(jgps.algorithms.ALGORITHMS, "trajopt", (make, TrajoptConfig))
+    if fatal:
+        with pytest.raises(TrainingError, match="it has no legs; buy some"):
+            train(task, iterations=1, seed=1)
+    else:
+        with pytest.warns(UserWarning, match="it has no legs; buy some"):
+            train(task, iterations=1, seed=1)
 
 
 def diverging(on_divergence: str) -> MdgpsConfig:

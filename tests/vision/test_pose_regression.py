@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,9 @@ from jgps.policies import (
 )
 from jgps.policies.networks.architecture import check_architecture
 from jgps.policies.networks.mlp import STANDARDISATION
+from jgps.vision.learner import pretraining_problem
 from jgps.vision.pose_regression import PoseConfig, regress_pose, transfer
+from jgps.vision.pretraining import Pretraining
 
 SIDE, CHANNELS = 32, (8, 8, 8)
 CONFIG = PoseConfig(steps=400, batch_size=16, learning_rate=0.01, validation=0.2)
@@ -113,6 +116,23 @@ def test_a_policy_takes_over_the_pretrained_trunk():
         policy.variables["params"]["head"],
     )
     check_architecture(policy.variables, variables)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "fatal", "message"),
+    [
+        (0.01, NON_FINITE, True, "diverged; lower config.policy.pretraining.learning_rate"),
+        (0.06, OK, False, r"error of 0.06 m, no better than a guess \(0.05 m\); raise"),
+        (float("nan"), OK, False, "no better than a guess"),
+    ],
+)
+def test_pretraining_that_came_to_nothing_is_a_problem(error, status, fatal, message):
+    problem = pretraining_problem(Pretraining(error, 0.05, status))
+    assert problem.fatal is fatal and re.search(message, problem.text)
+
+
+def test_pretraining_that_went_well_is_none():
+    assert pretraining_problem(Pretraining(0.01, 0.05, OK)) is None
 
 
 def test_a_policy_on_predicted_poses_learns():

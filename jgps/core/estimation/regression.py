@@ -1,12 +1,12 @@
 """Linear-Gaussian regression at one time step, with a normal-inverse-Wishart prior."""
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jgps.core import linalg
+from jgps.core.one_program import one_program
 from jgps.core.types import (
     NON_FINITE,
     NOT_PD,
@@ -29,7 +29,7 @@ class NormalInverseWishart(NamedTuple):
     strength: jax.Array  # [], samples that the prior mean is worth
 
 
-@functools.partial(jax.jit, inline=True)
+@one_program()
 def spread(points: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Weighted mean and standard deviation of every dimension.
 
@@ -77,7 +77,7 @@ def divisor(total: jax.Array) -> jax.Array:
     return jnp.where(total > 0, total, jnp.ones_like(total))
 
 
-@functools.partial(jax.jit, inline=True)
+@one_program()
 @linalg.full_precision
 def fit_linear_gaussian(
     inputs: jax.Array,

@@ -78,7 +78,7 @@ class TrustRegionConfig:
 
     def __post_init__(self):
         check_field(self, "tolerance", lambda v: 0 < v < 1, "between 0 and 1, usually 0.1")
-        text = "> 0 and below eta_max, usually 1e-8"
+        text = f"> 0 and below eta_max = {self.eta_max}, usually 1e-8"
         check_field(self, "eta_min", lambda v: 0 < v < self.eta_max, text)
         check_field(self, "eta_max", lambda v: v <= 1e20, "<= 1e20, usually 1e16")
         text = "from 2 to 64, usually 4"

@@ -1,13 +1,13 @@
 """Where a channel of a convolutional network is active: the mean position under a softmax."""
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jgps.core.one_program import one_program
 
-@functools.partial(jax.jit, inline=True)
+
+@one_program()
 def spatial_softmax(maps: jax.Array, temperature: jax.Array | float = 1.0) -> jax.Array:
     """Expected position of every channel under softmax(maps / temperature) over all positions.
 

@@ -314,6 +314,11 @@ def test_config_out_of_range_is_refused(field, value):
         kind(**{field: value})
 
 
+def test_limits_in_the_wrong_order_are_both_named():
+    with pytest.raises(ValueError, match=r"eta_min is 1e-08; .* below eta_max = 1e-09"):
+        TrustRegionConfig(eta_max=1e-9)
+
+
 def test_wrong_shapes_are_named():
     dynamics, cost, previous, initial = problem(25, T, dX, dU, dtype=np.float32)
     one = (dynamics, cost, previous, initial)
