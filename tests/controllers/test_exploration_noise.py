@@ -80,7 +80,7 @@ def test_float64_where_asked_for():
         ((0, 10, 2, 1.0), "num is 0; .*>= 1"),
         ((1, 10, 2, -1.0), "smoothing is -1.0; .*>= 0, in steps. Use 0 for white noise"),
         ((1, 10, 2, np.nan), "smoothing is nan"),
-        ((1, 2, 2, 4.0), r"smoothing is 4.0 steps for a horizon of 2; .*FixedStartsConfig.noise_smo"),
+        ((1, 2, 2, 4.0), r"smoothing is 4.0 steps for a horizon of 2; .*FixedStarts"),
     ],
 )
 def test_invalid_settings_are_refused(arguments, message):
