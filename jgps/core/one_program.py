@@ -14,7 +14,7 @@ def one_program(
 ) -> Callable[[Callable[_Args, _Result]], Callable[_Args, _Result]]:
     """Makes a call outside of `jax.jit` one compiled program, not one for each operation.
 
-    Inside a program the function leaves no trace of its own: the program is what it would be
+    Inside a program the function leaves no call of its own: what XLA compiles is what it would be
     without this.
 
     Args:
