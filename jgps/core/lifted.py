@@ -22,12 +22,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+from jax.extend.core import (
+    ClosedJaxpr,
+    Jaxpr,
+    Literal,
+    get_opaque_trace_state,
+    jaxpr_as_fun,
+)
 
 from jgps.core.compile_options import Options, compile_options
 from jgps.core.host import to_device
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+_trace_state = functools.partial(get_opaque_trace_state, convention="flax")  # a format that it has
+NO_TRACE = _trace_state()
 
 
 class Program:
@@ -118,8 +127,8 @@ class SharedJit:
 
     Unlike `jax.jit` it identifies the function by what it does, not by its address: a closure that
     is made anew, with other arrays in it, is traced again and not compiled. For traced arguments it
-    is the function itself, and becomes part of the outer program; for others it is evaluated at
-    once, inside a trace too. It is not to be differentiated but inside a trace.
+    is the function itself, and becomes part of the outer program. It is not to be differentiated
+    but inside a trace.
     """
 
     def __init__(self, function: Callable[..., Any]):
@@ -139,8 +148,8 @@ class SharedJit:
                 return self._function(*args)
             self._lifted[kind] = lifted
         # With options a program can't be part of another one.
-        with jax.ensure_compile_time_eval():
-            return _compiled_with(compile_options(lifted.program.largest))(lifted, *args)
+        options = compile_options(lifted.program.largest) if _trace_state() == NO_TRACE else ()
+        return _compiled_with(options)(lifted, *args)
 
     def trace(self, *args: Any) -> Any:
         """As of a jitted function."""

@@ -31,8 +31,9 @@ BANK = NearestController(
 )
 MEMORY = jax.device_get(pilqr.first_memory(T, np.float32))
 KEYS = jax.random.split(jax.random.key(0), 7)
+KEY = KEYS[0]
 APPEARANCE = rendering.appearance_of(tasks.make("pusher").model)
-POLICY = initialise(mlp(DX, DU, (17,)), KEYS[0], DX, DU, jnp.float32)
+POLICY = initialise(mlp(DX, DU, (17,)), KEY, DX, DU, jnp.float32)
 CALLS = {
     "cholesky": lambda: linalg.cholesky(NORMAL.cov),
     "inverse of a small matrix": lambda: linalg.inverse_psd(NORMAL.cov),
@@ -52,7 +53,7 @@ CALLS = {
         CONTROLLER, CONTROLLER, DYNAMICS, COST, INITIAL, Rollouts(X, U, VALID), COSTS, MEMORY
     ),
     "appearances": lambda: rendering.randomise(KEYS, APPEARANCE),
-    "noise": lambda: exploration_noise(KEYS[0], N, T, DU, 1.375),
+    "noise": lambda: exploration_noise(KEY, N, T, DU, 1.375),
     "network": lambda: POLICY.mean(X),
     "feature points": lambda: spatial_softmax(np.ones((3, 14, 15, 6), np.float32)),
 }

@@ -80,7 +80,7 @@ def test_shared_programs_are_compiled_with_the_options(no_flags, monkeypatch):
     np.testing.assert_allclose(lowered.compile()(x), function(x), rtol=1e-5)
 
 
-def test_inside_a_trace_what_is_not_traced_is_evaluated_at_once(no_flags):
+def test_what_is_not_traced_can_be_called_inside_a_trace(no_flags):
     total, x = shared_jit(lambda x: jnp.sin(x).sum()), np.ones(5, np.float32)
     expected = 5 * np.sin(1.0)
     np.testing.assert_allclose(jax.jit(lambda y: total(x) + y)(1.0), expected + 1, rtol=1e-5)
