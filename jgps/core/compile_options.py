@@ -1,11 +1,12 @@
 """Options with which XLA compiles small programs sooner on a CPU.
 
 A program whose arrays are small runs for a moment, and in a first run compiling it takes longest.
-Less is then optimised. With JAX 0.10.2 on two cores, peg insertion's programs (mdgps, seed 0) are
-compiled in 8.3 s instead of 15.5 and an iteration takes 6% longer; pilqr's takes as long as before,
-mdgps's on the hammer 9% longer. Drawing images takes three times as long: such programs are large,
-and are compiled with XLA's own settings. Options that are named in the environment's `XLA_FLAGS`
-are the user's and stay as they are; those that this version of XLA does not know are left out.
+Less is then optimised. With JAX 0.10.2 on two cores, the first iteration of mdgps on peg insertion
+takes 9.8 s instead of 16.9 and later ones 6% longer; on the hammer they take 9% longer, those of
+pilqr on peg insertion as long as before. Drawing images takes three times as long: such programs
+are large, and are compiled with XLA's own settings. Options that are named in the environment's
+`XLA_FLAGS` are the user's and stay as they are; those that this version of XLA does not know are
+left out.
 """
 
 import functools
