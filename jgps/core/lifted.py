@@ -218,7 +218,7 @@ def _describe(jaxpr: Jaxpr, consts: list[Any]) -> tuple[Any, ...]:
     elif any(name.startswith("custom_jvp") for name in primitives):
         # The text names rules; what they do shows in derivatives. With the constants as arguments,
         # what a derivative still closes over is what its rule itself closes over.
-        derivative = lambda constants, leaves: _evaluate(jaxpr, constants, leaves)  # noqa: E731
+        derivative: Callable[..., Any] = functools.partial(_evaluate, jaxpr)
         avals = _avals(jaxpr)[len(consts) :]
         leaves = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
         for _ in range(2):

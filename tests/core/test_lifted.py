@@ -137,7 +137,10 @@ def test_arguments_of_other_shapes_or_dtypes_are_refused():
 
 def test_functions_of_keys():
     low = jnp.array([-1.0, 0.5])
-    draw = lambda key: jax.random.uniform(key, (2,)) + low  # noqa: E731
+
+    def draw(key):
+        return jax.random.uniform(key, (2,)) + low
+
     lifted = lift(draw, jax.random.key(0))
     key = jax.random.key(3)
     np.testing.assert_array_equal(jax.jit(lambda f, k: f(k))(lifted, key), jax.jit(draw)(key))

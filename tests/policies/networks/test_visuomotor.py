@@ -13,8 +13,6 @@ from jgps.policies.networks.spatial_softmax import spatial_softmax
 from jgps.policies.networks.visuomotor import feature_pixels
 
 SMALL = visuomotor(3, 2, hidden=(8,), channels=(4, 5, 6))
-
-
 apply = jax.jit(SMALL.apply, static_argnames="method")
 
 
