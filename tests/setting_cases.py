@@ -213,7 +213,7 @@ CASES = [
         readers.of_images,
         {"block": 16, "max_triangles": 3},
         # The width of soft shadows: with one ray their edges are hard, without any there are none.
-        {"sun_radius": {"shadows": 4}},
+        {"sun_radius": {"shadows": 4}, "simplify": {"max_triangles": 3}},
     ),
     Case(LqrHoldConfig(), readers.of_first_controller),
     Case(PdHoldConfig(), readers.of_first_controller),

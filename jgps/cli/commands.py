@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -124,6 +125,8 @@ def evaluate(arguments: list[str]) -> None:
         noise = f"mean of {options.samples} rollouts with exploration noise"
     table.title = f"{options.directory}, {run.iterations} iterations, {noise}"
     Console().print(table)
+    if result.advice:
+        warnings.warn(result.advice, stacklevel=1)
 
 
 def report(arguments: list[str]) -> None:

@@ -26,6 +26,8 @@ class RenderConfig:
         chooses: what fits the caches of a CPU, what keeps an accelerator busy.
       max_triangles: of each mesh and height field, at least 1. Time grows with their number, since
         every ray is tested against each.
+      simplify: whether a mesh or height field of more triangles is drawn coarsely, with that many,
+        instead of being refused.
     """
 
     ambient: float = 0.5
@@ -37,6 +39,7 @@ class RenderConfig:
     supersample: int = 1
     block: int | None = None
     max_triangles: int = 2000
+    simplify: bool = False
 
     def __post_init__(self):
         for name in ("ambient", "headlight", "sun", "gloss"):

@@ -15,14 +15,16 @@ from rich.console import Console
 from rich.table import Table
 
 from jgps import tasks
+from jgps.rendering import NotDrawableError
 from jgps.reports.comparison import comparison_curves
 from jgps.reports.plots.diagnostics import draw_diagnostics, draw_learning_curve
 from jgps.reports.plots.features import draw_feature_points
 from jgps.reports.plots.paths import draw_actions, draw_paths
 from jgps.reports.plots.policy import draw_policy
 from jgps.reports.policy_view import draw_policy_view, load_policy
+from jgps.reports.quality import affordable_quality
 from jgps.reports.run_data import RunData, read_run
-from jgps.reports.video import VideoOptions, VideoRollouts, thin_out, write_task_video
+from jgps.reports.video import VIDEO, VideoOptions, VideoRollouts, thin_out, write_task_video
 from jgps.simulation import condition_models
 from jgps.tasks import Task
 
@@ -112,10 +114,10 @@ def _pictures(run: RunData, task: Task, say: Callable[[str], None], opengl: bool
     written, policy_view, policy = [], None, load_policy(run, task, say)
     if policy is not None:
         models = condition_models(task.model, task.test if unseen else task.train)
-        rollouts = {f"unseen {c}": (models[c], qpos[c]) for c in shown}
-        rollouts |= _distracted(run, task)
-        policy_view = draw_policy_view(task, policy, list(rollouts.values()))
-        names = list(rollouts)
+        shown_rollouts = {f"unseen {c}": (models[c], qpos[c]) for c in shown}
+        shown_rollouts |= _distracted(run, task)
+        policy_view = draw_policy_view(task, policy, list(shown_rollouts.values()))
+        names = list(shown_rollouts)
         rows = [*range(min(len(shown), _FEATURE_ROWS)), *range(len(shown), len(names))]
         written.append(
             draw_feature_points(
@@ -127,13 +129,31 @@ def _pictures(run: RunData, task: Task, say: Callable[[str], None], opengl: bool
             )
         )
         policy_view = policy_view.select(range(len(shown)))
-    return written + write_task_video(
-        task,
-        VideoRollouts(qpos, x, unseen, shown, policy_view),
-        run.directory / "videos" / "final.mp4",
-        poster=run.directory / "figures" / "final.png",
-        options=VideoOptions(opengl=opengl),
-    )
+    rollouts = VideoRollouts(qpos, x, unseen, shown, policy_view)
+    return written + _video(run, task, rollouts, say, opengl)
+
+
+def _video(
+    run: RunData,
+    task: Task,
+    rollouts: VideoRollouts,
+    say: Callable[[str], None],
+    opengl: bool,
+) -> list[Path]:
+    """Writes the video and its poster; tells `say` what the ray caster cannot draw."""
+    if not opengl and (remark := affordable_quality(task.model, VIDEO).explanation):
+        say(remark)
+    try:
+        return write_task_video(
+            task,
+            rollouts,
+            run.directory / "videos" / "final.mp4",
+            poster=run.directory / "figures" / "final.png",
+            options=VideoOptions(opengl=opengl),
+        )
+    except NotDrawableError as error:
+        say(f"No video: {error} MuJoCo's own renderer may draw it (opengl).")
+        return []
 
 
 def _finite(qpos: np.ndarray, x: np.ndarray, kind: str, say: Callable[[str], None]) -> list[int]:

@@ -68,6 +68,19 @@ class EvaluationResult(NamedTuple):
         found = {"train": self.train, "test": self.test}
         return found if self.distracted is None else {**found, "distracted": self.distracted}
 
+    @property
+    def advice(self) -> str:
+        """What to do where training conditions succeed and unseen ones do not; empty elsewhere."""
+        train, test = self.train.success_rate, self.test.success_rate
+        if train is None or test is None or train < 0.75 or train - test < 0.2:
+            return ""
+        return (
+            f"the policy succeeds in {train:.0%} of the training conditions and in {test:.0%} of "
+            "the unseen ones: it learned the training conditions alone. Give the task more of "
+            "them, so that the unseen ones lie close between them, or random starts if it has "
+            "any; where the policy is one controller per condition, train a network (mdgps)"
+        )
+
     def metrics(self) -> dict[str, float]:
         """Means over conditions, as training records them after every iteration.
 

@@ -292,6 +292,8 @@ def _finish(
     started = time.perf_counter()
     evaluation = evaluate(state.policy)
     evaluation_seconds = time.perf_counter() - started
+    if evaluation.advice:
+        warnings.warn(evaluation.advice, stacklevel=3)
     if setup.out is not None:
         inspection = setup.algorithm.inspect(state)
         arrays = trajectories(evaluation, inspection)

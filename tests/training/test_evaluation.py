@@ -101,3 +101,22 @@ def test_distracted_conditions_are_a_third_set(task: Task, result: TrainingResul
     )
     np.testing.assert_array_equal(apart.test.cost, result.evaluation.test.cost)
     assert apart.distracted is not None and np.all(apart.distracted.cost != apart.train.cost)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "warned"),
+    [(1.0, 0.75, True), (0.8, 0.5, True), (1.0, 0.875, False), (0.5, 0.0, False)],
+)
+def test_a_policy_that_learned_its_training_conditions_alone_is_told_of(
+    result: TrainingResult, train: float, test: float, warned: bool
+):
+    evaluation = result.evaluation._replace(
+        train=result.evaluation.train._replace(success=np.array([train])),
+        test=result.evaluation.test._replace(success=np.array([test])),
+    )
+    assert bool(evaluation.advice) == warned
+    if warned:
+        assert f"{train:.0%} of the training" in evaluation.advice
+        assert "more of them" in evaluation.advice
+    undefined = evaluation._replace(test=evaluation.test._replace(success=None))
+    assert undefined.advice == ""
