@@ -20,7 +20,7 @@ section 4 and appendix A; Wang & Banerjee (2014), "Bregman ADMM".
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ from jgps.core.bregman import (
     dual_step,
     policy_targets,
 )
-from jgps.core.checks import check_field
+from jgps.core.checks import Range, refuse
 from jgps.core.lifted import shared_jit
 from jgps.core.types import OK, Controller, QuadraticCost
 from jgps.optimise.algorithm import Algorithm, Metrics
@@ -55,6 +55,8 @@ from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task
 from jgps.vision.config import NetworkPolicyConfig
 
+WITHOUT_WEIGHT = "usually from 0.001 to 1: without weight nothing makes the network follow"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BadmmConfig(GuidedConfig):
@@ -74,31 +76,21 @@ class BadmmConfig(GuidedConfig):
       others: see `GuidedConfig`.
     """
 
-    inner_rounds: int = 4
-    dual_rate: float = 0.1
-    initial_weight: float = 0.01
-    min_weight: float = 1e-3
-    max_weight: float = 1.0
-    weight_band: float = 2.0
+    inner_rounds: Annotated[int, Range(">= 1")] = 4
+    dual_rate: Annotated[float, Range("> 0")] = 0.1
+    initial_weight: Annotated[float, Range("> 0", WITHOUT_WEIGHT)] = 0.01
+    min_weight: Annotated[float, Range("> 0", WITHOUT_WEIGHT)] = 1e-3
+    max_weight: Annotated[float, Range("> 0", WITHOUT_WEIGHT)] = 1.0
+    weight_band: Annotated[float, Range("> 1")] = 2.0
     policy: NetworkPolicyConfig = MlpConfig(distil=DistilConfig(steps=500, learning_rate=3e-3))
     linearisation: RegressionConfig = RegressionConfig(covariance="network")
     step: LqrStepConfig = LqrStepConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_field(self, "inner_rounds", lambda v: v >= 1, ">= 1, usually 4", integer=True)
-        check_field(self, "dual_rate", lambda v: v > 0, "> 0, usually 0.1")
-        positive = "> 0: without weight nothing makes the network follow; usually"
-        check_field(self, "initial_weight", lambda v: v > 0, f"{positive} 0.01")
-        check_field(self, "min_weight", lambda v: v > 0, f"{positive} 0.001")
-        check_field(self, "max_weight", lambda v: v > 0, f"{positive} 1")
-        check_field(self, "weight_band", lambda v: v > 1, "> 1, usually 2")
         if not self.min_weight <= self.initial_weight <= self.max_weight:
-            raise ValueError(
-                f"BadmmConfig has min_weight {self.min_weight}, initial_weight "
-                f"{self.initial_weight} and max_weight {self.max_weight}; they have to satisfy "
-                "min <= initial <= max"
-            )
+            limits = f"from min_weight {self.min_weight} to max_weight {self.max_weight}"
+            refuse(self, "initial_weight", limits)
 
 
 class Memory(NamedTuple):

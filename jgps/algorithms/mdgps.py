@@ -14,8 +14,9 @@ Source: Montgomery & Levine (2016), "Guided policy search via approximate mirror
 """
 
 import dataclasses
+from typing import Annotated
 
-from jgps.core.checks import check_choice
+from jgps.core.checks import OneOf
 from jgps.optimise.algorithm import Algorithm
 from jgps.optimise.guided.config import MirrorDescentConfig, check_random_starts
 from jgps.optimise.guided.mirror_descent import mirror_descent
@@ -43,12 +44,11 @@ class MdgpsConfig(MirrorDescentConfig):
     """
 
     step: LqrStepConfig = LqrStepConfig(min_multiplier=0.1)
-    step_rule: str = "classic"
+    step_rule: Annotated[str, OneOf(*STEP_RULES)] = "classic"
     rollouts: FixedStartsConfig | RandomStartsConfig = FixedStartsConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice(self, "step_rule", STEP_RULES)
         if isinstance(self.rollouts, RandomStartsConfig):
             check_random_starts(self)
 

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jgps.core.checks import check_field
+from jgps.core.checks import Config, Range
 from jgps.core.types import Controller
 
 Entries = slice | Sequence[int]
@@ -16,7 +17,7 @@ Gains = float | tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LqrHoldConfig:
+class LqrHoldConfig(Config):
     """Settings of `lqr_hold`.
 
     Attributes:
@@ -28,23 +29,16 @@ class LqrHoldConfig:
       acceleration: constant acceleration of every joint that the controller has to cancel.
     """
 
-    variance: float = 1.0
-    stiffness: float = 1.0
-    velocity_stiffness: float = 0.5
-    final_weight: float = 1.0
-    gains: Gains = 1.0
-    acceleration: Gains = 0.0
-
-    def __post_init__(self):
-        check_field(self, "variance", lambda v: v > 0, "> 0")
-        for field in ("stiffness", "velocity_stiffness", "final_weight"):
-            check_field(self, field, lambda v: v >= 0, ">= 0")
-        check_field(self, "gains", lambda v: v != 0, "not 0")
-        check_field(self, "acceleration")
+    variance: Annotated[float, Range("> 0")] = 1.0
+    stiffness: Annotated[float, Range(">= 0")] = 1.0
+    velocity_stiffness: Annotated[float, Range(">= 0")] = 0.5
+    final_weight: Annotated[float, Range(">= 0")] = 1.0
+    gains: Annotated[Gains, Range("!= 0")] = 1.0
+    acceleration: Annotated[Gains, Range()] = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class PdHoldConfig:
+class PdHoldConfig(Config):
     """Settings of `pd_hold`; every gain is one number for all joints or one per joint.
 
     Attributes:
@@ -53,28 +47,20 @@ class PdHoldConfig:
       variance: of the exploration noise, in squared actuator units, > 0.
     """
 
-    position_gain: Gains = 1.0
-    velocity_gain: Gains = 0.1
-    variance: Gains = 1.0
-
-    def __post_init__(self):
-        for field in ("position_gain", "velocity_gain"):
-            check_field(self, field, lambda v: v >= 0, ">= 0")
-        check_field(self, "variance", lambda v: v > 0, "> 0")
+    position_gain: Annotated[Gains, Range(">= 0")] = 1.0
+    velocity_gain: Annotated[Gains, Range(">= 0")] = 0.1
+    variance: Annotated[Gains, Range("> 0")] = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoiseConfig:
+class NoiseConfig(Config):
     """Settings of `pure_noise`.
 
     Attributes:
       variance: of the actions, in squared actuator units, > 0; one for all or one per actuator.
     """
 
-    variance: Gains = 1.0
-
-    def __post_init__(self):
-        check_field(self, "variance", lambda v: v > 0, "> 0")
+    variance: Annotated[Gains, Range("> 0")] = 1.0
 
 
 def lqr_hold(

@@ -15,13 +15,13 @@ trajectory-centric reinforcement learning", section 4.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jgps.core import linalg, path_integral
-from jgps.core.checks import check_field, check_kinds
+from jgps.core.checks import Config, Range, refuse
 from jgps.core.lqr.trust_region import (
     PerStepTrustRegionConfig,
     TrustRegionInfo,
@@ -44,7 +44,7 @@ from jgps.core.types import (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PilqrStepConfig:
+class PilqrStepConfig(Config):
     """How far the PILQR step moves the controllers, by LQR and then by path integrals.
 
     LQR's bound at step t is `kl_step * multiplier_t`. From one iteration to the next the multiplier
@@ -59,26 +59,17 @@ class PilqrStepConfig:
       trust_region: how LQR's multipliers eta are searched for.
     """
 
-    kl_step: float = 0.2
-    min_multiplier: float = 0.1
-    max_multiplier: float = 5.0
-    grow_below: float = 0.05
-    shrink_above: float = 0.2
+    kl_step: Annotated[float, Range("(0, 1e9]", "usually 0.1 to 0.4 nats")] = 0.2
+    min_multiplier: Annotated[float, Range("(0, 1]")] = 0.1
+    max_multiplier: Annotated[float, Range("[1, 1e6]", "usually 1 to 5")] = 5.0
+    grow_below: Annotated[float, Range("> 0")] = 0.05
+    shrink_above: Annotated[float, Range("> 0")] = 0.2
     path_integral: Pi2StepConfig = Pi2StepConfig()
     trust_region: PerStepTrustRegionConfig = PerStepTrustRegionConfig()
 
     def __post_init__(self) -> None:
-        check_kinds(self)
-        check_field(self, "kl_step", lambda v: v > 0, "> 0 nats, usually 0.1 to 0.4")
-        check_field(self, "min_multiplier", lambda v: 0 < v <= 1, "in (0, 1], usually 0.1")
-        check_field(self, "max_multiplier", lambda v: v >= 1, ">= 1, usually 1 to 5")
-        check_field(self, "shrink_above", lambda v: v > 0, "> 0, usually 0.2")
-        check_field(
-            self,
-            "grow_below",
-            lambda v: 0 < v <= self.shrink_above,
-            f"> 0 and at most shrink_above = {self.shrink_above}",
-        )
+        if self.grow_below > self.shrink_above:
+            refuse(self, "grow_below", f"at most shrink_above = {self.shrink_above}, usually 0.05")
 
 
 class PilqrMemory(NamedTuple):

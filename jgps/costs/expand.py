@@ -1,12 +1,13 @@
 """Quadratic expansion of a cost along sampled trajectories, by automatic differentiation."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jgps.core import lapack, linalg
+from jgps.core.checks import Config, OneOf
 from jgps.core.types import (
     NON_FINITE,
     TOO_FEW_SAMPLES,
@@ -22,7 +23,7 @@ PROJECTIONS = ("psd", "psd_per_sample", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpandConfig:
+class ExpandConfig(Config):
     """How a cost that is not convex becomes a quadratic.
 
     Attributes:
@@ -32,14 +33,7 @@ class ExpandConfig:
         leaves the Hessian indefinite.
     """
 
-    projection: str = "psd"
-
-    def __post_init__(self):
-        if self.projection not in PROJECTIONS:
-            raise ValueError(
-                f"ExpandConfig.projection is {self.projection!r}; it has to be one of "
-                f"{', '.join(PROJECTIONS)}."
-            )
+    projection: Annotated[str, OneOf(*PROJECTIONS)] = "psd"
 
 
 class ExpandInfo(NamedTuple):

@@ -2,13 +2,18 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
+from jgps.core.checks import Config, Range
+
+COEFFICIENT = "usually from 0.1 to 10; 0 leaves this part out"
+
 
 @dataclass(frozen=True, kw_only=True)
-class Penalty:
+class Penalty(Config):
     """Sum of three penalties on a residual d: l2, smoothed l1 and log.
 
     All go through its weighted square s = sum_i w_i d_i^2:
@@ -27,28 +32,16 @@ class Penalty:
     appendix B.
     """
 
-    l2: float = 0.0
-    l1: float = 0.0
-    log: float = 0.0
-    alpha: float = 1e-5
+    l2: Annotated[float, Range(">= 0", COEFFICIENT)] = 0.0
+    l1: Annotated[float, Range(">= 0", COEFFICIENT)] = 0.0
+    log: Annotated[float, Range(">= 0", COEFFICIENT)] = 0.0
+    alpha: Annotated[float, Range("> 0", "usually 1e-5 for residuals in metres")] = 1e-5
 
     def __post_init__(self):
-        for field in ("l2", "l1", "log"):
-            value = getattr(self, field)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(
-                    f"Penalty.{field} is {value}; it has to be finite and >= 0. "
-                    "Use 0 to leave this part out."
-                )
-        if self.l2 == 0 and self.l1 == 0 and self.log == 0:
+        if self.l2 == self.l1 == self.log == 0:
             raise ValueError(
                 "Penalty has l2 = l1 = log = 0, which costs nothing; at least one has to be > 0, "
                 "for example Penalty(l2=1.0)."
-            )
-        if not (math.isfinite(self.alpha) and self.alpha > 0):
-            raise ValueError(
-                f"Penalty.alpha is {self.alpha}; it has to be finite and > 0, for example 1e-5 "
-                "for residuals in metres."
             )
 
     def __call__(self, s: jax.Array) -> jax.Array:

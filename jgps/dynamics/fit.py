@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jgps.core.checks import check_field
+from jgps.core.checks import Config, Range
 from jgps.core.estimation.regression import (
     NormalInverseWishart,
     divisor,
@@ -29,7 +30,7 @@ from jgps.core.types import (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FitConfig:
+class FitConfig(Config):
     """How dynamics are fitted to rollouts at every step (`jgps.dynamics.fit`).
 
     Attributes:
@@ -38,16 +39,14 @@ class FitConfig:
         does not where there are fewer samples than entries and no prior.
     """
 
-    ridge: float = 1e-5
-
-    def __post_init__(self) -> None:
-        check_field(
-            self,
-            "ridge",
-            lambda v: v >= 0,
-            ">= 0: 1e-5 suits float32, 0 needs more samples than state and action entries or a "
-            "prior",
-        )
+    ridge: Annotated[
+        float,
+        Range(
+            ">= 0",
+            "usually 1e-5, which suits float32; 0 needs a prior, or more samples than state and "
+            "action entries",
+        ),
+    ] = 1e-5
 
 
 @functools.partial(jax.jit, static_argnames="config")

@@ -2,24 +2,26 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jgps.core.checks import check_field
+from jgps.core.checks import Config, Range, refuse
 from jgps.core.estimation import mixture as gmm
 from jgps.core.estimation.regression import NormalInverseWishart
 from jgps.core.types import OK, Rollouts
 
+STRENGTH = "usually 1: it counts samples, 0 ignores the prior"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NoPriorConfig:
+class NoPriorConfig(Config):
     """Every step is fitted to its own samples alone."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ConstantPriorConfig:
+class ConstantPriorConfig(Config):
     """The same prior at every step, condition and iteration.
 
     Attributes:
@@ -30,18 +32,13 @@ class ConstantPriorConfig:
       strength: samples that the prior is worth.
     """
 
-    mean: float | tuple[float, ...] = 0.0
-    variance: float | tuple[float, ...] = 1.0
-    strength: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_strength(self)
-        check_field(self, "mean")
-        check_field(self, "variance", lambda v: v > 0, "> 0 everywhere")
+    mean: Annotated[float | tuple[float, ...], Range()] = 0.0
+    variance: Annotated[float | tuple[float, ...], Range("> 0")] = 1.0
+    strength: Annotated[float, Range(">= 0", STRENGTH)] = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MixturePriorConfig:
+class MixturePriorConfig(Config):
     """A Gaussian mixture of the vectors of all steps of recent iterations.
 
     Attributes:
@@ -54,36 +51,21 @@ class MixturePriorConfig:
         mixture. More than the two steps of the default made no better predictions on arm-like data.
     """
 
-    strength: float = 1.0
-    max_clusters: int = 20
-    min_clusters: int = 2
-    points_per_cluster: int = 40
+    strength: Annotated[float, Range(">= 0", STRENGTH)] = 1.0
+    max_clusters: Annotated[int, Range(">= 1")] = 20
+    min_clusters: Annotated[int, Range(">= 1")] = 2
+    points_per_cluster: Annotated[
+        int, Range(">= 1", "usually 40: more points make fewer clusters")
+    ] = 40
     shared: bool = True
-    window: int = 4
+    window: Annotated[int, Range(">= 1", "usually 4: the current iteration counts")] = 4
     em: gmm.MixtureConfig = dataclasses.field(
         default_factory=lambda: gmm.MixtureConfig(max_iterations=2)
     )
 
     def __post_init__(self) -> None:
-        _check_strength(self)
-        check_field(self, "max_clusters", lambda v: v >= 1, ">= 1", integer=True)
-        check_field(
-            self,
-            "min_clusters",
-            lambda v: 1 <= v <= self.max_clusters,
-            f"between 1 and max_clusters = {self.max_clusters}",
-            integer=True,
-        )
-        check_field(
-            self,
-            "points_per_cluster",
-            lambda v: v >= 1,
-            ">= 1: more points make fewer clusters",
-            integer=True,
-        )
-        check_field(
-            self, "window", lambda v: v >= 1, ">= 1: the current iteration counts", integer=True
-        )
+        if self.min_clusters > self.max_clusters:
+            refuse(self, "min_clusters", f"at most max_clusters = {self.max_clusters}, usually 2")
 
 
 PriorConfig = NoPriorConfig | ConstantPriorConfig | MixturePriorConfig
@@ -328,9 +310,3 @@ def _select(flags: jax.Array, new, old):
         return jnp.where(column, new_leaf, old_leaf)
 
     return jax.tree.map(select, new, old)
-
-
-def _check_strength(config: ConstantPriorConfig | MixturePriorConfig) -> None:
-    check_field(
-        config, "strength", lambda v: v >= 0, ">= 0: it counts samples, 0 ignores the prior"
-    )

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jgps.controllers import linear_gaussian
 from jgps.controllers.nearest import NearestController
-from jgps.core.checks import check_kinds
+from jgps.core.checks import Config
 from jgps.core.lifted import shared_jit
 from jgps.core.types import Controller, Rollouts
 from jgps.optimise.algorithm import Algorithm, Inspection, Metrics, inspection_key
@@ -40,7 +40,7 @@ from jgps.tasks.start import initial_controllers, initial_states
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LocalConfig:
+class LocalConfig(Config):
     """Settings of the loop around local controllers alone.
 
     Attributes:
@@ -49,9 +49,6 @@ class LocalConfig:
     """
 
     rollouts: FixedStartsConfig = FixedStartsConfig()
-
-    def __post_init__(self) -> None:
-        check_kinds(self)
 
     def shape(self, task: Task) -> tuple[int, int]:
         """Leading axes of an iteration's rollouts with noise: conditions, samples."""

@@ -12,19 +12,19 @@ import shutil
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 
-from jgps.core.checks import check_field
+from jgps.core.checks import Config, Range
 from jgps.training.errors import UsageError
 
 KEEP = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CheckpointConfig:
+class CheckpointConfig(Config):
     """When training saves its state: after an iteration in which one of these limits is reached.
 
     The state is saved after the last iteration too, and whenever training stops early. Only what is
@@ -36,14 +36,8 @@ class CheckpointConfig:
       every_seconds: seconds since the last checkpoint, >= 0; None sets no such limit.
     """
 
-    every_iterations: int | None = None
-    every_seconds: float | None = 10.0
-
-    def __post_init__(self) -> None:
-        if self.every_iterations is not None:
-            check_field(self, "every_iterations", lambda v: v >= 1, "at least 1", integer=True)
-        if self.every_seconds is not None:
-            check_field(self, "every_seconds", lambda v: v >= 0, ">= 0, usually 10")
+    every_iterations: Annotated[int | None, Range(">= 1")] = None
+    every_seconds: Annotated[float | None, Range(">= 0")] = 10.0
 
 
 class Checkpoints:

@@ -6,21 +6,21 @@ machine, and [M, D] stays in cache where [K, M, D] would not.
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
 from jgps.core import linalg
-from jgps.core.checks import check_field
+from jgps.core.checks import Config, Range
 from jgps.core.estimation import kmeans
 from jgps.core.estimation.regression import NormalInverseWishart, divisor, standardise
 from jgps.core.types import NON_FINITE, NOT_PD, Status, first_failure, worst
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MixtureConfig:
+class MixtureConfig(Config):
     """How EM fits a Gaussian mixture to points.
 
     Attributes:
@@ -32,23 +32,15 @@ class MixtureConfig:
         moved to a badly explained point, once in a fit and not in its last iteration.
     """
 
-    max_iterations: int = 50
-    tolerance: float = 1e-3
-    ridge: float = 1e-4
-    starved_fraction: float = 0.05
-
-    def __post_init__(self) -> None:
-        check_field(self, "max_iterations", lambda v: v >= 1, ">= 1: EM needs a step", integer=True)
-        check_field(self, "tolerance", lambda v: v >= 0, ">= 0: 0 runs all max_iterations")
-        check_field(
-            self,
-            "ridge",
-            lambda v: v > 0,
-            "> 0, so that a cluster of few points has a density: 1e-4 suits float32",
-        )
-        check_field(
-            self, "starved_fraction", lambda v: 0 <= v < 1, "in [0, 1): 0 moves only empty clusters"
-        )
+    max_iterations: Annotated[int, Range(">= 1", "usually 2 to 50: EM needs a step")] = 50
+    tolerance: Annotated[float, Range(">= 0", "usually 0.001: 0 runs all max_iterations")] = 1e-3
+    ridge: Annotated[
+        float,
+        Range("> 0", "usually 1e-4, which suits float32: a cluster of few points has a density"),
+    ] = 1e-4
+    starved_fraction: Annotated[
+        float, Range("[0, 1)", "usually 0.05: 0 moves only empty clusters")
+    ] = 0.05
 
 
 class Mixture(NamedTuple):

@@ -12,13 +12,13 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jgps.core import linalg
-from jgps.core.checks import check_field, check_kinds
+from jgps.core.checks import Config, Range, refuse
 from jgps.core.lqr import riccati
 from jgps.core.lqr.dual_search import (
     SEARCHING,
@@ -60,7 +60,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrustRegionConfig:
+class TrustRegionConfig(Config):
     """How the multiplier eta is searched for.
 
     Attributes:
@@ -70,24 +70,19 @@ class TrustRegionConfig:
       max_rounds: rounds after which the search gives up.
     """
 
-    tolerance: float = 0.1
-    eta_min: float = 1e-8
-    eta_max: float = 1e16
-    num_candidates: int = 4
-    max_rounds: int = 20
+    tolerance: Annotated[float, Range("(0, 1)")] = 0.1
+    eta_min: Annotated[float, Range("> 0")] = 1e-8
+    eta_max: Annotated[float, Range("(0, 1e20]")] = 1e16
+    num_candidates: Annotated[int, Range("[2, 64]")] = 4
+    max_rounds: Annotated[int, Range(">= 1")] = 20
 
-    def __post_init__(self):
-        check_field(self, "tolerance", lambda v: 0 < v < 1, "between 0 and 1, usually 0.1")
-        text = f"> 0 and below eta_max = {self.eta_max}, usually 1e-8"
-        check_field(self, "eta_min", lambda v: 0 < v < self.eta_max, text)
-        check_field(self, "eta_max", lambda v: v <= 1e20, "<= 1e20, usually 1e16")
-        text = "from 2 to 64, usually 4"
-        check_field(self, "num_candidates", lambda v: 2 <= v <= 64, text, integer=True)
-        check_field(self, "max_rounds", lambda v: v >= 1, ">= 1, usually 20", integer=True)
+    def __post_init__(self) -> None:
+        if not self.eta_min < self.eta_max:
+            refuse(self, "eta_min", f"below eta_max = {self.eta_max:g}, usually 1e-8")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PerStepTrustRegionConfig:
+class PerStepTrustRegionConfig(Config):
     """How one multiplier eta per step is searched for: a factor of all first, then a descent.
 
     Attributes:
@@ -98,13 +93,8 @@ class PerStepTrustRegionConfig:
     """
 
     search: TrustRegionConfig = TrustRegionConfig()
-    rounds: int = 200
-    rate: float = 0.3
-
-    def __post_init__(self):
-        check_kinds(self)
-        check_field(self, "rounds", lambda v: v >= 1, ">= 1, usually 200", integer=True)
-        check_field(self, "rate", lambda v: 0 < v <= 2, "in (0, 2], usually 0.3")
+    rounds: Annotated[int, Range(">= 1")] = 200
+    rate: Annotated[float, Range("(0, 2]")] = 0.3
 
 
 class TrustRegionInfo(NamedTuple):

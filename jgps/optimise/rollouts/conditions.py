@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 
-from jgps.core.checks import check_field
+from jgps.core.checks import Config, Range
 from jgps.core.lifted import shared_jit
 from jgps.optimise.rollouts.sampling import make_sample
 from jgps.policies import Supervision
@@ -19,7 +19,7 @@ SampleGuided = Callable[[Any, jax.Array], SimulationRollouts]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FixedStartsConfig:
+class FixedStartsConfig(Config):
     """Settings of rollouts from the initial state of every training condition.
 
     Attributes:
@@ -28,13 +28,10 @@ class FixedStartsConfig:
         0 is white.
     """
 
-    num_samples: int = 5
-    noise_smoothing: float = 2.0
-
-    def __post_init__(self) -> None:
-        text = ">= 2: fitting takes at least 2 rollouts per condition, usually 5"
-        check_field(self, "num_samples", lambda v: v >= 2, text, integer=True)
-        check_field(self, "noise_smoothing", lambda v: v >= 0, ">= 0 steps, usually 2")
+    num_samples: Annotated[
+        int, Range(">= 2", "usually 5: fitting takes at least 2 rollouts per condition")
+    ] = 5
+    noise_smoothing: Annotated[float, Range(">= 0", "usually 2 steps")] = 2.0
 
 
 class RolloutSource(NamedTuple):

@@ -2,12 +2,12 @@
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 
 from jgps.core import lqr
-from jgps.core.checks import check_field, check_kinds
+from jgps.core.checks import Config, Range
 from jgps.core.lqr.trust_region import TrustRegionConfig, TrustRegionInfo
 from jgps.core.types import OK, Controller, Status, worst
 from jgps.optimise.models import LocalModels, choose, default_dtype
@@ -16,7 +16,7 @@ from jgps.optimise.steps.step import StepInputs, StepResult, TrajectoryStep
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LqrStepConfig:
+class LqrStepConfig(Config):
     """How far the LQR step moves the controllers.
 
     The KL bound of an iteration is `horizon * kl_step * multiplier`.
@@ -29,16 +29,10 @@ class LqrStepConfig:
       trust_region: how the multiplier eta of the divergence is searched for.
     """
 
-    kl_step: float = 1.0
-    min_multiplier: float = 0.01
-    max_multiplier: float = 10.0
+    kl_step: Annotated[float, Range("(0, 1e9]", "usually 0.1 to 2 nats")] = 1.0
+    min_multiplier: Annotated[float, Range("(0, 1]", "usually 0.01 to 0.1")] = 0.01
+    max_multiplier: Annotated[float, Range("[1, 1e6]", "usually 1 to 10")] = 10.0
     trust_region: TrustRegionConfig = TrustRegionConfig()
-
-    def __post_init__(self) -> None:
-        check_kinds(self)
-        check_field(self, "kl_step", lambda v: v > 0, "> 0 nats, usually 0.1 to 2")
-        check_field(self, "min_multiplier", lambda v: 0 < v <= 1, "in (0, 1], usually 0.01 to 0.1")
-        check_field(self, "max_multiplier", lambda v: v >= 1, ">= 1, usually 1 to 10")
 
 
 def lqr_step(horizon: int, config: LqrStepConfig) -> TrajectoryStep:
