@@ -28,8 +28,8 @@ from jgps.optimise.guided.config import (
 )
 from jgps.optimise.local_loop import LocalConfig
 from jgps.optimise.models import FittedModelsConfig
-from jgps.optimise.rollouts.conditions import FixedStartsConfig
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
+from jgps.optimise.rollouts.sampling import FixedStartsConfig
 from jgps.optimise.steps.lqr import LqrStepConfig
 from jgps.policies.distil import DistilConfig
 from jgps.policies.learner import MlpConfig

@@ -20,8 +20,8 @@ from jgps.core.checks import OneOf
 from jgps.optimise.algorithm import Algorithm
 from jgps.optimise.guided.config import MirrorDescentConfig, check_random_starts
 from jgps.optimise.guided.mirror_descent import mirror_descent
-from jgps.optimise.rollouts.conditions import FixedStartsConfig
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
+from jgps.optimise.rollouts.sampling import FixedStartsConfig
 from jgps.optimise.steps.lqr import LqrStepConfig, lqr_step
 from jgps.tasks import Task
 

@@ -47,12 +47,15 @@ class Pi2StepConfig(Config):
         shrinks more slowly.
       min_covariance_factor: least factor of the covariance in one update.
       eta_min: least temperature, as a fraction of the range of the costs to go.
+      min_temperature: least temperature in units of the cost, whatever their range; where all
+        rollouts cost almost the same, it leaves their weights almost equal.
     """
 
     epsilon: Annotated[float, Range(">= 1e-4", "usually 0.5 to 2 nats")] = 1.0
     covariance_damping: Annotated[float, Range("> 0", "usually 1 to 3")] = 2.0
     min_covariance_factor: Annotated[float, Range("(0, 1]")] = 0.1
     eta_min: Annotated[float, Range("[1e-12, 1)")] = 1e-6
+    min_temperature: Annotated[float, Range(">= 0")] = 0.0
 
 
 class PathIntegralInfo(NamedTuple):
@@ -144,7 +147,8 @@ def temperature(
     rounds = jnp.finfo(span.dtype).nmant + 5
     _, log_eta = jax.lax.fori_loop(0, rounds, halve, (low, high))
     tiny = float(jnp.finfo(span.dtype).tiny)
-    eta = jnp.where(span > 0, jnp.maximum(span * jnp.exp(log_eta), tiny), 1)
+    least = max(tiny, config.min_temperature)
+    eta = jnp.where(span > 0, jnp.maximum(span * jnp.exp(log_eta), least), 1)
     too_few = jnp.sum(valid) < 2
     not_finite = jnp.any(valid[:, None] & ~jnp.isfinite(cost_to_go), axis=0)
     none = Status(

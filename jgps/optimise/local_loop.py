@@ -31,8 +31,7 @@ from jgps.optimise.models import (
     predict,
     sample_metrics,
 )
-from jgps.optimise.rollouts.conditions import FixedStartsConfig
-from jgps.optimise.rollouts.sampling import make_sample, split_noise_free
+from jgps.optimise.rollouts.sampling import FixedStartsConfig, make_sample, split_noise_free
 from jgps.optimise.steps.step import TrajectoryStep, about_controllers
 from jgps.simulation import SimulationRollouts, resolve_backend
 from jgps.tasks import Task
@@ -44,8 +43,8 @@ class LocalConfig(Config):
     """Settings of the loop around local controllers alone.
 
     Attributes:
-      rollouts: how many rollouts with noise each training condition has, and how smooth their
-        noise is.
+      rollouts: how many rollouts with noise each training condition has, how smooth their noise
+        is, and how far from the condition's initial state they begin.
     """
 
     rollouts: FixedStartsConfig = FixedStartsConfig()
@@ -89,10 +88,7 @@ def make_parts(
     task: Task, config: LocalConfig, backend: str, models: Models, step: TrajectoryStep
 ) -> LocalParts:
     """The parts of an iteration."""
-    sample_both = make_sample(
-        task, NearestController.act, backend,
-        config.rollouts.num_samples, config.rollouts.noise_smoothing,
-    )  # fmt: skip
+    sample_both = make_sample(task, NearestController.act, backend, config.rollouts)
     factor = shared_jit(jax.vmap(linear_gaussian.factor))
 
     def sample(controllers: Controller, key: jax.Array) -> Samples:

@@ -4,6 +4,7 @@ from jgps.simulation.conditions import Conditions, Starts, check_conditions, con
 from jgps.simulation.layout import StateLayout, load_model
 from jgps.simulation.rollout import Backend, Sampler, make_sampler, resolve_backend
 from jgps.simulation.system import Policy, Shared, SimulationRollouts, System, num_threads
+from jgps.simulation.tangent import moved
 
 __all__ = [
     "Backend",
@@ -19,6 +20,7 @@ __all__ = [
     "condition_models",
     "load_model",
     "make_sampler",
+    "moved",
     "num_threads",
     "resolve_backend",
 ]

@@ -155,7 +155,8 @@ def test_every_task_has_controllers_rollouts_and_models(name):
     assert controllers.K.shape == (2, horizon, dU, dX) and controllers.k.shape == (2, horizon, dU)
     assert (np.linalg.eigvalsh(controllers.C) > 0).all()
 
-    sample = sampling.make_sample(task, NearestController.act, "native", samples)
+    white = sampling.FixedStartsConfig(num_samples=samples, noise_smoothing=0)
+    sample = sampling.make_sample(task, NearestController.act, "native", white)
     params = jax.vmap(linear_gaussian.factor)(controllers)[0]
     both = sample(params, jax.random.key(0))
     noisy, noise_free = sampling.split_noise_free(both)

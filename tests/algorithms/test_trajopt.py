@@ -92,6 +92,20 @@ def test_the_policy_is_the_best_that_was_tried(point_mass_run):
         np.testing.assert_array_equal(state.policy_cost[c], costs_seen[best, c])
 
 
+def test_entropy_that_is_worth_something_keeps_controllers_exploring(point_mass_run):
+    task, states, history = point_mass_run
+    config = TrajoptConfig(step=LqrStepConfig(entropy_weight=1.0))
+    curious, metrics = _run(task, config, 6)
+
+    def entropies(states):
+        return np.linalg.slogdet(np.asarray(states[-1].controllers.C))[1].mean(axis=1)
+
+    # At no bound the covariance is Q_uu^-1 times the weight: far above what is left without it.
+    assert np.all(entropies(curious) > entropies(states) + 2)
+    last, without = metrics[-1]["noise_free_cost"], history[-1]["noise_free_cost"]
+    np.testing.assert_allclose(last, without, rtol=0.1)
+
+
 def test_it_works_without_a_prior_given_enough_samples():
     task = tasks.make("point_mass")
     config = TrajoptConfig(

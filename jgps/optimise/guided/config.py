@@ -6,7 +6,7 @@ from typing import Annotated
 from jgps.core.checks import Config, OneOf, Range, refuse
 from jgps.dynamics import MixturePriorConfig, PriorConfig
 from jgps.optimise.models import FittedModelsConfig
-from jgps.optimise.rollouts.conditions import FixedStartsConfig
+from jgps.optimise.rollouts.sampling import FixedStartsConfig
 from jgps.policies.learner import MlpConfig
 from jgps.vision.config import NetworkPolicyConfig
 

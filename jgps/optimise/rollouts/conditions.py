@@ -1,14 +1,12 @@
 """Where rollouts with noise start and whose they are; here every training condition has its own."""
 
-import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
-from jgps.core.checks import Config, Range
 from jgps.core.lifted import shared_jit
-from jgps.optimise.rollouts.sampling import make_sample
+from jgps.optimise.rollouts.sampling import FixedStartsConfig, make_sample
 from jgps.policies import Supervision
 from jgps.simulation import Policy, SimulationRollouts
 from jgps.tasks import Task
@@ -16,22 +14,6 @@ from jgps.tasks.start import initial_states
 
 # sample(state, key) -> rollouts, with noise, of the policy whose params were made from the state
 SampleGuided = Callable[[Any, jax.Array], SimulationRollouts]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FixedStartsConfig(Config):
-    """Settings of rollouts from the initial state of every training condition.
-
-    Attributes:
-      num_samples: rollouts per condition and iteration, at least 2.
-      noise_smoothing: standard deviation, in steps, of the kernel that smooths exploration noise;
-        0 is white.
-    """
-
-    num_samples: Annotated[
-        int, Range(">= 2", "usually 5: fitting takes at least 2 rollouts per condition")
-    ] = 5
-    noise_smoothing: Annotated[float, Range(">= 0", "usually 2 steps")] = 2.0
 
 
 class RolloutSource(NamedTuple):
@@ -55,10 +37,10 @@ class RolloutSource(NamedTuple):
 
 def fixed_starts(task: Task, config: FixedStartsConfig) -> RolloutSource:
     """Every training condition has a controller and `num_samples` rollouts of its own."""
-    num_samples, noise_smoothing = config.num_samples, config.noise_smoothing
+    num_samples = config.num_samples
 
     def sampling(act: Policy, params_of: Callable[[Any], Any], backend: str) -> SampleGuided:
-        roll_out = make_sample(task, act, backend, num_samples, noise_smoothing, noise_free=False)
+        roll_out = make_sample(task, act, backend, config, noise_free=False)
         params_of = shared_jit(params_of)
 
         def sample(state: Any, key: jax.Array) -> SimulationRollouts:

@@ -26,12 +26,15 @@ class LqrStepConfig(Config):
       min_multiplier, max_multiplier: limits of the multiplier, 0 < min <= 1 <= max. From one
         iteration to the next it follows how well the last step was predicted, see
         `jgps.optimise.step_size`.
+      entropy_weight: what a nat of the actions' entropy, given the state, is worth at every step,
+        in units of the cost, >= 0. Above 0 the controllers go on exploring where it costs little.
       trust_region: how the multiplier eta of the divergence is searched for.
     """
 
     kl_step: Annotated[float, Range("(0, 1e9]", "usually 0.1 to 2 nats")] = 1.0
     min_multiplier: Annotated[float, Range("(0, 1]", "usually 0.01 to 0.1")] = 0.01
     max_multiplier: Annotated[float, Range("[1, 1e6]", "usually 1 to 10")] = 10.0
+    entropy_weight: Annotated[float, Range(">= 0", "usually 0 to 0.1")] = 0.0
     trust_region: TrustRegionConfig = TrustRegionConfig()
 
 
@@ -81,10 +84,11 @@ def improve_within_bound(
       models: of every condition.
       trust_region_centre: what the divergence is measured from.
       kept: the controllers of a condition whose models or whose search failed.
-      entropy_weight: scalar or [C, T], see `lqr.solve_kl_constrained`.
+      entropy_weight: scalar or [C, T], which is added to the config's.
     """
     epsilon = horizon * config.kl_step * memory.multiplier  # nats, summed over time, [C]
     solve = functools.partial(_solve, config=config.trust_region)
+    entropy_weight = entropy_weight + config.entropy_weight
     weight_axis = 0 if getattr(entropy_weight, "ndim", 0) else None
     solved = jax.vmap(solve, in_axes=(0, 0, 0, 0, weight_axis))(
         models, trust_region_centre, epsilon, memory.eta, entropy_weight
