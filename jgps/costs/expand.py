@@ -17,7 +17,8 @@ from jgps.core.types import (
     first_failure,
     worst,
 )
-from jgps.costs.terms import Cost, horizon_of
+from jgps.costs.parts import Cost
+from jgps.costs.terms import horizon_of
 
 PROJECTIONS = ("psd", "psd_per_sample", "none")
 

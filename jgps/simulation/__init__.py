@@ -1,6 +1,7 @@
 """Simulation of one task on two backends: C MuJoCo's threads and MJX."""
 
 from jgps.simulation.conditions import Conditions, Starts, check_conditions, condition_models
+from jgps.simulation.kinematics import site_position
 from jgps.simulation.layout import StateLayout, load_model
 from jgps.simulation.rollout import Backend, Sampler, make_sampler, resolve_backend
 from jgps.simulation.system import Policy, Shared, SimulationRollouts, System, num_threads
@@ -23,4 +24,5 @@ __all__ = [
     "moved",
     "num_threads",
     "resolve_backend",
+    "site_position",
 ]
