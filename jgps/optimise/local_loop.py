@@ -113,6 +113,10 @@ def make_local_algorithm(
     """
     parts = make_parts(task, config, backend, models, step)
 
+    def draw(state: LocalState) -> SimulationRollouts:
+        _, noise_key = jax.random.split(state.key)
+        return parts.sample(state.controllers, noise_key).noisy
+
     def iterate(state: LocalState) -> tuple[LocalState, Metrics]:
         key, noise_key = jax.random.split(state.key)
         samples = parts.sample(state.controllers, noise_key)
@@ -129,6 +133,7 @@ def make_local_algorithm(
         init=shared_jit(functools.partial(_init, task, x0, models, step)),
         step=iterate,
         inspect=functools.partial(_inspect, task, config, parts),
+        samples=draw,
         rollouts_per_step=task.train.num * (config.rollouts.num_samples + 1),
     )
 

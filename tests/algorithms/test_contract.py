@@ -10,7 +10,7 @@ import pytest
 from compilations import count_compilations
 from shared_algorithms import on_many_sets, springs, to_goal, with_other_numbers
 
-from jgps import tasks
+from jgps import costs, tasks
 from jgps.algorithms import ALGORITHMS
 from jgps.controllers import linear_gaussian
 from jgps.controllers.nearest import NearestController
@@ -74,6 +74,12 @@ def _assert_contract(name, algorithm, task, directory):
     assert (metrics["status"] == OK).all()
     # One rollout per condition is the trial without noise.
     assert metrics["samples_valid"].sum() + task.train.num == algorithm.rollouts_per_step
+
+    # What it drew can be had beforehand.
+    drawn = algorithm.samples(start)
+    assert drawn.x.shape[:2] == metrics["samples_valid"].shape + drawn.x.shape[1:2]
+    total = np.asarray(costs.evaluate(task.cost, drawn.x, drawn.u)).sum(axis=-1)
+    np.testing.assert_allclose(total.mean(axis=1), metrics["cost"], rtol=1e-4)
 
     # The same seed gives the same run, another seed another one.
     again, metrics_again = algorithm.step(algorithm.init(jax.random.key(3)))

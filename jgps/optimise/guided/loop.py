@@ -113,6 +113,10 @@ def make_algorithm(
     if resolve_backend(backend) == "mjx":
         step = shared_jit(step)  # one program; on native only the sampling leaves JAX
 
+    def draw(state: GuidedState) -> SimulationRollouts:
+        (_, sample_key, *_), _ = _begin(state.key, state.iteration)
+        return parts.sample(state, sample_key)
+
     def inspect(state: GuidedState) -> Inspection:
         sampled = parts.sample(state, inspection_key(state.key))
         state, sampled = source.share_out(state, sampled)
@@ -133,6 +137,7 @@ def make_algorithm(
         init=init,
         step=step,
         inspect=inspect,
+        samples=draw,
         rollouts_per_step=source.rollouts + task.train.num,
         first_training=config.trajectory_iterations,
         newest=operator.attrgetter("newest"),
