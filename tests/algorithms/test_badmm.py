@@ -221,11 +221,11 @@ def test_weights_follow_the_divergence():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"initial_weight": 0.0}, r"initial_weight is 0.0; .* > 0: without weight .* usually 0.01"),
+        ({"initial_weight": 0.0}, r"initial_weight is 0.0; .* > 0, usually .*: without weight"),
         ({"initial_weight": -0.01}, "initial_weight is -0.01"),
         ({"min_weight": 0.0}, "min_weight is 0.0"),
         ({"max_weight": -1.0}, "max_weight is -1.0"),
-        ({"initial_weight": 5.0}, "initial_weight 5.0 and max_weight 1.0; .* min <= initial"),
+        ({"initial_weight": 5.0}, "initial_weight is 5.0; .* to max_weight 1.0"),
         ({"dual_rate": 0.0}, "dual_rate is 0.0"),
         ({"inner_rounds": 0}, "inner_rounds is 0"),
         ({"weight_band": 1.0}, "weight_band is 1.0"),

@@ -209,7 +209,7 @@ def test_step_size_rule():
             "noise_smoothing is -1; it has to be finite and >= 0",
         ),
         (lambda: FittedModelsConfig(initial_variance=0), "initial_variance is 0; .* > 0"),
-        (lambda: LqrStepConfig(kl_step=0), "kl_step is 0; it has to be finite and > 0"),
+        (lambda: LqrStepConfig(kl_step=0), "kl_step is 0; it has to be finite and in .0, 1e9"),
         (lambda: LqrStepConfig(min_multiplier=2), "min_multiplier is 2; .* in .0, 1."),
         (lambda: MixturePriorConfig(strength=-1), "strength is -1"),
     ],

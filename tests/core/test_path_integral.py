@@ -241,7 +241,7 @@ def test_cost_to_go_sums_from_each_step_to_the_end():
 @pytest.mark.parametrize(
     ("field", "value", "text"),
     [
-        ("epsilon", 0.0, "at least 1e-4 nats"),
+        ("epsilon", 0.0, ">= 1e-4, usually 0.5 to 2 nats"),
         ("covariance_damping", 0.0, "> 0"),
         ("min_covariance_factor", 1.5, r"in \(0, 1\]"),
         ("eta_min", float("nan"), r"in \[1e-12, 1\)"),

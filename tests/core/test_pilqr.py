@@ -152,7 +152,7 @@ def test_multipliers_stay_within_their_limits():
     [
         ({"kl_step": 0.0}, "PilqrStepConfig.kl_step is 0.0"),
         ({"min_multiplier": 2.0}, r"min_multiplier is 2.0; .* in \(0, 1\]"),
-        ({"max_multiplier": 0.5}, "max_multiplier is 0.5; .* >= 1"),
+        ({"max_multiplier": 0.5}, r"max_multiplier is 0.5; .* in \[1, 1e6\]"),
         ({"shrink_above": -1.0}, "shrink_above is -1.0; .* > 0"),
         ({"grow_below": 0.3}, "grow_below is 0.3; .* at most shrink_above = 0.2"),
     ],

@@ -246,9 +246,9 @@ def test_bad_input_is_named():
     assert rendering.make_scene(mesh, geom_groups=(1,)).opaque.num_geoms == 0
     with pytest.raises(ValueError, match="geom_groups"):
         rendering.make_scene(mesh, geom_groups=(7,))
-    with pytest.raises(ValueError, match=r"RenderConfig.supersample = 0"):
+    with pytest.raises(ValueError, match=r"RenderConfig.supersample is 0"):
         rendering.RenderConfig(supersample=0)
-    with pytest.raises(ValueError, match=r"Camera.distance = -1"):
+    with pytest.raises(ValueError, match=r"Camera.distance is -1"):
         rendering.Camera(distance=-1)
     scene = rendering.make_scene(mesh, geom_groups=(1,))
     with pytest.raises(ValueError, match="geom_xmat has shape"):

@@ -78,7 +78,7 @@ def test_the_same_state_is_not_saved_twice_but_one_that_begins_a_run_is(
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"every_iterations": 0}, "CheckpointConfig.every_iterations is 0; .* at least 1"),
+        ({"every_iterations": 0}, "CheckpointConfig.every_iterations is 0; .* >= 1 or None"),
         ({"every_seconds": -1.0}, "CheckpointConfig.every_seconds is -1.0; .* >= 0"),
     ],
 )
