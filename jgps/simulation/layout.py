@@ -29,6 +29,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from jgps.core.names import did_you_mean
+
 _SENSORS = {
     # kind: (object type, kinds of sensors that together make the entry)
     "site_pos": ("site", ("FRAMEPOS",)),
@@ -79,7 +81,7 @@ class StateLayout:
         if entry not in self.slices:
             raise ValueError(
                 f"{self.what} entry {entry!r} is not in the {self.what}; "
-                f"entries: {', '.join(self.slices)}"
+                f"entries: {', '.join(self.slices)}{did_you_mean(entry, self.slices)}"
             )
         return self.slices[entry]
 
@@ -194,7 +196,8 @@ def _split_all(spec: mujoco.MjSpec, entries: Sequence[str], what: str) -> list[t
 def _split(spec: mujoco.MjSpec, entry: str, what: str) -> tuple[str, str]:
     kind, _, name = entry.partition(":")
     if kind not in _KINDS:
-        raise ValueError(f"unknown {what} entry {entry!r}; kinds: {', '.join(_KINDS)}")
+        meant = did_you_mean(kind, _KINDS)
+        raise ValueError(f"unknown {what} entry {entry!r}; kinds: {', '.join(_KINDS)}{meant}")
     if kind == "act" and not name:
         return kind, name
     if kind == "act":
@@ -213,6 +216,7 @@ def _split(spec: mujoco.MjSpec, entry: str, what: str) -> tuple[str, str]:
         listed = ", ".join(each for each in available if each) or "none with a name"
         raise ValueError(
             f"{what} entry {entry!r}: the model has no {kind_of_object} {name!r}; it has: {listed}"
+            f"{did_you_mean(name, available)}"
         )
     return kind, name
 

@@ -2,19 +2,27 @@
 
 import dataclasses
 import functools
-import inspect
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import mujoco
 import numpy as np
 
 from jgps.controllers import LqrHoldConfig, NoiseConfig, PdHoldConfig
 from jgps.simulation import Conditions, StateLayout, System, check_conditions, load_model
+from jgps.tasks.checks import (
+    check_cameras,
+    check_entries,
+    check_functions,
+    check_initial,
+    check_name,
+    check_sets,
+    check_times,
+    from_layout,
+    warn_of_activations,
+)
 from jgps.tasks.policy_camera import Vision, VisionSpec, see
 
 Initial = LqrHoldConfig | PdHoldConfig | NoiseConfig
@@ -22,6 +30,7 @@ Cost = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 Success = Callable[[jax.Array, jax.Array], jax.Array]
 Distance = Callable[[jax.Array], jax.Array]
 RandomStart = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+FUNCTIONS = ("cost", "success", "distance", "random_start")
 
 
 class EvaluationSets(NamedTuple):
@@ -166,13 +175,14 @@ def from_mjcf(
     spec = VisionSpec(vision) if isinstance(vision, str) else vision
     if not isinstance(spec, VisionSpec | None):
         raise ValueError(f"vision is {vision!r}; pass the name of a camera, or a VisionSpec of it")
+    check_initial(initial)
     clutter = () if spec is None else spec.clutter
-    _check_sequences(state=state, observation=observation, clutter=clutter)
+    check_entries(state=state, observation=observation, clutter=clutter)
     compile_with = functools.partial(load_model, source, tuple(state))
     model, layout, observed = compile_with(None if observation is None else tuple(observation))
-    _check_times(model, horizon, control_dt)
-    _check_cameras(model, camera, None if spec is None else spec.camera)
-    _warn_of_activations(model, state)
+    horizon, control_dt = check_times(model, horizon, control_dt)
+    check_cameras(model, camera, None if spec is None else spec.camera)
+    warn_of_activations(model, state)
     train = _conditions(model, qpos, qvel, changes or {})
     unseen, distracted = _evaluation_sets(model, test)
     seen = None
@@ -182,16 +192,16 @@ def from_mjcf(
         compiled, seen = see(compile_with, compiled, observation, sets, spec)
         model, layout, observed = compiled
     task = Task(
-        name=name,
+        name=check_name(name),
         model=model,
         layout=layout,
         horizon=horizon,
         control_dt=control_dt,
-        cost=_from_layout("cost", cost, layout),
+        cost=from_layout("cost", cost, layout),
         train=train,
         test=train if unseen is None else unseen,
-        success=None if success is None else _from_layout("success", success, layout),
-        distance=None if distance is None else _from_layout("distance", distance, layout),
+        success=None if success is None else from_layout("success", success, layout),
+        distance=None if distance is None else from_layout("distance", distance, layout),
         initial=initial,
         points=tuple(entry for entry in state if entry.startswith(("site_pos:", "body_pos:"))),
         camera=camera,
@@ -200,47 +210,8 @@ def from_mjcf(
         distracted=distracted,
         vision=seen,
     )
-    _check_functions(task)
+    check_functions(layout, model, horizon, {each: getattr(task, each) for each in FUNCTIONS})
     return task
-
-
-def _check_sequences(**sequences: Sequence[str] | None) -> None:
-    for what, entries in sequences.items():
-        if isinstance(entries, str):
-            raise ValueError(
-                f"{what} is the string {entries!r}; pass a sequence of entries: ({entries!r},)"
-            )
-
-
-def _check_cameras(model: mujoco.MjModel, *names: str | None) -> None:
-    for each in names:
-        if each is not None and mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, each) < 0:
-            known = [model.camera(i).name for i in range(model.ncam)]
-            raise ValueError(
-                f"the model has no camera {each!r}; it has: {', '.join(known) or 'none'}"
-            )
-
-
-def _warn_of_activations(model: mujoco.MjModel, state: Sequence[str]) -> None:
-    if model.na and "act" not in state:
-        warnings.warn(
-            f"the model has {model.na} activation states that are not in the state; add 'act', or "
-            "the fitted dynamics cannot know them",
-            stacklevel=3,  # where from_mjcf was called
-        )
-
-
-def _check_times(model: mujoco.MjModel, horizon: int, control_dt: float) -> None:
-    if not isinstance(horizon, int | np.integer) or horizon < 2:
-        raise ValueError(
-            f"horizon is {horizon!r}; it has to be at least 2 control steps, an integer"
-        )
-    ratio = control_dt / model.opt.timestep
-    if not np.isfinite(ratio) or ratio < 0.5 or abs(ratio - round(ratio)) > 1e-6 * ratio:
-        raise ValueError(
-            f"control_dt is {control_dt} s, which is not a multiple of the model's timestep "
-            f"{model.opt.timestep} s; change one of them"
-        )
 
 
 def _conditions(
@@ -248,6 +219,7 @@ def _conditions(
 ) -> Conditions:
     qpos = np.atleast_2d(np.asarray(model.qpos0 if qpos is None else qpos, np.float64))
     qvel = np.atleast_2d(np.asarray(np.zeros(model.nv) if qvel is None else qvel, np.float64))
+    check_sets(qpos=Conditions(qpos, qvel))
     changes = {key: np.asarray(value, np.float64) for key, value in changes.items()}
     num = max(len(qpos), len(qvel), *(len(np.atleast_1d(v)) for v in changes.values()), 1)
 
@@ -261,77 +233,6 @@ def _evaluation_sets(
     model: mujoco.MjModel, test: Conditions | EvaluationSets | None
 ) -> EvaluationSets:
     sets = test if isinstance(test, EvaluationSets) else EvaluationSets(test)
+    check_sets(test=sets.test, distracted=sets.distracted)
     checked = (None if each is None else check_conditions(model, each) for each in sets)
     return EvaluationSets(*checked)
-
-
-def _check_functions(task: Task) -> None:
-    """Traces the task's functions once, so that mistakes show at once and in one sentence."""
-    x = jax.ShapeDtypeStruct((task.state_dim,), np.float32)
-    u = jax.ShapeDtypeStruct((task.action_dim,), np.float32)
-    t = jax.ShapeDtypeStruct((), np.int32)
-    _check_scalar("cost", task.cost, (x, u, t), jnp.floating)
-    xs = jax.ShapeDtypeStruct((task.horizon, task.state_dim), np.float32)
-    us = jax.ShapeDtypeStruct((task.horizon, task.action_dim), np.float32)
-    for what, function, arguments in [
-        ("success", task.success, (xs, us)),
-        ("distance", task.distance, (xs,)),
-    ]:
-        if function is not None:
-            _check_scalar(what, function, arguments, None)
-    if task.random_start is not None:
-        _check_random_start(task.random_start, task.model)
-
-
-def _trace(what: str, function: Callable[..., Any], arguments: Any) -> Any:
-    """What the function returns, as shapes and dtypes."""
-    try:
-        return jax.eval_shape(function, *arguments)
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"JAX has to be able to trace {what}; it cannot: {reason}") from None
-
-
-def _check_random_start(function: RandomStart, model: mujoco.MjModel) -> None:
-    what = f"random_start has to be a function of a key that returns (qpos [{model.nq}], qvel "
-    what += f"[{model.nv}])"
-    if not callable(function):
-        raise ValueError(f"{what}; it is {function!r}")
-    key = jax.random.key(0)
-    try:
-        inspect.signature(function).bind(key)
-    except TypeError as error:
-        raise ValueError(f"{what}; called with a key it says: {error}") from None
-    pose = _trace("random_start", function, (key,))
-    if not isinstance(pose, tuple) or len(pose) != 2:
-        raise ValueError(f"{what}; it returns {type(pose).__name__}")
-    for name, array, size in zip(("qpos", "qvel"), pose, (model.nq, model.nv), strict=True):
-        shape = getattr(array, "shape", None)
-        if shape != (size,):
-            raise ValueError(f"{what}; its {name} has shape {shape}")
-        if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise ValueError(f"{what} in floating-point numbers; its {name} is of {array.dtype}")
-
-
-def _check_scalar(what: str, function: Callable[..., Any], arguments: Any, kind: Any) -> None:
-    result = _trace(what, function, arguments)
-    shape = getattr(result, "shape", None)
-    if shape != ():
-        raise ValueError(f"{what} has to return a scalar; it returns shape {shape}")
-    if kind is not None and not jnp.issubdtype(result.dtype, kind):
-        raise ValueError(f"{what} has to return a floating-point number; it returns {result.dtype}")
-
-
-def _from_layout(what: str, make: Callable[[StateLayout], Any], layout: StateLayout) -> Any:
-    """The user's function, made from the layout."""
-    try:
-        inspect.signature(make).bind(layout)
-    except TypeError:
-        raise ValueError(
-            f"{what} has to be a function of the layout that returns the function, as in "
-            f"{what}=lambda s: lambda x, ...: ..."
-        ) from None
-    function = make(layout)
-    if not callable(function):
-        raise ValueError(f"{what}(layout) has to return a function; it returns {function!r}")
-    return function
