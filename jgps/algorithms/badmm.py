@@ -36,6 +36,7 @@ from jgps.core.checks import Range, refuse
 from jgps.core.lifted import shared_jit
 from jgps.core.types import OK, Controller, QuadraticCost
 from jgps.optimise.algorithm import Algorithm, Metrics
+from jgps.optimise.factory import factory
 from jgps.optimise.guided import loop as guided
 from jgps.optimise.guided import projection
 from jgps.optimise.guided.config import GuidedConfig, RegressionConfig
@@ -102,6 +103,7 @@ class Memory(NamedTuple):
     penalty: QuadraticCost  # that the last step added to the cost
 
 
+@factory
 def badmm(task: Task, config: BadmmConfig = BadmmConfig(), backend: str = "auto") -> Algorithm:
     """The algorithm on a task; see the file's head for what it does.
 

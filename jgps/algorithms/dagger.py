@@ -26,6 +26,7 @@ from jgps.core.checks import Range, refuse
 from jgps.core.lifted import shared_jit
 from jgps.core.types import OK, Controller, Rollouts, Shared, Status
 from jgps.optimise.algorithm import Algorithm, Metrics
+from jgps.optimise.factory import factory
 from jgps.optimise.guided import loop as guided
 from jgps.optimise.guided.acting import Mixture, MixtureAct
 from jgps.optimise.guided.config import GuidedConfig
@@ -91,6 +92,7 @@ class Memory(NamedTuple):
     teacher_cost: jax.Array  # [C], what they cost then
 
 
+@factory
 def dagger(task: Task, config: DaggerConfig = DaggerConfig(), backend: str = "auto") -> Algorithm:
     """The algorithm on a task; see the file's head for what it does.
 

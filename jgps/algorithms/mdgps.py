@@ -18,6 +18,7 @@ from typing import Annotated
 
 from jgps.core.checks import OneOf
 from jgps.optimise.algorithm import Algorithm
+from jgps.optimise.factory import factory
 from jgps.optimise.guided.config import MirrorDescentConfig, check_random_starts
 from jgps.optimise.guided.mirror_descent import mirror_descent
 from jgps.optimise.rollouts.conditions import FixedStartsConfig
@@ -53,6 +54,7 @@ class MdgpsConfig(MirrorDescentConfig):
             check_random_starts(self)
 
 
+@factory
 def mdgps(task: Task, config: MdgpsConfig = MdgpsConfig(), backend: str = "auto") -> Algorithm:
     """The algorithm on a task; see the file's head for what it does.
 

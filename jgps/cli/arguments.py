@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import tyro
 
+from jgps.core.names import unknown
 from jgps.training import UsageError
 
 Options = TypeVar("Options")
@@ -65,6 +66,5 @@ def check_choice(option: str, value: str, choices: Iterable[str]) -> str:
       UsageError: if it is not.
     """
     if value not in choices:
-        many = f"{option[:-1]}ies" if option.endswith("y") else f"{option}s"
-        raise UsageError(f"unknown {option} {value!r}; {many}: {', '.join(choices)}")
+        raise UsageError(unknown(option, value, choices))
     return value

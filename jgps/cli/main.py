@@ -11,6 +11,7 @@ from typing import Any
 
 from jgps.cli import commands
 from jgps.cli.train import train
+from jgps.core.names import unknown
 from jgps.training import TrainingError, UsageError
 
 HELP = """usage: jgps COMMAND ...
@@ -46,9 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             if arguments[0] not in COMMANDS:
-                raise UsageError(
-                    f"unknown command {arguments[0]!r}; commands: {', '.join(COMMANDS)}"
-                )
+                raise UsageError(unknown("command", arguments[0], COMMANDS))
             return COMMANDS[arguments[0]](arguments[1:]) or 0
     except UsageError as error:
         return _say(error, 2)

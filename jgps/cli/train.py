@@ -14,6 +14,7 @@ from jgps.algorithms import ALGORITHMS, RandomStartsConfig
 from jgps.cli.arguments import check_choice, flagged, given, parse
 from jgps.cli.commands import report_one
 from jgps.cli.machine import check_backend, enable_compilation_cache, where
+from jgps.core.names import unknown
 from jgps.recipes import POLICIES, recipe
 from jgps.recipes.recipe import (
     has_setting,
@@ -107,7 +108,7 @@ def _check(options: Any) -> str:
       UsageError: if they do not go together.
     """
     if options.task not in tasks.names():
-        raise UsageError(f"unknown task {options.task!r}; tasks: {', '.join(tasks.names())}")
+        raise UsageError(unknown("task", options.task, tasks.names()))
     policy = policy_kind(options.config) or POLICIES[0]
     if policy != getattr(options, "policy", policy):
         raise UsageError(

@@ -21,7 +21,7 @@ import operator
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple, NoReturn, Self
 
 import jax
@@ -116,9 +116,10 @@ class Config:
         """Refuses settings that the class does not have, before Python does without a remedy."""
         known = [each.name for each in dataclasses.fields(typing.cast(Any, cls))]
         for name in sorted(set(settings) - set(known)):
+            place = written_out(cls, name)
+            hint = did_you_mean(name, known) if place is None else f"; write {place}"
             raise TypeError(
-                f"{cls.__name__} has no setting {shown(name)}; settings: {', '.join(known)}"
-                f"{_elsewhere(cls, name) or did_you_mean(name, known)}"
+                f"{cls.__name__} has no setting {shown(name)}; settings: {', '.join(known)}{hint}"
             )
         return super().__new__(cls)
 
@@ -325,22 +326,18 @@ def _any_of(options: list[Rule]) -> Rule:
     return Rule(read, text, all(option.declared for option in options))
 
 
-def _elsewhere(config_type: Any, name: str) -> str:
-    """Says in which of a config's parts a setting is, where it is in one."""
-    for field, kind in _parts(config_type):
+def written_out(config_type: Any, name: str) -> str | None:
+    """How a setting of a config, or of the settings in it, is given; None where there is none.
+
+    For instance `MdgpsConfig(step=LqrStepConfig(kl_step=...))`.
+    """
+    waiting = [(config_type, f"{config_type.__name__}(%s)")]
+    while waiting:  # nearest first
+        kind, text = waiting.pop(0)
         if name in {each.name for each in dataclasses.fields(kind)}:
-            return f"; it is a setting of {field}: {field}={kind.__name__}({name}=...)"
-    return ""
-
-
-def _parts(config_type: Any) -> Iterator[tuple[str, Any]]:
-    """The settings in settings, nearest first: their field and their class."""
-    waiting: list[tuple[str, Any]] = [("", config_type)]
-    while waiting:
-        path, kind = waiting.pop(0)
-        for name, hint in typing.get_type_hints(kind).items():
+            return text % f"{name}=..."
+        for field, hint in typing.get_type_hints(kind).items():
             for held in typing.get_args(hint) or (hint,):
                 if isinstance(held, type) and issubclass(held, Config):
-                    part = f"{path}.{name}" if path else name
-                    waiting.append((part, held))
-                    yield part, held
+                    waiting.append((held, text % f"{field}={held.__name__}(%s)"))
+    return None

@@ -17,6 +17,7 @@ from jgps.algorithms import (
     RegressionConfig,
     VisualConfig,
 )
+from jgps.core.names import unknown
 from jgps.dynamics import ConstantPriorConfig, MixturePriorConfig, NoPriorConfig
 from jgps.optimise.steps.lqr import LqrStepConfig
 from jgps.vision.config import KINDS
@@ -186,6 +187,5 @@ def _start_changes(
 
 
 def _check_choice(what: str, value: str, choices: Iterable[str]) -> None:
-    if value not in choices:
-        many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
-        raise ValueError(f"unknown {what} {value!r}; {many}: {', '.join(choices)}")
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(unknown(what, value, choices))

@@ -12,6 +12,7 @@ import mujoco
 import numpy as np
 
 from jgps.core.checks import Config, Range
+from jgps.core.names import did_you_mean
 
 
 class CameraPose(NamedTuple):
@@ -81,7 +82,8 @@ def camera_id(model: mujoco.MjModel, camera: str | int, size: tuple[int, int] | 
         known = ", ".join(repr(n) if n else str(i) for i, n in enumerate(names)) or "none"
         raise ValueError(
             f"The model has no camera {camera!r}; its cameras: {known}. "
-            "Pass one of them, a Camera(...), or None to frame the model."
+            "Pass one of them, a Camera(...), or None to frame the model"
+            f"{did_you_mean(camera, names) or '.'}"
         )
     if model.cam_projection[index] != mujoco.mjtProjection.mjPROJ_PERSPECTIVE:
         raise ValueError(f"Camera {camera!r} is orthographic; only perspective cameras are drawn.")

@@ -4,6 +4,7 @@ from typing import Literal, NamedTuple, cast
 
 import jax
 
+from jgps.core.names import unknown
 from jgps.simulation.conditions import Conditions
 from jgps.simulation.native import make_native_sample
 from jgps.simulation.system import Policy, Sample, System
@@ -33,7 +34,7 @@ def resolve_backend(name: str) -> Backend:
     if name == "auto":
         return "native" if jax.default_backend() == "cpu" else "mjx"
     if name not in BACKENDS:
-        raise ValueError(f"unknown backend {name!r}; backends: auto, {', '.join(BACKENDS)}")
+        raise ValueError(unknown("backend", name, ("auto", *BACKENDS)))
     return cast(Backend, name)
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from jgps.core.names import did_you_mean
 from jgps.simulation import Conditions, StateLayout
 
 _VISIBLE = (
@@ -188,7 +189,8 @@ def make_vision(
 def _check_clutter(model: mujoco.MjModel, moving: Sequence[str], clutter: Sequence[str]) -> None:
     for name in clutter:
         if mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name) <= 0:
-            raise ValueError(f"clutter: the model has no body {name!r}")
+            known = [model.body(i).name for i in range(model.nbody)]
+            raise ValueError(f"clutter: the model has no body {name!r}{did_you_mean(name, known)}")
         body = model.body(name).id
         if name in moving:
             raise ValueError(f"clutter: the body {name!r} moves, or conditions place it")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from jgps.core.names import unknown
 from jgps.tasks.arm.door_opening import door_opening
 from jgps.tasks.arm.peg_insertion import blind_peg_insertion, peg_insertion
 from jgps.tasks.arm.pusher import pusher
@@ -51,6 +52,6 @@ def make(name: str) -> Task:
     Raises:
       ValueError: for an unknown name; lists the known ones.
     """
-    if name not in _TASKS:
-        raise ValueError(f"unknown task {name!r}; tasks: {', '.join(_TASKS)}")
+    if not isinstance(name, str) or name not in _TASKS:
+        raise ValueError(unknown("task", name, _TASKS))
     return _TASKS[name]()

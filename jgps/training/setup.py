@@ -7,6 +7,7 @@ import numpy as np
 
 from jgps import tasks
 from jgps.algorithms import ALGORITHMS, Algorithm
+from jgps.core.names import unknown
 from jgps.recipes import Recipe, recipe
 from jgps.recipes.recipe import usual_iterations
 from jgps.simulation import resolve_backend
@@ -114,8 +115,8 @@ def _choose(task: Task, options: Options) -> Recipe:
 
 def _checked(algorithm: str, config: Any) -> Recipe:
     """Settings that are given, and the iterations that training with them takes."""
-    if algorithm not in ALGORITHMS:
-        raise UsageError(f"unknown algorithm {algorithm!r}; algorithms: {', '.join(ALGORITHMS)}")
+    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+        raise UsageError(unknown("algorithm", algorithm, ALGORITHMS))
     _, config_type = ALGORITHMS[algorithm]
     if not isinstance(config, config_type):
         raise UsageError(

@@ -123,9 +123,9 @@ def test_fields_are_checked_before_what_the_class_checks():
 def test_an_unknown_setting_is_named_with_its_place():
     with pytest.raises(TypeError, match=r"no setting 'stepz'.*did you mean steps\?"):
         OuterConfig(stepz=3)  # pyright: ignore
-    with pytest.raises(TypeError, match=r"setting of inner: inner=InnerConfig\(tolerance=...\)"):
+    with pytest.raises(TypeError, match=r"write OuterConfig\(inner=InnerConfig\(tolerance=...\)\)"):
         OuterConfig(tolerance=0.1)  # pyright: ignore
-    with pytest.raises(TypeError, match=r"step.trust_region=TrustRegionConfig\(max_rounds=...\)"):
+    with pytest.raises(TypeError, match=r"\(step=LqrStepConfig\(trust_region=TrustRegionConfig\("):
         configs.MdgpsConfig(max_rounds=3)  # pyright: ignore
 
 

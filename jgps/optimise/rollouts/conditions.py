@@ -29,7 +29,7 @@ class FixedStartsConfig(Config):
     """
 
     num_samples: Annotated[
-        int, Range(">= 2", "usually 5: fitting takes at least 2 rollouts per condition")
+        int, Range("[2, 1e15]", "usually 5: fitting takes at least 2 rollouts per condition")
     ] = 5
     noise_smoothing: Annotated[float, Range(">= 0", "usually 2 steps")] = 2.0
 

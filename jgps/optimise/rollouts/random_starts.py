@@ -53,7 +53,7 @@ class RandomStartsConfig(Config):
         0 is white.
     """
 
-    num_rollouts: Annotated[int, Range(">= 2")] = 20
+    num_rollouts: Annotated[int, Range("[2, 1e15]", "usually 20")] = 20
     num_groups: Annotated[int, Range(">= 1")] = 4
     group_by: Annotated[str, OneOf(*GROUP_BY)] = "start"
     iterations: Annotated[int, Range(">= 1")] = 20
