@@ -175,7 +175,9 @@ def check_argument(name: str, value: Any, annotation: Any) -> Any:
     rule = _rule(annotation)
     plain = rule.read(value)
     if plain is UNFIT:
-        raise ValueError(f"{name} is {shown(value)}; it has to be {rule.text(value)}")
+        notes = [each.note for each in getattr(annotation, "__metadata__", ())]
+        text = ", ".join((rule.text(value), *notes))
+        raise ValueError(f"{name} is {shown(value)}; it has to be {text}")
     return plain
 
 

@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,11 @@ import mujoco
 import numpy as np
 
 from jgps import costs
+from jgps.core import memory
+from jgps.core.checks import Range, check_argument
 from jgps.core.host import to_device
 from jgps.core.lifted import Lifted, lift
+from jgps.optimise.factory import check_key, check_task
 from jgps.simulation import (
     Backend,
     Conditions,
@@ -105,8 +108,12 @@ def evaluate(
       num_samples: rollouts per condition, with white exploration noise; None is one without noise.
 
     Raises:
-      ValueError: for an unknown backend or less than one sample.
+      ValueError: for what is no task, no policy or no key, an unknown backend, less than one
+        sample, or more than this machine has memory for.
     """
+    check_task("jgps.evaluate", task)
+    _check_policy(policy)
+    check_key(key)
     evaluator = make_evaluator(task, policy.act, backend, num_samples)
     if all(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(policy)):
         return evaluator(functools.partial(params_for, policy), key)
@@ -139,11 +146,12 @@ def make_evaluator(
     Raises:
       ValueError: for an unknown backend or less than one sample.
     """
-    if num_samples is not None and num_samples < 1:
-        raise ValueError(
-            f"num_samples is {num_samples}; it has to be at least 1; leave it out for one rollout "
-            "without noise"
+    if num_samples is not None:
+        why = "usually 10; leave it out for one rollout without noise"
+        num_samples = check_argument(
+            "num_samples", num_samples, Annotated[int, Range("[1, 1e15]", why)]
         )
+    _check_memory(task, num_samples or 1)
     name, score = resolve_backend(backend), _make_score(task)
     sets = [task.train, task.test, *([] if task.distracted is None else [task.distracted])]
     joint = _join(task.model, sets)
@@ -165,6 +173,36 @@ def make_evaluator(
         )
 
     return evaluator
+
+
+def _check_policy(policy: Any) -> None:
+    """Refuses what is no policy, and says where in it there is one.
+
+    Raises:
+      ValueError: for anything without `act` and `params_for`.
+    """
+    if callable(getattr(policy, "act", None)) and callable(getattr(policy, "params_for", None)):
+        return
+    state = getattr(policy, "state", None)
+    hint = "an algorithm's state.policy, or anything with `act` and `params_for`"
+    if hasattr(policy, "policy"):
+        hint = "its policy: jgps.evaluate(task, state.policy, key=...)"
+    elif hasattr(state, "policy"):
+        hint = "its state.policy: jgps.evaluate(task, result.state.policy, key=...)"
+    raise ValueError(f"policy is a {type(policy).__name__}; pass {hint}")
+
+
+def _check_memory(task: Task, num_samples: int) -> None:
+    """Refuses more rollouts than this machine can hold.
+
+    Raises:
+      ValueError: says how many GiB they take.
+    """
+    rows = num_samples * (task.train.num + task.test.num) * task.horizon
+    width = task.state_dim + task.action_dim + task.observation_dim
+    lower = "the task's horizon" if task.horizon > 100 * num_samples else "num_samples"
+    what = f"{rows:,} steps of rollouts"
+    memory.require(f"evaluating {task.name!r}", {what: 4 * rows * width}, f"lower {lower}")
 
 
 def _join(model: mujoco.MjModel, sets: Sequence[Conditions]) -> Conditions | None:

@@ -7,7 +7,9 @@ import numpy as np
 
 from jgps import tasks
 from jgps.algorithms import ALGORITHMS, Algorithm
-from jgps.core.names import unknown
+from jgps.core.checks import check_argument
+from jgps.core.names import shown, unknown
+from jgps.optimise.factory import check_task
 from jgps.recipes import Recipe, recipe
 from jgps.recipes.recipe import usual_iterations
 from jgps.simulation import resolve_backend
@@ -65,6 +67,7 @@ def set_up(options: Options) -> Setup:
     Raises:
       ValueError: if the options don't fit together.
     """
+    _check_kinds(options)
     task = tasks.make(options.task) if isinstance(options.task, str) else options.task
     config, iterations = _choose(task, options)
     if not isinstance(options.checkpoint, CheckpointConfig | None):
@@ -94,6 +97,20 @@ def set_up(options: Options) -> Setup:
     if setup.out is not None and setup.resume:
         _check_done(setup.out, iterations)
     return setup
+
+
+def _check_kinds(options: Options) -> None:
+    """Refuses arguments of another kind than they have to be.
+
+    Raises:
+      ValueError: "resume is 1; it has to be True or False".
+    """
+    if not isinstance(options.task, str):
+        check_task("jgps.train", options.task)
+    for name in ("resume", "overwrite", "random_starts"):
+        check_argument(name, getattr(options, name), bool)
+    if not isinstance(options.out, str | Path | None):
+        raise UsageError(f"out is {shown(options.out)}; it has to be a path, or None")
 
 
 def _choose(task: Task, options: Options) -> Recipe:

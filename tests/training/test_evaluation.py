@@ -27,6 +27,26 @@ def test_evaluation_with_noise(task: Task, result: TrainingResult):
         jgps.evaluate(task, policy, key=jax.random.key(3), num_samples=0)
 
 
+def test_what_cannot_be_evaluated_is_named(task: Task, result: TrainingResult):
+    policy, key = result.state.policy, jax.random.key(3)
+    for arguments, message in [
+        ((task, result), r"^policy is a TrainingResult; pass its state.policy: jgps.evaluate"),
+        ((task, result.state), r"^policy is a LocalState; pass its policy: jgps.evaluate"),
+        ((task, "mdgps"), "^policy is a str; pass an algorithm's state.policy"),
+        (("point_mass", policy), r"^task is 'point_mass'; jgps.evaluate takes a task, as jgps.tas"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            jgps.evaluate(*arguments, key=key)
+    with pytest.raises(ValueError, match=r"^key is 0; it has to be one random key"):
+        jgps.evaluate(task, policy, key=0)  # pyright: ignore
+    for number, message in [
+        (2.5, "^num_samples is 2.5; it has to be an integer and"),
+        (10**12, r"^evaluating 'point_mass' would need at least .* GiB .*; lower num_samples$"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            jgps.evaluate(task, policy, key=key, num_samples=number)  # pyright: ignore
+
+
 def test_an_evaluator_compiles_once_for_all_policies(task: Task, result: TrainingResult):
     policy, key = result.state.policy, jax.random.key(0)
     evaluator = make_evaluator(task, policy.act)
