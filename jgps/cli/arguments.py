@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -24,11 +25,13 @@ def parse(options: type[Options], command: str, arguments: list[str]) -> Options
         with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
             return tyro.cli(options, args=arguments, prog=prog, config=config)
     except SystemExit:
-        raise UsageError(f"{_sentence(output.getvalue())}; see {prog} --help") from None
+        sentence = _sentence(output.getvalue())
+        see = " See" if sentence.endswith("?") else "; see"
+        raise UsageError(f"{sentence}{see} {prog} --help") from None
 
 
 def _sentence(box: str) -> str:
-    """Returns what tyro's box says below its title and above its hints."""
+    """Returns what tyro's box says below its title, and which option was probably meant."""
     paragraphs: list[list[str]] = [[]]
     for line in box.splitlines():
         text = line.strip(" │")
@@ -37,7 +40,25 @@ def _sentence(box: str) -> str:
         elif not text.startswith(("╭", "╰")):
             paragraphs[-1] += text.split()
     # Without the box drawing characters of a terminal the title is a paragraph of its own.
-    return " ".join(paragraphs[0 if "╭" in box else 1]).rstrip(".")
+    first = 0 if "╭" in box else 1
+    text = " ".join(paragraphs[first]).rstrip(".")
+    for words in paragraphs[first + 1 :]:
+        if words[:3] == ["Perhaps", "you", "meant:"]:
+            named = next((word for word in words if word.startswith("--")), None)
+            return text if named is None else f"{text}; did you mean {named}?"
+    return text
+
+
+def as_options(message: object) -> str:
+    """Returns a message in which settings are written as the command line has them.
+
+    `config.rollouts.num_samples` is `--config.rollouts.num-samples` there.
+    """
+
+    def spell(found: re.Match[str]) -> str:
+        return f"--{found[0].replace('_', '-')}"
+
+    return re.sub(r"(?<![\w./-])config(\.(?!json\b)[a-z_]+)+", spell, str(message))
 
 
 def given(option: str, arguments: list[str]) -> str | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jgps.cli import commands
+from jgps.cli.arguments import as_options
 from jgps.cli.train import train
 from jgps.core.names import unknown
 from jgps.training import TrainingError, UsageError
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise UsageError(unknown("command", arguments[0], COMMANDS))
             return COMMANDS[arguments[0]](arguments[1:]) or 0
     except UsageError as error:
-        return _say(error, 2)
+        return _say(as_options(error), 2)
     except (TrainingError, OSError) as error:
         return _say(error, 1)
     except KeyboardInterrupt:

@@ -125,9 +125,12 @@ def read(arguments: list[str]) -> tuple[str, Any]:
     Raises:
       UsageError: for arguments that cannot be read.
     """
+    chosen = given("algorithm", arguments)
     algorithm = check_choice(
-        "algorithm", given("algorithm", arguments) or DEFAULT_ALGORITHM, ALGORITHMS
+        "algorithm", DEFAULT_ALGORITHM if chosen is None else chosen, ALGORITHMS
     )
+    if given("out", arguments) == "":
+        raise UsageError("--out is empty; name a directory, or leave the option out")
     kind = functools.partial(
         _options,
         algorithm,
