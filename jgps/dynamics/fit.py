@@ -101,7 +101,8 @@ def fit_initial(x0: jax.Array, weights: jax.Array, minimum_variance: float | jax
 
     Args:
       x0: [N, dX]; rows of weight zero may hold anything.
-      weights: [N], not negative, such as the validity of the samples.
+      weights: [N], not negative, such as the validity of the samples. The result is not finite
+        where a sample of positive weight is not.
       minimum_variance: [] or [dX], the least variance of an entry, squared task units, >= 0.
 
     Raises:
@@ -109,6 +110,8 @@ def fit_initial(x0: jax.Array, weights: jax.Array, minimum_variance: float | jax
     """
     if x0.ndim != 2 or weights.shape != x0.shape[:1]:
         raise ValueError(f"x0 must be [N, dX] and weights [N], got {x0.shape}, {weights.shape}")
+    if 0 in x0.shape:
+        raise ValueError(f"x0 must have at least one sample of one entry, got {x0.shape}")
     known = not isinstance(minimum_variance, Tracer)
     if known and not np.all(np.asarray(minimum_variance) >= 0):
         raise ValueError(f"minimum_variance is {minimum_variance}; it has to be >= 0, usually 1e-6")
@@ -130,6 +133,9 @@ def _check_shapes(rollouts: Rollouts) -> None:
             "rollouts of one condition must have x [N, T, dX], u [N, T, dU] and valid [N], "
             f"got {x.shape}, {u.shape}, {valid.shape}; vmap over conditions"
         )
+    for name, size in (("trajectory", x.shape[0]), ("entry of the state", x.shape[2])):
+        if size == 0:
+            raise ValueError(f"rollouts must have at least one {name}, got x {x.shape}")
     if x.shape[1] < 2:
         raise ValueError(f"rollouts must have at least 2 steps to fit dynamics, got {x.shape[1]}")
 

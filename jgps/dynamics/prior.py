@@ -159,6 +159,11 @@ def make_points_prior(
       ValueError: on anything but one of the three configs, or entries that do not fit `dim`.
     """
     shape = (num_conditions, num_samples, num_steps, dim)
+    if min(shape) < 1:
+        raise ValueError(
+            f"a prior has to be over at least one condition, sample, step and entry; got {shape} "
+            "of them"
+        )
     if isinstance(config, NoPriorConfig):
         return _no_prior()
     if isinstance(config, ConstantPriorConfig):

@@ -183,11 +183,11 @@ def _check_policy(policy: Any) -> None:
     """
     if callable(getattr(policy, "act", None)) and callable(getattr(policy, "params_for", None)):
         return
-    state = getattr(policy, "state", None)
+    result = getattr(policy, "state", None)  # of a run, for instance
     hint = "an algorithm's state.policy, or anything with `act` and `params_for`"
     if hasattr(policy, "policy"):
         hint = "its policy: jgps.evaluate(task, state.policy, key=...)"
-    elif hasattr(state, "policy"):
+    elif hasattr(result, "policy"):
         hint = "its state.policy: jgps.evaluate(task, result.state.policy, key=...)"
     raise ValueError(f"policy is a {type(policy).__name__}; pass {hint}")
 

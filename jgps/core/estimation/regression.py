@@ -102,7 +102,7 @@ def fit_linear_gaussian(
       F [dO, dI], f [dO], W [dO, dO] in task units, and a Status: TOO_FEW_SAMPLES below two rows
       of positive weight, NON_FINITE where such a row, the prior or the result is not finite,
       NOT_PD where the input covariance is not positive definite (raise the ridge). After a
-      failure the arrays are finite where the input was and mean nothing.
+      failure the arrays are finite and mean nothing.
 
     Raises:
       ValueError: while tracing, if the shapes disagree.
@@ -155,7 +155,7 @@ def fit_linear_gaussian(
         _fails(bad_data | ~finite, NON_FINITE),
         _fails(~positive_definite, NOT_PD),
     )
-    return F, f, W, status
+    return *(jnp.where(finite, array, 0) for array in (F, f, W)), status
 
 
 def _fails(failed: jax.Array, code: int) -> Status:
@@ -166,6 +166,11 @@ def _check_shapes(inputs, outputs, prior, weights, scale) -> None:
     if inputs.ndim != 2 or outputs.ndim != 2 or inputs.shape[0] != outputs.shape[0]:
         raise ValueError(
             f"inputs must be [N, dI] and outputs [N, dO], got {inputs.shape} and {outputs.shape}"
+        )
+    if 0 in (*inputs.shape, outputs.shape[1]):
+        raise ValueError(
+            f"there has to be at least one sample, input and output, got inputs {inputs.shape} and "
+            f"outputs {outputs.shape}"
         )
     num_samples = inputs.shape[0]
     dim = inputs.shape[1] + outputs.shape[1]

@@ -103,7 +103,8 @@ class TrustRegionInfo(NamedTuple):
     eta: jax.Array  # [] or, per step, [T]: the multiplier, to warm-start the next search
     kl: jax.Array  # [] nats, summed over the steps
     kl_per_step: jax.Array  # [T] nats
-    cost: jax.Array  # [] expected cost on the given dynamics, without the entropy term
+    # [] expected cost on the given dynamics, without the entropy term; 0 where it is not finite
+    cost: jax.Array
     cost_previous: jax.Array  # [] the same for the previous controller
     rounds: jax.Array  # [] int32, sequential rounds of evaluation
     status: Status
@@ -139,8 +140,8 @@ def solve_kl_constrained(
 
     Returns:
       The controller and what is known of it. Where no eta meets the bound, the previous controller
-      and status NOT_PD (still not convex at the largest eta, or `previous.C` is singular),
-      NON_FINITE (an input or result is not finite, or epsilon or e is out of its range) or
+      and status NOT_PD (still not convex at the largest eta, `previous.C` is singular, or W is no
+      covariance), NON_FINITE (an input or result is not finite, or epsilon or e is out of range) or
       NOT_CONVERGED (the bound is not met at the largest eta). Where the bound holds but the
       tolerance was not reached within `max_rounds`, the best controller within the bound and
       NOT_CONVERGED.
@@ -293,11 +294,16 @@ def _finish(
         eta=jnp.exp(best.log_eta),
         kl=jnp.sum(kl),
         kl_per_step=kl,
-        cost=jnp.sum(riccati.expected_cost(marginals, cost)),
-        cost_previous=shifted.cost_previous,
+        cost=_known(jnp.sum(riccati.expected_cost(marginals, cost))),
+        cost_previous=_known(shifted.cost_previous),
         rounds=rounds,
         status=status,
     )
+
+
+def _known(value: jax.Array) -> jax.Array:
+    """The value, 0 where it is not finite; the status then says so."""
+    return jnp.where(jnp.isfinite(value), value, 0)
 
 
 class _Descent(NamedTuple):

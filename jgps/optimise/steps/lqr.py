@@ -5,6 +5,7 @@ import functools
 from typing import Annotated, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jgps.core import lqr
 from jgps.core.checks import Config, Range
@@ -129,7 +130,7 @@ def _conclude(
             stepped=stepped,
         ),
         metrics={
-            "cost_predicted": info.cost,
+            "cost_predicted": jnp.where(stepped, info.cost, jnp.nan),
             "kl": info.kl,
             "kl_bound": epsilon,
             "eta": info.eta,
