@@ -175,10 +175,26 @@ def check_argument(name: str, value: Any, annotation: Any) -> Any:
     rule = _rule(annotation)
     plain = rule.read(value)
     if plain is UNFIT:
-        notes = [each.note for each in getattr(annotation, "__metadata__", ())]
+        notes = [each.note for each in getattr(annotation, "__metadata__", ()) if each.note]
         text = ", ".join((rule.text(value), *notes))
         raise ValueError(f"{name} is {shown(value)}; it has to be {text}")
     return plain
+
+
+def as_numbers(name: str, value: Any) -> np.ndarray:
+    """An argument that is numbers, in any nesting of lists, as an array of float64.
+
+    Raises:
+      ValueError: "name is value; it has to be numbers".
+    """
+    try:
+        return np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{name} is {shown(value)}; it has to be numbers, as an array or lists of one length "
+            f"({reason})"
+        ) from None
 
 
 class Rule(NamedTuple):

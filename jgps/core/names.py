@@ -1,9 +1,13 @@
 """What a name that nobody knows was probably meant to be."""
 
 import difflib
-from collections.abc import Iterable
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 SEPARATORS = str.maketrans("-: ", "___")
 
 
@@ -31,6 +35,27 @@ def did_you_mean(name: Any, known: Iterable[Any]) -> str:
     near = difflib.get_close_matches(plain, list(spelt), n=1, cutoff=0.6)
     near = near or [each for each in spelt if plain in each or each in plain]
     return f"; did you mean {spelt[near[0]]}?" if near else ""
+
+
+def explain_unknown(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Makes a function say which of its arguments was meant by one that it does not have.
+
+    Raises:
+      TypeError: for an argument that it does not have.
+    """
+    known = list(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def explained(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        for name in kwargs:
+            if name not in known:
+                raise TypeError(
+                    f"{function.__name__} has no argument {shown(name)}; arguments: "
+                    f"{', '.join(known)}{did_you_mean(name, known)}"
+                )
+        return function(*args, **kwargs)
+
+    return explained
 
 
 def shown(value: Any) -> str:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jgps.core.checks import as_numbers
 from jgps.costs.penalties import Penalty
 
 Cost = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -171,7 +172,11 @@ def waypoints(
     if horizon < 2:
         raise ValueError(f"waypoints.horizon is {horizon}; it has to be >= 2.")
     num_points = points.shape[0]
-    due = np.linspace(0, horizon - 1, num_points) if times is None else np.asarray(times, float)
+    due = (
+        np.linspace(0, horizon - 1, num_points)
+        if times is None
+        else as_numbers("waypoints.times", times)
+    )
     increasing = due.shape == (num_points,) and bool(np.all(np.diff(due) > 0))
     if not increasing or due[0] < 0 or due[-1] > horizon - 1:
         raise ValueError(
@@ -220,7 +225,7 @@ def region(
       ramp: weight of every step [T]; None is 1 throughout.
       edge: width of the soft edge in the units of the entries, >= 0.
     """
-    lower, upper = np.asarray(lower, float), np.asarray(upper, float)
+    lower, upper = as_numbers("region.lower", lower), as_numbers("region.upper", upper)
     if max(lower.ndim, upper.ndim) > 1 or not np.all(lower < upper):
         raise ValueError(
             f"region.lower is {lower.tolist()} and region.upper is {upper.tolist()}; each has to "
@@ -342,7 +347,7 @@ def _fits(field: str, values: np.ndarray, size: int):
 
 
 def _finite(field: str, values: ArrayLike, max_ndim: int) -> np.ndarray:
-    array = np.asarray(values, float)
+    array = as_numbers(field, values)
     if array.ndim > max_ndim or not np.all(np.isfinite(array)):
         raise ValueError(
             f"{field} is {array.tolist()}; it has to be finite, with at most {max_ndim} axes."

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jgps.core import memory
 from jgps.core.checks import Config, written_out
@@ -36,7 +37,8 @@ def factory(make: Callable[Arguments, Algorithm]) -> Callable[Arguments, Algorit
         for unknown in sorted(set(kwargs) - set(signature.parameters)):
             raise TypeError(_unknown(name, config_type, unknown))
         given = signature.bind(*args, **kwargs).arguments
-        task, config = given.get("task"), given.get("config", config_type())
+        task: Any = given.get("task")
+        config = given.get("config", config_type())
         check_task(name, task)
         if not isinstance(config, config_type):
             held = f"a {type(config).__name__}" if isinstance(config, Config) else shown(config)
@@ -44,6 +46,7 @@ def factory(make: Callable[Arguments, Algorithm]) -> Callable[Arguments, Algorit
             raise ValueError(
                 f"config is {held}; {name} takes a jgps.configs.{config_type.__name__}{hint}"
             )
+        _check_smoothing(task, config)
         require_memory(name, task, config)
         algorithm = make(*args, **kwargs)
         return algorithm._replace(init=functools.partial(_init, algorithm.init))
@@ -73,14 +76,24 @@ def check_key(key: Any) -> None:
         if new or (key.dtype == jnp.uint32 and key.shape == (2,)):
             return
     made = f"jax.random.key({key})" if isinstance(key, int) else "jax.random.key(0)"
-    shape = getattr(key, "shape", None)
-    held = shown(key) if shape is None else f"an array {list(shape)} of {key.dtype}"
+    array = isinstance(key, jax.Array | np.ndarray)
+    held = f"an array {list(key.shape)} of {key.dtype}" if array else shown(key)
     raise ValueError(f"key is {held}; it has to be one random key, {made}")
 
 
 def _init(init: Callable[[jax.Array], Any], key: jax.Array) -> Any:
     check_key(key)
     return init(key)
+
+
+def _check_smoothing(task: Task, config: Any) -> None:
+    """Refuses noise that hardly changes within the horizon."""
+    smoothing = config.rollouts.noise_smoothing
+    if smoothing > task.horizon:
+        raise ValueError(
+            f"config.rollouts.noise_smoothing is {smoothing:g} steps; it has to be at most the "
+            f"horizon of {task.name!r}, {task.horizon} steps, usually 2"
+        )
 
 
 def _unknown(name: str, config_type: type[Config], unknown: str) -> str:
@@ -118,12 +131,12 @@ def estimate(task: Task, config: Any) -> dict[str, int]:
         if isinstance(models.prior, MixturePriorConfig):
             seen = models.prior.window * rows
             parts[f"{seen:,} points of the prior"] = size * seen * (2 * dX + dU)
-    policy = getattr(config, "policy", None)
+    policy: Any = getattr(config, "policy", None)
     if policy is not None:
         widths = (task.configuration_dim, *policy.hidden, dU)
         weights = sum(a * b for a, b in itertools.pairwise(widths))
         parts[f"a network of {weights:,} weights"] = 4 * size * weights  # Adam has two more of each
-    if hasattr(policy, "pretraining_images"):
+    if policy is not None and hasattr(policy, "pretraining_images"):
         pixels = 3 * policy.pretraining_images * policy.width * policy.height
         parts[f"{policy.pretraining_images:,} images to pretrain on"] = pixels
     return parts
@@ -142,10 +155,10 @@ def _remedy(task: Task, config: Any) -> str:
     for name, usual in (("num_samples", 5), ("num_rollouts", 20)):
         if hasattr(config.rollouts, name):
             numbers[f"config.rollouts.{name}"] = getattr(config.rollouts, name) / usual
-    policy = getattr(config, "policy", None)
+    policy: Any = getattr(config, "policy", None)
     if policy is not None:
         numbers["config.policy.hidden"] = math.prod(policy.hidden) / 1600
-    if hasattr(policy, "pretraining_images"):
+    if policy is not None and hasattr(policy, "pretraining_images"):
         images = policy.pretraining_images * policy.width * policy.height
         numbers["config.policy.pretraining_images, width or height"] = images / (2000 * 64**2)
     return f"lower {max(numbers, key=lambda name: numbers[name])}"

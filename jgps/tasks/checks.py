@@ -74,8 +74,9 @@ def check_initial(initial: Any) -> None:
     """
     if initial is None or isinstance(initial, tuple(INITIAL.values())):
         return
+    named = {kind.__name__: f"; did you mean {kind.__name__}()?" for kind in INITIAL.values()}
     meant = INITIAL.get(initial.lower().partition("_")[0]) if isinstance(initial, str) else initial
-    hint = f"; did you mean {meant.__name__}()?" if meant in INITIAL.values() else ""
+    hint = named.get(getattr(meant, "__name__", ""), "")
     raise ValueError(
         f"initial is {shown(initial)}; it has to be jgps.configs.LqrHoldConfig(), PdHoldConfig(), "
         f"NoiseConfig(), or None for a hold that fits the model{hint}"

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 KNOWN = {
@@ -44,10 +45,10 @@ def watched(name: str, array: jax.Array) -> jax.Array:
 
 
 @functools.cache
-def _watched_kind(kind: type, name: str) -> type:
+def _watched_kind(kind: Any, name: str) -> type:
     def read(self: Any, index: Any) -> Any:
         check_index(name, self.shape, index)
-        return watched(name, kind.__getitem__(self, index))  # pyright: ignore
+        return watched(name, kind.__getitem__(self, index))
 
     return type("Watched", (kind,), {"__slots__": (), "__getitem__": read})
 
@@ -84,7 +85,7 @@ def _check_part(name: str, axis: int, size: int, part: Any) -> None:
                 start, stop = ("" if each is None else each for each in (part.start, part.stop))
                 raise OutsideError(f"{along}, and the slice {start}:{stop} is read")
         return
-    if isinstance(part, jax.core.Tracer | bool | np.bool_):
+    if isinstance(part, Tracer | bool | np.bool_):
         return
     values = np.asarray(part)
     if values.dtype == np.bool_ or not np.issubdtype(values.dtype, np.integer):
@@ -116,9 +117,9 @@ def _check_jaxpr(jaxpr: Jaxpr, known: dict[Any, np.ndarray]) -> None:
         ]
         name = eqn.primitive.name
         if name == "dynamic_slice":
-            _check_starts(eqn.invars[0].aval.shape, eqn.params["slice_sizes"], values[1:])
+            _check_starts(_shape(eqn.invars[0]), eqn.params["slice_sizes"], values[1:])
         elif name == "gather":
-            _check_gather(eqn.invars[0].aval.shape, eqn.params, values[1])
+            _check_gather(_shape(eqn.invars[0]), eqn.params, values[1])
         elif name == "broadcast_in_dim" and values[0] is not None:
             known[eqn.outvars[0]] = _broadcast(values[0], eqn.params)
         elif name in KNOWN and all(value is not None for value in values):
@@ -130,6 +131,10 @@ def _check_jaxpr(jaxpr: Jaxpr, known: dict[Any, np.ndarray]) -> None:
             constants = zip(inner.jaxpr.constvars, inner.consts, strict=True)
             given |= {var: np.asarray(value) for var, value in constants if _small(value)}
             _check_jaxpr(inner.jaxpr, given)
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    return variable.aval.shape
 
 
 def _options(params: Mapping[str, Any]) -> dict[str, Any]:

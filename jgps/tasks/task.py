@@ -11,6 +11,8 @@ import mujoco
 import numpy as np
 
 from jgps.controllers import LqrHoldConfig, NoiseConfig, PdHoldConfig
+from jgps.core.checks import as_numbers
+from jgps.core.names import explain_unknown
 from jgps.simulation import Conditions, StateLayout, System, check_conditions, load_model
 from jgps.tasks.checks import (
     check_cameras,
@@ -121,6 +123,7 @@ class Task:
         return System(self.model, self.layout, self.horizon, self.substeps, self.observation)
 
 
+@explain_unknown
 def from_mjcf(
     source: str | os.PathLike | mujoco.MjSpec,
     *,
@@ -217,10 +220,10 @@ def from_mjcf(
 def _conditions(
     model: mujoco.MjModel, qpos: Any, qvel: Any, changes: Mapping[str, Any]
 ) -> Conditions:
-    qpos = np.atleast_2d(np.asarray(model.qpos0 if qpos is None else qpos, np.float64))
-    qvel = np.atleast_2d(np.asarray(np.zeros(model.nv) if qvel is None else qvel, np.float64))
+    qpos = np.atleast_2d(as_numbers("qpos", model.qpos0 if qpos is None else qpos))
+    qvel = np.atleast_2d(as_numbers("qvel", np.zeros(model.nv) if qvel is None else qvel))
     check_sets(qpos=Conditions(qpos, qvel))
-    changes = {key: np.asarray(value, np.float64) for key, value in changes.items()}
+    changes = {key: as_numbers(f"changes[{key!r}]", value) for key, value in changes.items()}
     num = max(len(qpos), len(qvel), *(len(np.atleast_1d(v)) for v in changes.values()), 1)
 
     def broadcast(rows: np.ndarray) -> np.ndarray:

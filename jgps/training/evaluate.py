@@ -15,6 +15,7 @@ from jgps.core import memory
 from jgps.core.checks import Range, check_argument
 from jgps.core.host import to_device
 from jgps.core.lifted import Lifted, lift
+from jgps.core.names import explain_unknown
 from jgps.optimise.factory import check_key, check_task
 from jgps.simulation import (
     Backend,
@@ -90,6 +91,7 @@ class EvaluationResult(NamedTuple):
 Evaluator = Callable[[Callable[[jax.Array], Any], jax.Array], EvaluationResult]
 
 
+@explain_unknown
 def evaluate(
     task: Task,
     policy: EvaluablePolicy,

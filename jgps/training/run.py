@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jgps.core.names import explain_unknown
 from jgps.tasks import Task
 from jgps.training import checkpoint as checkpoints
 from jgps.training import directory
@@ -34,6 +35,7 @@ class TrainingResult(NamedTuple):
     directory: Path | None
 
 
+@explain_unknown
 def train(
     task: Task | str,
     algorithm: str = "mdgps",

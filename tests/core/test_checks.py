@@ -122,17 +122,17 @@ def test_fields_are_checked_before_what_the_class_checks():
 
 def test_an_unknown_setting_is_named_with_its_place():
     with pytest.raises(TypeError, match=r"no setting 'stepz'.*did you mean steps\?"):
-        OuterConfig(stepz=3)  # pyright: ignore
+        OuterConfig(stepz=3)
     with pytest.raises(TypeError, match=r"write OuterConfig\(inner=InnerConfig\(tolerance=...\)\)"):
-        OuterConfig(tolerance=0.1)  # pyright: ignore
+        OuterConfig(tolerance=0.1)
     with pytest.raises(TypeError, match=r"\(step=LqrStepConfig\(trust_region=TrustRegionConfig\("):
-        configs.MdgpsConfig(max_rounds=3)  # pyright: ignore
+        configs.MdgpsConfig(max_rounds=3)
 
 
 def test_configs_stay_frozen_and_are_copied():
     config = OuterConfig(rate=2)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        config.rate = 3.0  # pyright: ignore
+        config.rate = 3.0
     assert dataclasses.replace(config, steps=3) == OuterConfig(rate=2.0, steps=3)
 
 

@@ -134,6 +134,13 @@ def test_a_ramp_scales_its_term_over_time():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: Penalty(l2="1"), r"Penalty.l2 is '1'; it has to be finite and >= 0"),
+        (lambda: costs.action("a"), r"action.weights is 'a'; it has to be numbers"),
+        (
+            lambda: costs.state_target((1,), "a"),
+            r"state_target.target is 'a'; it has",
+        ),
+        (lambda: costs.region((0,), "a", 1.0), r"region.lower is 'a'; it has to be numbers"),
         (lambda: Penalty(), "Penalty has l2 = l1 = log = 0.*at least one"),
         (
             lambda: Penalty(l2=-1.0),

@@ -20,16 +20,16 @@ MANY = configs.FixedStartsConfig(num_samples=99999999999)
 def test_every_algorithm_says_what_is_wrong_with_its_arguments(name):
     make, config_type = ALGORITHMS[name]
     with pytest.raises(ValueError, match=rf"{name} takes a task, as jgps.tasks.make\('point_mass'"):
-        make("point_mass")  # pyright: ignore
+        make("point_mass")
     other = configs.TrajoptConfig if name != "trajopt" else configs.MdgpsConfig
     with pytest.raises(ValueError, match=rf"config is a {other.__name__}; {name} takes"):
         make(TASK, other())
     with pytest.raises(ValueError, match=rf"<class.* takes a .*{config_type.__name__}\(\)"):
         make(TASK, config_type)
     with pytest.raises(TypeError, match=rf"^{name} has no .*'num_samples'.*num_samples=...\)"):
-        make(TASK, num_samples=8)  # pyright: ignore
+        make(TASK, num_samples=8)
     with pytest.raises(TypeError, match=r"no argument 'confg'.*did you mean config\?"):
-        make(TASK, confg=3)  # pyright: ignore
+        make(TASK, confg=3)
     with pytest.raises(ValueError, match=r"unknown backend 'natve'.*did you mean native\?"):
         make(TASK, backend="natve")
     with pytest.raises(ValueError, match=rf"^{name} on 'point_mass' would need at least .* GiB"):
@@ -38,7 +38,13 @@ def test_every_algorithm_says_what_is_wrong_with_its_arguments(name):
 
 def test_settings_are_written_out_where_they_belong():
     with pytest.raises(TypeError, match=r"config=MdgpsConfig\(step=LqrStepConfig\(kl_step=...\)\)"):
-        algorithms.mdgps(TASK, kl_step=0.1)  # pyright: ignore
+        algorithms.mdgps(TASK, kl_step=0.1)
+
+
+def test_noise_is_not_smoothed_beyond_the_horizon():
+    rollouts = configs.FixedStartsConfig(noise_smoothing=41)
+    with pytest.raises(ValueError, match=r"rollouts.noise_smoothing is 41 steps; .*, 40 steps"):
+        algorithms.pi2(TASK, configs.Pi2Config(rollouts=rollouts))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +58,7 @@ def test_a_state_begins_with_a_random_key(key):
 
 def test_a_number_that_is_no_key_is_made_one():
     with pytest.raises(ValueError, match=r"key is 7; .* jax.random.key\(7\)$"):
-        algorithms.pi2(TASK).init(7)  # pyright: ignore
+        algorithms.pi2(TASK).init(7)
 
 
 @pytest.mark.parametrize(

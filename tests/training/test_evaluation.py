@@ -38,13 +38,13 @@ def test_what_cannot_be_evaluated_is_named(task: Task, result: TrainingResult):
         with pytest.raises(ValueError, match=message):
             jgps.evaluate(*arguments, key=key)
     with pytest.raises(ValueError, match=r"^key is 0; it has to be one random key"):
-        jgps.evaluate(task, policy, key=0)  # pyright: ignore
+        jgps.evaluate(task, policy, key=0)
     for number, message in [
         (2.5, "^num_samples is 2.5; it has to be an integer and"),
         (10**12, r"^evaluating 'point_mass' would need at least .* GiB .*; lower num_samples$"),
     ]:
         with pytest.raises(ValueError, match=message):
-            jgps.evaluate(task, policy, key=key, num_samples=number)  # pyright: ignore
+            jgps.evaluate(task, policy, key=key, num_samples=number)
 
 
 def test_an_evaluator_compiles_once_for_all_policies(task: Task, result: TrainingResult):

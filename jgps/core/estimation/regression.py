@@ -155,7 +155,8 @@ def fit_linear_gaussian(
         _fails(bad_data | ~finite, NON_FINITE),
         _fails(~positive_definite, NOT_PD),
     )
-    return *(jnp.where(finite, array, 0) for array in (F, f, W)), status
+    F, f, W = (jnp.where(finite, array, 0) for array in (F, f, W))
+    return F, f, W, status
 
 
 def _fails(failed: jax.Array, code: int) -> Status:

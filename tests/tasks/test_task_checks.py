@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jgps
 from jgps import configs, tasks
 from jgps.simulation import Conditions
 from jgps.tasks.indices import OutsideError, check_index, watched
@@ -78,12 +79,24 @@ def costs_that(read):
         ({"success": lambda s: lambda x, u: x[9, 0] > 0}, "x has 9 entries along axis 0.* index 9"),
         ({"success": lambda s: lambda x, u: x[..., 4].any()}, "along axis 1, and index 4"),
         ({"distance": lambda s: lambda x: x[:, 2:5].sum()}, "along axis 1, and the slice 2:5"),
+        ({"qpos": "home"}, "^qpos is 'home'; it has to be numbers"),
+        ({"qvel": [[0.0], [0.0, 1.0]]}, r"^qvel is \[\[0.0\], \[0.0, 1.0\]\]; it has"),
+        ({"changes": {"body_mass": "a"}}, r"^changes\['body_mass'\] is 'a'; it has to be numbers"),
         ({"camera": "eye"}, "no camera 'eye'; it has: none"),
     ],
 )  # fmt: skip
 def test_mistakes_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         tasks.from_mjcf(SLIDE, **{"cost": cost, "horizon": 9, **arguments})
+
+
+def test_arguments_that_there_are_not():
+    with pytest.raises(TypeError, match=r"from_mjcf has no argument 'horizn'.*mean horizon\?$"):
+        tasks.from_mjcf(SLIDE, cost=cost, horizn=9)
+    with pytest.raises(TypeError, match=r"train has no argument 'iteratons'.*mean iterations\?$"):
+        jgps.train("point_mass", iteratons=9)
+    with pytest.raises(TypeError, match=r"evaluate has no argument 'sample'.*num_samples\?$"):
+        jgps.evaluate(None, None, key=None, sample=9)
 
 
 def test_a_timestep_of_zero_is_named():
