@@ -88,7 +88,8 @@ def fits(value, option, limits) -> bool:
         low, high, with_low, with_high = ends(limits)
         inside = low < value < high or (value == low and with_low) or (value == high and with_high)
         not_zero = not any(getattr(each, "interval", "") == "!= 0" for each in limits) or value != 0
-        size = 2**31 - 1 if option is int else 1e18 if high == math.inf else high
+        largest = 2**31 - 1 if option is int else 1e30
+        size = largest if high == math.inf else high
         return inside and not_zero and abs(value) <= size and not 0 < abs(value) < 1e-30
     if typing.get_origin(option) is tuple:
         of, *rest = typing.get_args(option)
@@ -103,7 +104,7 @@ def fits(value, option, limits) -> bool:
 def numbers_near(limits):
     """Numbers of every size, most of them at the ends of the range."""
     low, high, *_ = ends(limits)
-    near = [0, 0.0, 1, 1.0, -1, 2.5, 1e18, 1e19, 2**31 - 1, 2**31]
+    near = [0, 0.0, 1, 1.0, -1, 2.5, 1e30, 1.1e30, 2**31 - 1, 2**31]
     for end in (low, high):
         if math.isfinite(end):
             near += [end, np.nextafter(end, -math.inf), np.nextafter(end, math.inf), int(end)]

@@ -31,7 +31,7 @@ import numpy as np
 from jgps.core.names import did_you_mean, shown
 
 # Numbers within which float32 has room for sums, and for what is divided by them.
-LARGEST, SMALLEST = 1e18, 1e-30
+LARGEST, SMALLEST = 1e30, 1e-30
 LARGEST_INTEGER = 2**31 - 1
 RELATIONS = {
     ">": operator.gt,
@@ -46,7 +46,7 @@ RELATIONS = {
 class Range:
     """Which numbers a field may hold; those of a tuple one by one.
 
-    Without an upper limit floats are at most 1e18 and integers at most 2^31 - 1; floats that are
+    Without an upper limit floats are at most 1e30 and integers at most 2^31 - 1; floats that are
     not 0 are at least 1e-30 in size, so that float32 holds them.
 
     Attributes:

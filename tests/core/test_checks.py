@@ -44,7 +44,7 @@ class OuterConfig(Config):
         ("rate", True, "True; it has to be finite"),
         ("rate", np.bool_(True), r"np.True_; it has to be finite"),
         ("rate", float("nan"), "nan; it has to be finite"),
-        ("rate", 10**400, r"\(401 characters\); it .* > 0 and from 1e-30 to 1e\+18"),
+        ("rate", 10**400, r"\(401 characters\); it .* > 0 and from 1e-30 to 1e\+30"),
         ("rate", 1e-40, "1e-40; it has to be finite and > 0 and from 1e-30 to"),
         ("rate", 1 + 0j, r"\(1\+0j\); it has to be finite"),
         ("rate", np.ones(1), r"array\(\[1.\]\); it has to be finite"),
