@@ -3,8 +3,9 @@
 import contextlib
 import hashlib
 import importlib.metadata
+import os
 import platform
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,28 @@ from jgps.core.lifted import fingerprint
 from jgps.simulation import Conditions
 from jgps.tasks import Task
 from jgps.training.codec import encode
+
+
+class ModelDescription(TypedDict):
+    """What `config.json` says of the task's model and conditions."""
+
+    hash: str
+
+
+class Description(TypedDict):
+    """What `config.json` of a run holds that can be loaded."""
+
+    task: str
+    algorithm: str
+    seed: int
+    backend: str
+    iterations: int
+    float64: bool
+    config: dict[str, Any]
+    model: ModelDescription
+    functions: dict[str, str | None]
+    versions: dict[str, str]
+    cores: NotRequired[int]
 
 
 def describe(
@@ -43,7 +66,33 @@ def describe(
         },
         "functions": _function_hashes(task),
         "versions": versions(),
+        "cores": cores(),
     }
+
+
+def cores() -> int:
+    """Processor cores that this process may use: XLA adds up large sums in as many parts."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def describe_changes(saved: dict[str, Any]) -> str:
+    """What is otherwise than when a run's `config.json` was written, and changes its results.
+
+    Returns:
+      A sentence; empty where a resumed run gives the same results to the last bit.
+    """
+    before = {**saved.get("versions", {}), "cores": saved.get("cores")}
+    now = {**versions(), "cores": cores()}
+    names = [name for name in now if before.get(name) not in (None, now[name])]
+    if not names:
+        return ""
+    changes = ", ".join(f"{name}: {before[name]} before, {now[name]} now" for name in names)
+    return (
+        f"this machine is not as the run was made on ({changes}), so that results differ in their "
+        "last digits from those of a run without interruption"
+    )
 
 
 def versions() -> dict[str, str]:

@@ -10,7 +10,7 @@ from jgps.algorithms import ALGORITHMS
 from jgps.tasks import Task
 from jgps.training import checkpoint, directory
 from jgps.training.codec import decode
-from jgps.training.description import describe
+from jgps.training.description import Description, describe
 from jgps.training.errors import UsageError
 
 
@@ -34,7 +34,7 @@ def load(path: str | Path, task: Task | None = None) -> Run:
       UsageError: if there is no run, no whole checkpoint, or another task.
     """
     path = Path(path)
-    saved = directory.read_config(path)
+    saved = directory.read_config(path, Description)
     if task is None:
         if saved["task"] not in tasks.names():
             raise UsageError(
@@ -46,7 +46,7 @@ def load(path: str | Path, task: Task | None = None) -> Run:
         raise UsageError(f"{path} was made by {saved['algorithm']!r}, which this jgps lacks")
     make, config_type = ALGORITHMS[saved["algorithm"]]
     try:
-        config = decode(config_type, saved["config"])
+        config = decode(config_type, saved["config"], "config")
         algorithm = make(task, config, saved["backend"])
     except ValueError as error:
         raise UsageError(f"{path / 'config.json'}: {error}") from error
@@ -62,6 +62,6 @@ def load(path: str | Path, task: Task | None = None) -> Run:
     if restored is None:
         raise UsageError(
             f"{path} has no whole checkpoint; put a copy of its checkpoints back, or train in "
-            "another directory (--resume would begin anew and drop its metrics)"
+            "another directory (to resume it would begin anew)"
         )
     return Run(task, restored[1], restored[0], saved)

@@ -2,8 +2,6 @@
 
 import contextlib
 import functools
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,12 +12,16 @@ import jax
 
 from jgps.tasks import Task
 from jgps.training import checkpoint as checkpoints
-from jgps.training import directory
+from jgps.training import directory, metrics_file
 from jgps.training.checkpoint import CheckpointConfig, Checkpoints
-from jgps.training.errors import TrainingError, UsageError
+from jgps.training.description import describe_changes
+from jgps.training.errors import TrainingError, UsageError, WriteError
 from jgps.training.evaluate import EvaluationResult, make_evaluator, params_for
 from jgps.training.failure import describe_policy, explain_failure
-from jgps.training.metrics import CompileClock, MetricsLog, Record, plain, read_metrics
+from jgps.training.files import write_json
+from jgps.training.interrupts import Interrupts
+from jgps.training.metrics import CompileClock, Record, plain
+from jgps.training.metrics_file import MetricsLog, pad, read_metrics
 from jgps.training.results import save_trajectories, summarise, trajectories
 from jgps.training.setup import Options, Setup, set_up
 
@@ -66,7 +68,8 @@ def train(
       seed: of everything random; the same seed gives the same metrics.
       backend: "native", "mjx" or "auto".
       out: run directory for metrics, checkpoints and results; None writes nothing.
-      resume: goes on from the newest whole checkpoint in `out`, exactly as if never interrupted.
+      resume: goes on from the newest whole checkpoint in `out`, exactly as if never interrupted
+        (on another number of processor cores results differ in their last digits, which is said).
         Everything but `iterations`, `evaluate_every` and `checkpoint` has to be as before; the
         task's functions are compared as JAX traces them, unless JAX has another version.
       overwrite: replaces the run in `out`.
@@ -79,11 +82,14 @@ def train(
       on_iteration: called with the metrics of every iteration.
 
     Raises:
-      UsageError: (a ValueError) if the arguments don't fit together or `out` cannot be used.
+      UsageError: (a ValueError) if the arguments don't fit together, or `out` cannot be used, for
+        instance because another process trains in it.
       TrainingError: if the simulation diverges in all conditions, none took a step in several
         iterations, or the network's training diverges and the config says to stop then; the last
-        good state is saved.
+        good state is saved. Also if the disk is full; what was saved before is whole.
       KeyboardInterrupt: on Ctrl-C, after saving.
+      SystemExit: on SIGTERM, after saving, with code 143; where the process handles it otherwise,
+        that is left as it is.
     """
     began = time.perf_counter()
     options = Options(
@@ -102,37 +108,62 @@ def train(
         evaluate_every=evaluate_every,
         checkpoint=checkpoint,
     )
-    setup, template, evaluate = _prepare(options)
-    with CompileClock() as clock:
+    with _one_kind_of_error():
+        setup = set_up(options)
+    with contextlib.ExitStack() as stack:
+        if setup.out is not None:
+            stack.enter_context(directory.claim(setup.out, resume=setup.resume))
+        interrupts = stack.enter_context(Interrupts())
+        template, evaluate = _prepare(setup)
+        clock = stack.enter_context(CompileClock())
         state, records = _start(setup, template)
         compile_seconds = clock.take()  # of what comes before the first iteration
-        seconds_before = records[-1]["wall_seconds"] if records else 0.0
-        began -= seconds_before
+        began -= max((record.get("wall_seconds", 0.0) for record in records), default=0.0)
         if on_start is not None:
             on_start(len(records))
         advance = functools.partial(_advance, setup, began, clock, evaluate)
-        state = _loop(setup, state, records, advance, on_iteration)
+        state = _loop(setup, state, records, advance, on_iteration, interrupts)
         return _finish(setup, state, records, began, compile_seconds, evaluate)
 
 
-def _prepare(options: Options) -> tuple[Setup, Any, Callable[[Any], EvaluationResult]]:
-    """What a run needs, the structure of its state, and an evaluator; makes the run's directory.
+def _prepare(setup: Setup) -> tuple[Any, Callable[[Any], EvaluationResult]]:
+    """The structure of the state, and an evaluator; begins the run in its directory.
 
     Raises:
-      UsageError: if the arguments don't fit together or the directory cannot be used.
+      UsageError: if the directory cannot be used, or the task's functions cannot.
     """
-    try:
-        setup = set_up(options)
-        if setup.out is not None:
-            directory.prepare(
-                setup.out, setup.description, resume=setup.resume, overwrite=options.overwrite
-            )
+    out, overwrite = setup.out, setup.overwrite
+    with _one_kind_of_error():
+        if out is not None:
+            directory.check(out, setup.description, resume=setup.resume, overwrite=overwrite)
         template = jax.eval_shape(setup.algorithm.init, jax.random.key(setup.seed))
-        return setup, template, _make_evaluate(setup, template)
+        evaluate = _make_evaluate(setup, template)
+        if out is not None and setup.resume:
+            _check_resume(setup, out)
+        if out is not None:  # the last of all: nothing is lost to a mistake
+            directory.begin(out, setup.description, overwrite=overwrite)
+    return template, evaluate
+
+
+@contextlib.contextmanager
+def _one_kind_of_error() -> Iterator[None]:
+    """Whatever is wrong with the arguments is a UsageError."""
+    try:
+        yield
     except UsageError:
         raise
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _check_resume(setup: Setup, out: Path) -> None:
+    """Refuses a run that is longer than asked for, and warns of a machine that is another."""
+    done = max(checkpoints.iterations(out), default=0)
+    if done > setup.iterations and checkpoints.problem(out, done) is None:
+        raise UsageError(f"{out} already has {done} iterations; ask for at least as many")
+    changes = describe_changes(directory.read_config(out))
+    if changes and done:
+        warnings.warn(f"{out}: {changes}", stacklevel=5)
 
 
 def _make_evaluate(setup: Setup, template: Any) -> Callable[[Any], EvaluationResult]:
@@ -146,25 +177,34 @@ def _start(setup: Setup, template: Any) -> tuple[Any, list[Record]]:
     """The state to begin with, and the records of the iterations before it."""
     if setup.out is None or not setup.resume:
         return _init(setup), []
-    records = read_metrics(setup.out)
-    restored = checkpoints.restore_newest(setup.out, template, at_most=len(records))
+    restored = checkpoints.restore_newest(setup.out, template)
+    records, problem = read_metrics(setup.out)
+    if problem:
+        warnings.warn(problem, stacklevel=3)
     # What is newer is no part of the run from here on; a broken one would outlive what follows.
     discarded = checkpoints.discard_after(setup.out, -1 if restored is None else restored[0])
-    if restored is None:
-        if records or discarded:
+    if restored is not None:
+        done = restored[0]
+        if done > len(records):
             warnings.warn(
-                f"{setup.out} has no whole checkpoint that its {len(records)} whole lines of "
-                "metrics lead to; the run starts from its beginning",
+                f"{setup.out / metrics_file.NAME} has {len(records)} whole lines and the newest "
+                f"checkpoint {done} iterations; the run goes on from there, and the metrics of "
+                "those between are lost",
                 stacklevel=3,
             )
-        return _init(setup), []
-    if discarded and discarded[-1] > len(records):
+        return restored[1], pad(records, done)
+    if discarded:
+        aside = f"; its metrics are kept in {directory.set_metrics_aside(setup.out)}"
         warnings.warn(
-            f"{setup.out / 'metrics.jsonl'} has {len(records)} whole lines; the checkpoint after "
-            f"{discarded[-1]} iterations is discarded",
+            f"{setup.out} has no whole checkpoint; the run starts from its beginning"
+            f"{aside if records else ''}",
             stacklevel=3,
         )
-    return restored[1], records[: restored[0]]
+    elif records:  # it ended before its first checkpoint
+        warnings.warn(
+            f"{setup.out} has no checkpoint yet; the run starts from its beginning", stacklevel=3
+        )
+    return _init(setup), []
 
 
 def _init(setup: Setup) -> Any:
@@ -188,6 +228,7 @@ def _loop(
     records: list[Record],
     advance: Callable[[Any, list[Record]], tuple[Any, Record]],
     on_iteration: Callable[[Record], None] | None,
+    interrupts: Interrupts,
 ) -> Any:
     """Iterates until there are enough records; appends to them and returns the state."""
     latest = len(records), state  # in one assignment: Ctrl-C may come between any two
@@ -195,13 +236,16 @@ def _loop(
     saving = Checkpoints(setup.out, setup.checkpoint, len(records))
     try:
         while len(records) < setup.iterations:
+            interrupts.check()
             new_state, record = advance(latest[1], records)
-            with _interrupts_held():
+            with interrupts.held():
                 if log is not None:
                     log.append(record)  # before the checkpoint, which is of no use without it
                 records.append(record)
                 latest = len(records), new_state
                 if len(records) == setup.iterations or saving.due(len(records)):
+                    if log is not None:
+                        log.sync()
                     saving.save(*latest)
             if on_iteration is not None:
                 on_iteration(record)
@@ -209,8 +253,10 @@ def _loop(
                 warnings.warn(
                     f"iteration {len(records) - 1}: {describe_policy(record)}", stacklevel=3
                 )
+    except WriteError:  # what is saved has to do
+        raise
     except BaseException:  # Ctrl-C, a TrainingError, or a mistake in what the user passed
-        with _interrupts_held():
+        with interrupts.held():
             saving.save(*latest)
         raise
     finally:
@@ -263,23 +309,6 @@ def _evaluation_record(evaluate: Callable[[Any], EvaluationResult], policy: Any)
     }
 
 
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits until the block is done: orbax writes from threads that it would cut off."""
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
-    caught = []
-    signal.signal(signal.SIGINT, lambda *arguments: caught.append(arguments))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if caught:
-        handler(*caught[0])
-
-
 def _finish(
     setup: Setup,
     state: Any,
@@ -306,5 +335,5 @@ def _finish(
         wall_seconds=time.perf_counter() - began,
     )
     if setup.out is not None:
-        directory.write_json(setup.out / "summary.json", summary)
+        write_json(setup.out / "summary.json", summary)
     return TrainingResult(state, records, evaluation, summary, setup.out)

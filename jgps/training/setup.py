@@ -11,11 +11,9 @@ from jgps.recipes import Recipe, recipe
 from jgps.recipes.recipe import usual_iterations
 from jgps.simulation import resolve_backend
 from jgps.tasks import Task
-from jgps.training import checkpoint
 from jgps.training.checkpoint import CheckpointConfig
 from jgps.training.description import describe
 from jgps.training.errors import UsageError
-from jgps.training.metrics import read_metrics
 
 
 class Options(NamedTuple):
@@ -51,6 +49,7 @@ class Setup(NamedTuple):
     iterations: int
     out: Path | None
     resume: bool
+    overwrite: bool
 
     @property
     def backend(self) -> str:
@@ -70,6 +69,8 @@ def set_up(options: Options) -> Setup:
         raise UsageError(
             f"checkpoint is {options.checkpoint!r}; pass a jgps.training.CheckpointConfig"
         )
+    if options.resume and options.overwrite:
+        raise UsageError("a run is either resumed or overwritten: leave out one of the two")
     seed = _integer("seed", options.seed, 0, 2**32 - 1)
     backend = resolve_backend(options.backend)
     make, _ = ALGORITHMS[options.algorithm]
@@ -87,11 +88,10 @@ def set_up(options: Options) -> Setup:
         iterations=iterations,
         out=None if options.out is None else Path(options.out),
         resume=options.resume,
+        overwrite=options.overwrite,
     )
     if setup.out is None and (options.resume or options.overwrite or options.checkpoint):
         raise UsageError("resume, overwrite and checkpoint need a run directory; pass out")
-    if setup.out is not None and setup.resume:
-        _check_done(setup.out, iterations)
     return setup
 
 
@@ -133,12 +133,6 @@ def _check_training(algorithm: Algorithm, config: Any, iterations: int) -> None:
             "controllers improve alone, so that no network would be trained; ask for at least "
             f"{algorithm.first_training + 1}, or lower config.{setting}"
         )
-
-
-def _check_done(out: Path, iterations: int) -> None:
-    done = min(max(checkpoint.iterations(out), default=0), len(read_metrics(out)))
-    if done > iterations:
-        raise UsageError(f"{out} already has {done} iterations; ask for at least as many")
 
 
 def _trainings(config: Any) -> tuple[Any, ...]:
