@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from jgps.reports.run_data import RunData, read_run
 from jgps.reports.video import VideoOptions, VideoRollouts, thin_out, write_task_video
 from jgps.simulation import condition_models
 from jgps.tasks import Task
+from jgps.training.files import exists, write_bytes, writing
 
 _FEATURE_ROWS = 3  # unseen conditions whose feature points are shown
 Groups = dict[tuple[str, str], list[RunData]]  # (task, label) -> runs that differ in the seed alone
@@ -49,8 +52,8 @@ def write_report(
       The files written, under `figures/` and `videos/` of the directory.
 
     Raises:
-      ValueError: the directory holds no run, a damaged one, or one of another task; or there is no
-        OpenGL.
+      ValueError: the directory holds no run, one without whole metrics, or one of another task; or
+        there is no OpenGL. What else is damaged is left out, with a warning that names it.
     """
     run = read_run(directory)
     name = str(run.config["task"])
@@ -66,7 +69,8 @@ def write_report(
             written.append(drawn)
     data = run.trajectories
     if data is None:
-        say("The run has not finished (no trajectories.npz): only its curves are drawn.")
+        if not exists(run.directory / "trajectories.npz"):  # else it is damaged, as a warning says
+            say("The run has not finished (no trajectories.npz): only its curves are drawn.")
         return written
     if task is not None:
         _check_task(run, task)
@@ -183,16 +187,22 @@ def compare(
         raise ValueError("no run directories to compare; name at least one")
     groups = group_runs([read_run(directory) for directory in directories])
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     written = []
     for task in dict.fromkeys(task for task, _ in groups):
         curves = {label: runs for (name, label), runs in groups.items() if name == task}
-        written.append(comparison_curves(curves, out / f"comparison_{task}.png"))
+        written.append(comparison_curves(curves, out / f"comparison_{_file_name(task)}.png"))
     header, rows = _table(groups)
     (console or Console()).print(_rich_table(header, rows))
     written.append(_write_markdown(out / "comparison.md", header, rows))
     written.append(_write_csv(out / "comparison.csv", groups))
     return written
+
+
+def _file_name(task: str) -> str:
+    """A task's name as part of a file's name: without slashes, and short enough."""
+    return re.sub(r"[^\w.-]", "_", task)[:100]
 
 
 def group_runs(runs: Sequence[RunData]) -> Groups:
@@ -315,7 +325,7 @@ def _rich_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 def _write_markdown(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Path:
     ruler = ["---" if i < 2 else "---:" for i in range(len(header))]
     lines = ["| " + " | ".join(cells) + " |" for cells in (header, ruler, *rows)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_bytes(path, "\n".join([*lines, ""]).encode())
     return path
 
 
@@ -325,8 +335,9 @@ def _write_csv(path: Path, groups: Groups) -> Path:
         for (task, label), runs in groups.items()
         for run in runs
     ]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(path, text.getvalue().encode())
     return path

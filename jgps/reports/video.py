@@ -22,6 +22,7 @@ from jgps.reports.plots.style import INK, style
 from jgps.reports.policy_view import PolicyView
 from jgps.simulation import condition_models
 from jgps.tasks import Task
+from jgps.training.files import writing
 
 MAX_CONDITIONS = 6  # in one video
 _MAX_ROWS = 4  # in one poster
@@ -104,15 +105,17 @@ def write_task_video(
     frames = [pictures.compose(num, [i], columns) for i in range(len(steps))]
     fps = 1 / (task.control_dt * stride)
     frames += [frames[-1]] * round(_HOLD * fps)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_video(path, np.stack(frames), fps=fps)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video(path, np.stack(frames), fps=fps)
     if poster is None:
         return [path]
     # Movements are fast at first: the moments get further apart.
     parts = (0, 0.1, 0.3, 1) if rollouts.policy_view is None else (0, 0.2, 1)
     moments = np.round(np.array(parts) * (len(steps) - 1)).astype(int).tolist()
-    poster.parent.mkdir(parents=True, exist_ok=True)
-    write_png(poster, pictures.compose(min(num, _MAX_ROWS), moments, len(moments)))
+    with writing(poster):
+        poster.parent.mkdir(parents=True, exist_ok=True)
+        write_png(poster, pictures.compose(min(num, _MAX_ROWS), moments, len(moments)))
     return [path, poster]
 
 
@@ -268,8 +271,9 @@ def film_strip(
         for c in conditions
         for k, label in enumerate(labels)
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_png(path, _labelled(_grid(tiles, len(steps)), captions, tile, len(steps)))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_png(path, _labelled(_grid(tiles, len(steps)), captions, tile, len(steps)))
     return path
 
 
