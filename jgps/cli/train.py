@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +24,8 @@ from jgps.recipes.recipe import (
     trains_network,
     usual_iterations,
 )
-from jgps.training import CheckpointConfig, TrainingError, UsageError
+from jgps.training import CheckpointConfig, UsageError
+from jgps.training.errors import Terminated
 
 DEFAULT_ALGORITHM = "mdgps"
 
@@ -68,6 +70,12 @@ class _TrainOptions:
 def _spell(argument: str) -> str:
     """Returns the command line's option for an argument of `jgps.train`."""
     return f"--{argument.replace('_', '-')}"
+
+
+def _in_options(text: str) -> str:
+    """What `jgps.train` says of its arguments, in the command line's words."""
+    text = re.sub(r"\b(resume|overwrite)=True\b", r"--\1", text)
+    return text.replace("another out", "another --out")
 
 
 def _options(
@@ -144,6 +152,17 @@ def read(arguments: list[str]) -> tuple[str, Any]:
     return algorithm, options
 
 
+def _stopped(error: KeyboardInterrupt | Terminated, out: Path) -> KeyboardInterrupt | Terminated:
+    """The same, with a sentence on how the run that it stopped goes on."""
+    saved = (
+        f"what is done is saved in {out}, and the same command with --resume (without "
+        "--overwrite) goes on"
+    )
+    if isinstance(error, Terminated):
+        return Terminated(error.code, f"terminated; {saved}")
+    return KeyboardInterrupt(f"interrupted; {saved}")
+
+
 def train(arguments: list[str]) -> None:
     """Trains with live progress, then evaluates, draws figures and a video of the result."""
     algorithm, options = read(arguments)
@@ -183,13 +202,10 @@ def train(arguments: list[str]) -> None:
                 on_start=announce,
                 on_iteration=progress,
             )
-    except KeyboardInterrupt:
-        if not started:
-            raise
-        raise TrainingError(
-            f"interrupted; what is done is saved in {out}, and the same command with --resume "
-            "(without --overwrite) goes on"
-        ) from None
+    except UsageError as error:
+        raise UsageError(_in_options(str(error))) from error
+    except (KeyboardInterrupt, Terminated) as error:
+        raise (_stopped(error, out) if started else error) from None
     if progress.seen == 0:
         print(f"{out} already has all {options.iterations} iterations")
     console.print(evaluation_table(result.evaluation))
