@@ -1,6 +1,14 @@
 """Simulation of one task on two backends: C MuJoCo's threads and MJX."""
 
-from jgps.simulation.conditions import Conditions, Starts, check_conditions, condition_models
+from jgps.simulation.conditions import (
+    Conditions,
+    Starts,
+    check_conditions,
+    concatenate_conditions,
+    condition_models,
+    initial_act,
+    mocap_bodies,
+)
 from jgps.simulation.layout import StateLayout, load_model
 from jgps.simulation.rollout import Backend, Sampler, make_sampler, resolve_backend
 from jgps.simulation.system import Policy, Shared, SimulationRollouts, System, num_threads
@@ -16,8 +24,11 @@ __all__ = [
     "StateLayout",
     "System",
     "check_conditions",
+    "concatenate_conditions",
     "condition_models",
+    "initial_act",
     "load_model",
+    "mocap_bodies",
     "make_sampler",
     "num_threads",
     "resolve_backend",

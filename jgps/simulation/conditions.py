@@ -1,7 +1,7 @@
 """Initial states and per-condition changes of the model."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import mujoco
@@ -18,6 +18,8 @@ _OBJECT_OF_PREFIX = {
     "actuator": mujoco.mjtObj.mjOBJ_ACTUATOR,
 }
 
+_OPTIONAL = ("act", "mocap_pos", "mocap_quat")
+
 
 class Conditions(NamedTuple):
     """Where trajectories start and what is special about the model there.
@@ -25,16 +27,37 @@ class Conditions(NamedTuple):
     The keys of `changes` are `"field:object"`, with the name of an MjModel array and of the object
     whose row is replaced, for instance `"body_pos:table"` or `"geom_friction:peg"`; `"field"`
     alone replaces the whole array. Derived constants (`mj_setConst`) are recomputed.
+
+    What starts as the model says is None: activations at zero, mocap bodies where `body_pos` and
+    `body_quat` put them. Mocap bodies are in the order of their `mocapid`.
     """
 
     qpos: np.ndarray  # [C, nq]
     qvel: np.ndarray  # [C, nv]
     changes: Mapping[str, np.ndarray] = {}
+    act: np.ndarray | None = None  # [C, na]
+    mocap_pos: np.ndarray | None = None  # [C, nmocap, 3] metres, world frame
+    mocap_quat: np.ndarray | None = None  # [C, nmocap, 4] (w, x, y, z)
 
     @property
     def num(self) -> int:
         """Number of conditions C."""
         return self.qpos.shape[0]
+
+    @property
+    def optional(self) -> dict[str, np.ndarray]:
+        """Those of act, mocap_pos and mocap_quat that are given, [C, ...] each."""
+        given = {name: getattr(self, name) for name in _OPTIONAL}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def select(self, rows: Any) -> "Conditions":
+        """The conditions of these indices [M], which may repeat."""
+        return Conditions(
+            self.qpos[rows],
+            self.qvel[rows],
+            {key: value[rows] for key, value in self.changes.items()},
+            **{name: value[rows] for name, value in self.optional.items()},
+        )
 
 
 class Starts(NamedTuple):
@@ -81,16 +104,60 @@ def check_conditions(model: mujoco.MjModel, conditions: Conditions) -> Condition
         for key, value in conditions.changes.items()
     }
     qpos = _unit_quaternions(model, qpos)
+    optional = _optional(model, conditions, num)
     for name, value, shape in [
         ("qpos", qpos, (num, model.nq)),
         ("qvel", qvel, (num, model.nv)),
+        *((name, optional[name], shape) for name, shape in _shapes(model, num, optional)),
         *((key, value, (num, *_row(model, key).shape)) for key, value in changes.items()),
     ]:
         if value.shape != shape:
             raise ValueError(f"conditions: {name} has shape {value.shape}, expected {shape}")
         if not np.all(np.isfinite(value)):
             raise ValueError(f"conditions: {name} has values that are not finite")
-    return Conditions(qpos=qpos, qvel=qvel, changes=changes)
+    return Conditions(qpos=qpos, qvel=qvel, changes=changes, **_unit_mocap(optional))
+
+
+def _optional(model: mujoco.MjModel, conditions: Conditions, num: int) -> dict[str, np.ndarray]:
+    """What is given of act and mocap poses, in float64; one row alone may lack its first axis."""
+    given = {name: np.asarray(v, np.float64) for name, v in conditions.optional.items()}
+    for name, shape in _shapes(model, num, given):
+        if num == 1 and given[name].shape == shape[1:]:
+            given[name] = given[name][None]
+    if "mocap_pos" in given or "mocap_quat" in given:
+        for key in conditions.changes:
+            field, _, name = key.partition(":")
+            body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name) if name else -1
+            moved = model.body_mocapid[body] >= 0 if body >= 0 else not name
+            if field in ("body_pos", "body_quat") and moved:
+                raise ValueError(
+                    f"conditions: mocap poses are given, and {key!r} in changes places a mocap "
+                    "body as well; give one of them"
+                )
+    return given
+
+
+def _shapes(
+    model: mujoco.MjModel, num: int, given: Mapping[str, Any]
+) -> list[tuple[str, tuple[int, ...]]]:
+    shapes = {
+        "act": (num, int(model.na)),
+        "mocap_pos": (num, int(model.nmocap), 3),
+        "mocap_quat": (num, int(model.nmocap), 4),
+    }
+    return [(name, shape) for name, shape in shapes.items() if name in given]
+
+
+def _unit_mocap(optional: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same with mocap quaternions at unit length."""
+    if "mocap_quat" not in optional:
+        return dict(optional)
+    length = np.linalg.norm(optional["mocap_quat"], axis=-1, keepdims=True)
+    if np.any(length < 1e-6):
+        raise ValueError(
+            "conditions: mocap_quat has a quaternion of zeros; no rotation is (1, 0, 0, 0)"
+        )
+    return {**optional, "mocap_quat": optional["mocap_quat"] / length}
 
 
 def _row(model: mujoco.MjModel, key: str) -> np.ndarray:
@@ -132,14 +199,65 @@ def _unit_quaternions(model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
 
 
 def condition_models(model: mujoco.MjModel, conditions: Conditions) -> list[mujoco.MjModel]:
-    """One compiled model per condition; the same object where nothing changes."""
-    if not conditions.changes:
+    """One compiled model per condition; the same object where nothing changes, or the same.
+
+    Mocap poses are written to `body_pos` and `body_quat` of the mocap bodies, from where
+    `mj_resetData` takes them: whatever simulates or draws with these models starts there.
+    """
+    poses = {k: v for k, v in conditions.optional.items() if k != "act"}
+    if not conditions.changes and not poses:
         return [model] * conditions.num
-    models = []
+    bodies = mocap_bodies(model)
+    models: dict[bytes, mujoco.MjModel] = {}
+    found = []
     for c in range(conditions.num):
-        changed = copy.copy(model)
-        for key, value in conditions.changes.items():
-            _row(changed, key)[...] = value[c]
-        mujoco.mj_setConst(changed, mujoco.MjData(changed))
-        models.append(changed)
-    return models
+        rows = [value[c] for value in (*conditions.changes.values(), *poses.values())]
+        key = b"".join(np.ascontiguousarray(row).tobytes() for row in rows)
+        if key not in models:
+            changed = copy.copy(model)
+            for name, value in conditions.changes.items():
+                _row(changed, name)[...] = value[c]
+            mujoco.mj_setConst(changed, mujoco.MjData(changed))
+            # Afterwards, because constants belong to the model's reference, not to the start.
+            for name, value in poses.items():
+                getattr(changed, name.replace("mocap", "body"))[bodies] = value[c]
+            models[key] = changed
+        found.append(models[key])
+    return found
+
+
+def mocap_bodies(model: mujoco.MjModel) -> np.ndarray:
+    """Bodies [nmocap] in the order of their mocap poses."""
+    bodies = np.flatnonzero(model.body_mocapid >= 0)
+    return bodies[np.argsort(model.body_mocapid[bodies])]
+
+
+def concatenate_conditions(model: mujoco.MjModel, sets: Sequence[Conditions]) -> Conditions:
+    """All of these conditions, which have the same keys of `changes`, in a row.
+
+    What only some give of act and mocap poses is the model's own in the others.
+    """
+    names = [name for name in _OPTIONAL if any(name in each.optional for each in sets)]
+    complete = [_complete(model, each) for each in sets] if names else sets
+    return Conditions(
+        np.concatenate([each.qpos for each in sets]),
+        np.concatenate([each.qvel for each in sets]),
+        {key: np.concatenate([each.changes[key] for each in sets]) for key in sets[0].changes},
+        **{name: np.concatenate([getattr(each, name) for each in complete]) for name in names},
+    )
+
+
+def _complete(model: mujoco.MjModel, conditions: Conditions) -> Conditions:
+    """The same with the model's own act and mocap poses written out."""
+    models, bodies = condition_models(model, conditions), mocap_bodies(model)
+    act = initial_act(model, conditions)
+    return conditions._replace(
+        act=act,
+        mocap_pos=np.stack([each.body_pos[bodies] for each in models]),
+        mocap_quat=np.stack([each.body_quat[bodies] for each in models]),
+    )
+
+
+def initial_act(model: mujoco.MjModel, conditions: Conditions) -> np.ndarray:
+    """Activations [C, na] at the start."""
+    return np.zeros((conditions.num, model.na)) if conditions.act is None else conditions.act

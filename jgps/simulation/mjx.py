@@ -11,7 +11,14 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from jgps.simulation.conditions import Conditions, Starts, check_starts, condition_models
+from jgps.simulation.conditions import (
+    Conditions,
+    Starts,
+    check_starts,
+    condition_models,
+    initial_act,
+    mocap_bodies,
+)
 from jgps.simulation.layout import unit_quaternions
 from jgps.simulation.system import (
     Layouts,
@@ -47,6 +54,7 @@ class _Inputs(NamedTuple):
     data: mjx.Data  # of one simulation
     qpos: jax.Array  # [C, nq], or [C, N, nq] where each rollout starts at a pose of its own
     qvel: jax.Array  # [C, nv], or [C, N, nv]
+    act: jax.Array  # [C, na]
     mocap: tuple[jax.Array, jax.Array]  # positions [C, M, 3], quaternions [C, M, 4]
     limits: tuple[jax.Array, jax.Array]  # of controls, [dU] each
 
@@ -73,6 +81,7 @@ def make_mjx_sample(system: System, conditions: Conditions, policy: Policy) -> S
         data=data,
         qpos=jnp.asarray(conditions.qpos),
         qvel=jnp.asarray(conditions.qvel),
+        act=jnp.asarray(initial_act(system.model, conditions)),
         mocap=_mocap_poses(models),
         limits=(jnp.asarray(lower), jnp.asarray(upper)),
     )
@@ -98,22 +107,23 @@ def _roll_out(
     data, dtype = inputs.data, noise.dtype
     lower, upper = (limit.astype(dtype) for limit in inputs.limits)
 
-    def rollout(model, qpos, qvel, mocap, params, noise):
+    def rollout(model, qpos, qvel, act, mocap, params, noise):
         start = data.replace(
             qpos=qpos.astype(data.qpos.dtype),
             qvel=qvel.astype(data.qvel.dtype),
+            act=act.astype(data.act.dtype),
             mocap_pos=mocap[0].astype(data.mocap_pos.dtype),
             mocap_quat=mocap[1].astype(data.mocap_quat.dtype),
         )
         return _closed_loop(program, model, start, params, noise, lower, upper)
 
     own = 0 if inputs.qpos.ndim == 3 else None
-    over_samples = jax.vmap(rollout, in_axes=(None, own, own, None, None, 0))
+    over_samples = jax.vmap(rollout, in_axes=(None, own, own, None, None, None, 0))
     values, axes = split_shared(params)
     model_axes = jax.tree.unflatten(jax.tree.structure(inputs.model), program.model_axes)
-    over_conditions = jax.vmap(over_samples, in_axes=(model_axes, 0, 0, 0, axes, 0))
+    over_conditions = jax.vmap(over_samples, in_axes=(model_axes, 0, 0, 0, 0, axes, 0))
     x, u, qpos, o = over_conditions(
-        inputs.model, inputs.qpos, inputs.qvel, inputs.mocap, values, noise
+        inputs.model, inputs.qpos, inputs.qvel, inputs.act, inputs.mocap, values, noise
     )
     finite = [jnp.isfinite(a).all(axis=(-2, -1)) for a in (x, u, qpos, o)]
     valid = functools.reduce(jnp.logical_and, finite)
@@ -125,8 +135,7 @@ def _roll_out(
 
 def _mocap_poses(models: list[mujoco.MjModel]) -> tuple[jax.Array, jax.Array]:
     """Positions [C, M, 3] and quaternions [C, M, 4] of the mocap bodies, which follow the model."""
-    bodies = np.flatnonzero(models[0].body_mocapid >= 0)
-    bodies = bodies[np.argsort(models[0].body_mocapid[bodies])]
+    bodies = mocap_bodies(models[0])
     positions = np.stack([model.body_pos[bodies] for model in models])
     return jnp.asarray(positions), jnp.asarray(np.stack([m.body_quat[bodies] for m in models]))
 

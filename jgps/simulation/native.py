@@ -12,7 +12,13 @@ import numpy as np
 from mujoco import rollout as mujoco_rollout
 
 from jgps.core.host import to_device
-from jgps.simulation.conditions import Conditions, Starts, check_starts, condition_models
+from jgps.simulation.conditions import (
+    Conditions,
+    Starts,
+    check_starts,
+    condition_models,
+    initial_act,
+)
 from jgps.simulation.layout import unit_quaternions
 from jgps.simulation.system import (
     Policy,
@@ -53,15 +59,18 @@ class Stepper:
         self._first_state = np.empty((batch, 1, self._state.shape[-1]))
 
     def initial(
-        self, qpos: np.ndarray, qvel: np.ndarray
+        self, qpos: np.ndarray, qvel: np.ndarray, act: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Physics state [B, nstate], x [B, dX] and o [B, dO] at qpos [B, nq] and qvel [B, nv]."""
+        """Physics state [B, nstate], x [B, dX] and o [B, dO].
+
+        At qpos [B, nq], qvel [B, nv] and act [B, na].
+        """
         model = self._system.model
         data = self._data[0]
         state = np.empty((len(self._models), self._state.shape[-1]))
         for b in range(len(self._models)):
             mujoco.mj_resetData(model, data)
-            data.qpos[:], data.qvel[:] = qpos[b], qvel[b]
+            data.qpos[:], data.qvel[:], data.act[:] = qpos[b], qvel[b], act[b]
             mujoco.mj_getState(model, data, state[b], _FULL)
         self._pool.rollout(
             self._models,
@@ -145,18 +154,20 @@ def _act(policy, params, x, o, t, noise):
 
 
 def _initial_poses(system, conditions, num_samples, starts):
-    """Finite qpos [B, nq] and qvel [B, nv] of every simulation, and which were so [B]."""
-    num = conditions.num
-    poses = [np.repeat(a, num_samples, axis=0) for a in (conditions.qpos, conditions.qvel)]
+    """Finite qpos [B, nq], qvel [B, nv] and act [B, na], and which were so [B]."""
+    num, act = conditions.num, initial_act(system.model, conditions)
+    *poses, act = (
+        np.repeat(a, num_samples, axis=0) for a in (conditions.qpos, conditions.qvel, act)
+    )
     if starts is None:
-        return *poses, np.ones(num * num_samples, bool)
+        return *poses, act, np.ones(num * num_samples, bool)
     check_starts(system.model, starts, num, num_samples)
     own = [np.asarray(a, np.float64).reshape(num * num_samples, -1) for a in starts]
     with np.errstate(invalid="ignore"):  # a quaternion of zeros or infinities
         own[0] = unit_quaternions(system.model, own[0])
     finite = np.isfinite(own[0]).all(axis=-1) & np.isfinite(own[1]).all(axis=-1)
     qpos, qvel = (np.where(finite[:, None], a, b) for a, b in zip(own, poses, strict=True))
-    return qpos, qvel, finite
+    return qpos, qvel, act, finite
 
 
 def _closed_loop(system, poses, stepper, act, params, noise, lower, upper):
@@ -171,8 +182,8 @@ def _closed_loop(system, poses, stepper, act, params, noise, lower, upper):
     u_all = np.empty((horizon, batch, num_controls), dtype)
     qpos_all = np.empty((horizon, batch, system.model.nq))
 
-    qpos, qvel, valid = poses
-    start, x, o = stepper.initial(qpos, qvel)
+    *poses, valid = poses
+    start, x, o = stepper.initial(*poses)
     state = start
     for t in range(horizon):
         x_all[t] = x

@@ -11,17 +11,18 @@ from jgps.controllers import LqrHoldConfig, NoiseConfig, lqr_hold, pd_hold, pure
 from jgps.core.host import to_device
 from jgps.core.lifted import Lifted, lift
 from jgps.core.types import Controller
-from jgps.simulation import Conditions, condition_models
+from jgps.simulation import Conditions, condition_models, initial_act
 from jgps.tasks.task import Task
 
 
 def initial_states(task: Task, conditions: Conditions) -> jax.Array:
     """States x0 [C, dX] in which the conditions begin."""
     states = []
-    models = condition_models(task.model, conditions)
-    for model, qpos, qvel in zip(models, conditions.qpos, conditions.qvel, strict=True):
-        data = mujoco.MjData(model)
-        data.qpos[:], data.qvel[:] = qpos, qvel
+    models, acts = condition_models(task.model, conditions), initial_act(task.model, conditions)
+    starts = zip(models, conditions.qpos, conditions.qvel, acts, strict=True)
+    for model, qpos, qvel, act in starts:
+        data = mujoco.MjData(model)  # which takes mocap poses from the condition's model
+        data.qpos[:], data.qvel[:], data.act[:] = qpos, qvel, act
         mujoco.mj_forward(model, data)
         states.append(task.layout.state(data.qpos, data.qvel, data.act, data.sensordata, np))
     return to_device(np.stack(states))

@@ -66,6 +66,7 @@ def _hash(task: Task) -> str:
         if conditions is None:
             continue
         arrays = {"qpos": conditions.qpos, "qvel": conditions.qvel, **conditions.changes}
+        arrays |= conditions.optional
         for name, array in sorted(arrays.items()):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(array).tobytes())

@@ -18,6 +18,7 @@ from jgps.simulation import (
     Conditions,
     Policy,
     SimulationRollouts,
+    concatenate_conditions,
     make_sampler,
     resolve_backend,
 )
@@ -172,23 +173,23 @@ def _join(model: mujoco.MjModel, sets: Sequence[Conditions]) -> Conditions | Non
 
     Where some alone move a body, it is in the others where the model has it.
     """
-    keys = {key for each in sets for key in each.changes}
-    rows = []
-    for key in sorted(keys):
-        field, _, name = key.partition(":")
-        if all(key in each.changes for each in sets):
-            rows.append([each.changes[key] for each in sets])
+    keys = sorted({key for each in sets for key in each.changes})
+    completed = [dict(each.changes) for each in sets]
+    for key in keys:
+        if all(key in changes for changes in completed):
             continue
+        field, _, name = key.partition(":")
         if field not in ("body_pos", "body_quat") or not name:
             return None
         in_model = getattr(model, field)[model.body(name).id]
-        rows.append([each.changes.get(key, np.tile(in_model, (each.num, 1))) for each in sets])
-    return Conditions(
-        qpos=np.concatenate([each.qpos for each in sets]),
-        qvel=np.concatenate([each.qvel for each in sets]),
-        changes={
-            key: np.concatenate(values) for key, values in zip(sorted(keys), rows, strict=True)
-        },
+        for each, changes in zip(sets, completed, strict=True):
+            changes.setdefault(key, np.tile(in_model, (each.num, 1)))
+    return concatenate_conditions(
+        model,
+        [
+            each._replace(changes={key: changes[key] for key in keys})
+            for each, changes in zip(sets, completed, strict=True)
+        ],
     )
 
 

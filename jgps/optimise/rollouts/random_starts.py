@@ -25,7 +25,6 @@ from jgps.optimise.models import choose, default_dtype
 from jgps.optimise.rollouts.conditions import RolloutSource, SampleGuided
 from jgps.policies import Supervision
 from jgps.simulation import (
-    Conditions,
     Policy,
     SimulationRollouts,
     Starts,
@@ -128,12 +127,7 @@ def _make_sample(
     random_start, T, dU = task.random_start, task.horizon, task.action_dim
     num, noise_smoothing = config.num_rollouts, config.noise_smoothing
     assert random_start is not None
-    rows = np.arange(num) % task.train.num
-    conditions = Conditions(
-        qpos=task.train.qpos[rows],
-        qvel=task.train.qvel[rows],
-        changes={name: value[rows] for name, value in task.train.changes.items()},
-    )
+    conditions = task.train.select(np.arange(num) % task.train.num)
     sampler = make_sampler(task.system, conditions, act, resolve_backend(backend))
     roll_out = sampler.sample
 
