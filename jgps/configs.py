@@ -12,6 +12,7 @@ from jgps.algorithms.pi2 import Pi2Config
 from jgps.algorithms.pigps import PigpsConfig
 from jgps.algorithms.pilqr import PilqrConfig
 from jgps.algorithms.trajopt import TrajoptConfig
+from jgps.controllers.hold import HoldConfig
 from jgps.controllers.initial import LqrHoldConfig, NoiseConfig, PdHoldConfig
 from jgps.core.estimation.mixture import MixtureConfig
 from jgps.core.lqr.trust_region import PerStepTrustRegionConfig, TrustRegionConfig
@@ -79,6 +80,7 @@ __all__ = [
     "RandomiseConfig",
     "RenderConfig",
     # of a task's first controller, and of a run
+    "HoldConfig",
     "LqrHoldConfig",
     "NoiseConfig",
     "PdHoldConfig",

@@ -20,6 +20,7 @@ from jgps.configs import (
     FitConfig,
     FittedModelsConfig,
     FixedStartsConfig,
+    HoldConfig,
     LqrHoldConfig,
     LqrStepConfig,
     MdgpsConfig,
@@ -215,6 +216,7 @@ CASES = [
         # The width of soft shadows: with one ray their edges are hard, without any there are none.
         {"sun_radius": {"shadows": 4}},
     ),
+    Case(HoldConfig(), readers.of_first_controller),
     Case(LqrHoldConfig(), readers.of_first_controller),
     Case(PdHoldConfig(), readers.of_first_controller),
     Case(NoiseConfig(), readers.of_first_controller),

@@ -3,6 +3,7 @@
 Every function is a `Program` of tests/setting_programs.py; sizes are as small as they can be.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
@@ -24,6 +25,7 @@ from jgps.optimise.steps.step import StepInputs, TrajectoryStep
 from jgps.policies import DistilConfig, Supervision, observation
 from jgps.policies.learner import MlpConfig
 from jgps.rendering import make_view, randomise
+from jgps.tasks import start
 from jgps.training import checkpoint
 from jgps.training.setup import Options, set_up
 from jgps.vision.camera import make_observers, make_policy_view
@@ -43,6 +45,13 @@ MESH = """
     <geom type="mesh" mesh="tetrahedron"/>
     <geom type="plane" size="1 1 0.1"/>
   </worldbody>
+</mujoco>
+"""
+MOTOR_AND_SERVO = """
+<mujoco>
+  <worldbody><body><joint name="a"/><geom size=".1"/>
+    <body pos="1 0 0"><joint name="b"/><geom size=".1"/></body></body></worldbody>
+  <actuator><motor joint="a"/><position joint="b" kp="9"/></actuator>
 </mujoco>
 """
 
@@ -231,6 +240,10 @@ def of_first_controller(config: Any) -> Fingerprints:
     x0, joints = jnp.arange(4.0), (slice(0, 2), slice(2, 4))
     if isinstance(config, controllers.LqrHoldConfig):
         yield digest(controllers.lqr_hold(x0, *joints, 2, T, 0.1, config))
+    elif isinstance(config, controllers.HoldConfig):
+        task = tasks.from_mjcf(MOTOR_AND_SERVO, cost=lambda s: lambda x, u, t: u @ u, horizon=T)
+        held = dataclasses.replace(task, initial=config)
+        yield digest(start.initial_controllers(held, start.initial_states(task, task.train)))
     elif isinstance(config, controllers.PdHoldConfig):
         yield digest(controllers.pd_hold(x0, *joints, 2, T, config))
     else:

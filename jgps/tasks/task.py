@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from jgps.controllers import LqrHoldConfig, NoiseConfig, PdHoldConfig
+from jgps.controllers import HoldConfig, LqrHoldConfig, NoiseConfig, PdHoldConfig
 from jgps.simulation import Conditions, StateLayout, System, check_conditions, load_model
 from jgps.tasks.policy_camera import Vision, VisionSpec, see
+from jgps.tasks.start_pose import StartPose, training_conditions, with_activations
 
-Initial = LqrHoldConfig | PdHoldConfig | NoiseConfig
+Initial = HoldConfig | LqrHoldConfig | PdHoldConfig | NoiseConfig
 Cost = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 Success = Callable[[jax.Array, jax.Array], jax.Array]
 Distance = Callable[[jax.Array], jax.Array]
@@ -45,8 +46,11 @@ class Task:
       train, test: initial conditions to optimise for, and unseen ones to evaluate on.
       success: `success(x [T, dX], u [T, dU]) -> bool`, or None where the task defines none.
       distance: `distance(x [T, dX]) -> metres` left to the target at the end, or None.
-      initial: the controller to begin with; None is an LQR hold that fits the model, see
-        `jgps.tasks.start.hold_from_model`.
+      initial: the controller to begin with; None holds the start poses: by an LQR hold that fits
+        the model where every actuator is a plain motor of a joint of its own (see
+        `jgps.tasks.start.hold_from_model`), else by what `jgps.configs.HoldConfig()` describes.
+      ctrl: controls [C, dU] that hold the start poses of the training conditions, for the default
+        initial controller and `HoldConfig`; None takes what statics says.
       points: state entries that are positions of points worth drawing, such as `"site_pos:tip"`.
       camera: name of the model's camera for videos; None frames the whole model.
       observation: which quantities make up o [dO], all that a network sees; None where it is x.
@@ -69,6 +73,7 @@ class Task:
     success: Success | None = None
     distance: Distance | None = None
     initial: Initial | None = None
+    ctrl: np.ndarray | None = None
     points: tuple[str, ...] = ()
     camera: str | None = None
     observation: StateLayout | None = None
@@ -122,6 +127,8 @@ def from_mjcf(
     control_dt: float = 0.05,
     qpos: Any = None,
     qvel: Any = None,
+    act: Any = None,
+    ctrl: Any = None,
     changes: Mapping[str, Any] | None = None,
     test: Conditions | EvaluationSets | None = None,
     success: Callable[[StateLayout], Success] | None = None,
@@ -145,13 +152,18 @@ def from_mjcf(
       control_dt: seconds per control step, a multiple of the model's timestep.
       qpos, qvel: initial joint positions [C, nq] and velocities [C, nv], one row per training
         condition; one row alone, or None for the model's reference pose at rest, serves all
-        conditions.
+        conditions. The name of a keyframe as qpos, or a sequence of names, starts there: with its
+        velocities, activations, controls (of `ctrl`; all of them zero count as none) and the
+        mocap bodies where it puts them.
+      act: initial activations [C, na]. None is what holds the start pose at rest, by statics, for
+        actuators with dynamics.
+      ctrl: controls [C, dU] that hold the start pose, as the mean of the default initial
+        controller; None is what holds it by statics.
       changes: per-condition changes of the model, see `jgps.simulation.Conditions`; each [C, ...].
       test: unseen conditions to evaluate on, or several sets of conditions; None is the training
         conditions again.
       success, distance: make those functions from the layout.
-      initial: the controller to begin with; None is an LQR hold that fits the model, see
-        `jgps.tasks.start.hold_from_model`.
+      initial: the controller to begin with; None holds the start poses, see `Task`.
       random_start: draws an initial pose, see `Task`.
       camera: name of a camera of the model for videos.
       vision: name of a camera of the model that a network of pixels may look through, or a
@@ -173,7 +185,11 @@ def from_mjcf(
     _check_times(model, horizon, control_dt)
     _check_cameras(model, camera, None if spec is None else spec.camera)
     _warn_of_activations(model, state)
-    train = _conditions(model, qpos, qvel, changes or {})
+    if ctrl is not None and not isinstance(initial, HoldConfig | None):
+        raise ValueError(
+            f"ctrl is what the default initial controller holds with; it says nothing to {initial}"
+        )
+    train, ctrl = training_conditions(model, StartPose(qpos, qvel, act, ctrl), changes or {})
     unseen, distracted = _evaluation_sets(model, test)
     seen = None
     if spec is not None:
@@ -193,6 +209,7 @@ def from_mjcf(
         success=None if success is None else _from_layout("success", success, layout),
         distance=None if distance is None else _from_layout("distance", distance, layout),
         initial=initial,
+        ctrl=ctrl,
         points=tuple(entry for entry in state if entry.startswith(("site_pos:", "body_pos:"))),
         camera=camera,
         observation=observed,
@@ -243,26 +260,14 @@ def _check_times(model: mujoco.MjModel, horizon: int, control_dt: float) -> None
         )
 
 
-def _conditions(
-    model: mujoco.MjModel, qpos: Any, qvel: Any, changes: Mapping[str, Any]
-) -> Conditions:
-    qpos = np.atleast_2d(np.asarray(model.qpos0 if qpos is None else qpos, np.float64))
-    qvel = np.atleast_2d(np.asarray(np.zeros(model.nv) if qvel is None else qvel, np.float64))
-    changes = {key: np.asarray(value, np.float64) for key, value in changes.items()}
-    num = max(len(qpos), len(qvel), *(len(np.atleast_1d(v)) for v in changes.values()), 1)
-
-    def broadcast(rows: np.ndarray) -> np.ndarray:
-        return np.repeat(rows, num, axis=0) if len(rows) == 1 else rows
-
-    return check_conditions(model, Conditions(broadcast(qpos), broadcast(qvel), changes))
-
-
 def _evaluation_sets(
     model: mujoco.MjModel, test: Conditions | EvaluationSets | None
 ) -> EvaluationSets:
     sets = test if isinstance(test, EvaluationSets) else EvaluationSets(test)
     checked = (None if each is None else check_conditions(model, each) for each in sets)
-    return EvaluationSets(*checked)
+    return EvaluationSets(
+        *(None if each is None else with_activations(model, each) for each in checked)
+    )
 
 
 def _check_functions(task: Task) -> None:

@@ -1,5 +1,6 @@
 """Every shipped task keeps the contract; a user's own model becomes a task."""
 
+import dataclasses
 import operator
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 import jgps
 from jgps import costs, tasks
-from jgps.controllers import NoiseConfig
+from jgps.controllers import HoldConfig, NoiseConfig
 from jgps.controllers.nearest import NearestController
 from jgps.simulation import Starts, condition_models, make_sampler
 from jgps.tasks.start import hold_from_model, initial_controllers, initial_states
@@ -198,8 +199,10 @@ def test_the_default_hold_knows_the_inertia():
 def test_actuators_without_a_joint_in_the_state_need_another_start():
     task = tasks.from_mjcf(ARM, state=("qpos", "site_pos:tip"), cost=_reach)
     x0 = initial_states(task, task.train)
-    with pytest.raises(ValueError, match=r"pass initial=jgps.controllers.NoiseConfig\(\)"):
+    with pytest.raises(ValueError, match=r"pass initial=jgps.controllers.HoldConfig\(\)"):
         initial_controllers(task, x0)
+    balanced = dataclasses.replace(task, initial=HoldConfig())  # as the message says
+    np.testing.assert_array_equal(initial_controllers(balanced, x0).K, 0)
     task = tasks.from_mjcf(
         ARM, state=("qpos", "site_pos:tip"), cost=_reach, initial=NoiseConfig(variance=0.25)
     )
@@ -219,10 +222,10 @@ def test_actuators_without_a_joint_in_the_state_need_another_start():
 SERVO = ARM.replace('<motor joint="a"/>', '<position name="servo" joint="a" kp="50"/>')
 
 
-def test_the_default_hold_refuses_what_it_cannot_hold():
+def test_an_lqr_hold_of_motors_refuses_servos():
     task = tasks.from_mjcf(SERVO, state=("qpos", "qvel", "site_pos:tip"), cost=_reach)
-    with pytest.raises(ValueError, match=r"'servo' is a servo, .*jgps.controllers.NoiseConfig\(\)"):
-        initial_controllers(task, initial_states(task, task.train))
+    with pytest.raises(ValueError, match=r"'servo' is a servo, .*jgps.controllers.HoldConfig\(\)"):
+        hold_from_model(task.model, task.train)
 
 
 def test_the_default_hold_holds_against_gravity():
