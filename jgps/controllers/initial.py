@@ -21,7 +21,8 @@ class LqrHoldConfig:
 
     Attributes:
       variance: of the exploration noise, in squared actuator units, > 0.
-      stiffness: weight of position errors, relative to squared actions, >= 0.
+      stiffness: weight of position errors, relative to squared actions, >= 0, one for all joints or
+        one per joint.
       velocity_stiffness: weight of velocity errors as a multiple of `stiffness`, >= 0.
       final_weight: multiplies the state cost of the last step, >= 0.
       gains: acceleration per actuator unit, one for all joints or one per joint, finite and not 0.
@@ -29,7 +30,7 @@ class LqrHoldConfig:
     """
 
     variance: float = 1.0
-    stiffness: float = 1.0
+    stiffness: Gains = 1.0
     velocity_stiffness: float = 0.5
     final_weight: float = 1.0
     gains: Gains = 1.0
@@ -204,13 +205,15 @@ def _solve_joints(
     push = np.array([dt**2, dt])
     F = np.stack([np.array([[1, dt, dt**2 * gain], [0, 1, dt * gain]]) for gain in b])
     f = _per_joint(config, "acceleration", dU)[:, None] * push
-    state_weight = config.stiffness * np.array([1.0, config.velocity_stiffness])
+    stiffness = _per_joint(config, "stiffness", dU)[:, None]
+    state_weight, effort = stiffness * np.array([1.0, config.velocity_stiffness]), np.ones((dU, 1))
     K, k, C = np.zeros((T, dU, 2)), np.zeros((T, dU)), np.zeros((T, dU))
     V_xx, v_x = np.zeros((dU, 2, 2)), np.zeros((dU, 2))
     transposed = np.swapaxes(F, 1, 2)
     for t in reversed(range(T)):
         final = config.final_weight if t == T - 1 else 1.0
-        Q = np.diag([*(final * state_weight), 1.0]) / config.variance + transposed @ V_xx @ F
+        weights = np.concatenate([final * state_weight, effort], axis=1)
+        Q = weights[:, :, None] * np.eye(3) / config.variance + transposed @ V_xx @ F
         q = (transposed @ (V_xx @ f[..., None] + v_x[..., None]))[..., 0]
         C[t] = 1 / Q[:, 2, 2]
         K[t], k[t] = -C[t][:, None] * Q[:, 2, :2], -C[t] * q[:, 2]

@@ -32,6 +32,10 @@ from jgps.tasks.task import Task
 
 def initial_states(task: Task, conditions: Conditions) -> jax.Array:
     """States x0 [C, dX] in which the conditions begin."""
+    return to_device(_initial_states(task, conditions))
+
+
+def _initial_states(task: Task, conditions: Conditions) -> np.ndarray:
     states = []
     models, acts = condition_models(task.model, conditions), initial_act(task.model, conditions)
     starts = zip(models, conditions.qpos, conditions.qvel, acts, strict=True)
@@ -40,7 +44,7 @@ def initial_states(task: Task, conditions: Conditions) -> jax.Array:
         data.qpos[:], data.qvel[:], data.act[:] = qpos, qvel, act
         mujoco.mj_forward(model, data)
         states.append(task.layout.state(data.qpos, data.qvel, data.act, data.sensordata, np))
-    return to_device(np.stack(states))
+    return np.stack(states)
 
 
 def hold_from_model(model: mujoco.MjModel, conditions: Conditions) -> LqrHoldConfig:
@@ -104,7 +108,9 @@ def initial_controllers(task: Task, x0: jax.Array) -> Controller:
     if config is None:
         return _in_every_condition(initial_controller(task, x0.dtype), x0)
     hold = _make_hold(task, config, x0.dtype)
-    if not isinstance(x0, Tracer) and np.array_equal(np.asarray(x0), hold.x):
+    known = not isinstance(x0, Tracer) and np.array_equal(np.asarray(x0), hold.x)
+    hold = Hold(*map(to_device, hold))
+    if known:
         return _known_holds(hold, task.horizon)
     return _in_every_condition(_lift_hold(task, hold, x0.dtype), x0)
 
@@ -136,7 +142,8 @@ def initial_controller(task: Task, dtype: Any = None) -> Lifted:
     dtype = dtype or jax.dtypes.canonicalize_dtype(float)
     config = _hold_config(task)
     if config is not None:
-        return _lift_hold(task, _make_hold(task, config, dtype), dtype)
+        hold = Hold(*map(to_device, _make_hold(task, config, dtype)))
+        return _lift_hold(task, hold, dtype)
     return lift(_make_initial(task), jax.ShapeDtypeStruct((task.state_dim,), dtype))
 
 
@@ -171,7 +178,7 @@ def _make_hold(task: Task, config: HoldConfig, dtype: Any) -> Hold:
         task.model,
         task.layout,
         task.train,
-        np.asarray(initial_states(task, task.train), np.float64),
+        _initial_states(task, task.train),
         control_dt=task.control_dt,
         ctrl=task.ctrl,
         config=config,
@@ -181,8 +188,7 @@ def _make_hold(task: Task, config: HoldConfig, dtype: Any) -> Hold:
 
 def _lift_hold(task: Task, hold: Hold, dtype: Any) -> Lifted:
     like = jax.ShapeDtypeStruct((task.state_dim,), dtype)
-    arrays = Hold(*map(to_device, hold))
-    return lift(lambda x: hold_pose(arrays, x, task.horizon), like)
+    return lift(lambda x: hold_pose(hold, x, task.horizon), like)
 
 
 def _make_initial(task: Task) -> Callable[[jax.Array], Controller]:

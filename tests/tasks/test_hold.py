@@ -3,12 +3,14 @@
 import copy
 import warnings
 
+import jax
 import mujoco
 import numpy as np
 import pytest
 import servo_robots as robots
 
 from jgps import tasks
+from jgps.algorithms import trajopt
 from jgps.controllers import HoldConfig, LqrHoldConfig, NoiseConfig, PdHoldConfig
 from jgps.simulation import Conditions
 from jgps.tasks import equilibrium
@@ -155,6 +157,14 @@ def test_each_condition_is_held_by_what_it_weighs():
     controllers = initial_controllers(task, initial_states(task, task.train))
     lifts = -np.asarray(controllers.k)[:, 0, 0]
     np.testing.assert_allclose(lifts[1] / lifts[0], 5, rtol=1e-4)
+
+
+def test_algorithms_begin_with_it():
+    task = _task(SERVO, qpos="home")
+    x0 = initial_states(task, task.train)
+    began = trajopt(task, backend="native").init(jax.random.key(0)).controllers
+    for one, other in zip(began, initial_controllers(task, x0), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_other_poses_follow_the_nearest_known_one():
