@@ -1,5 +1,6 @@
 """What may differ between conditions in the model: numbers of its physics, never its structure."""
 
+import copy
 import types
 from collections.abc import Mapping
 
@@ -10,7 +11,7 @@ _FIELDS_OF = {
     "body": "pos quat mass inertia mass_scale ipos iquat gravcomp",
     "jnt": "pos axis range stiffness margin actfrcrange solref solimp",
     "dof": "damping armature frictionloss solref solimp",
-    "geom": "pos quat size friction margin gap solref solimp solmix rgba",
+    "geom": "pos quat size friction margin solref solimp solmix rgba",
     "site": "pos quat rgba",
     "cam": "pos quat fovy",
     "light": "pos dir diffuse",
@@ -19,7 +20,7 @@ _FIELDS_OF = {
     "solref_lim solimp_lim solref_fri solimp_fri rgba",
     "actuator": "ctrlrange forcerange actrange gear gainprm biasprm dynprm cranklength",
     "eq": "active0 data solref solimp",
-    "pair": "friction margin gap solref solreffriction solimp",
+    "pair": "friction margin solref solreffriction solimp",
 }
 # Fields of MjModel by the kind of object that they belong to, and `body_mass_scale`.
 CHANGEABLE: Mapping[str, tuple[str, ...]] = types.MappingProxyType(
@@ -145,7 +146,7 @@ def _own(model: mujoco.MjModel, key: str, rows: slice) -> np.ndarray:
     """The model's own numbers, of the shape that a condition's have."""
     field, _, name = key.partition(":")
     own = np.ones(model.nbody)[rows] if field == _SCALE else getattr(model, field)[rows]
-    if name and not field.startswith("dof_") and len(own) == 1:
+    if name and len(own) == 1:
         return own.reshape(own.shape[1:] or (1,))
     return own
 
@@ -176,14 +177,29 @@ def _check_effect(model: mujoco.MjModel, key: str, rows: slice, changed: np.ndar
 
 
 def _check_placed(model: mujoco.MjModel, key: str, body: int) -> None:
+    name = model.body(body).name
+    if model.body_mocapid[body] >= 0 and _holds(model, body):
+        raise ValueError(
+            f"conditions: {key!r} has no effect, because {name!r} is a mocap body and what an "
+            "equality holds to it would not follow: MuJoCo computes anew where it holds it; give "
+            "mocap_pos or mocap_quat, or a weld its relpose"
+        )
     joint = int(model.body_jntadr[body])
     if joint < 0 or int(model.jnt_type[joint]) != _FREE:
         return
     start = int(model.jnt_qposadr[joint])
     raise ValueError(
-        f"conditions: {key!r} has no effect, because the body {model.body(body).name!r} has a free "
-        f"joint; where it starts is in qpos[{start}:{start + 7}], position and quaternion"
+        f"conditions: {key!r} has no effect, because the body {name!r} has a free joint; "
+        f"where it starts is in qpos[{start}:{start + 7}], position and quaternion"
     )
+
+
+def _holds(model: mujoco.MjModel, body: int) -> bool:
+    """Whether an equality follows from where the body is in the model."""
+    moved = copy.copy(model)
+    moved.body_pos[body] += 1
+    mujoco.mj_setConst(moved, mujoco.MjData(moved))
+    return not np.array_equal(moved.eq_data, model.eq_data)
 
 
 def _check_numbers(key: str, value: np.ndarray, own: np.ndarray) -> None:

@@ -39,6 +39,7 @@ _UNREAD = (
     "eq_active0", "body_sameframe", "geom_sameframe", "site_sameframe", "body_simple",
     "dof_simplenum", "body_margin",
 )  # fmt: skip
+_LEAST_FRICTION = 1e-9  # N or N m
 _CANNOT = "MJX can't simulate this model ({}); use the native backend"
 
 
@@ -178,13 +179,26 @@ def _put(models: list[mujoco.MjModel]) -> list[mjx.Model]:
     for name in ("dof_hasfrictionloss", "tendon_hasfrictionloss", "geom_rbound_hfield"):
         every = [getattr(model._impl, name) for model in put.values()]
         same[f"_impl.{name}"] = functools.reduce(np.maximum, every)
-    put = {number: model.tree_replace(same) for number, model in put.items()}
+    put = {number: _with_least_friction(model.tree_replace(same)) for number, model in put.items()}
     if len({jax.tree.structure(model) for model in put.values()}) > 1:
         raise ValueError(
-            "MJX can't simulate these conditions, which differ in more than numbers of one program; "
+            "MJX can't simulate these conditions, which differ in more than numbers of a program; "
             "use the native backend"
         )
     return [put[id(model)] for model in models]
+
+
+def _with_least_friction(model: mjx.Model) -> mjx.Model:
+    """The same with friction near 0 where the program has some, of which MJX takes no 0."""
+    return model.tree_replace(
+        {
+            f"{kind}_frictionloss": jnp.maximum(
+                getattr(model, f"{kind}_frictionloss"),
+                jnp.where(getattr(model._impl, f"{kind}_hasfrictionloss"), _LEAST_FRICTION, 0),
+            )
+            for kind in ("dof", "tendon")
+        }
+    )
 
 
 def _stack(models: list[mjx.Model]) -> tuple[mjx.Model, tuple[int | None, ...]]:
