@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import mujoco
 import numpy as np
 
+from jgps.mujoco_log import quiet_mujoco
+
 _FIELDS_OF = {
     "body": "pos quat mass inertia mass_scale ipos iquat gravcomp",
     "jnt": "pos axis range stiffness margin actfrcrange solref solimp",
@@ -94,6 +96,7 @@ def check_changes(
     return checked
 
 
+@quiet_mujoco()
 def apply_changes(model: mujoco.MjModel, changes: Mapping[str, np.ndarray], condition: int) -> None:
     """Writes what one condition changes into the model, and what MuJoCo derives of it."""
     for key in sorted(changes, key=lambda key: key.startswith(_SCALE)):  # a scale comes last
@@ -154,11 +157,6 @@ def _own(model: mujoco.MjModel, key: str, rows: slice) -> np.ndarray:
 def _check_effect(model: mujoco.MjModel, key: str, rows: slice, changed: np.ndarray) -> None:
     """Refuses a change that MuJoCo would not look at; `changed` are the numbers that differ."""
     field = key.partition(":")[0]
-    flag = _APPLIES.get(field)
-    if flag is not None and not np.all(getattr(model, flag)[rows]):
-        raise ValueError(
-            f"conditions: {key!r} has no effect where the model does not limit it; set {flag} there"
-        )
     if field == "body_gravcomp" and model.ngravcomp == 0:
         raise ValueError(
             f"conditions: {key!r} has no effect in a model without gravity compensation; give a "
@@ -167,7 +165,13 @@ def _check_effect(model: mujoco.MjModel, key: str, rows: slice, changed: np.ndar
     count = rows.stop - rows.start if rows.start is not None else len(changed)
     numbers = np.arange(rows.start or 0, (rows.start or 0) + count)
     per_object = changed.reshape(count, -1).any(axis=1)
+    flag = _APPLIES.get(field)
     for number in numbers[per_object]:
+        if flag is not None and not getattr(model, flag)[number]:
+            raise ValueError(
+                f"conditions: {key!r} has no effect where the model does not limit it; set {flag} "
+                "there"
+            )
         if field in ("body_pos", "body_quat"):
             _check_placed(model, key, int(number))
         elif field in ("jnt_pos", "jnt_axis"):
@@ -194,6 +198,7 @@ def _check_placed(model: mujoco.MjModel, key: str, body: int) -> None:
     )
 
 
+@quiet_mujoco()
 def _holds(model: mujoco.MjModel, body: int) -> bool:
     """Whether an equality follows from where the body is in the model."""
     moved = copy.copy(model)
@@ -221,7 +226,7 @@ def _check_numbers(key: str, value: np.ndarray, own: np.ndarray) -> None:
         refuse((value != 0) & (value != 1), "it has to be 0 (off) or 1 (on)")
     if field in _APPLIES:
         upside_down = np.zeros(value.shape, bool)
-        upside_down[..., 0] = value[..., 0] >= value[..., 1]
+        upside_down[..., 0] = (value[..., 0] >= value[..., 1]) & np.any(value != own, axis=-1)
         refuse(upside_down, "a range has to begin below its end")
     if _is_unit(field):
         zero = np.zeros(value.shape, bool)

@@ -118,6 +118,7 @@ def _first_two_columns(quat: Any, xp: types.ModuleType) -> Any:
     return xp.stack(columns, axis=-1)
 
 
+@quiet_mujoco()
 def load_model(
     source: str | os.PathLike | mujoco.MjSpec,
     entries: Sequence[str],
@@ -137,16 +138,14 @@ def load_model(
       ValueError: if the model does not parse, has no actuator or a flag that rollouts can't do
         with, or lacks a named object.
     """
-    with quiet_mujoco():
-        spec = _parse(source)
+    spec = _parse(source)
     kinds = _split_all(spec, entries, "state")
     observed = None if observation is None else _split_all(spec, observation, "observation")
     for kind, name in (*kinds, *(observed or ())):
         if kind in _SENSORS:
             _add_sensors(spec, kind, name)
     try:
-        with quiet_mujoco():
-            model = spec.compile()
+        model = spec.compile()
     except (ValueError, mujoco.FatalError) as error:
         raise ValueError(f"the model does not compile: {_one_line(error)}") from None
     if model.nu == 0:
@@ -347,6 +346,8 @@ def _layout(
 def _actuated_joints(model: mujoco.MjModel, index: list[int]) -> list[tuple[int, int]]:
     """Places in x of every actuator's joint (position, velocity); none if one has no such joint."""
     pairs = []
+    if model.nactuator != model.nu:  # some have several controls, and no joint of one number
+        return []
     for actuator in range(model.nu):
         joint = int(model.actuator_trnid[actuator, 0])
         on_joint = int(model.actuator_trntype[actuator]) in (

@@ -77,9 +77,8 @@ def make_mjx_sample(system: System, conditions: Conditions, policy: Policy) -> S
     models = condition_models(system.model, conditions)
     _check(system.model)
     try:
-        with quiet_mujoco():
-            put = _put(models)
-            data = mjx.make_data(put[0])
+        put = _put(models)
+        data = mjx.make_data(put[0])
     except NotImplementedError as error:
         raise ValueError(_CANNOT.format(error)) from None
     model, axes = _stack(put)
@@ -165,6 +164,7 @@ def _start(models: list[mujoco.MjModel], conditions: Conditions) -> dict[str, ja
     return {name: jnp.asarray(value) for name, value in start.items()}
 
 
+@quiet_mujoco()
 def _put(models: list[mujoco.MjModel]) -> list[mjx.Model]:
     """The models in MJX, of one structure.
 

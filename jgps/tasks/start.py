@@ -11,10 +11,12 @@ from jgps.controllers import LqrHoldConfig, NoiseConfig, lqr_hold, pd_hold, pure
 from jgps.core.host import to_device
 from jgps.core.lifted import Lifted, lift
 from jgps.core.types import Controller
+from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation import Conditions, condition_models, initial_act
 from jgps.tasks.task import Task
 
 
+@quiet_mujoco()
 def initial_states(task: Task, conditions: Conditions) -> jax.Array:
     """States x0 [C, dX] in which the conditions begin."""
     states = []
@@ -28,6 +30,7 @@ def initial_states(task: Task, conditions: Conditions) -> jax.Array:
     return to_device(np.stack(states))
 
 
+@quiet_mujoco()
 def hold_from_model(model: mujoco.MjModel, conditions: Conditions) -> LqrHoldConfig:
     """An LQR hold whose gains and noise fit the model.
 

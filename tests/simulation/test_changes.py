@@ -211,6 +211,19 @@ def test_controls_are_clipped_to_the_range_of_their_condition(field):
     np.testing.assert_allclose(result.x[:, 1, -1, 2], asked * 0.5, rtol=1e-5)  # 1 kg for 0.5 s
 
 
+def test_an_actuator_with_several_controls_has_a_range_for_each():
+    pid = '<actuator><pid name="pid" joint="c" kp="3" ki="1" ctrlrange="-2 2"/>'
+    model, layout, _ = load_model(SLIDE.replace("<actuator>", pid), ("qpos", "qvel"))
+    own, m = np.tile(model.actuator_ctrlrange[:2], (2, 1, 1)), np.array([[-1, 1], [-0.5, 0.5]])
+    changes = {"actuator_ctrlrange:pid": 0.1 * own, "actuator_ctrlrange:m": m}
+    given = Conditions(np.zeros((2, 2)), np.zeros((2, 2)), changes)
+    controls = jnp.full((2, 1, 3, 4), 10.0)
+    sampler = make_sampler(System(model, layout, 3, 1), given, _open_loop, "native")
+    u = np.asarray(sampler.sample(jnp.zeros((2, 1)), controls).u)[:, 0]
+    # The second control of a PID servo has no range.
+    np.testing.assert_allclose(u[:, 1], np.c_[[0.2, 0.2], [10, 10], m[:, 1], [10, 10]], rtol=1e-6)
+
+
 def _refused(source, changes, num=2):
     model, _, _ = load_model(source, ("qpos",))
     given = Conditions(np.tile(model.qpos0, (num, 1)), np.zeros((num, model.nv)), changes)
