@@ -17,6 +17,7 @@ import numpy as np
 from mujoco import rollout as mujoco_rollout
 
 from jgps.bench import reference
+from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation import condition_models, initial_act, num_threads
 from jgps.tasks import Task
 
@@ -63,6 +64,7 @@ def open_loop_rollout(task: Task, controls: np.ndarray) -> Callable[[], Any]:
     held = np.ascontiguousarray(held, np.float64)
     states = np.empty((*held.shape[:2], start.shape[-1]))
 
+    @quiet_mujoco()
     def run():
         pool.rollout(models, data, start, held, state=states, skip_checks=True, nstep=held.shape[1])
         return states
@@ -164,6 +166,7 @@ def _sampling(p: dict[str, Any]) -> Callable[[], Any]:
     models = condition_models(task.model, task.train)
     act, noise = initial_act(task.model, task.train), p["noise"]
 
+    @quiet_mujoco()
     def sample():
         num, samples, horizon, _ = noise.shape
         x = np.zeros((num, samples, horizon, task.state_dim))

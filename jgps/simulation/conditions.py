@@ -7,16 +7,8 @@ from typing import Any, NamedTuple
 import mujoco
 import numpy as np
 
+from jgps.simulation.changes import apply_changes, check_changes
 from jgps.simulation.layout import quaternion_addresses, unit_quaternions
-
-_OBJECT_OF_PREFIX = {
-    "body": mujoco.mjtObj.mjOBJ_BODY,
-    "geom": mujoco.mjtObj.mjOBJ_GEOM,
-    "site": mujoco.mjtObj.mjOBJ_SITE,
-    "jnt": mujoco.mjtObj.mjOBJ_JOINT,
-    "dof": mujoco.mjtObj.mjOBJ_JOINT,
-    "actuator": mujoco.mjtObj.mjOBJ_ACTUATOR,
-}
 
 _OPTIONAL = ("act", "mocap_pos", "mocap_quat")
 
@@ -94,22 +86,13 @@ def check_conditions(model: mujoco.MjModel, conditions: Conditions) -> Condition
     qvel = np.asarray(conditions.qvel, np.float64)
     if qvel.size == model.nv and num == 1:
         qvel = qvel.reshape(1, model.nv)
-    changes = {
-        # One number per object may come as [C].
-        key: np.asarray(value, np.float64).reshape(
-            (num, 1)
-            if np.shape(value) == (num,) and _row(model, key).shape == (1,)
-            else np.shape(value)
-        )
-        for key, value in conditions.changes.items()
-    }
+    changes = check_changes(model, num, conditions.changes)
     qpos = _unit_quaternions(model, qpos)
     optional = _optional(model, conditions, num)
     for name, value, shape in [
         ("qpos", qpos, (num, model.nq)),
         ("qvel", qvel, (num, model.nv)),
         *((name, optional[name], shape) for name, shape in _shapes(model, num, optional)),
-        *((key, value, (num, *_row(model, key).shape)) for key, value in changes.items()),
     ]:
         if value.shape != shape:
             raise ValueError(f"conditions: {name} has shape {value.shape}, expected {shape}")
@@ -160,31 +143,6 @@ def _unit_mocap(optional: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {**optional, "mocap_quat": optional["mocap_quat"] / length}
 
 
-def _row(model: mujoco.MjModel, key: str) -> np.ndarray:
-    """The view into the model's array that a key of `changes` names."""
-    field, _, name = key.partition(":")
-    array = getattr(model, field, None)
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"conditions: the model has no array {field!r} (key {key!r})")
-    if not name:
-        return array
-    prefix = field.partition("_")[0]
-    if prefix not in _OBJECT_OF_PREFIX:
-        raise ValueError(
-            f"conditions: {key!r} names an object, which works for fields that begin with "
-            f"{', '.join(_OBJECT_OF_PREFIX)}"
-        )
-    number = mujoco.mj_name2id(model, _OBJECT_OF_PREFIX[prefix], name)
-    if number < 0:
-        raise ValueError(f"conditions: the model has no object {name!r} (key {key!r})")
-    if prefix == "dof":  # one row per degree of freedom of the joint
-        free, ball = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)
-        rows = {free: 6, ball: 3}.get(int(model.jnt_type[number]), 1)
-        start = int(model.jnt_dofadr[number])
-        return array[start : start + rows]
-    return array[number : number + 1].reshape(array.shape[1:] or (1,))
-
-
 def _unit_quaternions(model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
     """The same qpos [C, nq] with quaternions of free and ball joints at unit length."""
     if qpos.shape[-1] != model.nq:
@@ -215,9 +173,7 @@ def condition_models(model: mujoco.MjModel, conditions: Conditions) -> list[mujo
         key = b"".join(np.ascontiguousarray(row).tobytes() for row in rows)
         if key not in models:
             changed = copy.copy(model)
-            for name, value in conditions.changes.items():
-                _row(changed, name)[...] = value[c]
-            mujoco.mj_setConst(changed, mujoco.MjData(changed))
+            apply_changes(changed, conditions.changes, c)
             # Afterwards, because constants belong to the model's reference, not to the start.
             for name, value in poses.items():
                 getattr(changed, name.replace("mocap", "body"))[bodies] = value[c]

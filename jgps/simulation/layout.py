@@ -29,6 +29,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from jgps.mujoco_log import quiet_mujoco
+
 _SENSORS = {
     # kind: (object type, kinds of sensors that together make the entry)
     "site_pos": ("site", ("FRAMEPOS",)),
@@ -116,6 +118,7 @@ def _first_two_columns(quat: Any, xp: types.ModuleType) -> Any:
     return xp.stack(columns, axis=-1)
 
 
+@quiet_mujoco()
 def load_model(
     source: str | os.PathLike | mujoco.MjSpec,
     entries: Sequence[str],
@@ -132,7 +135,8 @@ def load_model(
       The model, the layout of the state, and that of the observation (None where it is the state).
 
     Raises:
-      ValueError: if the model does not parse, has no actuator, or lacks a named object.
+      ValueError: if the model does not parse, has no actuator or a flag that rollouts can't do
+        with, or lacks a named object.
     """
     spec = _parse(source)
     kinds = _split_all(spec, entries, "state")
@@ -146,12 +150,37 @@ def load_model(
         raise ValueError(f"the model does not compile: {_one_line(error)}") from None
     if model.nu == 0:
         raise ValueError("the model has no actuator; add an <actuator> for every controlled joint")
+    layout, seen = _layout(model, entries, kinds, "state"), None
+    if observation is not None and observed is not None:
+        seen = _layout(model, observation, observed, "observation")
+    _set_flags(model, layout.uses_sensors or (seen is not None and seen.uses_sensors))
+    return model, layout, seen
+
+
+def _set_flags(model: mujoco.MjModel, uses_sensors: bool) -> None:
+    """Sets the flags that rollouts rely on, and refuses those that they can't do with.
+
+    Whatever else a model switches off is its physics: contacts, limits, gravity, the range of
+    controls (`clampctrl`), the solver's warm start.
+
+    Raises:
+      ValueError: naming the flag.
+    """
+    disable, enable = mujoco.mjtDisableBit, mujoco.mjtEnableBit
+    for present, flag, why in (
+        (model.opt.disableflags & disable.mjDSBL_ACTUATION, 'actuation="disable"',
+         "with which no control has an effect"),
+        (model.opt.enableflags & enable.mjENBL_SLEEP, 'sleep="enable"',
+         "with which what happens next does not follow from the state alone"),
+        (model.opt.enableflags & enable.mjENBL_IPC, 'ipc="enable"',
+         "with which what happens next does not follow from the state alone"),
+    ):  # fmt: skip
+        if present:
+            raise ValueError(f"the model has <flag {flag}/>, {why}; take it out")
     # A diverging simulation has to be seen, not silently put back to its start.
-    model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
-    layout = _layout(model, entries, kinds, "state")
-    if observation is None or observed is None:
-        return model, layout, None
-    return model, layout, _layout(model, observation, observed, "observation")
+    model.opt.disableflags |= disable.mjDSBL_AUTORESET
+    if uses_sensors:  # x and o are made of them
+        model.opt.disableflags &= ~int(disable.mjDSBL_SENSOR)
 
 
 def _one_line(error: BaseException) -> str:
@@ -317,6 +346,8 @@ def _layout(
 def _actuated_joints(model: mujoco.MjModel, index: list[int]) -> list[tuple[int, int]]:
     """Places in x of every actuator's joint (position, velocity); none if one has no such joint."""
     pairs = []
+    if model.nactuator != model.nu:  # some have several controls, and no joint of one number
+        return []
     for actuator in range(model.nu):
         joint = int(model.actuator_trnid[actuator, 0])
         on_joint = int(model.actuator_trntype[actuator]) in (

@@ -1,17 +1,16 @@
 """Closed-loop rollouts in C MuJoCo's thread pool."""
 
-import contextlib
 import functools
-import itertools
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import mujoco
 import numpy as np
-from mujoco import rollout as mujoco_rollout
+from mujoco.batch import Batch, SimulationError
 
 from jgps.core.host import to_device
+from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation.conditions import (
     Conditions,
     Starts,
@@ -25,107 +24,97 @@ from jgps.simulation.system import (
     Sample,
     SimulationRollouts,
     System,
-    control_range,
+    control_ranges,
     num_threads,
     split_shared,
 )
 
-_FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
+_NO_STAGE = int(mujoco.mjtStage.mjSTAGE_NONE)
 
 
 class Stepper:
-    """Advances a batch of simulations by one control step, in threads.
+    """A batch of simulations, each with all of the state that MuJoCo integrates.
 
-    Sensors in MuJoCo belong to the state *before* a physics step, so where x or o need sensors one
-    more step is taken and only its sensors are kept: features are exact at the state they describe.
+    Beside positions, velocities and activations that is the solver's warm start, what delayed
+    actuators remember, mocap poses, active equalities, user data and the state of plugins. A
+    simulation is what a loop over `mj_step` makes of it, whatever else is in the batch.
+
+    Sensors belong to the state *before* a physics step; where x or o need them, the forward
+    computation is run once more at the new state, which changes nothing in it.
     """
 
     def __init__(self, system: System, models: list[mujoco.MjModel]):
         """Prepares threads for `models`, one for each simulation of the batch [B]."""
         self._system = system
-        self._models = models
         threads = min(num_threads(), len(models))
-        self._data = [mujoco.MjData(system.model) for _ in range(threads)]
-        self._pool = mujoco_rollout.Rollout(nthread=threads if threads > 1 else 0)
-        # Few chunks: threads spend less on handing out work, and still even out what contacts cost.
-        self._chunk_size = max(1, len(models) // (2 * threads))
-        self._extra = 1 if system.layouts.uses_sensors else 0
-        steps = system.substeps + self._extra
-        batch = len(models)
-        self._state = np.empty((batch, steps, mujoco.mj_stateSize(system.model, _FULL)))
-        self._sensors = np.empty((batch, steps, system.model.nsensordata))
-        self._control = np.empty((batch, steps, system.model.nu))
-        self._first_sensors = np.empty((batch, 1, system.model.nsensordata))
-        self._first_state = np.empty((batch, 1, self._state.shape[-1]))
+        # Plugins may keep a state of their own, which needs an MjData for each simulation.
+        apart = system.model.nplugin > 0
+        self._batch = Batch(system.model, len(models), threads, persistent=apart)
+        self._batch.set_models(models)
+        self._stage = _sensor_stage(system)
+        fields = ("qpos", "qvel", "act", "sensordata")
+        self._seen = [self._batch.bind(name) for name in fields]
 
-    def initial(
-        self, qpos: np.ndarray, qvel: np.ndarray, act: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Physics state [B, nstate], x [B, dX] and o [B, dO].
+    def start(self, *pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """State x [B, dX] and observation o [B, dO] at qpos [B, nq], qvel [B, nv], act [B, na]."""
+        self._batch.reset(stage=_NO_STAGE)
+        for place, value in zip(self._seen, pose, strict=False):
+            place[:] = value
+        self._start = self._batch.state.copy()
+        self._failed = np.zeros(len(self._start), bool)
+        self._run(functools.partial(self._batch.forward, stage=self._stage))
+        return self._observe()
 
-        At qpos [B, nq], qvel [B, nv] and act [B, na].
+    def step(self, control: np.ndarray, going: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Next x and o under control [B, nu], which has to be finite.
+
+        Simulations that are not `going` [B] begin again first, so that they hold nobody up.
         """
-        model = self._system.model
-        data = self._data[0]
-        state = np.empty((len(self._models), self._state.shape[-1]))
-        for b in range(len(self._models)):
-            mujoco.mj_resetData(model, data)
-            data.qpos[:], data.qvel[:], data.act[:] = qpos[b], qvel[b], act[b]
-            mujoco.mj_getState(model, data, state[b], _FULL)
-        self._pool.rollout(
-            self._models,
-            self._data,
-            state,
-            np.zeros((len(self._models), 1, model.nu)),
-            state=self._first_state,
-            sensordata=self._first_sensors,
-            skip_checks=True,
-            nstep=1,
-        )
-        return state, *self._observe(state, self._first_sensors[:, 0])
+        np.copyto(self._batch.state, self._start, where=~going[:, None])
+        self._batch.ctrl[:] = control
+        steps = self._system.substeps
+        self._run(functools.partial(self._batch.step, nstep=steps, stage=self._stage))
+        return self._observe()
 
-    def step(
-        self, state: np.ndarray, control: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Next physics state, x and o under control [B, nu], which has to be finite."""
-        self._control[:] = control[:, None, :]
-        self._pool.rollout(
-            self._models,
-            self._data,
-            state,
-            self._control,
-            state=self._state,
-            sensordata=self._sensors,
-            skip_checks=True,
-            nstep=self._state.shape[1],
-            chunk_size=self._chunk_size,
-        )
-        after = self._state[:, self._system.substeps - 1].copy()
-        return after, *self._observe(after, self._sensors[:, -1])
+    @property
+    def qpos(self) -> np.ndarray:
+        """Joint positions [B, nq]."""
+        return self._seen[0]
 
-    def _observe(self, state: np.ndarray, sensors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        # The state is [time, qpos, qvel, act, ...].
-        model = self._system.model
-        ends = np.cumsum([1, model.nq, model.nv, model.na])
-        qpos, qvel, act = (state[:, a:b] for a, b in itertools.pairwise(ends))
-        return self._system.layouts.observe(qpos, qvel, act, sensors)
+    def sound(self) -> np.ndarray:
+        """Which simulations [B] are finite, and MuJoCo has not complained of since the start."""
+        warned = self._batch.warning[..., 1].any(axis=1)
+        return ~warned & ~self._failed & np.isfinite(self._batch.state).all(axis=1)
+
+    def _run(self, call: Callable[[], None]) -> None:
+        """What MuJoCo raises in some simulations ends those; in all of them, it is the model's."""
+        try:
+            call()
+        except SimulationError as error:
+            if len(error.ids) == len(self._failed):
+                reason = " ".join(self._batch.error(0).split())
+                raise ValueError(f"MuJoCo can't simulate this model: {reason}") from None
+            self._failed[error.ids] = True
+
+    def _observe(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._system.layouts.observe(*self._seen)
 
 
-@contextlib.contextmanager
-def _quiet_divergence() -> Iterator[None]:
-    """Keeps MuJoCo from writing a log file: divergence is reported through `valid`."""
-    previous = mujoco.get_mju_user_warning()
-    mujoco.set_mju_user_warning(lambda message: None)
-    try:
-        yield
-    finally:
-        mujoco.set_mju_user_warning(previous)
+def _sensor_stage(system: System) -> int:
+    """The forward computation up to the last sensor that x and o need."""
+    model, layouts = system.model, system.layouts
+    if not layouts.uses_sensors:
+        return _NO_STAGE
+    numbers = np.concatenate([each.index for each in layouts if each is not None])
+    numbers = numbers - (model.nq + model.nv + model.na)
+    sensor_of = np.repeat(np.arange(model.nsensor), model.sensor_dim)
+    used = sensor_of[numbers[(numbers >= 0) & (numbers < model.nsensordata)]]
+    return int(model.sensor_needstage[used].max())
 
 
 def make_native_sample(system: System, conditions: Conditions, policy: Policy) -> Sample:
     """`sample(params, noise, starts)` as in `jgps.simulation.Sampler`."""
     models = condition_models(system.model, conditions)
-    lower, upper = control_range(system.model)
     steppers: dict[int, Stepper] = {}
     act = functools.partial(_act, policy)
 
@@ -135,10 +124,9 @@ def make_native_sample(system: System, conditions: Conditions, policy: Policy) -
         if num_samples not in steppers:
             repeated = [model for model in models for _ in range(num_samples)]
             steppers[num_samples] = Stepper(system, repeated)
-        with _quiet_divergence():
-            return _closed_loop(
-                system, poses, steppers[num_samples], act, params, noise, lower, upper
-            )
+        limits = np.repeat(control_ranges(models), num_samples, axis=1)
+        with quiet_mujoco():
+            return _closed_loop(system, poses, steppers[num_samples], act, params, noise, limits)
 
     return sample
 
@@ -170,7 +158,7 @@ def _initial_poses(system, conditions, num_samples, starts):
     return qpos, qvel, act, finite
 
 
-def _closed_loop(system, poses, stepper, act, params, noise, lower, upper):
+def _closed_loop(system, poses, stepper, act, params, noise, limits):
     num_conditions, num_samples, horizon, num_controls = noise.shape
     batch = num_conditions * num_samples
     dtype = np.dtype(noise.dtype)
@@ -183,11 +171,10 @@ def _closed_loop(system, poses, stepper, act, params, noise, lower, upper):
     qpos_all = np.empty((horizon, batch, system.model.nq))
 
     *poses, valid = poses
-    start, x, o = stepper.initial(*poses)
-    state = start
+    x, o = stepper.start(*poses)
     for t in range(horizon):
         x_all[t] = x
-        qpos_all[t] = state[:, 1 : 1 + system.model.nq]
+        qpos_all[t] = stepper.qpos
         seen = None
         if observation is not None:
             o_all[t] = o
@@ -197,14 +184,11 @@ def _closed_loop(system, poses, stepper, act, params, noise, lower, upper):
         control = np.asarray(control, np.float64).reshape(batch, num_controls)
         valid &= np.isfinite(control).all(axis=-1) & np.isfinite(x_all[t]).all(axis=-1)
         # A simulation that diverged goes on from its start, so that the others are not held up.
-        control = np.where(valid[:, None], np.clip(control, lower, upper), 0.0)
+        control = np.where(valid[:, None], np.clip(control, *limits), 0.0)
         u_all[t] = control
         if t + 1 < horizon:
-            expected_time = state[:, 0] + system.substeps * system.model.opt.timestep
-            state, x, o = stepper.step(np.where(valid[:, None], state, start), control)
-            # MuJoCo stops a rollout at a warning, which shows in its clock.
-            valid &= np.abs(state[:, 0] - expected_time) < 0.5 * system.model.opt.timestep
-            valid &= np.isfinite(state).all(axis=-1)
+            x, o = stepper.step(control, valid)
+            valid &= stepper.sound()
 
     def split(array: np.ndarray) -> np.ndarray:
         array = np.where(valid[None, :, None], array, np.nan)

@@ -14,10 +14,7 @@ import numpy as np
 
 from jgps.simulation import Conditions, StateLayout, mocap_bodies
 
-_VISIBLE = (
-    "geom_pos", "geom_quat", "geom_size", "geom_rgba", "geom_matid", "mat_", "tex_", "cam_",
-    "light_", "hfield_", "mesh_", "geom_dataid", "geom_type", "geom_group",
-)  # fmt: skip
+_VISIBLE = ("geom_pos", "geom_quat", "geom_size", "geom_rgba", "mat_", "cam_", "light_")
 
 
 class VisionSpec(NamedTuple):

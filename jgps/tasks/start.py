@@ -25,11 +25,13 @@ from jgps.controllers import (
 from jgps.core.host import to_device
 from jgps.core.lifted import Lifted, lift
 from jgps.core.types import Controller
+from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation import Conditions, condition_models, initial_act
 from jgps.tasks.hold import make_hold
 from jgps.tasks.task import Task
 
 
+@quiet_mujoco()
 def initial_states(task: Task, conditions: Conditions) -> jax.Array:
     """States x0 [C, dX] in which the conditions begin."""
     return to_device(_initial_states(task, conditions))
@@ -47,6 +49,7 @@ def _initial_states(task: Task, conditions: Conditions) -> np.ndarray:
     return np.stack(states)
 
 
+@quiet_mujoco()
 def hold_from_model(model: mujoco.MjModel, conditions: Conditions) -> LqrHoldConfig:
     """An LQR hold whose gains and noise fit the model.
 

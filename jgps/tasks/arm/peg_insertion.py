@@ -9,6 +9,7 @@ import numpy as np
 
 from jgps import costs
 from jgps.controllers import LqrHoldConfig
+from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation import Conditions
 from jgps.tasks.task import Task, from_mjcf
 
@@ -86,6 +87,7 @@ def _task(
     )
 
 
+@quiet_mujoco()
 def _shifted_starts(offsets: Sequence[float]) -> np.ndarray:
     """Joint angles [C, 7] near START with the peg, upright as there, shifted along y."""
     model = mujoco.MjModel.from_xml_path(str(MODEL))
