@@ -47,7 +47,9 @@ class MixturePriorConfig:
     Attributes:
       strength: samples that the prior is worth.
       max_clusters, min_clusters, points_per_cluster: the number of clusters is the number of
-        valid trajectories in the window times T / points_per_cluster, within these bounds.
+        valid trajectories in the window times T / points_per_cluster, within these bounds. Where
+        points have more than twice as many dimensions, 2 dX + dU, as points_per_cluster, those
+        take its place: a cluster of fewer points knows next to nothing of most directions.
       shared: one mixture for all conditions, or one for each.
       window: how many recent iterations it sees.
       em: how EM runs in every update; the first starts from k-means++, later ones from the last
@@ -276,8 +278,9 @@ def _fit_groups(config: MixturePriorConfig, state: MixturePriorState):
     data = jnp.moveaxis(state.points, 1, 0).reshape(groups, -1, dim)
     valid = jnp.moveaxis(state.valid, 1, 0).reshape(groups, -1)
     weights = jnp.repeat(valid.astype(data.dtype), num_steps, axis=1)
+    few = config.points_per_cluster
     num_active = jnp.clip(
-        jnp.sum(valid, axis=1) * (num_steps + 1) // config.points_per_cluster,
+        jnp.sum(valid, axis=1) * (num_steps + 1) // (few if dim <= 2 * few else dim),
         config.min_clusters,
         config.max_clusters,
     )

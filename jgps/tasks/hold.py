@@ -234,7 +234,8 @@ def _gains(
     A[:, 2, 2] = np.where(follows, -1 / np.maximum(lag, dt / 10), 0)
     B[:, 1] = np.where(stateful, 0, drive)
     B[:, 2] = np.where(inputs.integrates, 1, np.where(follows, -A[:, 2, 2], zero))
-    effort = 1 / scale**2
+    # No faster than a third of a radian per control step, see `hold_from_model`.
+    effort = np.maximum(1 / scale**2, (drive * dt**2 / 0.1) ** 2 * config.stiffness)
     hidden = (inputs.activation >= 0) & ~stateful
     bandwidth = 0.25 / np.where(hidden, lag, np.inf)
     slow = drive**2 * config.stiffness / np.where(hidden, bandwidth**4, 1)

@@ -50,13 +50,19 @@ def _initial_states(task: Task, conditions: Conditions) -> np.ndarray:
 
 
 @quiet_mujoco()
-def hold_from_model(model: mujoco.MjModel, conditions: Conditions) -> LqrHoldConfig:
+def hold_from_model(
+    model: mujoco.MjModel, conditions: Conditions, control_dt: float = 0.0
+) -> LqrHoldConfig:
     """An LQR hold whose gains and noise fit the model.
 
     In the first condition's pose: the gains are the accelerations that one unit of control gives
     each actuator's own joint, by the mass matrix; gravity and springs are held against. The
     noise's standard deviation is a fifth of the (geometric mean of the) control ranges'
     half-widths; 1 where an actuator has no range.
+
+    A joint that one unit of control moves by more than `_STRONG` in one control step of control_dt
+    seconds is held less stiffly, so that its errors go within some control steps, not within one:
+    its noise would be damped out before it moved anything, and nothing would be learned.
 
     Raises:
       ValueError: if an actuator is not a plain motor, whose force is its control times a gain.
@@ -84,7 +90,28 @@ def hold_from_model(model: mujoco.MjModel, conditions: Conditions) -> LqrHoldCon
     # What holds each actuated joint still, as if its gain alone produced the acceleration.
     holding = (data.qfrc_bias - data.qfrc_passive)[dofs] / forces[np.arange(model.nu), dofs]
     drift = tuple(float(-gain * control) for gain, control in zip(gains, holding, strict=True))
-    return LqrHoldConfig(gains=gains, acceleration=drift, variance=deviation**2)
+    return LqrHoldConfig(
+        gains=gains,
+        acceleration=drift,
+        variance=deviation**2,
+        stiffness=_stiffness(gains, control_dt),
+    )
+
+
+_STRONG = 0.25  # radians or metres
+
+
+def _stiffness(gains: tuple[float, ...], control_dt: float) -> float | tuple[float, ...]:
+    """The default, or one per joint so that those which move far in one step are held softly.
+
+    A double integrator's LQR has the frequency sqrt(gain sqrt(stiffness)); here it
+    comes to a third of a radian per control step.
+    """
+    moves = np.abs(gains) * control_dt**2
+    if np.all(moves <= _STRONG):
+        return LqrHoldConfig.stiffness
+    soft = (0.1 / np.maximum(moves, _STRONG)) ** 2
+    return tuple(float(v) for v in np.where(moves > _STRONG, soft, 1.0))
 
 
 def _plain(model: mujoco.MjModel) -> np.ndarray:
@@ -218,5 +245,5 @@ def _make_initial(task: Task) -> Callable[[jax.Array], Controller]:
     if isinstance(config, PdHoldConfig):
         return lambda x: pd_hold(x, *entries, task.action_dim, task.horizon, config)
     if not isinstance(config, LqrHoldConfig):
-        config = hold_from_model(task.model, task.train)
+        config = hold_from_model(task.model, task.train, task.control_dt)
     return lambda x: lqr_hold(x, *entries, task.action_dim, task.horizon, task.control_dt, config)

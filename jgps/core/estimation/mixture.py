@@ -27,7 +27,8 @@ class MixtureConfig:
       max_iterations: upper bound on EM iterations.
       tolerance: stop when the log-likelihood per point changes by less than this, relative to
         1 + its magnitude.
-      ridge: added to every cluster's variance, in units of the data's squared spread.
+      ridge: added to every cluster's variance, in units of the data's squared spread; for points
+        of more than 200 dimensions in float32 as much more as rounding asks for.
       starved_fraction: a cluster with at most this fraction of an equal share of the points is
         moved to a badly explained point, once in a fit and not in its last iteration.
     """
@@ -269,7 +270,10 @@ def _log_joint(mixture: Mixture, points):
 def _moments(points, share, count, ridge, active) -> Mixture:
     """Weights, means and centred covariances of the points shared out as `share` [K, M]."""
     mean = share @ points / divisor(count)[:, None]
-    eye = jnp.eye(points.shape[1], dtype=points.dtype)
+    dim = points.shape[1]
+    eye = jnp.eye(dim, dtype=points.dtype)
+    # What Cholesky's check calls zero grows with the size; a singular cluster has to stay above it.
+    ridge = max(ridge, 4 * dim * float(jnp.finfo(points.dtype).eps))
 
     def covariance(cluster):
         share, count, mean = cluster

@@ -17,6 +17,9 @@ from jgps.core.types import (
 )
 
 
+_ATTEMPTS = 8  # at a ridge, each four times the last
+
+
 class NormalInverseWishart(NamedTuple):
     """Prior over mean and covariance of y = [inputs; outputs]; D = dI + dO.
 
@@ -136,8 +139,7 @@ def fit_linear_gaussian(
         prior_cov = linalg.symmetrise(prior.scatter) / (scale[:, None] * scale * total)
         cov = cov + prior_cov
 
-    input_cov = cov[:num_inputs, :num_inputs] + ridge * jnp.eye(num_inputs, dtype=y.dtype)
-    L, positive_definite = linalg.cholesky(input_cov)
+    L, ridge, positive_definite = _factor(cov[:num_inputs, :num_inputs], ridge)
     F = linalg.solve_psd(L, cov[:num_inputs, num_inputs:]).T
     residual = rows[:, num_inputs:] - rows[:, :num_inputs] @ F.T
     W = residual.T @ residual / total + ridge * F @ F.T
@@ -156,6 +158,38 @@ def fit_linear_gaussian(
         _fails(~positive_definite, NOT_PD),
     )
     return F, f, W, status
+
+
+def _factor(
+    cov: jax.Array, ridge: float | jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Cholesky factor of cov + ridge I, the ridge that it took, and whether there is one.
+
+    Fewer samples than inputs leave a singular matrix, whose rounding grows with its size: above
+    some hundred inputs a ridge that suits small problems is below it. It is raised until it is not,
+    from rounding's own size, and only where it has to be. Without a ridge nothing is raised.
+    """
+    eye = jnp.eye(cov.shape[0], dtype=cov.dtype)
+    given = jnp.asarray(ridge, cov.dtype)
+    rounding = jnp.finfo(cov.dtype).eps * jnp.trace(cov)
+
+    def attempt(ridge: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return linalg.cholesky(cov + ridge * eye)
+
+    def is_failing(state) -> jax.Array:
+        _, _, positive, attempts = state
+        return ~positive & (given > 0) & (attempts < _ATTEMPTS)
+
+    def raise_ridge(state):
+        _, ridge, _, attempts = state
+        raised = jnp.maximum(4 * ridge, rounding)
+        L, positive = attempt(raised)
+        return L, raised, positive, attempts + 1
+
+    L, positive = attempt(given)
+    start = (L, given, positive, jnp.zeros((), jnp.int32))
+    L, used, positive, _ = jax.lax.while_loop(is_failing, raise_ridge, start)
+    return L, used, positive
 
 
 def _fails(failed: jax.Array, code: int) -> Status:

@@ -5,14 +5,18 @@ import functools
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jgps.core import lqr
 from jgps.core.checks import check_field, check_kinds
 from jgps.core.lqr.trust_region import TrustRegionConfig, TrustRegionInfo
-from jgps.core.types import OK, Controller, Status, worst
+from jgps.core.types import OK, Controller, Rollouts, Status, worst
 from jgps.optimise.models import LocalModels, choose, default_dtype
 from jgps.optimise.step_size import StepMemory, first_memory, next_multiplier
 from jgps.optimise.steps.step import StepInputs, StepResult, TrajectoryStep
+
+
+_ORDER = 10.0  # of costs that are expected beside the highest that a sample had
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,13 +51,30 @@ def lqr_step(horizon: int, config: LqrStepConfig) -> TrajectoryStep:
     def improve(memory: StepMemory, inputs: StepInputs) -> StepResult:
         models, cost_now = inputs.models, inputs.cost_now
         assert models is not None and cost_now is not None
-        usable = (models.status.code == OK) & inputs.comparable
+        trusted = _explains(models, cost_now, inputs.rollouts)
+        usable = (models.status.code == OK) & trusted & inputs.comparable
         memory = adapt_bound(memory, cost_now, usable, config)
-        return improve_within_bound(
+        result = improve_within_bound(
             horizon, config, memory, models, inputs.trust_region_centre, inputs.controllers
         )
+        stepped = result.memory.stepped & trusted
+        return result._replace(memory=result.memory._replace(stepped=stepped))
 
     return TrajectoryStep(init=initial_memory, improve=improve)
+
+
+def _explains(models: LocalModels, cost_now: jax.Array, rollouts: Rollouts) -> jax.Array:
+    """Whether the cost that the models expect is of the order of what the samples cost, [C].
+
+    Models of few samples may be unstable and expect costs that are higher by decades. What they
+    promise and what comes then says nothing about the size of a step.
+    """
+    x, u, valid = rollouts
+    z = jnp.where(valid[..., None, None], jnp.concatenate([x, u], axis=-1), 0)
+    bend = 0.5 * jnp.einsum("ctij,cntj->cnti", models.cost.H, z) + models.cost.g[:, None]
+    costs = jnp.sum(jnp.sum(bend * z, axis=-1) + models.cost.h[:, None], axis=-1)  # [C, N]
+    highest = jnp.max(jnp.where(valid, jnp.abs(costs), 0), axis=1)
+    return jnp.abs(cost_now) <= _ORDER * highest
 
 
 def initial_memory(num: int) -> StepMemory:
