@@ -146,7 +146,8 @@ def from_mjcf(
       qpos, qvel: initial joint positions [C, nq] and velocities [C, nv], one row per training
         condition; one row alone, or None for the model's reference pose at rest, serves all
         conditions.
-      changes: per-condition changes of the model, see `jgps.simulation.Conditions`; each [C, ...].
+      changes: per-condition changes of the model's numbers by `"field:object"`, each [C, ...]; for
+        the fields, see `jgps.simulation.Conditions`.
       test: unseen conditions to evaluate on, or several sets of conditions; None is the training
         conditions again.
       success, distance: make those functions from the layout.
