@@ -128,17 +128,24 @@ def _optional(model: mujoco.MjModel, conditions: Conditions, num: int) -> dict[s
     for name, shape in _shapes(model, num, given):
         if num == 1 and given[name].shape == shape[1:]:
             given[name] = given[name][None]
-    if "mocap_pos" in given or "mocap_quat" in given:
-        for key in conditions.changes:
-            field, _, name = key.partition(":")
-            body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name) if name else -1
-            moved = model.body_mocapid[body] >= 0 if body >= 0 else not name
-            if field in ("body_pos", "body_quat") and moved:
-                raise ValueError(
-                    f"conditions: mocap poses are given, and {key!r} in changes places a mocap "
-                    "body as well; give one of them"
-                )
+    key = changed_mocap(model, conditions)
+    if key is not None and ("mocap_pos" in given or "mocap_quat" in given):
+        raise ValueError(
+            f"conditions: mocap poses are given, and {key!r} in changes places a mocap body as "
+            "well; give one of them"
+        )
     return given
+
+
+def changed_mocap(model: mujoco.MjModel, conditions: Conditions) -> str | None:
+    """The first key of `changes` that places a mocap body; None without one."""
+    for key in conditions.changes:
+        field, _, name = key.partition(":")
+        body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name) if name else -1
+        placed = model.body_mocapid[body] >= 0 if body >= 0 else not name and model.nmocap > 0
+        if field in ("body_pos", "body_quat") and placed:
+            return key
+    return None
 
 
 def _shapes(
