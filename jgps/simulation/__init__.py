@@ -1,6 +1,5 @@
 """Simulation of one task on two backends: C MuJoCo's threads and MJX."""
 
-from jgps.simulation.changes import CHANGEABLE
 from jgps.simulation.conditions import (
     Conditions,
     Starts,
@@ -15,7 +14,6 @@ from jgps.simulation.rollout import Backend, Sampler, make_sampler, resolve_back
 from jgps.simulation.system import Policy, Shared, SimulationRollouts, System, num_threads
 
 __all__ = [
-    "CHANGEABLE",
     "Backend",
     "Conditions",
     "Policy",

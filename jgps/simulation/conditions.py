@@ -18,7 +18,28 @@ class Conditions(NamedTuple):
 
     The keys of `changes` are `"field:object"`, with the name of an MjModel array and of the object
     whose row is replaced, for instance `"body_pos:table"` or `"geom_friction:peg"`; `"field"`
-    alone replaces the whole array. Derived constants (`mj_setConst`) are recomputed.
+    alone replaces the whole array. These fields are numbers of the physics or of looks, and may
+    differ; the model's structure may not:
+
+    - `body_`: pos, quat, mass, inertia, mass_scale, ipos, iquat, gravcomp
+    - `jnt_`: pos, axis, range, stiffness, margin, actfrcrange, solref, solimp; and `qpos_spring`
+    - `dof_` of a joint: damping, armature, frictionloss, solref, solimp
+    - `geom_`: pos, quat, size, friction, margin, solref, solimp, solmix, rgba
+    - `site_`: pos, quat, rgba
+    - `tendon_`: range, stiffness, damping, armature, frictionloss, margin, lengthspring,
+      actfrcrange, solref_lim, solimp_lim, solref_fri, solimp_fri, rgba
+    - `actuator_`: ctrlrange, forcerange, actrange, gear, gainprm, biasprm, dynprm, cranklength
+    - `eq_`: active0, data, solref, solimp
+    - `pair_`: friction, margin, solref, solreffriction, solimp
+    - `cam_`: pos, quat, fovy; `light_`: pos, dir, diffuse; `mat_`: rgba
+
+    What MuJoCo derives of them (`mj_setConst`) follows, as if the model had been compiled so: where
+    an equality holds a body, too, unless a weld has a `relpose`. Controls are clipped to the
+    `actuator_ctrlrange` of their condition.
+
+    `body_mass` leaves the inertia as it was; `"body_mass_scale:object"` is a factor of both, as of
+    another density. A body with a free joint starts where qpos says, not `body_pos`. A mocap body
+    starts at `mocap_pos` and `mocap_quat`, and pulls along what is welded to it.
 
     What starts as the model says is None: activations at zero, mocap bodies where `body_pos` and
     `body_quat` put them. Mocap bodies are in the order of their `mocapid`.
@@ -107,17 +128,24 @@ def _optional(model: mujoco.MjModel, conditions: Conditions, num: int) -> dict[s
     for name, shape in _shapes(model, num, given):
         if num == 1 and given[name].shape == shape[1:]:
             given[name] = given[name][None]
-    if "mocap_pos" in given or "mocap_quat" in given:
-        for key in conditions.changes:
-            field, _, name = key.partition(":")
-            body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name) if name else -1
-            moved = model.body_mocapid[body] >= 0 if body >= 0 else not name
-            if field in ("body_pos", "body_quat") and moved:
-                raise ValueError(
-                    f"conditions: mocap poses are given, and {key!r} in changes places a mocap "
-                    "body as well; give one of them"
-                )
+    key = changed_mocap(model, conditions)
+    if key is not None and ("mocap_pos" in given or "mocap_quat" in given):
+        raise ValueError(
+            f"conditions: mocap poses are given, and {key!r} in changes places a mocap body as "
+            "well; give one of them"
+        )
     return given
+
+
+def changed_mocap(model: mujoco.MjModel, conditions: Conditions) -> str | None:
+    """The first key of `changes` that places a mocap body; None without one."""
+    for key in conditions.changes:
+        field, _, name = key.partition(":")
+        body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name) if name else -1
+        placed = model.body_mocapid[body] >= 0 if body >= 0 else not name and model.nmocap > 0
+        if field in ("body_pos", "body_quat") and placed:
+            return key
+    return None
 
 
 def _shapes(

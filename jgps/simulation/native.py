@@ -97,7 +97,8 @@ class Stepper:
             self._failed[error.ids] = True
 
     def _observe(self) -> tuple[np.ndarray, np.ndarray]:
-        return self._system.layouts.observe(*self._seen)
+        qpos, qvel, act, sensordata = self._seen
+        return self._system.layouts.observe(qpos, qvel, act, sensordata)
 
 
 def _sensor_stage(system: System) -> int:

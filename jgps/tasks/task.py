@@ -159,7 +159,8 @@ def from_mjcf(
         actuators with dynamics.
       ctrl: controls [C, dU] that hold the start pose, as the mean of the default initial
         controller; None is what holds it by statics.
-      changes: per-condition changes of the model, see `jgps.simulation.Conditions`; each [C, ...].
+      changes: per-condition changes of the model's numbers by `"field:object"`, each [C, ...]; for
+        the fields, see `jgps.simulation.Conditions`.
       test: unseen conditions to evaluate on, or several sets of conditions; None is the training
         conditions again.
       success, distance: make those functions from the layout.

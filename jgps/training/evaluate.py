@@ -22,6 +22,7 @@ from jgps.simulation import (
     make_sampler,
     resolve_backend,
 )
+from jgps.simulation.conditions import changed_mocap
 from jgps.tasks import Task
 from jgps.tasks.start import initial_states
 
@@ -173,6 +174,10 @@ def _join(model: mujoco.MjModel, sets: Sequence[Conditions]) -> Conditions | Non
 
     Where some alone move a body, it is in the others where the model has it.
     """
+    if any(changed_mocap(model, each) for each in sets) and any(
+        {"mocap_pos", "mocap_quat"} & set(each.optional) for each in sets
+    ):
+        return None
     keys = sorted({key for each in sets for key in each.changes})
     completed = [dict(each.changes) for each in sets]
     for key in keys:

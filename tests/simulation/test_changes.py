@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from jgps.simulation import (
-    CHANGEABLE,
     Conditions,
     System,
     check_conditions,
@@ -16,6 +15,7 @@ from jgps.simulation import (
     load_model,
     make_sampler,
 )
+from jgps.simulation.changes import CHANGEABLE
 
 # Every kind of object; what rests, touches, pulls or limits is where its numbers count.
 MODEL = """
@@ -160,6 +160,17 @@ def test_every_field_that_can_be_changed_reaches_the_simulation():
             mujoco.mj_step(changed, data, nstep=SUBSTEPS)
         moved = np.abs(x[c] - x[0]).max()
         assert (moved == 0) == (key.partition(":")[0] in ONLY_SEEN), (key, moved)
+
+
+def test_the_fields_are_documented():
+    lines = (Conditions.__doc__ or "").replace("\n      ", " ").splitlines()
+    for kind, fields in CHANGEABLE.items():
+        if not kind:
+            assert all(f"`{field}`" in " ".join(lines) for field in fields)
+            continue
+        line = next(line for line in lines if f"`{kind}_`" in line)
+        told = re.findall(r"\w+", line.partition(f"`{kind}_`")[2].partition(";")[0])
+        assert set(told) - {"of", "a", "joint"} == {f.removeprefix(f"{kind}_") for f in fields}
 
 
 def test_a_scale_of_the_mass_is_another_density():

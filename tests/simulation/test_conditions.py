@@ -18,6 +18,7 @@ from jgps.simulation import (
     make_sampler,
 )
 from jgps.tasks.start import initial_states
+from jgps.training.evaluate import _join
 
 # A slider that a filter drives and a spring pulls to a hand that mocap moves.
 MODEL = """
@@ -105,6 +106,17 @@ def test_selected_and_concatenated_conditions_keep_how_they_start():
     np.testing.assert_array_equal(joined.mocap_pos[:, 0, 0], [0.5, 0.5, 0.5, -2, 1])
     np.testing.assert_array_equal(joined.mocap_quat[3:], full.mocap_quat[[2, 1]])
     assert concatenate_conditions(model, [plain, plain]).act is None
+
+
+def test_sets_are_evaluated_as_one_where_they_place_mocap_bodies_in_one_way():
+    model, _, _ = load_model(MODEL, ENTRIES)
+    full, plain = _conditions(model, **STARTS), _conditions(model)
+    joined = _join(model, [plain, full])
+    assert joined is not None and joined.mocap_pos is not None and joined.num == 2 * C
+    np.testing.assert_array_equal(joined.mocap_pos[:C, 0, 0], [0.5] * C)
+    changed = _conditions(model, changes={"body_pos:hand": np.ones((C, 3))})
+    assert _join(model, [changed, full]) is None
+    assert _join(model, [changed, plain]) is not None
 
 
 @pytest.mark.parametrize(
