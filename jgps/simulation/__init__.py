@@ -11,6 +11,7 @@ from jgps.simulation.conditions import (
 )
 from jgps.simulation.layout import StateLayout, load_model
 from jgps.simulation.rollout import Backend, Sampler, make_sampler, resolve_backend
+from jgps.simulation.source import Source
 from jgps.simulation.system import Policy, Shared, SimulationRollouts, System, num_threads
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Sampler",
     "Shared",
     "SimulationRollouts",
+    "Source",
     "Starts",
     "StateLayout",
     "System",

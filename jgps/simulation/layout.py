@@ -20,16 +20,15 @@ defined (Zhou et al. 2019, "On the continuity of rotation representations in neu
 
 import dataclasses
 import functools
-import os
 import types
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import mujoco
 import numpy as np
 
 from jgps.mujoco_log import quiet_mujoco
+from jgps.simulation.source import Compiled, Source, parse
 
 _SENSORS = {
     # kind: (object type, kinds of sensors that together make the entry)
@@ -77,6 +76,11 @@ class StateLayout:
     def __hash__(self) -> int:
         return hash(self._key)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mapping that nobody can change can't be pickled or copied either.
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return _layout_of, ({**values, "slices": dict(self.slices)},)
+
     def __getitem__(self, entry: str) -> slice:
         if entry not in self.slices:
             raise ValueError(
@@ -104,6 +108,10 @@ class StateLayout:
         return self.features(qpos, qvel, act, sensordata, xp)[..., self.index]
 
 
+def _layout_of(values: dict[str, Any]) -> StateLayout:
+    return StateLayout(**{**values, "slices": types.MappingProxyType(values["slices"])})
+
+
 def _first_two_columns(quat: Any, xp: types.ModuleType) -> Any:
     """Columns x and y of the rotation matrix of a quaternion (w, x, y, z): [..., 4] -> [..., 6]."""
     w, x, y, z = (quat[..., i] for i in range(4))
@@ -120,14 +128,15 @@ def _first_two_columns(quat: Any, xp: types.ModuleType) -> Any:
 
 @quiet_mujoco()
 def load_model(
-    source: str | os.PathLike | mujoco.MjSpec,
+    source: Source,
     entries: Sequence[str],
     observation: Sequence[str] | None = None,
 ) -> tuple[mujoco.MjModel, StateLayout, StateLayout | None]:
     """Compiles a model together with the sensors that the state and the observation need.
 
     Args:
-      source: path of an MJCF file, MJCF text, or a MuJoCo spec (which gains sensors).
+      source: path of an MJCF file, MJCF as text or bytes, a MuJoCo spec (which gains sensors), or a
+        compiled model, which is copied and has to have the sensors already.
       entries: state entries, see above, in the order in which they make up x.
       observation: entries of the observation in the order of o; None where it is the state.
 
@@ -138,7 +147,7 @@ def load_model(
       ValueError: if the model does not parse, has no actuator or a flag that rollouts can't do
         with, or lacks a named object.
     """
-    spec = _parse(source)
+    spec = parse(source)
     kinds = _split_all(spec, entries, "state")
     observed = None if observation is None else _split_all(spec, observation, "observation")
     for kind, name in (*kinds, *(observed or ())):
@@ -187,31 +196,9 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _parse(source: str | os.PathLike | mujoco.MjSpec) -> mujoco.MjSpec:
-    if isinstance(source, mujoco.MjSpec):
-        return source
-    text = os.fspath(source)
-    try:
-        if text.lstrip().startswith("<"):
-            return mujoco.MjSpec.from_string(text)
-        if not _is_file(text):
-            raise ValueError(f"model file {text[:200]!r} does not exist")
-        return mujoco.MjSpec.from_file(text)
-    except (ValueError, mujoco.FatalError) as error:
-        message = _one_line(error)
-        if "does not exist" in message and message.startswith("model file"):
-            raise
-        raise ValueError(f"the MJCF does not parse: {message}") from None
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except (OSError, ValueError):  # too long for a name, or has a zero byte
-        return False
-
-
-def _split_all(spec: mujoco.MjSpec, entries: Sequence[str], what: str) -> list[tuple[str, str]]:
+def _split_all(
+    spec: mujoco.MjSpec | Compiled, entries: Sequence[str], what: str
+) -> list[tuple[str, str]]:
     kinds = [_split(spec, entry, what) for entry in entries]
     if len(set(entries)) != len(entries) or not entries:
         raise ValueError(
@@ -220,7 +207,7 @@ def _split_all(spec: mujoco.MjSpec, entries: Sequence[str], what: str) -> list[t
     return kinds
 
 
-def _split(spec: mujoco.MjSpec, entry: str, what: str) -> tuple[str, str]:
+def _split(spec: mujoco.MjSpec | Compiled, entry: str, what: str) -> tuple[str, str]:
     kind, _, name = entry.partition(":")
     if kind not in _KINDS:
         raise ValueError(f"unknown {what} entry {entry!r}; kinds: {', '.join(_KINDS)}")
@@ -250,7 +237,7 @@ def _sensor_name(kind: str, sensor: str, name: str) -> str:
     return f"jgps/{kind}/{sensor}/{name}"
 
 
-def _add_sensors(spec: mujoco.MjSpec, kind: str, name: str) -> None:
+def _add_sensors(spec: mujoco.MjSpec | Compiled, kind: str, name: str) -> None:
     kind_of_object, sensors = _SENSORS[kind]
     present = {sensor.name for sensor in spec.sensors}
     for sensor in sensors:

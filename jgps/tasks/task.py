@@ -1,9 +1,10 @@
 """What a task is, and how to make one of any MuJoCo model."""
 
+import copy
 import dataclasses
 import functools
 import inspect
-import os
+import pickle
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import mujoco
 import numpy as np
 
 from jgps.controllers import HoldConfig, LqrHoldConfig, NoiseConfig, PdHoldConfig
-from jgps.simulation import Conditions, StateLayout, System, check_conditions, load_model
+from jgps.simulation import Conditions, Source, StateLayout, System, check_conditions, load_model
 from jgps.tasks.policy_camera import Vision, VisionSpec, see
 from jgps.tasks.start_pose import StartPose, training_conditions, with_activations
 
@@ -81,6 +82,21 @@ class Task:
     distracted: Conditions | None = None
     vision: Vision | None = None
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Task":
+        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        return Task(**{name: copy.deepcopy(value, memo) for name, value in values.items()})
+
+    def __getstate__(self) -> dict[str, Any]:
+        for name in ("cost", "success", "distance", "random_start"):
+            try:
+                pickle.dumps(getattr(self, name))
+            except (pickle.PicklingError, AttributeError, TypeError) as error:
+                raise TypeError(
+                    f"task {self.name!r} can't be pickled, because its {name} can't be: {error}; "
+                    "make the task anew where it is needed, from what it was made of"
+                ) from None
+        return dict(self.__dict__)
+
     @property
     def state_dim(self) -> int:
         """The dX of this task."""
@@ -118,7 +134,7 @@ class Task:
 
 
 def from_mjcf(
-    source: str | os.PathLike | mujoco.MjSpec,
+    source: Source,
     *,
     cost: Callable[[StateLayout], Cost],
     state: Sequence[str] = ("qpos", "qvel"),
@@ -142,7 +158,8 @@ def from_mjcf(
     """A task of any MuJoCo model.
 
     Args:
-      source: path of an MJCF file, MJCF text, or a MuJoCo spec.
+      source: path of an MJCF file, MJCF as text or bytes, a MuJoCo spec, or a compiled model whose
+        sensors are those that the state needs.
       cost: makes the cost function from the layout of the state, for instance
         `lambda s: costs.distance(s["site_pos:tip"], (0.3, 0, 0.5))`.
       state: entries of the state, see `jgps.simulation.layout`.

@@ -16,7 +16,6 @@ from jgps.core.types import (
     worst,
 )
 
-
 _ATTEMPTS = 8  # at a ridge, each four times the last
 
 
@@ -160,9 +159,7 @@ def fit_linear_gaussian(
     return F, f, W, status
 
 
-def _factor(
-    cov: jax.Array, ridge: float | jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _factor(cov: jax.Array, ridge: float | jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Cholesky factor of cov + ridge I, the ridge that it took, and whether there is one.
 
     Fewer samples than inputs leave a singular matrix, whose rounding grows with its size: above

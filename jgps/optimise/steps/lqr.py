@@ -15,7 +15,6 @@ from jgps.optimise.models import LocalModels, choose, default_dtype
 from jgps.optimise.step_size import StepMemory, first_memory, next_multiplier
 from jgps.optimise.steps.step import StepInputs, StepResult, TrajectoryStep
 
-
 _ORDER = 10.0  # of costs that are expected beside the highest that a sample had
 
 
