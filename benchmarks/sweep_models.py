@@ -95,7 +95,7 @@ def claims() -> list[Claim]:
     """What the table has to show of every model."""
 
     def all_known(results: Results, key: str, holds: Callable[[float], bool]) -> bool:
-        values = [v for name in results.names() for v in results.values(name, key)]
+        values = [v for name in results.names for v in results.values(name, key)]
         return all(value is not None and holds(value) for value in values)
 
     return [
