@@ -34,8 +34,8 @@ class FitConfig:
 
     Attributes:
       ridge: added to the variance of every state and action entry, in units of its squared
-        standard deviation over all samples and steps. In float32, 1e-5 may end NOT_PD and 1e-4
-        does not where there are fewer samples than entries and no prior.
+        standard deviation over all samples and steps. Where rounding hides it, as with
+        fewer samples than entries and some hundred of these, a larger one is taken; 0 stays 0.
     """
 
     ridge: float = 1e-5
@@ -66,7 +66,7 @@ def fit(
     Returns:
       Dynamics of T - 1 steps in task units, and a Status with the first failing step:
       TOO_FEW_SAMPLES below two valid trajectories, NON_FINITE where a valid one is not finite,
-      NOT_PD where the ridge is too small.
+      NOT_PD where the covariance is singular and the ridge is 0.
 
     Raises:
       ValueError: while tracing, if the shapes or the prior's number of steps disagree.

@@ -278,12 +278,7 @@ def _fit_groups(config: MixturePriorConfig, state: MixturePriorState):
     data = jnp.moveaxis(state.points, 1, 0).reshape(groups, -1, dim)
     valid = jnp.moveaxis(state.valid, 1, 0).reshape(groups, -1)
     weights = jnp.repeat(valid.astype(data.dtype), num_steps, axis=1)
-    few = config.points_per_cluster
-    num_active = jnp.clip(
-        jnp.sum(valid, axis=1) * (num_steps + 1) // (few if dim <= 2 * few else dim),
-        config.min_clusters,
-        config.max_clusters,
-    )
+    num_active = _num_clusters(config, dim, jnp.sum(valid, axis=1) * (num_steps + 1))
     keys = jax.random.split(state.key, groups)
     is_new = state.mixture.count == 0
 
@@ -303,6 +298,13 @@ def _fit_groups(config: MixturePriorConfig, state: MixturePriorState):
     # One after the other, so that each mixture stops when it has converged.
     fitted, info = jax.lax.map(fit_group, (data, weights, start, num_active))
     return fitted, info, num_active
+
+
+def _num_clusters(config: MixturePriorConfig, dim: int, num_points: jax.Array) -> jax.Array:
+    """As many clusters as so many points of `dim` dimensions make."""
+    few = config.points_per_cluster
+    each = few if dim <= 2 * few else dim
+    return jnp.clip(num_points // each, config.min_clusters, config.max_clusters)
 
 
 def _metrics(info: gmm.MixtureInfo, num_active: jax.Array) -> dict[str, jax.Array]:

@@ -196,6 +196,20 @@ def test_the_default_hold_knows_the_inertia():
     assert config.variance == 1
 
 
+def test_strong_motors_are_held_softly():
+    """Otherwise the hold takes back within a step what exploration does."""
+    task = tasks.from_mjcf(ARM, state=("qpos", "qvel", "site_pos:tip"), cost=_reach)
+    gains = np.abs(hold_from_model(task.model, task.train).gains)
+    step = np.sqrt(0.24 / gains.max())
+    assert hold_from_model(task.model, task.train, step) == hold_from_model(task.model, task.train)
+    step = np.sqrt(1.0 / gains.max())
+    stiffness = np.asarray(hold_from_model(task.model, task.train, step).stiffness)
+    strong = gains * step**2 > 0.25
+    assert strong.any()
+    np.testing.assert_allclose(stiffness[strong], (0.1 / (gains * step**2)[strong]) ** 2)
+    np.testing.assert_array_equal(stiffness[~strong], 1)
+
+
 def test_actuators_without_a_joint_in_the_state_need_another_start():
     task = tasks.from_mjcf(ARM, state=("qpos", "site_pos:tip"), cost=_reach)
     x0 = initial_states(task, task.train)

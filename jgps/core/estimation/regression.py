@@ -95,7 +95,8 @@ def fit_linear_gaussian(
       inputs: [N, dI]. outputs: [N, dO]. Rows of weight zero may hold anything, NaN included.
       prior: over y = [inputs; outputs], task units; its strength acts as extra samples.
       weights: [N], not negative, each the number of samples that a row is worth; None is all 1.
-      ridge: added to the variance of every input, in units of its squared scale.
+      ridge: added to the variance of every input, in units of its squared scale; one that is hidden
+        by rounding is raised until it is not.
       scale: [dI + dO] > 0, the unit of each dimension; None takes the standard deviation of
         these samples. Only the ridge depends on it; pass one over all time steps where a
         dimension stands still at some of them.
@@ -103,7 +104,7 @@ def fit_linear_gaussian(
     Returns:
       F [dO, dI], f [dO], W [dO, dO] in task units, and a Status: TOO_FEW_SAMPLES below two rows
       of positive weight, NON_FINITE where such a row, the prior or the result is not finite,
-      NOT_PD where the input covariance is not positive definite (raise the ridge). After a
+      NOT_PD where the input covariance is not positive definite and the ridge is 0. After a
       failure the arrays are finite where the input was and mean nothing.
 
     Raises:

@@ -50,7 +50,7 @@ def lqr_step(horizon: int, config: LqrStepConfig) -> TrajectoryStep:
     def improve(memory: StepMemory, inputs: StepInputs) -> StepResult:
         models, cost_now = inputs.models, inputs.cost_now
         assert models is not None and cost_now is not None
-        trusted = _explains(models, cost_now, inputs.rollouts)
+        trusted = explains(models, cost_now, inputs.rollouts)
         usable = (models.status.code == OK) & trusted & inputs.comparable
         memory = adapt_bound(memory, cost_now, usable, config)
         result = improve_within_bound(
@@ -62,7 +62,7 @@ def lqr_step(horizon: int, config: LqrStepConfig) -> TrajectoryStep:
     return TrajectoryStep(init=initial_memory, improve=improve)
 
 
-def _explains(models: LocalModels, cost_now: jax.Array, rollouts: Rollouts) -> jax.Array:
+def explains(models: LocalModels, cost_now: jax.Array, rollouts: Rollouts) -> jax.Array:
     """Whether the cost that the models expect is of the order of what the samples cost, [C].
 
     Models of few samples may be unstable and expect costs that are higher by decades. What they
