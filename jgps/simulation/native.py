@@ -1,6 +1,7 @@
 """Closed-loop rollouts in C MuJoCo's thread pool."""
 
 import functools
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
@@ -32,7 +33,7 @@ from jgps.simulation.system import (
 
 _NO_STAGE = int(mujoco.mjtStage.mjSTAGE_NONE)
 _SEEN = ("qpos", "qvel", "act", "sensordata")  # what features are made of
-_MAX_PARTS = 4  # of a batch; Python's threads hand them out
+_MAX_PARTS = 4  # of a batch, one for each thread of Python; those of MuJoCo share a part
 
 
 class Stepper:
@@ -54,7 +55,7 @@ class Stepper:
         num = min(threads, _MAX_PARTS)
         # In turn, which evens out what contacts cost in some conditions.
         rows = [slice(first, len(models), num) for first in range(num)]
-        self._parts = [_Part(models[part], part, threads // num) for part in rows]
+        self._parts = [_Part(models[part], part, math.ceil(threads / num)) for part in rows]
         self._pool = ThreadPoolExecutor(num)
 
     def start(
