@@ -1,7 +1,9 @@
 """Closed-loop rollouts in C MuJoCo's thread pool."""
 
 import functools
+import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import jax
@@ -30,6 +32,8 @@ from jgps.simulation.system import (
 )
 
 _NO_STAGE = int(mujoco.mjtStage.mjSTAGE_NONE)
+_SEEN = ("qpos", "qvel", "act", "sensordata")  # what features are made of
+_MAX_PARTS = 4  # of a batch, one for each thread of Python; those of MuJoCo share a part
 
 
 class Stepper:
@@ -46,23 +50,19 @@ class Stepper:
     def __init__(self, system: System, models: list[mujoco.MjModel]):
         """Prepares threads for `models`, one for each simulation of the batch [B]."""
         self._system = system
-        threads = min(num_threads(), len(models))
-        # Plugins may keep a state of their own, which needs an MjData for each simulation.
-        apart = system.model.nplugin > 0
-        self._batch = Batch(system.model, len(models), threads, persistent=apart)
-        self._batch.set_models(models)
         self._stage = _sensor_stage(system)
-        fields = ("qpos", "qvel", "act", "sensordata")
-        self._seen = [self._batch.bind(name) for name in fields]
+        threads = min(num_threads(), len(models))
+        num = min(threads, _MAX_PARTS)
+        # In turn, which evens out what contacts cost in some conditions.
+        rows = [slice(first, len(models), num) for first in range(num)]
+        self._parts = [_Part(models[part], part, math.ceil(threads / num)) for part in rows]
+        self._pool = ThreadPoolExecutor(num)
 
-    def start(self, *pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def start(
+        self, qpos: np.ndarray, qvel: np.ndarray, act: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """State x [B, dX] and observation o [B, dO] at qpos [B, nq], qvel [B, nv], act [B, na]."""
-        self._batch.reset(stage=_NO_STAGE)
-        for place, value in zip(self._seen, pose, strict=False):
-            place[:] = value
-        self._start = self._batch.state.copy()
-        self._failed = np.zeros(len(self._start), bool)
-        self._run(functools.partial(self._batch.forward, stage=self._stage))
+        self._each(lambda part: part.start(qpos, qvel, act, self._stage))
         return self._observe()
 
     def step(self, control: np.ndarray, going: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,35 +70,84 @@ class Stepper:
 
         Simulations that are not `going` [B] begin again first, so that they hold nobody up.
         """
-        np.copyto(self._batch.state, self._start, where=~going[:, None])
-        self._batch.ctrl[:] = control
         steps = self._system.substeps
-        self._run(functools.partial(self._batch.step, nstep=steps, stage=self._stage))
+        self._each(lambda part: part.step(control, going, steps, self._stage))
         return self._observe()
 
     @property
     def qpos(self) -> np.ndarray:
         """Joint positions [B, nq]."""
-        return self._seen[0]
+        return self._gather(lambda part: part.seen[0])
 
     def sound(self) -> np.ndarray:
         """Which simulations [B] are finite, and MuJoCo has not complained of since the start."""
+        return self._gather(lambda part: part.sound())
+
+    def _each(self, work: Callable[["_Part"], None]) -> None:
+        # This thread waits meanwhile: where many compete for the processors, threads that have
+        # waited get one at once, and one that has computed does not.
+        futures = [self._pool.submit(work, part) for part in self._parts]
+        try:
+            for future in futures:
+                future.result()
+        finally:  # also when it is interrupted
+            wait(futures)
+        errors = [part.error for part in self._parts]
+        if all(errors):
+            raise ValueError(f"MuJoCo can't simulate this model: {errors[0]}")
+
+    def _observe(self) -> tuple[np.ndarray, np.ndarray]:
+        qpos, qvel, act, sensordata = (
+            self._gather(lambda part, i=i: part.seen[i]) for i in range(len(_SEEN))
+        )
+        return self._system.layouts.observe(qpos, qvel, act, sensordata)
+
+    def _gather(self, get: Callable[["_Part"], np.ndarray]) -> np.ndarray:
+        found = [get(part) for part in self._parts]
+        whole = np.empty((sum(map(len, found)), *found[0].shape[1:]), found[0].dtype)
+        for part, values in zip(self._parts, found, strict=True):
+            whole[part.rows] = values
+        return whole
+
+
+class _Part:
+    """Some simulations of the batch, its `rows`, with threads of their own."""
+
+    def __init__(self, models: list[mujoco.MjModel], rows: slice, threads: int):
+        self.rows = rows
+        # Plugins may keep a state of their own, which needs an MjData for each simulation.
+        persistent = models[0].nplugin > 0
+        self._batch = Batch(models[0], len(models), threads, persistent=persistent)
+        self._batch.set_models(models)
+        self.seen = [self._batch.bind(name) for name in _SEEN]
+        self.error = ""  # what MuJoCo raised where all simulations failed
+
+    def start(self, qpos: np.ndarray, qvel: np.ndarray, act: np.ndarray, stage: int) -> None:
+        self._batch.reset(stage=_NO_STAGE)
+        for place, value in zip(self.seen, (qpos, qvel, act), strict=False):
+            place[:] = value[self.rows]
+        self._start = self._batch.state.copy()
+        self._failed = np.zeros(len(self._start), bool)
+        self._run(functools.partial(self._batch.forward, stage=stage))
+
+    def step(self, control: np.ndarray, going: np.ndarray, steps: int, stage: int) -> None:
+        np.copyto(self._batch.state, self._start, where=~going[self.rows, None])
+        self._batch.ctrl[:] = control[self.rows]
+        self._run(functools.partial(self._batch.step, nstep=steps, stage=stage))
+
+    def sound(self) -> np.ndarray:
         warned = self._batch.warning[..., 1].any(axis=1)
         return ~warned & ~self._failed & np.isfinite(self._batch.state).all(axis=1)
 
     def _run(self, call: Callable[[], None]) -> None:
         """What MuJoCo raises in some simulations ends those; in all of them, it is the model's."""
+        self.error = ""
         try:
             call()
         except SimulationError as error:
-            if len(error.ids) == len(self._failed):
-                reason = " ".join(self._batch.error(0).split())
-                raise ValueError(f"MuJoCo can't simulate this model: {reason}") from None
             self._failed[error.ids] = True
-
-    def _observe(self) -> tuple[np.ndarray, np.ndarray]:
-        qpos, qvel, act, sensordata = self._seen
-        return self._system.layouts.observe(qpos, qvel, act, sensordata)
+            if len(error.ids) == len(self._failed):
+                self.error = " ".join(self._batch.error(0).split())
 
 
 def _sensor_stage(system: System) -> int:
