@@ -26,6 +26,13 @@ from jgps.simulation.system import (
 with contextlib.redirect_stdout(io.StringIO()):  # it prints which optional parts it lacks
     from mujoco import mjx
 
+# What a state and a control mean in a model, and how long a step is.
+_SAME = (
+    *("nbody", "njnt", "nu", "na", "nmocap", "nsensordata"),
+    *("jnt_type", "jnt_qposadr", "body_parentid", "body_pos", "actuator_trnid", "sensor_type"),
+    *("sensor_objid", "body_mass"),
+)
+
 _CANNOT = "MJX can't simulate this model ({}); use the native backend"
 
 
@@ -60,10 +67,11 @@ def make_mjx_sample(system: System, conditions: Conditions, policy: Policy) -> S
     Raises:
       ValueError: if MJX can't simulate the model.
     """
+    simulated = _simulated_model(system)
     try:
-        models = condition_models(system.model, conditions)
+        models = condition_models(simulated, conditions)
         model, axes = _stack([mjx.put_model(m) for m in models])
-        data = mjx.make_data(system.model)
+        data = mjx.make_data(simulated)
     except NotImplementedError as error:
         raise ValueError(_CANNOT.format(error)) from None
     program = _Program(policy, system.layouts, system.horizon, system.substeps, axes)
@@ -121,6 +129,25 @@ def _roll_out(
     if program.layouts.observation is None:
         o = x
     return SimulationRollouts(x=x, u=u, valid=valid, qpos=qpos, o=o)
+
+
+def _simulated_model(system: System) -> mujoco.MjModel:
+    """The model, or the one that stands in for it here.
+
+    Raises:
+      ValueError: if the state would mean something else there.
+    """
+    model, other = system.model, system.mjx_model
+    if other is None:
+        return model
+    for field in _SAME:
+        one, two = getattr(model, field), getattr(other, field)
+        if not np.array_equal(one, two):
+            raise ValueError(
+                f"Task.mjx_model has another {field} than Task.model; bodies, joints, actuators "
+                "and sensors have to be the same, only geoms may differ"
+            )
+    return other
 
 
 def _mocap_poses(models: list[mujoco.MjModel]) -> tuple[jax.Array, jax.Array]:

@@ -47,6 +47,7 @@ class System(NamedTuple):
     horizon: int  # T, control steps
     substeps: int  # physics steps per control step
     observation: StateLayout | None = None  # of the same model; None where it is the state
+    mjx_model: mujoco.MjModel | None = None  # what MJX simulates, see `Task`; None for the model
 
     @property
     def layouts(self) -> Layouts:

@@ -56,6 +56,9 @@ class Task:
         places among things that have nothing to do with the task; None where the task defines none.
       vision: the camera that a network of pixels looks through; o then ends with the poses of what
         it sees, which no network may read. None where the task has none.
+      mjx_model: what MJX simulates in the model's place, with other geoms where it can't collide
+        those of the model; bodies, joints, actuators and sensors have to be the same. None where it
+        simulates the model itself.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Task:
     random_start: RandomStart | None = None
     distracted: Conditions | None = None
     vision: Vision | None = None
+    mjx_model: mujoco.MjModel | None = None
 
     @property
     def state_dim(self) -> int:
@@ -109,7 +113,9 @@ class Task:
     @property
     def system(self) -> System:
         """The part of the task that the simulators need."""
-        return System(self.model, self.layout, self.horizon, self.substeps, self.observation)
+        return System(
+            self.model, self.layout, self.horizon, self.substeps, self.observation, self.mjx_model
+        )
 
 
 def from_mjcf(

@@ -1,7 +1,10 @@
 """The same task and controls on C MuJoCo and on MJX."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
 
@@ -74,20 +77,65 @@ def test_a_ball_that_drops_and_rolls_is_the_same_on_both():
     assert native.x[0, 0, -1, 2] < 0.11  # and the ball did land
 
 
-def test_peg_insertion_is_the_same_on_both_over_20_steps():
-    task = tasks.make("peg_insertion")
-    first = Conditions(
-        task.train.qpos[:1],
-        task.train.qvel[:1],
-        {key: value[:1] for key, value in task.train.changes.items()},
-    )
-    system = task.system._replace(horizon=21)
-    controls = 0.3 * jax.random.normal(jax.random.key(1), (1, 1, 21, task.action_dim))
-    native, mjx = _both(system, first, controls)
-    moved = np.abs(np.asarray(native.x)[0, 0, -1] - np.asarray(native.x)[0, 0, 0]).max()
-    assert moved > 0.01
-    np.testing.assert_allclose(mjx.x, native.x, atol=1e-3)
+def _above_the_slot(model, offset):
+    """The arm's pose [7] with the peg upright, 1 cm above the rim and so far off, and a push down.
+
+    The push is torques [7] that make 5 N at the tip.
+    """
+    data, pose = mujoco.MjData(model), np.array((0.1, 0.1, -1.54, -1.7, 1.54, -0.2, 0.0))
+    tip = np.array((0, 0.3 + offset, -0.39))
+    jacobian = np.empty((2, 3, model.nv))
+    for _ in range(20):
+        data.qpos[:] = pose
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        for each, site in zip(jacobian, ("tip", "top"), strict=True):
+            mujoco.mj_jacSite(model, data, each, None, model.site(site).id)
+        points = np.r_[data.site("tip").xpos, data.site("top").xpos]
+        gap = np.r_[tip, tip + (0, 0, 0.3)] - points
+        pose += np.linalg.lstsq(jacobian.reshape(6, -1), gap, rcond=1e-6)[0]
+    return pose, jacobian[0].T @ (0, 0, -5.0)
+
+
+def _pushed_down(name):
+    """The task, and a push down into the slot's middle and onto its rim, 12 and 20 mm off."""
+    task = tasks.make(name)
+    posed = [_above_the_slot(task.model, offset) for offset in (0.0, 0.012, 0.02)]
+    poses, pushes = (np.stack(each) for each in zip(*posed, strict=True))
+    conditions = check_conditions(task.model, Conditions(poses, np.zeros_like(poses)))
+    controls = jnp.asarray(np.tile(pushes[:, None, None], (1, 1, 14, 1)), jnp.float32)
+    return task, task.system._replace(horizon=14), conditions, controls
+
+
+def test_a_flat_peg_meets_slot_and_rim_alike_on_both():
+    """MJX has no cylinder that meets boxes: there it is a prism."""
+    task, system, conditions, controls = _pushed_down("peg_insertion")
+    native, mjx = _both(system, conditions, controls)
     np.testing.assert_allclose(mjx.u, native.u, atol=1e-6)
+    # Until the peg touches anything it is the same arm.
+    np.testing.assert_allclose(mjx.x[:, :, :2], native.x[:, :, :2], atol=1e-3)
+    height = task.layout["site_pos:tip"].stop - 1
+    for rollouts in (native, mjx):
+        middle, *off = np.asarray(rollouts.x)[:, 0, :, height] + 0.4  # above the rim
+        assert middle[-1] < -0.04
+        np.testing.assert_allclose([each[3:] for each in off], 0.004, atol=3e-3)
+
+
+def test_a_round_peg_slides_in_from_where_a_flat_one_rests():
+    task, system, conditions, controls = _pushed_down("peg_insertion_round")
+    sampler = make_sampler(system, conditions, _open_loop, "native")
+    rollouts = sampler.sample(jnp.zeros((conditions.num, 1)), controls)
+    height = task.layout["site_pos:tip"].stop - 1
+    assert (np.asarray(rollouts.x)[:, 0, -1, height] < -0.44).all()
+
+
+def test_a_stand_in_for_mjx_has_to_be_the_same_but_for_geoms():
+    task = tasks.make("peg_insertion")
+    for field, number in (("body_mass", 0.1), ("jnt_type", 1)):
+        other = copy.copy(task.mjx_model)
+        getattr(other, field)[-1] += number
+        with pytest.raises(ValueError, match=f"Task.mjx_model has another {field} than Task.model"):
+            make_sampler(task.system._replace(mjx_model=other), task.train, _open_loop, "mjx")
 
 
 def test_a_bad_sample_on_mjx_is_marked_and_leaves_the_others_alone():

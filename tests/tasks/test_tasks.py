@@ -59,8 +59,9 @@ def test_contract(name):
     assert float(task.distance(x)) > 0.05
 
 
-def test_peg_insertion_is_the_published_one():
-    task = tasks.make("peg_insertion")
+@pytest.mark.parametrize("name", ["peg_insertion", "peg_insertion_round"])
+def test_peg_insertion_is_the_published_one(name):
+    task = tasks.make(name)
     assert (task.state_dim, task.action_dim, task.horizon) == (26, 7, 100)
     assert (task.control_dt, task.substeps, task.train.num, task.test.num) == (0.05, 5, 4, 20)
     x0 = np.asarray(initial_states(task, task.train), np.float64)
@@ -76,9 +77,24 @@ def test_peg_insertion_is_the_published_one():
     got = task.cost(jnp.asarray(x0[0], jnp.float32), jnp.asarray(u, jnp.float32), 3)
     assert float(got) == pytest.approx(expected, rel=1e-5)
     # The pegs end lies as far from the slot's bottom as the two sites say.
-    model = condition_models(task.model, task.train)[0]
-    assert model.geom("peg").size[0] == 0.028
-    assert model.geom("peg").size[1] * 2 + 2 * 0.028 == pytest.approx(0.3)
+    peg = condition_models(task.model, task.train)[0].geom("peg")
+    flat = name == "peg_insertion"
+    kinds = mujoco.mjtGeom
+    assert peg.type[0] == (kinds.mjGEOM_CYLINDER if flat else kinds.mjGEOM_CAPSULE)
+    assert peg.size[0] == 0.028
+    assert peg.size[1] * 2 + (0 if flat else 2 * 0.028) == pytest.approx(0.3)
+
+
+def test_the_prism_for_mjx_reaches_as_far_as_the_cylinder_and_its_margin():
+    task = tasks.make("peg_insertion")
+    cylinder, prism = task.model, task.mjx_model
+    assert (prism.geom_margin == 0).all()
+    margin = cylinder.geom("peg").margin[0] + cylinder.geom("slot_left").margin[0]
+    reach = np.abs(prism.mesh_vert).max(axis=0)  # in the order of its inertia's axes
+    wide = 0.028 + margin
+    np.testing.assert_allclose(np.sort(reach), [wide, wide, 0.15 + margin], rtol=1e-5)
+    for field in ("body_mass", "body_inertia", "body_ipos", "body_iquat", "dof_M0"):
+        np.testing.assert_array_equal(getattr(prism, field), getattr(cylinder, field))
 
 
 def test_unknown_task_lists_the_known():
