@@ -149,14 +149,8 @@ def make_parts(task: Task, config: DaggerConfig, backend: str) -> Parts:
     """The shared parts, but for who acts: teacher and network in turns."""
     parts = guided.make_parts(task, _guided(config), backend, waits=False)
     act = MixtureAct(parts.slots.learner.act)
-    roll_out = make_sample(
-        task,
-        act,
-        backend,
-        config.rollouts.num_samples,
-        config.rollouts.noise_smoothing,
-        noise_free=False,
-    )
+    rollouts = config.rollouts
+    roll_out = make_sample(task, act, backend, rollouts.num_samples, rollouts.noise_smoothing)
     roll_out_noise_free = make_sample(task, act, backend, 0)
     mix = shared_jit(functools.partial(_mix, config))
     choose_best = shared_jit(functools.partial(_choose_best, task, config))

@@ -1,8 +1,8 @@
 """The loop around local controllers alone, without a network.
 
-Every iteration also rolls the controllers out without noise, once per condition; no model is fitted
-to these noise-free rollouts. The result is the best that was rolled out so: what the last iteration
-made has not been, and contact now and then spoils a step.
+At its end every iteration rolls the new controllers out without noise, once per condition; no model
+is fitted to these noise-free rollouts. The result is the best that was rolled out so: contact now
+and then spoils a step.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from jgps.optimise.models import (
     sample_metrics,
 )
 from jgps.optimise.rollouts.conditions import FixedStartsConfig
-from jgps.optimise.rollouts.sampling import make_sample, split_noise_free
+from jgps.optimise.rollouts.sampling import make_sample
 from jgps.optimise.steps.step import TrajectoryStep, about_controllers
 from jgps.simulation import SimulationRollouts, resolve_backend
 from jgps.tasks import Task
@@ -70,19 +70,12 @@ class LocalState(NamedTuple):
     memory: Any  # what the trajectory step remembers, leaves [C, ...]
 
 
-class Samples(NamedTuple):
-    """One iteration's rollouts."""
-
-    noisy: SimulationRollouts  # [C, N, ...], to learn from
-    noise_free: SimulationRollouts  # [C, 1, ...], to choose the best by
-
-
 class LocalParts(NamedTuple):
     """The parts of one iteration, jitted as far as the backend allows."""
 
-    sample: Callable[[Controller, jax.Array], Samples]
-    # from the noise-free rollouts
-    select_best: Callable[[LocalState, Rollouts], tuple[LocalState, Metrics]]
+    sample: Callable[[Controller, jax.Array], SimulationRollouts]  # with noise, [C, N, ...]
+    # rolls the controllers out without noise
+    select_best: Callable[[LocalState, jax.Array], tuple[LocalState, Metrics]]
     # from rollouts with noise
     fit: Callable[[LocalState, Rollouts], tuple[LocalState, LocalModels | None, Metrics]]
     improve: Callable[[LocalState, LocalModels | None, Rollouts], tuple[LocalState, Metrics]]
@@ -92,18 +85,22 @@ def make_parts(
     task: Task, config: LocalConfig, backend: str, models: Models, step: TrajectoryStep
 ) -> LocalParts:
     """The parts of an iteration."""
-    sample_both = make_sample(
-        task, NearestController.act, backend,
-        config.rollouts.num_samples, config.rollouts.noise_smoothing,
-    )  # fmt: skip
+    act, rollouts = NearestController.act, config.rollouts
+    roll_out = make_sample(task, act, backend, rollouts.num_samples, rollouts.noise_smoothing)
+    roll_out_noise_free = make_sample(task, act, backend, 0)
     factor = shared_jit(jax.vmap(linear_gaussian.factor))
+    choose_best = shared_jit(functools.partial(_select_best, task))
 
-    def sample(controllers: Controller, key: jax.Array) -> Samples:
-        return Samples(*split_noise_free(sample_both(factor(controllers)[0], key)))
+    def sample(controllers: Controller, key: jax.Array) -> SimulationRollouts:
+        return roll_out(factor(controllers)[0], key)
+
+    def select_best(state: LocalState, key: jax.Array) -> tuple[LocalState, Metrics]:
+        noise_free = roll_out_noise_free(factor(state.controllers)[0], key)
+        return choose_best(state, noise_free.rollouts)
 
     return LocalParts(
         sample=sample,
-        select_best=shared_jit(functools.partial(_select_best, task)),
+        select_best=select_best,
         fit=shared_jit(functools.partial(_fit, models)),
         improve=shared_jit(functools.partial(_improve, task, step)),
     )
@@ -122,10 +119,10 @@ def make_local_algorithm(
 
     def iterate(state: LocalState) -> tuple[LocalState, Metrics]:
         key, noise_key = jax.random.split(state.key)
-        samples = parts.sample(state.controllers, noise_key)
-        state, noise_free = parts.select_best(state._replace(key=key), samples.noise_free.rollouts)
-        state, fitted, fit_metrics = parts.fit(state, samples.noisy.rollouts)
-        state, metrics = parts.improve(state, fitted, samples.noisy.rollouts)
+        rollouts = parts.sample(state.controllers, noise_key).rollouts
+        state, fitted, fit_metrics = parts.fit(state._replace(key=key), rollouts)
+        state, metrics = parts.improve(state, fitted, rollouts)
+        state, noise_free = parts.select_best(state, noise_key)  # which draws nothing
         return state, {**metrics, **fit_metrics, **noise_free}
 
     if resolve_backend(backend) == "mjx":
@@ -204,7 +201,7 @@ def _inspect(task: Task, config: LocalConfig, parts: LocalParts, state: LocalSta
     """Samples of the best controllers, and a Gaussian model of them."""
     best = state.policy.controllers
     sample_key, models_key = jax.random.split(inspection_key(state.key))
-    sampled = parts.sample(best, sample_key).noisy
+    sampled = parts.sample(best, sample_key)
     _, fitted, _ = parts.fit(state, sampled.rollouts)
     if fitted is None:  # models for figures alone
         models = fitted_models(task, FittedModelsConfig(), config.shape(task))

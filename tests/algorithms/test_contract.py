@@ -157,17 +157,16 @@ def test_every_task_has_controllers_rollouts_and_models(name):
 
     sample = sampling.make_sample(task, NearestController.act, "native", samples)
     params = jax.vmap(linear_gaussian.factor)(controllers)[0]
-    both = sample(params, jax.random.key(0))
-    noisy, noise_free = sampling.split_noise_free(both)
-    assert noisy.x.shape == (2, samples, horizon, dX) and noise_free.x.shape[1] == 1
+    noisy = sample(params, jax.random.key(0))
+    assert noisy.x.shape == (2, samples, horizon, dX)
     assert noisy.o.shape == (2, samples, horizon, task.observation_dim)
     assert noisy.u.shape == (2, samples, horizon, dU)
-    assert all(np.isfinite(leaf).all() for leaf in _arrays(both)) and bool(both.valid.all())
-    starts = np.broadcast_to(np.asarray(x0)[:, None], both.x[:, :, 0].shape)
-    np.testing.assert_allclose(both.x[:, :, 0], starts, atol=1e-5)
-    for one, other in zip(_arrays(both), _arrays(sample(params, jax.random.key(0))), strict=True):
+    assert all(np.isfinite(leaf).all() for leaf in _arrays(noisy)) and bool(noisy.valid.all())
+    starts = np.broadcast_to(np.asarray(x0)[:, None], noisy.x[:, :, 0].shape)
+    np.testing.assert_allclose(noisy.x[:, :, 0], starts, atol=1e-5)
+    for one, other in zip(_arrays(noisy), _arrays(sample(params, jax.random.key(0))), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert not np.array_equal(noisy.u, sample(params, jax.random.key(1)).u[:, :-1])
+    assert not np.array_equal(noisy.u, sample(params, jax.random.key(1)).u)
 
     learned = fitted_models(task, FittedModelsConfig(), (2, samples))
 

@@ -61,7 +61,7 @@ def fixed_starts(task: Task, config: FixedStartsConfig) -> RolloutSource:
     num_samples, noise_smoothing = config.num_samples, config.noise_smoothing
 
     def sampling(act: Policy, params_of: Callable[[Any], Any], backend: str) -> SampleGuided:
-        roll_out = make_sample(task, act, backend, num_samples, noise_smoothing, noise_free=False)
+        roll_out = make_sample(task, act, backend, num_samples, noise_smoothing)
         params_of = shared_jit(params_of)
 
         def sample(state: Any, key: jax.Array) -> SimulationRollouts:

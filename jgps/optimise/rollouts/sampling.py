@@ -1,4 +1,4 @@
-"""Rollouts of every training condition, with smoothed exploration noise and without."""
+"""Rollouts of every training condition, with smoothed exploration noise or without."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,20 +14,13 @@ from jgps.tasks import Task
 
 
 def make_sample(
-    task: Task,
-    policy: Policy,
-    backend: str,
-    num_samples: int,
-    noise_smoothing: float = 0.0,
-    *,
-    noise_free: bool = True,
+    task: Task, policy: Policy, backend: str, num_samples: int, noise_smoothing: float = 0.0
 ) -> Callable[[Any, jax.Array], SimulationRollouts]:
-    """`sample(params, key)` -> rollouts [C, N, T, ...]: with noise, then one without.
+    """`sample(params, key)` -> rollouts [C, N, T, ...] with noise, or [C, 1, T, ...] without.
 
     Args:
-      num_samples: with noise; may be 0 where there is one without.
+      num_samples: number N with noise; 0 is one without.
       noise_smoothing: of the noise, steps.
-      noise_free: whether each condition has one rollout without noise.
     """
     sampler = make_sampler(task.system, task.train, policy, resolve_backend(backend))
     roll_out = sampler.sample
@@ -35,21 +28,14 @@ def make_sample(
 
     @shared_jit
     def draw(key: jax.Array) -> jax.Array:
-        still = jnp.zeros((num, int(noise_free), T, dU), default_dtype())
         if num_samples == 0:
-            return still
+            return jnp.zeros((num, 1, T, dU), default_dtype())
         noise = exploration_noise(
             key, num * num_samples, T, dU, noise_smoothing, dtype=default_dtype()
         )
-        return jnp.concatenate([noise.reshape(num, num_samples, T, dU), still], axis=1)
+        return noise.reshape(num, num_samples, T, dU)
 
     def sample(params: Any, key: jax.Array) -> SimulationRollouts:
         return roll_out(params, draw(key))
 
     return sample
-
-
-def split_noise_free(rollouts: SimulationRollouts) -> tuple[SimulationRollouts, SimulationRollouts]:
-    """Those with noise [C, N, ...] and the one without [C, 1, ...]."""
-    noisy = jax.tree.map(lambda leaf: leaf[:, :-1], rollouts)
-    return noisy, jax.tree.map(lambda leaf: leaf[:, -1:], rollouts)
