@@ -1,5 +1,6 @@
 """One recipe for both doors: Python's `jgps.train` and the command line."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -129,6 +130,15 @@ def test_a_policy_that_sees_brings_what_goes_well_with_it():
 )
 def test_as_many_iterations_as_go_with_the_settings(config, iterations):
     assert usual_iterations(config) == iterations
+
+
+def test_a_flat_peg_takes_more_rollouts_than_a_round_one():
+    for algorithm, (_, config_type) in ALGORITHMS.items():
+        usual = config_type().rollouts
+        assert recipe("peg_insertion_round", algorithm).config.rollouts == usual
+        chosen = recipe("peg_insertion", algorithm).config.rollouts
+        assert chosen == dataclasses.replace(usual, num_samples=max(usual.num_samples, 20))
+    assert recipe("peg_insertion", random_starts=True).config.rollouts == RandomStartsConfig()
 
 
 def test_priors_and_random_starts():
