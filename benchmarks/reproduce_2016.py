@@ -114,7 +114,8 @@ def with_intervals(plain: list[Column]) -> list[Column]:
 def row(entry: Entry, iterations: tuple[int, ...], backend: str, task: str = TASK) -> Row:
     """What is run for one entry, judged after these iterations."""
     make, _ = ALGORITHMS[entry.algorithm]
-    config = dataclasses.replace(recipe(task, entry.algorithm).config, **entry.settings)
+    usual = recipe(task, entry.algorithm).config
+    config = dataclasses.replace(usual, **{**entry.settings, "rollouts": usual.rollouts})
     plain = network_row(entry.name, task, make, config, iterations, backend)
     return plain._replace(
         run=_counted(plain.run, task),

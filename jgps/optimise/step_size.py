@@ -29,7 +29,12 @@ def first_memory(num: int, dtype: Any) -> StepMemory:
 
 
 def next_multiplier(
-    memory: StepMemory, actual: jax.Array, usable: jax.Array, limits: tuple[float, float]
+    memory: StepMemory,
+    actual: jax.Array,
+    usable: jax.Array,
+    limits: tuple[float, float],
+    *,
+    shared: bool = False,
 ) -> jax.Array:
     """The multiplier [C] of the next bound, given what the last step came to.
 
@@ -38,14 +43,15 @@ def next_multiplier(
       actual: expected cost [C] of what was made then, on the models fitted since.
       usable: whether those models are, [C]; without them the multiplier stays.
       limits: least and greatest result.
+      shared: one for all conditions, from what those with usable models came to on average.
     """
-    adapted = adapt(
-        memory.multiplier,
-        memory.cost_before - memory.cost_predicted,
-        memory.cost_before - actual,
-        limits,
-    )
-    return jnp.where(memory.stepped & usable & jnp.isfinite(actual), adapted, memory.multiplier)
+    counted = memory.stepped & usable & jnp.isfinite(actual)
+    gains = memory.cost_before - memory.cost_predicted, memory.cost_before - actual
+    if shared:
+        share = counted / jnp.maximum(jnp.sum(counted), 1)
+        gains = tuple(jnp.sum(jnp.where(counted, share * gain, 0)) for gain in gains)
+        counted = jnp.any(counted)
+    return jnp.where(counted, adapt(memory.multiplier, *gains, limits), memory.multiplier)
 
 
 def adapt(

@@ -15,7 +15,7 @@ from jgps.core.types import OK, TOO_FEW_SAMPLES
 from jgps.dynamics import MixturePriorConfig, NoPriorConfig
 from jgps.optimise.local_loop import make_parts
 from jgps.optimise.models import FittedModelsConfig, fitted_models
-from jgps.optimise.step_size import adapt
+from jgps.optimise.step_size import StepMemory, adapt, next_multiplier
 from jgps.optimise.steps.lqr import lqr_step
 from jgps.simulation import make_sampler
 
@@ -202,6 +202,31 @@ def test_step_size_rule():
     assert float(adapt(one * 0.01, jnp.asarray(2.0), jnp.asarray(-2.0), limits)) == pytest.approx(
         0.01
     )
+
+
+def test_one_multiplier_for_all_conditions_follows_what_they_came_to_on_average():
+    predicted, actual = np.array([2.0, 6.0, 9.0, 9.0]), np.array([1.0, -5.0, 9.0, jnp.nan])
+    memory = StepMemory(
+        eta=jnp.ones(4),
+        multiplier=jnp.full(4, 2.0),
+        cost_before=jnp.full(4, 10.0),
+        cost_predicted=jnp.asarray(10 - predicted),
+        stepped=jnp.array([True, True, False, True]),
+    )
+    usable, limits = jnp.ones(4, bool), (0.5, 3.0)
+
+    def after(**settings):
+        return np.asarray(
+            next_multiplier(memory, jnp.asarray(10 - actual), usable, limits, **settings)
+        )
+
+    # Of the conditions that can be compared, the first two.
+    wanted = 2 * 4.0 / (2 * (4.0 - -2.0))
+    np.testing.assert_allclose(after(shared=True), wanted, rtol=1e-6)
+    np.testing.assert_allclose(after(), [2 * 2 / (2 * 1), 2 * 6 / (2 * 11), 2, 2], rtol=1e-6)
+    nothing = memory._replace(stepped=jnp.zeros(4, bool))
+    kept = next_multiplier(nothing, jnp.zeros(4), usable, limits, shared=True)
+    np.testing.assert_array_equal(kept, memory.multiplier)
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,9 @@ class MirrorDescentConfig(GuidedConfig):
 
     Attributes:
       sampling: "off_policy" rolls the local controllers out, "on_policy" the network (but the
-        initial controllers at first).
+        initial controllers at first). With that go 10 rollouts per condition, a longer training
+        (`DistilConfig(steps=4000, batch_size=25, learning_rate=1e-3)`) and one wide KL bound,
+        `LqrStepConfig(min_multiplier=0.5, max_multiplier=3.0, shared_multiplier=True)`.
       policy_weighting: what the network's errors count: "pooled" measures them everywhere by the
         same precision, that of the controllers' mean covariance; "precision" by each step's own,
         the exact divergence. Those differ by decades, and a network then follows few steps well.

@@ -26,12 +26,15 @@ class LqrStepConfig:
       min_multiplier, max_multiplier: limits of the multiplier, 0 < min <= 1 <= max. From one
         iteration to the next it follows how well the last step was predicted, see
         `jgps.optimise.step_size`.
+      shared_multiplier: whether all conditions have the same multiplier, from what the last step
+        came to on average; a condition whose models err then holds back no step of its own.
       trust_region: how the multiplier eta of the divergence is searched for.
     """
 
     kl_step: float = 1.0
     min_multiplier: float = 0.01
     max_multiplier: float = 10.0
+    shared_multiplier: bool = False
     trust_region: TrustRegionConfig = TrustRegionConfig()
 
     def __post_init__(self) -> None:
@@ -66,7 +69,8 @@ def adapt_bound(
 ) -> StepMemory:
     """The memory with the multiplier of the next bound, see `step_size.next_multiplier`."""
     limits = (config.min_multiplier, config.max_multiplier)
-    return memory._replace(multiplier=next_multiplier(memory, cost_now, usable, limits))
+    multiplier = next_multiplier(memory, cost_now, usable, limits, shared=config.shared_multiplier)
+    return memory._replace(multiplier=multiplier)
 
 
 def improve_within_bound(
