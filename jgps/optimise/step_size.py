@@ -46,12 +46,17 @@ def next_multiplier(
       shared: one for all conditions, from what those with usable models came to on average.
     """
     counted = memory.stepped & usable & jnp.isfinite(actual)
-    gains = memory.cost_before - memory.cost_predicted, memory.cost_before - actual
+    promised = memory.cost_before - memory.cost_predicted
+    kept = memory.cost_before - actual
     if shared:
-        share = counted / jnp.maximum(jnp.sum(counted), 1)
-        gains = tuple(jnp.sum(jnp.where(counted, share * gain, 0)) for gain in gains)
+        promised, kept = (_mean(gain, counted) for gain in (promised, kept))
         counted = jnp.any(counted)
-    return jnp.where(counted, adapt(memory.multiplier, *gains, limits), memory.multiplier)
+    return jnp.where(counted, adapt(memory.multiplier, promised, kept, limits), memory.multiplier)
+
+
+def _mean(values: jax.Array, counted: jax.Array) -> jax.Array:
+    """Over the conditions that are counted; 0 without any."""
+    return jnp.sum(jnp.where(counted, values, 0)) / jnp.maximum(jnp.sum(counted), 1)
 
 
 def adapt(
