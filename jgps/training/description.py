@@ -57,10 +57,13 @@ def versions() -> dict[str, str]:
 
 
 def _hash(task: Task) -> str:
-    """Of the compiled model and of the conditions."""
-    buffer = np.empty(mujoco.mj_sizeModel(task.model), np.uint8)
-    mujoco.mj_saveModel(task.model, None, buffer)
-    digest = hashlib.sha256(buffer.tobytes())
+    """Of the compiled models and of the conditions."""
+    digest = hashlib.sha256()
+    for model in (task.model, task.mjx_model):
+        if model is not None:
+            buffer = np.empty(mujoco.mj_sizeModel(model), np.uint8)
+            mujoco.mj_saveModel(model, None, buffer)
+            digest.update(buffer.tobytes())
     conditions: Conditions | None
     for conditions in (task.train, task.test, task.distracted):
         if conditions is None:
