@@ -154,10 +154,7 @@ ALGORITHM_CASES = [
         {"rollouts": RANDOM_STARTS},
         {"rollouts": GROUPS},
     ),
-    Case(
-        BadmmConfig(**GUIDED, linearisation=dataclasses.replace(REGRESSION, covariance="network")),
-        of_algorithm("badmm", TASK),
-    ),
+    Case(BadmmConfig(**GUIDED), of_algorithm("badmm", TASK)),
     Case(DaggerConfig(**LOCAL), of_algorithm("dagger", TASK)),
     Case(PigpsConfig(**GUIDED), of_algorithm("pigps", TASK)),
     Case(MdgpsPilqrConfig(**GUIDED), of_algorithm("mdgps_pilqr", TASK)),

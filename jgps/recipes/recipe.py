@@ -18,6 +18,7 @@ from jgps.algorithms import (
     VisualConfig,
 )
 from jgps.dynamics import ConstantPriorConfig, MixturePriorConfig, NoPriorConfig
+from jgps.optimise.guided.config import MirrorDescentConfig
 from jgps.optimise.steps.lqr import LqrStepConfig
 from jgps.vision.config import KINDS
 
@@ -102,7 +103,7 @@ def _visual_changes(config: Any, kind: str, task_name: str | None) -> dict[str, 
         "teacher_iterations": alone,
     }
     linearisation = getattr(config, "linearisation", None)
-    if isinstance(linearisation, OffsetConfig):
+    if isinstance(config, MirrorDescentConfig) and isinstance(linearisation, OffsetConfig):
         changes["linearisation"] = dataclasses.replace(linearisation, agreement=0.5)
     if isinstance(config.step, LqrStepConfig) and linearisation is not None:
         changes["step"] = dataclasses.replace(config.step, max_multiplier=1.0)

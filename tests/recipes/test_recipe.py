@@ -115,6 +115,9 @@ def test_a_policy_that_sees_brings_what_goes_well_with_it():
     taught = recipe("hammer", "dagger", policy="visuomotor")
     assert (taught.config.teacher_iterations, taught.iterations) == (5, 12)
     assert recipe("a task of my own", policy="visuomotor") == hanger
+    agreeing = recipe("hanger", "badmm", policy="visuomotor").config
+    assert agreeing.step == LqrStepConfig(min_multiplier=0.5, max_multiplier=1.0)
+    assert agreeing.linearisation == OffsetConfig()  # whose agreement badmm does not read
 
 
 @pytest.mark.parametrize(
