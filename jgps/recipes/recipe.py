@@ -103,10 +103,10 @@ def _visual_changes(config: Any, kind: str, task_name: str | None) -> dict[str, 
         "teacher_iterations": alone,
     }
     linearisation = getattr(config, "linearisation", None)
-    if isinstance(config, MirrorDescentConfig) and isinstance(linearisation, OffsetConfig):
-        changes["linearisation"] = dataclasses.replace(linearisation, agreement=0.5)
     if isinstance(config.step, LqrStepConfig) and linearisation is not None:
         changes["step"] = dataclasses.replace(config.step, max_multiplier=1.0)
+    if isinstance(config, MirrorDescentConfig) and isinstance(linearisation, OffsetConfig):
+        changes["linearisation"] = dataclasses.replace(linearisation, agreement=0.5)
     return {name: value for name, value in changes.items() if name in names}
 
 
