@@ -16,7 +16,7 @@ Lagrangian: sum_c E_p[cost] + lambda'(E[mu_pi] - E[u]) + nu KL, for the constrai
 actions are the same at every step. So the trajectory step has -u'lambda, the policy step
 +lambda'mu_pi.
 
-Where it departs from the published form, and why (the peg shows each):
+Where it departs from the published form, and why:
 - The gap E[mu_pi] - E[u] is taken at the sampled states, not where the controllers lead on the
   fitted model, which diverges now and then and spoils a condition's duals for good.
 - The duals' step takes the gap in the metric of the divergence, C^-1: what lambda moves the
