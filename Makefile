@@ -11,11 +11,12 @@ DEMO := runs/demo
 # Two processes, a file at a time in the order of tests/conftest.py, the longest first.
 PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test lint bench reproduce format setup clean
+.PHONY: help demo test torture lint bench reproduce format setup clean
 
 help:
 	@echo "make demo   train a network to insert a peg, draw figures and a video (results in $(DEMO))"
 	@echo "make test   run the tests"
+	@echo "make torture  kill, damage and fill up runs in all ways that tests know, for half an hour"
 	@echo "make lint   formatting, lint and types"
 	@echo "make bench  measure the speed on this machine"
 	@echo "make reproduce  all tables of published results, into benchmarks/results"
@@ -29,6 +30,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+torture: $(STAMP)
+	JGPS_TORTURE=1 JGPS_TEST_BUDGET=0 $(BIN)/python -m pytest $(PYTEST_ARGS) --timeout 3600 tests/faults
 
 lint: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pre-commit run --all-files

@@ -20,6 +20,7 @@ from jgps.training import make_evaluator
 
 TRAIN, TEST, SECONDS = "train", "test", "seconds_per_iteration"
 RESULT_TRAIN, RESULT_TEST = "result_train", "result_test"
+FARTHEST = "farthest"  # metres left at the end in the worst training condition, of the result
 
 
 def key_at(conditions: str, iteration: int) -> str:
@@ -86,5 +87,7 @@ def _train(once: Callable[[], Any], iterations: tuple[int, ...], seed: int) -> d
             numbers[key_at(TEST, iteration)] = found.test.success_rate
     result = evaluate(state.policy.params_for, key)
     numbers |= {RESULT_TRAIN: result.train.success_rate, RESULT_TEST: result.test.success_rate}
+    if result.train.distance is not None:
+        numbers[FARTHEST] = float(np.max(result.train.distance))
     # The median: the first iterations of the first seed compile.
     return {**numbers, SECONDS: float(np.median(seconds))}

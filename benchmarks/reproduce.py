@@ -11,6 +11,7 @@ The result is printed, and after every run written as `benchmarks/results/NAME.j
 """
 
 import importlib.metadata
+import json
 import math
 import sys
 import time
@@ -25,7 +26,7 @@ from rich.table import Table
 
 from jgps.bench.measure import environment
 from jgps.training.codec import encode
-from jgps.training.directory import write_json
+from jgps.training.files import write_bytes
 from jgps.training.metrics import plain
 
 RESULTS = Path(__file__).parent / "results"
@@ -164,7 +165,8 @@ def run_seeds(
 
     def save() -> None:
         result["wall_seconds"] = round(time.perf_counter() - began + earlier, 1)
-        write_json(path, plain(result))  # without infinities, which are not JSON
+        text = json.dumps(plain(result), indent=2)  # without infinities, which are not JSON
+        write_bytes(path, f"{text}\n".encode())
         path.with_suffix(".md").write_text(markdown(result))
 
     for row in rows:

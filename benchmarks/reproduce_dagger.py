@@ -21,9 +21,10 @@ from jgps.algorithms import DaggerConfig, dagger
 
 PUBLISHED = (
     "errors of behaviour cloning grow with the square of the horizon, those of DAgger linearly "
-    "(Ross, Gordon & Bagnell 2011, theorems 2.1 and 3.2); no numbers on these tasks."
+    "(Ross, Gordon & Bagnell 2011, theorems 2.1 and 3.2); no numbers on these tasks. The peg of "
+    "`peg_insertion_round` has round ends."
 )
-TASK, ITERATIONS = "peg_insertion", 16
+TASK, ITERATIONS = "peg_insertion_round", 16
 DAGGER, CLONING = "DAgger", "behaviour cloning"
 
 

@@ -1,4 +1,4 @@
-"""The table of mirror descent guided policy search: peg insertion, with and without sight of it.
+"""The table of mirror descent guided policy search: a round-ended peg, with and without its sight.
 
 Success of the newest network after some iterations, and of the result, in the training conditions
 and in those that it never saw.
@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 import tyro
 from network_success import (
-    RESULT_TEST,
-    RESULT_TRAIN,
+    TEST,
     TRAIN,
     columns,
     key_at,
@@ -19,20 +18,41 @@ from network_success import (
 )
 from reproduce import SEEDS, Claim, Row, refuse, run_seeds, status
 
-from jgps.algorithms import BadmmConfig, MdgpsConfig, RegressionConfig, badmm, mdgps
+from jgps.algorithms import (
+    BadmmConfig,
+    FixedStartsConfig,
+    LqrStepConfig,
+    MdgpsConfig,
+    MlpConfig,
+    RegressionConfig,
+    badmm,
+    mdgps,
+)
+from jgps.policies import DistilConfig
 
 PUBLISHED = (
     "Montgomery & Levine (2016), peg insertion, with the global step rule, fitted linearisation "
-    'and precision weights (our row "as published"; the others have this project\'s defaults), in '
-    "the conditions of the paper; the blind peg's values are from memory of it. Our blind peg "
-    "shifts the arm's starting pose, not the arm, so that joint angles tell where the peg is: an "
-    "easier task than the paper's."
+    'and precision weights (our row "as published"), in the conditions of the paper; the blind '
+    "peg's values are from memory of it. The other rows have this project's defaults; on-policy "
+    "takes 10 rollouts per condition, one KL bound for all conditions and 4,000 small gradient "
+    "steps beside them. Our pegs here have round ends, the paper's is flat, for which see "
+    "reproduce_2016.py. Our blind peg shifts the arm's starting pose, not the arm, so that joint "
+    "angles tell where the peg is: an easier task than the paper's."
 )
 AS_PUBLISHED = dict(
     step_rule="global",
     linearisation=RegressionConfig(covariance="network"),
     policy_weighting="precision",
 )
+# Rollouts of the network show less of what the controllers do. More of them, a longer training, and
+# one bound that stays wide, so that no condition falls behind, go well with that.
+ON_POLICY = dict(
+    sampling="on_policy",
+    rollouts=FixedStartsConfig(num_samples=10),
+    step=LqrStepConfig(min_multiplier=0.5, max_multiplier=3.0, shared_multiplier=True),
+    policy=MlpConfig(distil=DistilConfig(steps=4000, batch_size=25, learning_rate=1e-3)),
+)
+ROUND = "peg_insertion_round"
 ITERATIONS = (6, 9, 12)
 
 
@@ -50,18 +70,18 @@ class Entry(NamedTuple):
 
 ENTRIES = {
     "off_policy": Entry(
-        "MDGPS, off-policy", "peg_insertion", mdgps, MdgpsConfig(), (0.22, 0.74, 0.93), 0.95, 0.90
+        "MDGPS, off-policy", ROUND, mdgps, MdgpsConfig(), (0.22, 0.74, 0.93), 0.95, 0.90
     ),
     "on_policy": Entry(
-        "MDGPS, on-policy", "peg_insertion", mdgps, MdgpsConfig(sampling="on_policy"),
+        "MDGPS, on-policy", ROUND, mdgps, MdgpsConfig(**ON_POLICY),
         (0.33, 0.82, 0.85), 0.95, 0.90,
     ),
     "published": Entry(
-        "MDGPS, off-policy, as published", "peg_insertion", mdgps, MdgpsConfig(**AS_PUBLISHED),
+        "MDGPS, off-policy, as published", ROUND, mdgps, MdgpsConfig(**AS_PUBLISHED),
         (0.22, 0.74, 0.93),
     ),
     "badmm": Entry(
-        "BADMM", "peg_insertion", badmm, BadmmConfig(), (0.52, 0.52, 0.78), 0.90, 0.80
+        "BADMM", ROUND, badmm, BadmmConfig(), (0.52, 0.52, 0.78), 0.90, 0.80
     ),
     "blind": Entry(
         "blind peg, MDGPS, off-policy", "blind_peg_insertion", mdgps, MdgpsConfig(),
@@ -114,21 +134,22 @@ def row(entry: Entry, iterations: tuple[int, ...], backend: str) -> Row:
 
 
 def claims(rows: tuple[str, ...]) -> tuple[Claim, ...]:
-    """What the results of the entries have to show after the last iteration."""
+    """What the newest networks of the entries have to show after the last iteration."""
+    last = ITERATIONS[-1]
 
     def claim(name: str, conditions: str, key: str, least: float) -> Claim:
         return Claim(
-            f"{name}: success of at least {least:.0%} in {conditions} conditions after "
-            f"{ITERATIONS[-1]} iterations",
+            f"{name}: the newest network succeeds in at least {least:.0%} of {conditions} "
+            f"conditions after {last} iterations",
             lambda results: results.mean(name, key) >= least,
         )
 
     found = []
     for entry in (ENTRIES[name] for name in rows):
         if entry.train is not None:
-            found.append(claim(entry.name, "training", RESULT_TRAIN, entry.train))
+            found.append(claim(entry.name, "training", key_at(TRAIN, last), entry.train))
         if entry.test is not None:
-            found.append(claim(entry.name, "unseen", RESULT_TEST, entry.test))
+            found.append(claim(entry.name, "unseen", key_at(TEST, last), entry.test))
     return tuple(found)
 
 

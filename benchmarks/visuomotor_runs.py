@@ -26,7 +26,7 @@ from jgps.recipes import recipe
 from jgps.simulation import resolve_backend
 from jgps.tasks import Task
 from jgps.training.description import describe
-from jgps.training.directory import write_json
+from jgps.training.files import write_bytes
 from jgps.training.metrics import plain
 from jgps.vision.camera import make_observers, pose_dim
 from jgps.vision.config import VisualConfig
@@ -181,7 +181,7 @@ def _once(path: Path, compute: Callable[[], Mapping[str, Any]]) -> dict[str, Any
         "peak_memory_gib": peak_memory(),
         **{name: machine[name] for name in ("cpu", "cores", "accelerator", "revision", "time")},
     }
-    write_json(path, numbers)
+    write_bytes(path, (json.dumps(numbers, indent=2) + "\n").encode())
     # A process may map a limited number of pieces of memory, and every program takes some.
     jax.clear_caches()
     return numbers

@@ -12,6 +12,7 @@ from jgps.algorithms.pi2 import Pi2Config
 from jgps.algorithms.pigps import PigpsConfig
 from jgps.algorithms.pilqr import PilqrConfig
 from jgps.algorithms.trajopt import TrajoptConfig
+from jgps.controllers.hold import HoldConfig
 from jgps.controllers.initial import LqrHoldConfig, NoiseConfig, PdHoldConfig
 from jgps.core.estimation.mixture import MixtureConfig
 from jgps.core.lqr.trust_region import PerStepTrustRegionConfig, TrustRegionConfig
@@ -28,8 +29,8 @@ from jgps.optimise.guided.config import (
 )
 from jgps.optimise.local_loop import LocalConfig
 from jgps.optimise.models import FittedModelsConfig
-from jgps.optimise.rollouts.conditions import FixedStartsConfig
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
+from jgps.optimise.rollouts.sampling import FixedStartsConfig
 from jgps.optimise.steps.lqr import LqrStepConfig
 from jgps.policies.distil import DistilConfig
 from jgps.policies.learner import MlpConfig
@@ -79,6 +80,7 @@ __all__ = [
     "RandomiseConfig",
     "RenderConfig",
     # of a task's first controller, and of a run
+    "HoldConfig",
     "LqrHoldConfig",
     "NoiseConfig",
     "PdHoldConfig",

@@ -3,7 +3,10 @@
 Every function is a `Program` of tests/setting_programs.py; sizes are as small as they can be.
 """
 
+import dataclasses
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -24,6 +27,7 @@ from jgps.optimise.steps.step import StepInputs, TrajectoryStep
 from jgps.policies import DistilConfig, Supervision, observation
 from jgps.policies.learner import MlpConfig
 from jgps.rendering import make_view, randomise
+from jgps.tasks import start
 from jgps.training import checkpoint
 from jgps.training.setup import Options, set_up
 from jgps.vision.camera import make_observers, make_policy_view
@@ -43,6 +47,13 @@ MESH = """
     <geom type="mesh" mesh="tetrahedron"/>
     <geom type="plane" size="1 1 0.1"/>
   </worldbody>
+</mujoco>
+"""
+MOTOR_AND_SERVO = """
+<mujoco>
+  <worldbody><body><joint name="a"/><geom size=".1"/>
+    <body pos="1 0 0"><joint name="b"/><geom size=".1"/></body></body></worldbody>
+  <actuator><motor joint="a"/><position joint="b" kp="9"/></actuator>
 </mujoco>
 """
 
@@ -187,8 +198,8 @@ def of_training(config: DistilConfig) -> Fingerprints:
     options = Options(
         task=seen, algorithm="mdgps", config=MdgpsConfig(policy=MlpConfig(distil=config)),
         policy=None, prior=None, random_starts=False, iterations=1, seed=0, backend="native",
-        out=None, resume=False, overwrite=False, evaluate_every=0,
-        checkpoint=None,
+        start_from=None, keep_samples=False, out=None, resume=False, overwrite=False,
+        evaluate_every=0, checkpoint=None,
     )  # fmt: skip
     yield set_up(options).stop_on_divergence
 
@@ -231,6 +242,10 @@ def of_first_controller(config: Any) -> Fingerprints:
     x0, joints = jnp.arange(4.0), (slice(0, 2), slice(2, 4))
     if isinstance(config, controllers.LqrHoldConfig):
         yield digest(controllers.lqr_hold(x0, *joints, 2, T, 0.1, config))
+    elif isinstance(config, controllers.HoldConfig):
+        task = tasks.from_mjcf(MOTOR_AND_SERVO, cost=lambda s: lambda x, u, t: u @ u, horizon=T)
+        held = dataclasses.replace(task, initial=config)
+        yield digest(start.initial_controllers(held, start.initial_states(task, task.train)))
     elif isinstance(config, controllers.PdHoldConfig):
         yield digest(controllers.pd_hold(x0, *joints, 2, T, config))
     else:
@@ -238,7 +253,7 @@ def of_first_controller(config: Any) -> Fingerprints:
 
 
 def of_checkpoints(config: Any) -> Fingerprints:
-    """After how many iterations, and after how many seconds, a checkpoint is due."""
+    """After how many iterations, and seconds, a checkpoint is due, and which of six stay."""
     clock = mock.Mock(return_value=0.0)
     with mock.patch.object(checkpoint.time, "monotonic", clock):
         saving = checkpoint.Checkpoints(None, config, 0)
@@ -246,4 +261,12 @@ def of_checkpoints(config: Any) -> Fingerprints:
         by_seconds = []
         for clock.return_value in range(30):
             by_seconds.append(saving.due(0))
-    yield tuple(by_iterations), tuple(by_seconds)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(checkpoint, "_checkpointer_save", lambda path, leaves: path.mkdir()),
+    ):
+        saving = checkpoint.Checkpoints(Path(folder), config, 0)
+        for iteration in range(6):
+            saving.save(iteration, ())
+        stay = checkpoint.iterations(Path(folder))
+    yield tuple(by_iterations), tuple(by_seconds), tuple(stay)

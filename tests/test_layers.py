@@ -11,6 +11,7 @@ LEVELS = [
     ("core",),
     ("dynamics", "costs", "controllers"),
     ("policies",),
+    ("mujoco_log",),
     ("simulation", "rendering"),
     ("tasks",),
     ("vision",),
@@ -24,7 +25,7 @@ LEVELS = [
     ("configs",),
     ("jgps",),  # the package's own __init__.py, which may import all rooms
 ]
-SINGLE_FILES = {"configs", "jgps"}
+SINGLE_FILES = {"configs", "jgps", "mujoco_log"}
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MAX_LINES = 420
 

@@ -5,17 +5,18 @@ cross-entropy method".
 """
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
 from baselines import search
 from baselines.search import DiagonalGaussian, Search
-from jgps.core.checks import check_field
+from jgps.core.checks import Config, Range
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CemConfig:
+class CemConfig(Config):
     """Settings of `cem`.
 
     Attributes:
@@ -25,16 +26,10 @@ class CemConfig:
       min_std: least deviation; the first one is 1.
     """
 
-    num_samples: int = 19
-    elite_fraction: float = 0.3
-    smoothing: float = 0.3
-    min_std: float = 1e-3
-
-    def __post_init__(self) -> None:
-        check_field(self, "num_samples", lambda v: v >= 2, ">= 2", integer=True)
-        check_field(self, "elite_fraction", lambda v: 0 < v <= 1, "in (0, 1]")
-        check_field(self, "smoothing", lambda v: 0 <= v < 1, "in [0, 1)")
-        check_field(self, "min_std", lambda v: v > 0, "> 0")
+    num_samples: Annotated[int, Range(">= 2")] = 19
+    elite_fraction: Annotated[float, Range("(0, 1]")] = 0.3
+    smoothing: Annotated[float, Range("[0, 1)")] = 0.3
+    min_std: Annotated[float, Range("> 0")] = 1e-3
 
 
 def cem(config: CemConfig = CemConfig()) -> Search:

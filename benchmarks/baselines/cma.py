@@ -1,27 +1,24 @@
 """Separable CMA-ES, as a stronger search than the published comparisons had. Needs evosax."""
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
 from baselines.search import Search
-from jgps.core.checks import check_field
+from jgps.core.checks import Config, Range
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CmaConfig:
+class CmaConfig(Config):
     """Settings of `cma`.
 
     Attributes:
       num_samples: candidates per iteration.
     """
 
-    num_samples: int = 19
-
-    def __post_init__(self) -> None:
-        check_field(self, "num_samples", lambda v: v >= 2, ">= 2", integer=True)
+    num_samples: Annotated[int, Range(">= 2")] = 19
 
 
 def cma(config: CmaConfig, size: int) -> Search:

@@ -12,7 +12,7 @@ more rollouts.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +21,14 @@ import numpy as np
 from baselines.search import Search
 from jgps import costs
 from jgps.controllers.nearest import NearestController
-from jgps.core.checks import check_field
+from jgps.core.checks import Config, Range
 from jgps.simulation import make_sampler, resolve_backend
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers, initial_states
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PolicyConfig:
+class PolicyConfig(Config):
     """Which policies are searched.
 
     Attributes:
@@ -36,12 +36,8 @@ class PolicyConfig:
       scale: first deviation of their weights, in deviations of the task's initial controller.
     """
 
-    num_basis: int = 8
-    scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_field(self, "num_basis", lambda v: v >= 1, ">= 1", integer=True)
-        check_field(self, "scale", lambda v: v > 0, "> 0")
+    num_basis: Annotated[int, Range(">= 1")] = 8
+    scale: Annotated[float, Range("> 0")] = 1.0
 
 
 class BaselineState(NamedTuple):

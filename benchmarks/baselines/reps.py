@@ -5,19 +5,20 @@ Peters (2013), "A survey on policy search for robotics", section 2.4.3.
 """
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
 from baselines import search
 from baselines.search import DiagonalGaussian, Search
-from jgps.core.checks import check_field
+from jgps.core.checks import Config, Range
 
 _HALVINGS = 60  # of a bracket in log eta: beyond the resolution of float32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RepsConfig:
+class RepsConfig(Config):
     """Settings of `reps`.
 
     Attributes:
@@ -26,14 +27,9 @@ class RepsConfig:
       min_std: least deviation of the Gaussian; the first one is 1.
     """
 
-    num_samples: int = 19
-    epsilon: float = 1.0
-    min_std: float = 1e-3
-
-    def __post_init__(self) -> None:
-        check_field(self, "num_samples", lambda v: v >= 2, ">= 2", integer=True)
-        check_field(self, "epsilon", lambda v: v > 0, "> 0 nats")
-        check_field(self, "min_std", lambda v: v > 0, "> 0")
+    num_samples: Annotated[int, Range(">= 2")] = 19
+    epsilon: Annotated[float, Range("> 0", "usually 1 nat")] = 1.0
+    min_std: Annotated[float, Range("> 0")] = 1e-3
 
 
 def reps(config: RepsConfig = RepsConfig()) -> Search:

@@ -13,8 +13,8 @@ from jgps.core.pilqr import PilqrStepConfig
 from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
 from jgps.optimise.guided.config import OffsetConfig, RegressionConfig
 from jgps.optimise.models import FittedModelsConfig
-from jgps.optimise.rollouts.conditions import FixedStartsConfig
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
+from jgps.optimise.rollouts.sampling import FixedStartsConfig
 from jgps.optimise.steps.lqr import LqrStepConfig
 from jgps.policies.learner import MlpConfig
 from jgps.vision.config import VisualConfig

@@ -2,17 +2,35 @@
 
     repeat: roll out the local controllers p_c; fit linear-Gaussian dynamics to the samples
             several times:
-                lambda_t <- lambda_t + alpha nu_t (E[mu_pi] - E[u])                      (duals)
+                lambda_t <- lambda_t + alpha nu_t C_t^-1 (E[mu_pi] - E[u])               (duals)
+                            shortened until sqrt(lambda_t' C_t lambda_t) / nu_t <= bound
                 p_c <- argmin E[cost - u'lambda - nu log pi_c(u|x)] - nu entropy(p_c)
                        s.t.  KL(p_c || p_c as sampled) <= epsilon               (trajectory step)
                 pi  <- argmin sum_c E[nu KL(pi || p_c) + lambda'mu_pi]              (policy step)
                 pi_c <- pi as a controller in condition c
-            raise nu where controllers and network disagree, lower it where they agree
+            nu_t doubles where KL_t(p_c || pi_c) is above its mean over t, and halves where it is
+            two standard deviations below
             adapt epsilon
 
 Lagrangian: sum_c E_p[cost] + lambda'(E[mu_pi] - E[u]) + nu KL, for the constraint that the mean
 actions are the same at every step. So the trajectory step has -u'lambda, the policy step
 +lambda'mu_pi.
+
+Where it departs from the published form, and why:
+- The gap E[mu_pi] - E[u] is taken at the sampled states, not where the controllers lead on the
+  fitted model, which diverges now and then and spoils a condition's duals for good.
+- The duals' step takes the gap in the metric of the divergence, C^-1: what lambda moves the
+  network's targets by, C lambda / nu, then adds up alpha times the gaps. By the gap alone, every
+  action's is multiplied by its own variance.
+- Lambda is bounded by how far it moves the targets, by default one standard deviation of the
+  controllers. One network can't close every gap, and the sum of what is left grows without end.
+  With the bound the constraint is an exact penalty: it holds where its price is within the bound.
+- The network as a controller has the gains of the controllers that it was trained on, and its
+  errors count by one precision, as in `mdgps`. Published are a regression and each step's own
+  precision, which `RegressionConfig` and `policy_weighting` ask for.
+- Epsilon follows how well the task's cost was predicted. The penalty is known exactly, and with it
+  in the account steps grow to what the models do not bear. For the same reason epsilon's upper
+  limit is lower than in `mdgps`.
 
 Source: Levine, Finn, Darrell, Abbeel (2016), "End-to-end training of deep visuomotor policies",
 section 4 and appendix A; Wang & Banerjee (2014), "Bregman ADMM".
@@ -20,32 +38,38 @@ section 4 and appendix A; Wang & Banerjee (2014), "Bregman ADMM".
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jgps.core import gaussian, lqr
-from jgps.core.bregman import (
-    adapt_weights,
-    agreement_penalty,
-    dual_step,
-    policy_targets,
-)
-from jgps.core.checks import check_field
+from jgps.core import gaussian
+from jgps.core.checks import OneOf, Range, refuse
 from jgps.core.lifted import shared_jit
-from jgps.core.types import OK, Controller, QuadraticCost
+from jgps.core.types import OK, Controller
 from jgps.optimise.algorithm import Algorithm, Metrics
+from jgps.optimise.factory import factory
+from jgps.optimise.guided import agreement as agree
 from jgps.optimise.guided import loop as guided
-from jgps.optimise.guided import projection
-from jgps.optimise.guided.config import GuidedConfig, RegressionConfig
+from jgps.optimise.guided.agreement import Agreement
+from jgps.optimise.guided.config import WEIGHTINGS, GuidedConfig, OffsetConfig
 from jgps.optimise.guided.loop import Parts, joint_status
+from jgps.optimise.guided.projection import pooled
+from jgps.optimise.guided.rounds import over_rounds
 from jgps.optimise.guided.state import GuidedState
-from jgps.optimise.models import LocalModels, choose, default_dtype, expected_cost
+from jgps.optimise.models import (
+    LocalModels,
+    choose,
+    default_dtype,
+    expected_cost,
+    predict,
+    predicted_cost,
+)
 from jgps.optimise.step_size import StepMemory
 from jgps.optimise.steps.lqr import (
     LqrStepConfig,
     adapt_bound,
+    explains,
     improve_within_bound,
     initial_memory,
 )
@@ -55,6 +79,8 @@ from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task
 from jgps.vision.config import NetworkPolicyConfig
 
+WITHOUT_WEIGHT = "usually from 0.001 to 1: without weight nothing makes the network follow"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BadmmConfig(GuidedConfig):
@@ -62,42 +88,43 @@ class BadmmConfig(GuidedConfig):
 
     Attributes:
       inner_rounds: how often duals, controllers and network are updated per iteration, at least 1.
-      dual_rate: alpha of the duals' step, > 0.
+      dual_rate: alpha of the duals' step, in (0, 1]; 1 takes the whole gap at once.
+      dual_bound: how far the duals may move what the network imitates, standard deviations of the
+        controllers' actions, > 0.
       initial_weight: nu of the agreement to begin with, > 0, units of the cost per nat.
       min_weight, max_weight: limits of nu, around the initial one.
-      weight_band: nu doubles where the divergence is this many times its mean over time, and halves
-        where it is as much below, > 1.
+      policy_weighting: what the network's errors count, see `MirrorDescentConfig`; on top of it
+        every step counts by its nu.
       policy: the network and how it is trained in one round.
       linearisation: how the network is written as a controller, from which the penalty on
-        disagreement is made.
+        disagreement is made. `OffsetConfig.agreement` has no meaning here and stays as it is: nu
+        says how strongly the controllers are held to the network.
       step: bound of the KL divergence, its adaptation, and the search for its multiplier.
       others: see `GuidedConfig`.
     """
 
-    inner_rounds: int = 4
-    dual_rate: float = 0.1
-    initial_weight: float = 0.01
-    min_weight: float = 1e-3
-    max_weight: float = 1.0
-    weight_band: float = 2.0
+    inner_rounds: Annotated[int, Range(">= 1")] = 4
+    dual_rate: Annotated[float, Range("(0, 1]")] = 0.1
+    dual_bound: Annotated[float, Range("> 0", "usually 1 standard deviation")] = 1.0
+    initial_weight: Annotated[float, Range("> 0", WITHOUT_WEIGHT)] = 0.01
+    min_weight: Annotated[float, Range("> 0", WITHOUT_WEIGHT)] = 1e-3
+    max_weight: Annotated[float, Range("> 0", WITHOUT_WEIGHT)] = 0.1
+    policy_weighting: Annotated[str, OneOf(*WEIGHTINGS)] = "pooled"
     policy: NetworkPolicyConfig = MlpConfig(distil=DistilConfig(steps=500, learning_rate=3e-3))
-    linearisation: RegressionConfig = RegressionConfig(covariance="network")
-    step: LqrStepConfig = LqrStepConfig()
+    step: LqrStepConfig = LqrStepConfig(min_multiplier=0.5, max_multiplier=3.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_field(self, "inner_rounds", lambda v: v >= 1, ">= 1, usually 4", integer=True)
-        check_field(self, "dual_rate", lambda v: v > 0, "> 0, usually 0.1")
-        positive = "> 0: without weight nothing makes the network follow; usually"
-        check_field(self, "initial_weight", lambda v: v > 0, f"{positive} 0.01")
-        check_field(self, "min_weight", lambda v: v > 0, f"{positive} 0.001")
-        check_field(self, "max_weight", lambda v: v > 0, f"{positive} 1")
-        check_field(self, "weight_band", lambda v: v > 1, "> 1, usually 2")
         if not self.min_weight <= self.initial_weight <= self.max_weight:
-            raise ValueError(
-                f"BadmmConfig has min_weight {self.min_weight}, initial_weight "
-                f"{self.initial_weight} and max_weight {self.max_weight}; they have to satisfy "
-                "min <= initial <= max"
+            limits = f"from min_weight {self.min_weight} to max_weight {self.max_weight}"
+            refuse(self, "initial_weight", limits)
+        settings = self.linearisation
+        if isinstance(settings, OffsetConfig) and settings.agreement != OffsetConfig().agreement:
+            refuse(
+                self,
+                "linearisation.agreement",
+                f"{OffsetConfig().agreement}, which BADMM does not read: the weight nu says how "
+                "strongly controllers are held to the network; set initial_weight and max_weight",
             )
 
 
@@ -105,11 +132,10 @@ class Memory(NamedTuple):
     """What an iteration leaves to the next; leaves [C, ...]."""
 
     step: StepMemory
-    duals: jax.Array  # [C, T, dU], lambda
-    weights: jax.Array  # [C, T], nu
-    penalty: QuadraticCost  # that the last step added to the cost
+    agreement: Agreement
 
 
+@factory
 def badmm(task: Task, config: BadmmConfig = BadmmConfig(), backend: str = "auto") -> Algorithm:
     """The algorithm on a task; see the file's head for what it does.
 
@@ -124,16 +150,12 @@ def badmm(task: Task, config: BadmmConfig = BadmmConfig(), backend: str = "auto"
 
 
 def _first_memory(task: Task, config: BadmmConfig) -> Memory:
-    num, T, dU, dtype = task.train.num, task.horizon, task.action_dim, default_dtype()
-    n = task.state_dim + dU
+    num, T, dtype = task.train.num, task.horizon, default_dtype()
     return Memory(
         step=initial_memory(num),
-        duals=jnp.zeros((num, T, dU), dtype),
-        weights=jnp.full((num, T), config.initial_weight, dtype),
-        penalty=QuadraticCost(
-            H=jnp.zeros((num, T, n, n), dtype),
-            g=jnp.zeros((num, T, n), dtype),
-            h=jnp.zeros((num, T), dtype),
+        agreement=Agreement(
+            duals=jnp.zeros((num, T, task.action_dim), dtype),
+            weights=jnp.full((num, T), config.initial_weight, dtype),
         ),
     )
 
@@ -149,14 +171,18 @@ def _learn(
     key: jax.Array,
 ) -> tuple[GuidedState, Metrics]:
     """The inner rounds, all about the same samples and within one bound of what made them."""
-    as_sampled = state.controllers
-    state, first_metrics = _adapt_step(config, state, models, linearised)
+    as_sampled, cost_now = state.controllers, expected_cost(state.controllers, models)
+    policy_cost = expected_cost(linearised, models)
+    trusted = explains(models, cost_now, sampled.rollouts)
+    usable = (models.status.code == OK) & trusted
+    step = adapt_bound(state.memory.step, cost_now, usable, config.step)
+    state = state._replace(memory=state.memory._replace(step=step))
+    improve = functools.partial(_improve, task, config, as_sampled)
 
     def one_round(carry, key):
         state, linearised, status = carry
-        usable = joint_status(models, status)
-        state, metrics = _improve(task, config, as_sampled, state, usable, linearised)
-        state, more = parts.distil(state, _supervision(state, sampled), key)
+        state, metrics = improve(state, joint_status(models, status), linearised, sampled)
+        state, more = parts.distil(state, _supervision(config, state, sampled), key)
         # By now the network is trained, in the first iteration too.
         trained = state._replace(iteration=state.iteration + 1)
         trained, linearised, status = parts.linearise(trained, sampled)
@@ -166,45 +192,10 @@ def _learn(
     keys = jax.random.split(key, config.inner_rounds)
     carry, metrics = jax.lax.scan(one_round, (state, linearised, models.status), keys)
     state, linearised, status = carry
-    metrics = _over_rounds(metrics)
-    state, last_metrics = _adapt_weights(config, state, joint_status(models, status), linearised)
-    return state, {**first_metrics, **metrics, **last_metrics}
-
-
-def _over_rounds(metrics: Metrics) -> Metrics:
-    """Metrics of the last round, leaves [rounds, ...], but the first failure of all rounds."""
-    last = jax.tree.map(lambda rounds: rounds[-1], metrics)
-
-    def first(code: str, *others: str) -> Metrics:
-        """Of the first round that failed; of the last where none did."""
-        failed = metrics[code] != OK
-        rounds = failed.shape[0]
-        index = jnp.where(jnp.any(failed, axis=0), jnp.argmax(failed, axis=0), rounds - 1)[None]
-        return {
-            name: jnp.take_along_axis(metrics[name], index, axis=0)[0] for name in (code, *others)
-        }
-
-    return {
-        **last,
-        **first("status", "status_step"),
-        **first("policy_status"),
-        "policy_gradient_norm": jnp.max(metrics["policy_gradient_norm"]),
-    }
-
-
-def _adapt_step(
-    config: BadmmConfig, state: GuidedState, models: LocalModels, linearised: Controller
-) -> tuple[GuidedState, Metrics]:
-    """The multiplier of the bound: what the last step promised was with the penalties of then."""
-    memory = state.memory
-    cost = jax.tree.map(jnp.add, models.cost, memory.penalty)
-    actual = expected_cost(state.controllers, models._replace(cost=cost))
-    step = adapt_bound(memory.step, actual, models.status.code == OK, config.step)
-    metrics = {
-        "cost_expected": expected_cost(state.controllers, models),
-        "policy_cost_expected": expected_cost(linearised, models),
-    }
-    return state._replace(memory=memory._replace(step=step)), metrics
+    before = jnp.where(trusted, cost_now, jnp.nan)  # what such models promise counts for nothing
+    state, more = _conclude(config, state, joint_status(models, status), linearised, before)
+    first = {"cost_expected": cost_now, "policy_cost_expected": policy_cost}
+    return state, {**first, **over_rounds(metrics), **more}
 
 
 def _improve(
@@ -214,69 +205,55 @@ def _improve(
     state: GuidedState,
     models: LocalModels,
     linearised: Controller,
+    sampled: SimulationRollouts,
 ) -> tuple[GuidedState, Metrics]:
     """The duals' step, then the trajectory step; a condition that fails keeps everything."""
-    memory = state.memory
-    policy_mean, action_mean = _mean_actions(state.controllers, linearised, models)
-    duals = dual_step(memory.duals, memory.weights, policy_mean, action_mean, config.dual_rate)
-    penalty = agreement_penalty(duals, memory.weights, linearised)
-    augmented = models._replace(cost=jax.tree.map(jnp.add, models.cost, penalty))
+    controllers, (step, agreement) = state.controllers, state.memory
+    gap = agree.gap_at_samples(controllers, linearised, sampled)
+    stepped = agree.step_duals(agreement, controllers, gap, config.dual_rate, config.dual_bound)
     result = improve_within_bound(
-        task.horizon, config.step, memory.step, augmented, as_sampled, state.controllers,
-        entropy_weight=memory.weights,
+        task.horizon, config.step, step, agree.penalised(models, stepped, linearised), as_sampled,
+        controllers, entropy_weight=agreement.weights,
     )  # fmt: skip
-    stepped = result.memory.stepped
-    memory = Memory(
-        step=result.memory,
-        duals=choose(stepped, duals, memory.duals),
-        weights=memory.weights,
-        penalty=choose(stepped, penalty, memory.penalty),
-    )
+    agreement = choose(result.memory.stepped, stepped, agreement)
+    memory = Memory(step=result.memory, agreement=agreement)
     return state._replace(controllers=result.controllers, memory=memory), result.metrics
 
 
-def _mean_actions(
-    controllers: Controller, linearised: Controller, models: LocalModels
-) -> tuple[jax.Array, jax.Array]:
-    """E[mu_pi] and E[u] [C, T, dU] where the controllers go on the models."""
-
-    def one(controller, policy, model):
-        mean = lqr.forward(controller, model.dynamics, model.initial).mean
-        x, u = mean[:, : controller.K.shape[-1]], mean[:, controller.K.shape[-1] :]
-        return jnp.einsum("tij,tj->ti", policy.K, x) + policy.k, u
-
-    with jax.default_matmul_precision("highest"):
-        return jax.vmap(one)(controllers, linearised, models)
+def _supervision(
+    config: BadmmConfig, state: GuidedState, sampled: SimulationRollouts
+) -> Supervision:
+    """What the policy step imitates, and what errors count."""
+    found = agree.supervise(state.memory.agreement, state, sampled, config.dual_bound)
+    return pooled(found, state.controllers.C) if config.policy_weighting == "pooled" else found
 
 
-def _supervision(state: GuidedState, sampled: SimulationRollouts) -> Supervision:
-    """What the policy step imitates: the controllers' actions, moved by the duals."""
-    memory, controllers = state.memory, state.controllers
-    plain = projection.targets(state, sampled)
-    return plain._replace(
-        target=policy_targets(plain.target, controllers.C, memory.duals, memory.weights),
-        weight=plain.weight * memory.weights[:, None],
-    )
-
-
-def _adapt_weights(
-    config: BadmmConfig, state: GuidedState, models: LocalModels, linearised: Controller
+def _conclude(
+    config: BadmmConfig,
+    state: GuidedState,
+    models: LocalModels,
+    linearised: Controller,
+    cost_before: jax.Array,
 ) -> tuple[GuidedState, Metrics]:
-    """Nu for the next iteration, from how far controllers and network ended from each other."""
-
-    def divergence(controller, policy, model):
-        marginals = lqr.forward(controller, model.dynamics, model.initial)
-        return gaussian.controller_kl(controller, policy, marginals)
-
-    kl = jax.vmap(divergence)(state.controllers, linearised, models)
-    memory, usable = state.memory, models.status.code == OK
-    adapted = adapt_weights(
-        memory.weights, kl, config.weight_band, config.min_weight, config.max_weight
+    """What the next iteration needs: the task's cost that the models promise, and nu."""
+    step, agreement = state.memory
+    marginals = predict(state.controllers, models)
+    promised = predicted_cost(marginals, models)
+    stepped = step.stepped & jnp.isfinite(cost_before) & jnp.isfinite(promised)
+    step = step._replace(
+        cost_before=choose(stepped, cost_before, step.cost_before),
+        cost_predicted=choose(stepped, promised, step.cost_predicted),
+        stepped=stepped,
     )
-    weights = choose(usable, adapted, memory.weights)
+    kl = jax.vmap(gaussian.controller_kl)(state.controllers, linearised, marginals)
+    # Before its first training the controllers stand for the network, and nothing disagrees.
+    trains = state.iteration >= config.trajectory_iterations
+    usable = (models.status.code == OK) & trains
+    shift = agree.mean_shift(agreement, state.controllers)
+    agreement = agree.adapt(agreement, kl, usable, (config.min_weight, config.max_weight))
     metrics = {
         "policy_kl": jnp.sum(kl, axis=-1),
-        "dual_norm": jnp.sqrt(jnp.mean(jnp.square(memory.duals), axis=(-2, -1))),
-        "weight": jnp.mean(weights, axis=-1),
+        "dual_shift": shift,
+        "weight": jnp.mean(agreement.weights, axis=-1),
     }
-    return state._replace(memory=memory._replace(weights=weights)), metrics
+    return state._replace(memory=Memory(step, agreement)), metrics

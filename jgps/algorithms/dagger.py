@@ -16,16 +16,17 @@ to no-regret online learning".
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jgps.controllers import linear_gaussian
-from jgps.core.checks import check_field
+from jgps.core.checks import Range, refuse
 from jgps.core.lifted import shared_jit
 from jgps.core.types import OK, Controller, Rollouts, Shared, Status
 from jgps.optimise.algorithm import Algorithm, Metrics
+from jgps.optimise.factory import factory
 from jgps.optimise.guided import loop as guided
 from jgps.optimise.guided.acting import Mixture, MixtureAct
 from jgps.optimise.guided.config import GuidedConfig
@@ -70,24 +71,17 @@ class DaggerConfig(LocalConfig):
       rollouts: see `LocalConfig`.
     """
 
-    teacher_iterations: int = 8
-    beta: tuple[float, ...] = (1.0, 0.0)
-    rounds_kept: int = 8
+    teacher_iterations: Annotated[int, Range(">= 1")] = 8
+    beta: Annotated[tuple[float, ...], Range("[0, 1]")] = (1.0, 0.0)
+    rounds_kept: Annotated[int, Range(">= 1")] = 8
     policy: NetworkPolicyConfig = MlpConfig(distil=DistilConfig(steps=2000, learning_rate=3e-3))
     models: FittedModelsConfig = FittedModelsConfig()
     step: LqrStepConfig = LqrStepConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least_one = ">= 1, usually 8"
-        check_field(self, "teacher_iterations", lambda v: v >= 1, at_least_one, integer=True)
-        check_field(self, "rounds_kept", lambda v: v >= 1, at_least_one, integer=True)
-        check_field(self, "beta", lambda v: 0 <= v <= 1, "from 0 to 1, usually (1.0, 0.0)")
-        if not isinstance(self.beta, tuple) or not self.beta:
-            raise ValueError(
-                f"DaggerConfig.beta is {self.beta!r}; it has to be a tuple with a probability for "
-                "every round, at least one, usually (1.0, 0.0)"
-            )
+        if not self.beta:
+            refuse(self, "beta", "a tuple with a probability for every round, at least one")
 
 
 class Memory(NamedTuple):
@@ -98,6 +92,7 @@ class Memory(NamedTuple):
     teacher_cost: jax.Array  # [C], what they cost then
 
 
+@factory
 def dagger(task: Task, config: DaggerConfig = DaggerConfig(), backend: str = "auto") -> Algorithm:
     """The algorithm on a task; see the file's head for what it does.
 
@@ -118,7 +113,7 @@ def dagger(task: Task, config: DaggerConfig = DaggerConfig(), backend: str = "au
 class _LoopConfig(GuidedConfig):
     """Settings of the loop that guided algorithms share; its history is the dataset."""
 
-    rounds_kept: int
+    rounds_kept: Annotated[int, Range(">= 1")]
 
     @property
     def history_length(self) -> int:
@@ -149,15 +144,8 @@ def make_parts(task: Task, config: DaggerConfig, backend: str) -> Parts:
     """The shared parts, but for who acts: teacher and network in turns."""
     parts = guided.make_parts(task, _guided(config), backend, waits=False)
     act = MixtureAct(parts.slots.learner.act)
-    roll_out = make_sample(
-        task,
-        act,
-        backend,
-        config.rollouts.num_samples,
-        config.rollouts.noise_smoothing,
-        noise_free=False,
-    )
-    roll_out_noise_free = make_sample(task, act, backend, 0)
+    roll_out = make_sample(task, act, backend, config.rollouts)
+    roll_out_noise_free = make_sample(task, act, backend, None)
     mix = shared_jit(functools.partial(_mix, config))
     choose_best = shared_jit(functools.partial(_choose_best, task, config))
 

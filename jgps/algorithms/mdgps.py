@@ -14,13 +14,15 @@ Source: Montgomery & Levine (2016), "Guided policy search via approximate mirror
 """
 
 import dataclasses
+from typing import Annotated
 
-from jgps.core.checks import check_choice
+from jgps.core.checks import OneOf
 from jgps.optimise.algorithm import Algorithm
+from jgps.optimise.factory import factory
 from jgps.optimise.guided.config import MirrorDescentConfig, check_random_starts
 from jgps.optimise.guided.mirror_descent import mirror_descent
-from jgps.optimise.rollouts.conditions import FixedStartsConfig
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
+from jgps.optimise.rollouts.sampling import FixedStartsConfig
 from jgps.optimise.steps.lqr import LqrStepConfig, lqr_step
 from jgps.tasks import Task
 
@@ -43,16 +45,16 @@ class MdgpsConfig(MirrorDescentConfig):
     """
 
     step: LqrStepConfig = LqrStepConfig(min_multiplier=0.1)
-    step_rule: str = "classic"
+    step_rule: Annotated[str, OneOf(*STEP_RULES)] = "classic"
     rollouts: FixedStartsConfig | RandomStartsConfig = FixedStartsConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice(self, "step_rule", STEP_RULES)
         if isinstance(self.rollouts, RandomStartsConfig):
             check_random_starts(self)
 
 
+@factory
 def mdgps(task: Task, config: MdgpsConfig = MdgpsConfig(), backend: str = "auto") -> Algorithm:
     """The algorithm on a task; see the file's head for what it does.
 

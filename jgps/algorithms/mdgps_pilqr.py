@@ -17,6 +17,7 @@ import dataclasses
 
 from jgps.core.pilqr import PilqrStepConfig
 from jgps.optimise.algorithm import Algorithm
+from jgps.optimise.factory import factory
 from jgps.optimise.guided.config import MirrorDescentConfig
 from jgps.optimise.guided.mirror_descent import mirror_descent
 from jgps.optimise.steps.pilqr import pilqr_step
@@ -35,6 +36,7 @@ class MdgpsPilqrConfig(MirrorDescentConfig):
     step: PilqrStepConfig = PilqrStepConfig()
 
 
+@factory
 def mdgps_pilqr(
     task: Task, config: MdgpsPilqrConfig = MdgpsPilqrConfig(), backend: str = "auto"
 ) -> Algorithm:

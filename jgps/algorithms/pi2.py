@@ -14,6 +14,7 @@ import dataclasses
 
 from jgps.core.path_integral import Pi2StepConfig
 from jgps.optimise.algorithm import Algorithm
+from jgps.optimise.factory import factory
 from jgps.optimise.local_loop import LocalConfig, make_local_algorithm
 from jgps.optimise.models import no_models
 from jgps.optimise.steps.pi2 import pi2_step
@@ -32,6 +33,7 @@ class Pi2Config(LocalConfig):
     step: Pi2StepConfig = Pi2StepConfig()
 
 
+@factory
 def pi2(task: Task, config: Pi2Config = Pi2Config(), backend: str = "auto") -> Algorithm:
     """The algorithm on a task; see the file's head for what it does.
 

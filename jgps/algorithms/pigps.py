@@ -19,6 +19,7 @@ import dataclasses
 
 from jgps.core.path_integral import Pi2StepConfig
 from jgps.optimise.algorithm import Algorithm
+from jgps.optimise.factory import factory
 from jgps.optimise.guided.config import MirrorDescentConfig
 from jgps.optimise.guided.mirror_descent import mirror_descent
 from jgps.optimise.steps.pi2 import pi2_step
@@ -39,6 +40,7 @@ class PigpsConfig(MirrorDescentConfig):
     step: Pi2StepConfig = Pi2StepConfig()
 
 
+@factory
 def pigps(task: Task, config: PigpsConfig = PigpsConfig(), backend: str = "auto") -> Algorithm:
     """The algorithm on a task; see the file's head for what it does.
 

@@ -16,6 +16,7 @@ import dataclasses
 
 from jgps.core.pilqr import PilqrStepConfig
 from jgps.optimise.algorithm import Algorithm
+from jgps.optimise.factory import factory
 from jgps.optimise.local_loop import LocalConfig, make_local_algorithm
 from jgps.optimise.models import FittedModelsConfig, fitted_models
 from jgps.optimise.steps.pilqr import pilqr_step
@@ -36,6 +37,7 @@ class PilqrConfig(LocalConfig):
     step: PilqrStepConfig = PilqrStepConfig()
 
 
+@factory
 def pilqr(task: Task, config: PilqrConfig = PilqrConfig(), backend: str = "auto") -> Algorithm:
     """The algorithm on a task; see the file's head for what it does.
 

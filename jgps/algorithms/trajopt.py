@@ -10,6 +10,7 @@ unknown dynamics", sections 3 and 4.
 import dataclasses
 
 from jgps.optimise.algorithm import Algorithm
+from jgps.optimise.factory import factory
 from jgps.optimise.local_loop import LocalConfig, LocalState, make_local_algorithm
 from jgps.optimise.models import FittedModelsConfig, fitted_models
 from jgps.optimise.steps.lqr import LqrStepConfig, lqr_step
@@ -32,6 +33,7 @@ class TrajoptConfig(LocalConfig):
     step: LqrStepConfig = LqrStepConfig()
 
 
+@factory
 def trajopt(
     task: Task, config: TrajoptConfig = TrajoptConfig(), backend: str = "auto"
 ) -> Algorithm:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from jgps.bench import suites
 from jgps.bench.measure import Row, environment
+from jgps.core.names import unknown
 
 __all__ = ["SUITES", "main", "markdown", "run"]
 
@@ -77,7 +78,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 def _check(suite: str, out: str | Path | None) -> None:
     if suite != "all" and suite not in SUITES:
-        raise ValueError(f"unknown benchmark {suite!r}; benchmarks: all, {', '.join(SUITES)}")
+        raise ValueError(unknown("benchmark", suite, ("all", *SUITES)))
     if out is None:
         return
     path = Path(out)

@@ -17,7 +17,8 @@ import numpy as np
 from mujoco import rollout as mujoco_rollout
 
 from jgps.bench import reference
-from jgps.simulation import condition_models, num_threads
+from jgps.mujoco_log import quiet_mujoco
+from jgps.simulation import condition_models, initial_act, num_threads
 from jgps.tasks import Task
 
 # Milliseconds of its backwardPass (nx 26, nu 7, T 100) on the machine that targets are set for.
@@ -52,15 +53,18 @@ def open_loop_rollout(task: Task, controls: np.ndarray) -> Callable[[], Any]:
     pool = mujoco_rollout.Rollout(nthread=len(data) if len(data) > 1 else 0)
     full = mujoco.mjtState.mjSTATE_FULLPHYSICS
     start = np.empty((num * samples, mujoco.mj_stateSize(task.model, full)))
+    act = initial_act(task.model, task.train)
     for b in range(num * samples):
         mujoco.mj_resetData(task.model, data[0])
         data[0].qpos[:] = task.train.qpos[b // samples]
         data[0].qvel[:] = task.train.qvel[b // samples]
+        data[0].act[:] = act[b // samples]
         mujoco.mj_getState(task.model, data[0], start[b], full)
     held = np.repeat(controls[:, :, :-1].reshape(num * samples, horizon - 1, -1), task.substeps, 1)
     held = np.ascontiguousarray(held, np.float64)
     states = np.empty((*held.shape[:2], start.shape[-1]))
 
+    @quiet_mujoco()
     def run():
         pool.rollout(models, data, start, held, state=states, skip_checks=True, nstep=held.shape[1])
         return states
@@ -160,8 +164,9 @@ def _sampling(p: dict[str, Any]) -> Callable[[], Any]:
 
     task = tasks.make(str(p["task"]))
     models = condition_models(task.model, task.train)
-    noise = p["noise"]
+    act, noise = initial_act(task.model, task.train), p["noise"]
 
+    @quiet_mujoco()
     def sample():
         num, samples, horizon, _ = noise.shape
         x = np.zeros((num, samples, horizon, task.state_dim))
@@ -170,6 +175,7 @@ def _sampling(p: dict[str, Any]) -> Callable[[], Any]:
             for n in range(samples):
                 data = mujoco.MjData(models[c])
                 data.qpos[:], data.qvel[:] = task.train.qpos[c], task.train.qvel[c]
+                data.act[:] = act[c]
                 for t in range(horizon):
                     mujoco.mj_forward(models[c], data)
                     x[c, n, t] = task.layout.state(data.qpos, data.qvel, data.act, data.sensordata)

@@ -11,6 +11,7 @@ import numpy as np
 
 from jgps import rendering
 from jgps.bench.measure import Row, compiled, row, times
+from jgps.mujoco_log import quiet_mujoco
 
 SEED, NUM_GEOMS, FOVY = 0, 20, 60
 _SIZES = {
@@ -66,6 +67,7 @@ def body_poses(model: mujoco.MjModel, count: int) -> tuple[jax.Array, jax.Array]
     return jnp.asarray(xpos, jnp.float32), jnp.asarray(xmat, jnp.float32).reshape(count, -1, 3, 3)
 
 
+@quiet_mujoco()
 def render() -> list[Row]:
     """Measures images of 64x64, with and without shadows, and of 240x240, by all renderers."""
     model = mujoco.MjModel.from_xml_string(scene_xml())
@@ -160,6 +162,7 @@ def warp_seconds(model: mujoco.MjModel, width: int, shadows: int, count: int) ->
     return times({"theirs": lambda: draw(qpos)}, repeats=7)["theirs"]
 
 
+@quiet_mujoco()
 def mujoco_process(width: int, shadows: int, images: int) -> None:
     """Prints the seconds of every image; `mujoco_seconds` starts processes that call this."""
     import time

@@ -33,7 +33,7 @@ from jgps.simulation import make_sampler, resolve_backend
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers, initial_states
 
-TASK = "peg_insertion"
+TASK = "peg_insertion_round"
 SEED = 0
 WINDOW = 4  # iterations before anything is timed, so that the mixture's window is full
 DX, DU, HORIZON = 26, 7, 100  # of the task, and of the random LQ problems
@@ -66,14 +66,14 @@ def _problem() -> _Problem:
     state = trajopt(task, config).init(jax.random.key(SEED))
     keys = jax.random.split(jax.random.key(SEED + 1), WINDOW + 1)
     start = time.perf_counter()
-    rollouts = parts.sample(state.controllers, keys[0]).noisy.rollouts
+    rollouts = parts.sample(state.controllers, keys[0]).rollouts
     seconds = {"sampling": time.perf_counter() - start}
     fit, seconds["fitting"] = compiled(parts.fit, state, rollouts)
     fitted, models, metrics = fit(state, rollouts)
     improve, seconds["LQR"] = compiled(parts.improve, fitted, models, rollouts)
     for key in keys[1:]:
         state, _ = improve(fitted, models, rollouts)
-        rollouts = parts.sample(state.controllers, key).noisy.rollouts
+        rollouts = parts.sample(state.controllers, key).rollouts
         fitted, models, metrics = jax.block_until_ready(fit(state, rollouts))
     return _Problem(
         task, config, parts, fit, improve, seconds, state, keys[-1], rollouts, models, metrics
@@ -245,7 +245,7 @@ def iteration() -> list[Row]:
     step = trajopt(p.task, p.config).step
     crocoddyl = peers.crocoddyl_backward(DX, DU, HORIZON)
     functions: dict[str, Callable[[], Any]] = {
-        "sampling": lambda: p.parts.sample(p.state.controllers, p.key).noisy.rollouts,
+        "sampling": lambda: p.parts.sample(p.state.controllers, p.key).rollouts,
         "fitting": lambda: p.fit(p.state, p.rollouts),
         "LQR": lambda: p.improve(p.state, p.models, p.rollouts),
         "iteration": lambda: step(p.state)[1],

@@ -2,11 +2,13 @@
 
 import contextlib
 import io
+import re
 from collections.abc import Iterable
 from typing import TypeVar
 
 import tyro
 
+from jgps.core.names import unknown
 from jgps.training import UsageError
 
 Options = TypeVar("Options")
@@ -23,11 +25,13 @@ def parse(options: type[Options], command: str, arguments: list[str]) -> Options
         with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
             return tyro.cli(options, args=arguments, prog=prog, config=config)
     except SystemExit:
-        raise UsageError(f"{_sentence(output.getvalue())}; see {prog} --help") from None
+        sentence = _sentence(output.getvalue())
+        see = " See" if sentence.endswith("?") else "; see"
+        raise UsageError(f"{sentence}{see} {prog} --help") from None
 
 
 def _sentence(box: str) -> str:
-    """Returns what tyro's box says below its title and above its hints."""
+    """Returns what tyro's box says below its title, and which option was probably meant."""
     paragraphs: list[list[str]] = [[]]
     for line in box.splitlines():
         text = line.strip(" │")
@@ -36,7 +40,44 @@ def _sentence(box: str) -> str:
         elif not text.startswith(("╭", "╰")):
             paragraphs[-1] += text.split()
     # Without the box drawing characters of a terminal the title is a paragraph of its own.
-    return " ".join(paragraphs[0 if "╭" in box else 1]).rstrip(".")
+    first = 0 if "╭" in box else 1
+    text = " ".join(paragraphs[first]).rstrip(".")
+    for words in paragraphs[first + 1 :]:
+        if words[:3] == ["Perhaps", "you", "meant:"]:
+            named = next((word for word in words if word.startswith("--")), None)
+            return text if named is None else f"{text}; did you mean {named}?"
+    return text
+
+
+# Arguments of Python's functions, in the words of the command line.
+_ARGUMENTS = {
+    "start_from.iteration": "--start-iteration",
+    "start_from.directory": "--start-from",
+    "start_from": "--start-from",
+    "evaluate_every": "--evaluate-every",
+    "keep_samples": "--keep-samples",
+}
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def as_options(message: object) -> str:
+    """Returns a message in which settings and arguments are written as the command line has them.
+
+    `config.rollouts.num_samples` is `--config.rollouts.num-samples` there, `resume=True` is
+    `--resume`, and an `out` to choose is `--out`.
+    """
+    settings = r"(?<![\w./-])config(\.(?!json\b)[a-z_]+)+"
+    text = re.sub(settings, lambda found: _option(found[0]), str(message))
+    text = re.sub(r"\b(resume|overwrite)=True\b", r"--\1", text)
+    text = re.sub(
+        r"\bCheckpointConfig\.(\w+)", lambda found: _option(f"checkpoint.{found[1]}"), text
+    )
+    for name, option in _ARGUMENTS.items():
+        text = re.sub(rf"(?<![\w.-]){re.escape(name)}\b", option, text)
+    return text.replace("another out", "another --out")
 
 
 def given(option: str, arguments: list[str]) -> str | None:
@@ -65,6 +106,5 @@ def check_choice(option: str, value: str, choices: Iterable[str]) -> str:
       UsageError: if it is not.
     """
     if value not in choices:
-        many = f"{option[:-1]}ies" if option.endswith("y") else f"{option}s"
-        raise UsageError(f"unknown {option} {value!r}; {many}: {', '.join(choices)}")
+        raise UsageError(unknown(option, value, choices))
     return value

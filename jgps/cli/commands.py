@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -30,12 +31,14 @@ class EvaluateOptions:
       samples: rollouts per condition, with exploration noise; if not given, there is one rollout
         without noise.
       seed: seed of the noise.
+      iteration: of the policy after how many iterations; of the newest checkpoint if not given.
     """
 
     directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     backend: str = "auto"
     samples: int | None = None
     seed: int = 0
+    iteration: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,7 +110,7 @@ def evaluate(arguments: list[str]) -> None:
         )
     if not 0 <= options.seed < 2**32:
         raise UsageError(f"--seed is {options.seed}; it has to be from 0 to {2**32 - 1}")
-    run = training.load(options.directory)
+    run = training.load(options.directory, iteration=options.iteration)
     try:
         result = training.evaluate(
             run.task,
@@ -117,13 +120,15 @@ def evaluate(arguments: list[str]) -> None:
             num_samples=options.samples,
         )
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(str(error).replace("num_samples", "--samples")) from error
     table = evaluation_table(result)
     noise = "without exploration noise"
     if options.samples is not None:
         noise = f"mean of {options.samples} rollouts with exploration noise"
     table.title = f"{options.directory}, {run.iterations} iterations, {noise}"
     Console().print(table)
+    if result.advice:
+        warnings.warn(result.advice, stacklevel=1)
 
 
 def report(arguments: list[str]) -> None:

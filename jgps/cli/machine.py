@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import io
 import os
+import warnings
 from pathlib import Path
 
 import jax
@@ -11,17 +12,40 @@ import jax
 from jgps.simulation import num_threads, resolve_backend
 from jgps.training import UsageError
 
+_CACHE = "jax_compilation_cache_dir"
+
 
 def enable_compilation_cache() -> None:
     """Keeps compiled programs between runs, unless the user's environment says where or how."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    for name, value in (
-        ("jax_compilation_cache_dir", str(base / "jgps")),
-        ("jax_persistent_cache_min_compile_time_secs", 0.0),
-        ("jax_persistent_cache_min_entry_size_bytes", -1),
-    ):
+    settings: dict[str, str | float] = {
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    if _CACHE.upper() not in os.environ:
+        directory = _cache_directory()
+        if directory is None:
+            warnings.warn(
+                "there is no home directory to keep compiled programs in, so that every run "
+                "compiles anew; set XDG_CACHE_HOME to a directory that can be written",
+                stacklevel=2,
+            )
+            return
+        settings[_CACHE] = str(directory)
+    for name, value in settings.items():
         if name.upper() not in os.environ:
             jax.config.update(name, value)
+
+
+def _cache_directory() -> Path | None:
+    """Where compiled programs are kept; None where nothing can be written."""
+    try:
+        path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jgps"
+        if not path.is_absolute():  # HOME is empty
+            return None
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: nobody knows the home of this user
+        return None
+    return path if os.access(path, os.W_OK) else None
 
 
 def check_backend(name: str) -> None:

@@ -14,6 +14,7 @@ from jgps.algorithms import ALGORITHMS, RandomStartsConfig
 from jgps.cli.arguments import check_choice, flagged, given, parse
 from jgps.cli.commands import report_one
 from jgps.cli.machine import check_backend, enable_compilation_cache, where
+from jgps.core.names import unknown
 from jgps.recipes import POLICIES, recipe
 from jgps.recipes.recipe import (
     has_setting,
@@ -23,9 +24,22 @@ from jgps.recipes.recipe import (
     trains_network,
     usual_iterations,
 )
-from jgps.training import CheckpointConfig, TrainingError, UsageError
+from jgps.training import CheckpointConfig, StartFrom, UsageError
+from jgps.training.errors import Terminated
 
 DEFAULT_ALGORITHM = "mdgps"
+# Options that are arguments of `jgps.train` of the same name.
+_PASSED_ON = (
+    "config",
+    "iterations",
+    "seed",
+    "backend",
+    "resume",
+    "overwrite",
+    "evaluate_every",
+    "checkpoint",
+    "keep_samples",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +58,11 @@ class _TrainOptions:
       overwrite: whether to replace the run in the directory.
       evaluate_every: after how many iterations the newest policy is evaluated without noise, on
         training and on unseen conditions; 0 evaluates only at the end.
-      checkpoint: when the state is saved, for --resume.
+      checkpoint: when the state is saved, for --resume, and how many of them are kept.
+      start_from: another run's directory: this run begins with its state, and may have other
+        settings.
+      start_iteration: after how many iterations of that run; the newest checkpoint if not given.
+      keep_samples: whether every iteration's rollouts with noise are written to samples/.
       policy: what the network reads: mlp (the observation), visuomotor (the task's camera and the
         robot's configuration), or a baseline: pose_features, pose_prediction.
       prior: prior of the fitted dynamics: mixture, constant or none.
@@ -63,6 +81,9 @@ class _TrainOptions:
     overwrite: bool = False
     evaluate_every: int = 1
     checkpoint: CheckpointConfig = CheckpointConfig()
+    start_from: Path | None = None
+    start_iteration: int | None = None
+    keep_samples: bool = False
 
 
 def _spell(argument: str) -> str:
@@ -100,6 +121,21 @@ def _options(
     return options
 
 
+def _start_from(options: Any) -> StartFrom | None:
+    """Which state the run begins with.
+
+    Raises:
+      UsageError: if an iteration is given, but no run.
+    """
+    if options.start_from is not None:
+        return StartFrom(options.start_from, options.start_iteration)
+    if options.start_iteration is not None:
+        raise UsageError(
+            "--start-iteration is of another run; name its directory with --start-from"
+        )
+    return None
+
+
 def _check(options: Any) -> str:
     """Checks that options go together on this machine, and returns the kind of policy.
 
@@ -107,7 +143,7 @@ def _check(options: Any) -> str:
       UsageError: if they do not go together.
     """
     if options.task not in tasks.names():
-        raise UsageError(f"unknown task {options.task!r}; tasks: {', '.join(tasks.names())}")
+        raise UsageError(unknown("task", options.task, tasks.names()))
     policy = policy_kind(options.config) or POLICIES[0]
     if policy != getattr(options, "policy", policy):
         raise UsageError(
@@ -124,9 +160,12 @@ def read(arguments: list[str]) -> tuple[str, Any]:
     Raises:
       UsageError: for arguments that cannot be read.
     """
+    chosen = given("algorithm", arguments)
     algorithm = check_choice(
-        "algorithm", given("algorithm", arguments) or DEFAULT_ALGORITHM, ALGORITHMS
+        "algorithm", DEFAULT_ALGORITHM if chosen is None else chosen, ALGORITHMS
     )
+    if given("out", arguments) == "":
+        raise UsageError("--out is empty; name a directory, or leave the option out")
     kind = functools.partial(
         _options,
         algorithm,
@@ -142,6 +181,17 @@ def read(arguments: list[str]) -> tuple[str, Any]:
     if given("iterations", arguments) is None:
         options = dataclasses.replace(options, iterations=usual_iterations(options.config))
     return algorithm, options
+
+
+def _stopped(error: KeyboardInterrupt | Terminated, out: Path) -> KeyboardInterrupt | Terminated:
+    """The same, with a sentence on how the run that it stopped goes on."""
+    saved = (
+        f"what is done is saved in {out}, and the same command with --resume (without "
+        "--overwrite) goes on"
+    )
+    if isinstance(error, Terminated):
+        return Terminated(error.code, f"terminated; {saved}")
+    return KeyboardInterrupt(f"interrupted; {saved}")
 
 
 def train(arguments: list[str]) -> None:
@@ -171,25 +221,14 @@ def train(arguments: list[str]) -> None:
             result = training.train(
                 options.task,
                 algorithm,
-                config=options.config,
-                iterations=options.iterations,
-                seed=options.seed,
-                backend=options.backend,
                 out=out,
-                resume=options.resume,
-                overwrite=options.overwrite,
-                evaluate_every=options.evaluate_every,
-                checkpoint=options.checkpoint,
+                start_from=_start_from(options),
+                **{name: getattr(options, name) for name in _PASSED_ON},
                 on_start=announce,
                 on_iteration=progress,
             )
-    except KeyboardInterrupt:
-        if not started:
-            raise
-        raise TrainingError(
-            f"interrupted; what is done is saved in {out}, and the same command with --resume "
-            "(without --overwrite) goes on"
-        ) from None
+    except (KeyboardInterrupt, Terminated) as error:
+        raise (_stopped(error, out) if started else error) from None
     if progress.seen == 0:
         print(f"{out} already has all {options.iterations} iterations")
     console.print(evaluation_table(result.evaluation))

@@ -1,6 +1,7 @@
 """Linear-Gaussian controllers: acting, initialisers, exploration noise."""
 
 from jgps.controllers import linear_gaussian
+from jgps.controllers.hold import Hold, HoldConfig, hold_known, hold_pose
 from jgps.controllers.initial import (
     LqrHoldConfig,
     NoiseConfig,
@@ -14,12 +15,16 @@ from jgps.controllers.nearest import NearestController
 from jgps.controllers.noise import exploration_noise
 
 __all__ = [
+    "Hold",
+    "HoldConfig",
     "LqrHoldConfig",
     "NearestController",
     "NoiseConfig",
     "PdHoldConfig",
     "act",
     "exploration_noise",
+    "hold_known",
+    "hold_pose",
     "linear_gaussian",
     "lqr_hold",
     "pd_hold",

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jgps.core.checks import check_field
+from jgps.core.checks import Config, Range
 from jgps.core.types import Controller
 
 Entries = slice | Sequence[int]
@@ -16,35 +17,29 @@ Gains = float | tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LqrHoldConfig:
+class LqrHoldConfig(Config):
     """Settings of `lqr_hold`.
 
     Attributes:
       variance: of the exploration noise, in squared actuator units, > 0.
-      stiffness: weight of position errors, relative to squared actions, >= 0.
+      stiffness: weight of position errors, relative to squared actions, >= 0, one for all joints or
+        one per joint.
       velocity_stiffness: weight of velocity errors as a multiple of `stiffness`, >= 0.
       final_weight: multiplies the state cost of the last step, >= 0.
       gains: acceleration per actuator unit, one for all joints or one per joint, finite and not 0.
       acceleration: constant acceleration of every joint that the controller has to cancel.
     """
 
-    variance: float = 1.0
-    stiffness: float = 1.0
-    velocity_stiffness: float = 0.5
-    final_weight: float = 1.0
-    gains: Gains = 1.0
-    acceleration: Gains = 0.0
-
-    def __post_init__(self):
-        check_field(self, "variance", lambda v: v > 0, "> 0")
-        for field in ("stiffness", "velocity_stiffness", "final_weight"):
-            check_field(self, field, lambda v: v >= 0, ">= 0")
-        check_field(self, "gains", lambda v: v != 0, "not 0")
-        check_field(self, "acceleration")
+    variance: Annotated[float, Range("> 0")] = 1.0
+    stiffness: Annotated[Gains, Range(">= 0")] = 1.0
+    velocity_stiffness: Annotated[float, Range(">= 0")] = 0.5
+    final_weight: Annotated[float, Range(">= 0")] = 1.0
+    gains: Annotated[Gains, Range("!= 0")] = 1.0
+    acceleration: Annotated[Gains, Range()] = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class PdHoldConfig:
+class PdHoldConfig(Config):
     """Settings of `pd_hold`; every gain is one number for all joints or one per joint.
 
     Attributes:
@@ -53,28 +48,20 @@ class PdHoldConfig:
       variance: of the exploration noise, in squared actuator units, > 0.
     """
 
-    position_gain: Gains = 1.0
-    velocity_gain: Gains = 0.1
-    variance: Gains = 1.0
-
-    def __post_init__(self):
-        for field in ("position_gain", "velocity_gain"):
-            check_field(self, field, lambda v: v >= 0, ">= 0")
-        check_field(self, "variance", lambda v: v > 0, "> 0")
+    position_gain: Annotated[Gains, Range(">= 0")] = 1.0
+    velocity_gain: Annotated[Gains, Range(">= 0")] = 0.1
+    variance: Annotated[Gains, Range("> 0")] = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoiseConfig:
+class NoiseConfig(Config):
     """Settings of `pure_noise`.
 
     Attributes:
       variance: of the actions, in squared actuator units, > 0; one for all or one per actuator.
     """
 
-    variance: Gains = 1.0
-
-    def __post_init__(self):
-        check_field(self, "variance", lambda v: v > 0, "> 0")
+    variance: Annotated[Gains, Range("> 0")] = 1.0
 
 
 def lqr_hold(
@@ -204,13 +191,15 @@ def _solve_joints(
     push = np.array([dt**2, dt])
     F = np.stack([np.array([[1, dt, dt**2 * gain], [0, 1, dt * gain]]) for gain in b])
     f = _per_joint(config, "acceleration", dU)[:, None] * push
-    state_weight = config.stiffness * np.array([1.0, config.velocity_stiffness])
+    stiffness = _per_joint(config, "stiffness", dU)[:, None]
+    state_weight, effort = stiffness * np.array([1.0, config.velocity_stiffness]), np.ones((dU, 1))
     K, k, C = np.zeros((T, dU, 2)), np.zeros((T, dU)), np.zeros((T, dU))
     V_xx, v_x = np.zeros((dU, 2, 2)), np.zeros((dU, 2))
     transposed = np.swapaxes(F, 1, 2)
     for t in reversed(range(T)):
         final = config.final_weight if t == T - 1 else 1.0
-        Q = np.diag([*(final * state_weight), 1.0]) / config.variance + transposed @ V_xx @ F
+        weights = np.concatenate([final * state_weight, effort], axis=1)
+        Q = weights[:, :, None] * np.eye(3) / config.variance + transposed @ V_xx @ F
         q = (transposed @ (V_xx @ f[..., None] + v_x[..., None]))[..., 0]
         C[t] = 1 / Q[:, 2, 2]
         K[t], k[t] = -C[t][:, None] * Q[:, 2, :2], -C[t] * q[:, 2]

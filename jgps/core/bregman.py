@@ -3,6 +3,15 @@
 Lagrangian: sum_c E_p[cost] + lambda'(E[mu_pi] - E[u]) + nu KL(p || pi), for the constraint that the
 mean actions of controllers p and network pi are the same at every step.
 
+The duals' step takes the gap in the metric of the divergence, C^-1 of the controllers: what lambda
+moves the network's targets by, C lambda / nu, then sums the gaps up, and has the unit of an action
+whatever the units of actions and cost. A step by the gap itself, as printed, multiplies an action's
+gap by its variance; both rest where the gap is 0.
+
+Lambda is bounded by what it moves the targets by, in standard deviations of the controllers: a gap
+that no network can close would wind it up. With a bound the constraint is an exact penalty: it
+holds where its price is within the bound, and gives way elsewhere.
+
 Source: Wang & Banerjee (2014), "Bregman alternating direction method of multipliers"; Levine, Finn,
 Darrell, Abbeel (2016), "End-to-end training of deep visuomotor policies", appendix A.
 """
@@ -14,6 +23,8 @@ import jax.numpy as jnp
 
 from jgps.core import linalg
 from jgps.core.types import Controller, QuadraticCost
+
+_ROUNDING = 1e-4  # of a mean over many steps in float32
 
 
 @linalg.full_precision
@@ -51,12 +62,49 @@ def augmented_cost(
 def dual_step(
     duals: jax.Array,
     weights: jax.Array,
-    policy_mean: jax.Array,
-    action_mean: jax.Array,
+    gap: jax.Array,
+    cov: jax.Array,
     rate: float | jax.Array,
 ) -> jax.Array:
-    """Lambda + alpha nu (E[mu_pi] - E[u]), [..., T, dU], from nu [..., T]."""
-    return duals + rate * weights[..., None] * (policy_mean - action_mean)
+    """Lambda + alpha nu C^-1 (E[mu_pi] - E[u]), [..., T, dU].
+
+    Args:
+      duals: lambda, [..., T, dU].
+      weights: nu, [..., T].
+      gap: E[mu_pi] - E[u], [..., T, dU].
+      cov: C of the controllers, [..., T, dU, dU]. Where it is not positive definite, the result
+        is not finite.
+      rate: alpha; 1 is the whole gap at once.
+    """
+    precision, _, ok = linalg.inverse_psd(cov)
+    precision = jnp.where(ok[..., None, None], precision, jnp.nan)
+    with jax.default_matmul_precision("highest"):
+        step = jnp.einsum("...ij,...j->...i", precision, gap)
+    return duals + rate * weights[..., None] * step
+
+
+def bounded(
+    duals: jax.Array, weights: jax.Array, cov: jax.Array, bound: float | jax.Array
+) -> jax.Array:
+    """The duals, shortened such that they move no target further than the bound.
+
+    Targets move by C lambda / nu, which is sqrt(lambda' C lambda) / nu standard deviations.
+
+    Args:
+      duals: lambda, [..., T, dU].
+      weights: nu, [..., T].
+      cov: C of the controllers, [..., T, dU, dU].
+      bound: standard deviations.
+    """
+    size = shift_size(duals, weights, cov)
+    return duals * jnp.minimum(1, bound / jnp.maximum(size, bound))[..., None]
+
+
+def shift_size(duals: jax.Array, weights: jax.Array, cov: jax.Array) -> jax.Array:
+    """How far the duals move the targets: |C lambda / nu| in standard deviations of C, [..., T]."""
+    with jax.default_matmul_precision("highest"):
+        squared = jnp.einsum("...i,...ij,...j->...", duals, cov, duals)
+    return jnp.sqrt(jnp.maximum(squared, 0)) / weights
 
 
 def policy_targets(
@@ -75,17 +123,20 @@ def policy_targets(
     return mean - shift[:, None]
 
 
-def adapt_weights(
-    weights: jax.Array, kl: jax.Array, band: float, low: float, high: float
-) -> jax.Array:
-    """Nu [..., T], doubled where KL_t is above `band` times its mean over t, halved as far below.
+def adapt_weights(weights: jax.Array, kl: jax.Array, low: float, high: float) -> jax.Array:
+    """Nu [..., T], doubled where KL_t is above its mean over t, halved 2 deviations below it.
+
+    KL_t has a heavy tail upwards, so that nu hardly ever falls.
 
     Args:
       weights: nu.
       kl: divergence of the controllers from the network at every step, [..., T].
-      band: > 1.
       low, high: limits of nu.
+
+    Source: Levine et al. (2016), section 4.
     """
     mean = jnp.mean(kl, axis=-1, keepdims=True)
-    factor = jnp.where(kl > band * mean, 2.0, jnp.where(kl < mean / band, 0.5, 1.0))
+    spread = jnp.std(kl, axis=-1, keepdims=True)
+    above = kl > mean * (1 + _ROUNDING)  # entries that are all alike are none of them
+    factor = jnp.where(above, 2.0, jnp.where(kl < mean - 2 * spread, 0.5, 1.0))
     return jnp.clip(weights * factor, low, high).astype(weights.dtype)

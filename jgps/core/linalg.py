@@ -87,6 +87,20 @@ def _cholesky_by_columns(a: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 @one_program()
+def is_covariance(a: jax.Array) -> jax.Array:
+    """Whether `a` [..., n, n] is symmetric and positive semi-definite, [...] bool.
+
+    Up to rounding: a thousand times the dtype's resolution, of the largest entry.
+    """
+    largest = jnp.max(jnp.abs(a), axis=(-2, -1), keepdims=True)
+    relative = a / jnp.where(largest > 0, largest, 1)
+    tolerance = 1e3 * float(jnp.finfo(a.dtype).eps)
+    asymmetry = jnp.max(jnp.abs(relative - transpose(relative)), axis=(-2, -1))
+    lifted = symmetrise(relative) + tolerance * jnp.eye(a.shape[-1], dtype=a.dtype)
+    return cholesky(lifted)[1] & (asymmetry <= tolerance)
+
+
+@one_program()
 def inverse_triangular(chol: jax.Array) -> jax.Array:
     """Inverse of the lower-triangular `chol` [..., n, n]."""
     eye = jnp.broadcast_to(jnp.eye(chol.shape[-1], dtype=chol.dtype), chol.shape)

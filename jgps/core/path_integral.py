@@ -14,13 +14,13 @@ that of Peters et al. (2010), "Relative entropy policy search".
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jgps.core import linalg
-from jgps.core.checks import check_field
+from jgps.core.checks import Config, Range
 from jgps.core.one_program import one_program
 from jgps.core.types import (
     NON_FINITE,
@@ -36,7 +36,7 @@ from jgps.core.types import (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pi2StepConfig:
+class Pi2StepConfig(Config):
     """How far the PI2 step moves the controllers.
 
     Attributes:
@@ -47,18 +47,15 @@ class Pi2StepConfig:
         shrinks more slowly.
       min_covariance_factor: least factor of the covariance in one update.
       eta_min: least temperature, as a fraction of the range of the costs to go.
+      min_temperature: least temperature in units of the cost, whatever their range; where all
+        rollouts cost almost the same, it leaves their weights almost equal.
     """
 
-    epsilon: float = 1.0
-    covariance_damping: float = 2.0
-    min_covariance_factor: float = 0.1
-    eta_min: float = 1e-6
-
-    def __post_init__(self) -> None:
-        check_field(self, "epsilon", lambda v: 1e-4 <= v, "at least 1e-4 nats, usually 0.5 to 2")
-        check_field(self, "covariance_damping", lambda v: v > 0, "> 0, usually 1 to 3")
-        check_field(self, "min_covariance_factor", lambda v: 0 < v <= 1, "in (0, 1], usually 0.1")
-        check_field(self, "eta_min", lambda v: 1e-12 <= v < 1, "in [1e-12, 1), usually 1e-6")
+    epsilon: Annotated[float, Range(">= 1e-4", "usually 0.5 to 2 nats")] = 1.0
+    covariance_damping: Annotated[float, Range("> 0", "usually 1 to 3")] = 2.0
+    min_covariance_factor: Annotated[float, Range("(0, 1]")] = 0.1
+    eta_min: Annotated[float, Range("[1e-12, 1)")] = 1e-6
+    min_temperature: Annotated[float, Range(">= 0")] = 0.0
 
 
 class PathIntegralInfo(NamedTuple):
@@ -150,7 +147,8 @@ def temperature(
     rounds = jnp.finfo(span.dtype).nmant + 5
     _, log_eta = jax.lax.fori_loop(0, rounds, halve, (low, high))
     tiny = float(jnp.finfo(span.dtype).tiny)
-    eta = jnp.where(span > 0, jnp.maximum(span * jnp.exp(log_eta), tiny), 1)
+    least = max(tiny, config.min_temperature)
+    eta = jnp.where(span > 0, jnp.maximum(span * jnp.exp(log_eta), least), 1)
     too_few = jnp.sum(valid) < 2
     not_finite = jnp.any(valid[:, None] & ~jnp.isfinite(cost_to_go), axis=0)
     none = Status(

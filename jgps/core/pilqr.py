@@ -15,13 +15,13 @@ trajectory-centric reinforcement learning", section 4.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jgps.core import linalg, path_integral
-from jgps.core.checks import check_field, check_kinds
+from jgps.core.checks import Config, Range, refuse
 from jgps.core.lqr.trust_region import (
     PerStepTrustRegionConfig,
     TrustRegionInfo,
@@ -42,43 +42,39 @@ from jgps.core.types import (
     worst,
 )
 
+PerStep = float | tuple[float, ...]
+PER_STEP = ("kl_step", "min_multiplier", "max_multiplier")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PilqrStepConfig:
+class PilqrStepConfig(Config):
     """How far the PILQR step moves the controllers, by LQR and then by path integrals.
 
-    LQR's bound at step t is `kl_step * multiplier_t`. From one iteration to the next the multiplier
-    doubles where the unexplained share of the costs to go is below `grow_below`, and halves where
-    it is above `shrink_above`.
+    LQR's bound at step t is `kl_step_t * multiplier_t`. From one iteration to the next the
+    multiplier doubles where the unexplained share of the costs to go is below `grow_below`, and
+    halves where it is above `shrink_above`.
 
     Attributes:
-      kl_step: bound on LQR's divergence at every step, nats, > 0.
-      min_multiplier, max_multiplier: limits of the multipliers, 0 < min <= 1 <= max.
+      kl_step: bound on LQR's divergence at every step, nats, > 0; one for all steps or one for
+        each of the T.
+      min_multiplier, max_multiplier: limits of the multipliers, 0 < min <= 1 <= max; one for all
+        steps or one for each.
       grow_below, shrink_above: shares, 0 < grow_below <= shrink_above; see `unexplained`.
       path_integral: how far the second update moves.
       trust_region: how LQR's multipliers eta are searched for.
     """
 
-    kl_step: float = 0.2
-    min_multiplier: float = 0.1
-    max_multiplier: float = 5.0
-    grow_below: float = 0.05
-    shrink_above: float = 0.2
+    kl_step: Annotated[PerStep, Range("(0, 1e9]", "usually 0.1 to 0.4 nats")] = 0.2
+    min_multiplier: Annotated[PerStep, Range("(0, 1]")] = 0.1
+    max_multiplier: Annotated[PerStep, Range("[1, 1e6]", "usually 1 to 5")] = 5.0
+    grow_below: Annotated[float, Range("> 0")] = 0.05
+    shrink_above: Annotated[float, Range("> 0")] = 0.2
     path_integral: Pi2StepConfig = Pi2StepConfig()
     trust_region: PerStepTrustRegionConfig = PerStepTrustRegionConfig()
 
     def __post_init__(self) -> None:
-        check_kinds(self)
-        check_field(self, "kl_step", lambda v: v > 0, "> 0 nats, usually 0.1 to 0.4")
-        check_field(self, "min_multiplier", lambda v: 0 < v <= 1, "in (0, 1], usually 0.1")
-        check_field(self, "max_multiplier", lambda v: v >= 1, ">= 1, usually 1 to 5")
-        check_field(self, "shrink_above", lambda v: v > 0, "> 0, usually 0.2")
-        check_field(
-            self,
-            "grow_below",
-            lambda v: 0 < v <= self.shrink_above,
-            f"> 0 and at most shrink_above = {self.shrink_above}",
-        )
+        if self.grow_below > self.shrink_above:
+            refuse(self, "grow_below", f"at most shrink_above = {self.shrink_above}, usually 0.05")
 
 
 class PilqrMemory(NamedTuple):
@@ -139,7 +135,7 @@ def improve(
     residual = costs - predicted_costs(sampled, dynamics, cost, rollouts)
     share = unexplained(residual, costs, valid)
     multiplier = adapt(memory.multiplier, share, config)
-    epsilon = config.kl_step * multiplier
+    epsilon = jnp.asarray(config.kl_step, multiplier.dtype) * multiplier
     controller, lqr = solve_kl_constrained_per_step(
         dynamics, cost, previous, initial, epsilon, eta=memory.eta, config=config.trust_region
     )
@@ -220,7 +216,8 @@ def adapt(multiplier: jax.Array, unexplained: jax.Array, config: PilqrStepConfig
     factor = jnp.where(unexplained > config.shrink_above, 0.5, 1.0)
     factor = jnp.where(unexplained < config.grow_below, 2.0, factor)
     factor = jnp.where(jnp.isfinite(unexplained), factor, 1.0).astype(multiplier.dtype)
-    return jnp.clip(multiplier * factor, config.min_multiplier, config.max_multiplier)
+    limits = (jnp.asarray(each) for each in (config.min_multiplier, config.max_multiplier))
+    return jnp.clip(multiplier * factor, *(each.astype(multiplier.dtype) for each in limits))
 
 
 @one_program()

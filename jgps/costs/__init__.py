@@ -1,19 +1,11 @@
 """Cost terms, penalties, ramps, and the expansion of any cost to quadratics."""
 
 from jgps.costs.expand import ExpandConfig, ExpandInfo, evaluate, expand
+from jgps.costs.parts import Cost, Entries, Term
+from jgps.costs.paths import linear_waypoints, waypoints
 from jgps.costs.penalties import Penalty
 from jgps.costs.ramps import RAMPS, ramp
-from jgps.costs.terms import (
-    Cost,
-    Entries,
-    Term,
-    action,
-    distance,
-    region,
-    state_target,
-    waypoints,
-    weighted_sum,
-)
+from jgps.costs.terms import action, distance, region, state_target, weighted_sum
 
 __all__ = [
     "RAMPS",
@@ -27,6 +19,7 @@ __all__ = [
     "distance",
     "evaluate",
     "expand",
+    "linear_waypoints",
     "ramp",
     "region",
     "state_target",

@@ -1,12 +1,13 @@
 """Quadratic expansion of a cost along sampled trajectories, by automatic differentiation."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jgps.core import lapack, linalg
+from jgps.core.checks import Config, OneOf
 from jgps.core.types import (
     NON_FINITE,
     TOO_FEW_SAMPLES,
@@ -16,13 +17,14 @@ from jgps.core.types import (
     first_failure,
     worst,
 )
-from jgps.costs.terms import Cost, horizon_of
+from jgps.costs.parts import Cost
+from jgps.costs.terms import horizon_of
 
 PROJECTIONS = ("psd", "psd_per_sample", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExpandConfig:
+class ExpandConfig(Config):
     """How a cost that is not convex becomes a quadratic.
 
     Attributes:
@@ -32,14 +34,7 @@ class ExpandConfig:
         leaves the Hessian indefinite.
     """
 
-    projection: str = "psd"
-
-    def __post_init__(self):
-        if self.projection not in PROJECTIONS:
-            raise ValueError(
-                f"ExpandConfig.projection is {self.projection!r}; it has to be one of "
-                f"{', '.join(PROJECTIONS)}."
-            )
+    projection: Annotated[str, OneOf(*PROJECTIONS)] = "psd"
 
 
 class ExpandInfo(NamedTuple):

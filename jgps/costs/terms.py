@@ -5,35 +5,14 @@ of the wrong length is refused. They know no simulator: they read entries of the
 position (`layout["site_pos:tip"]`), and compute in the dtype of the state.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jgps.costs.penalties import Penalty
-
-Cost = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-Entries = slice | Sequence[int]
-SQUARED = Penalty(l2=1.0)
-
-
-@dataclass(frozen=True, eq=False)
-class Term:
-    """A cost built by this module; call it like any other cost.
-
-    `horizon` is the number of steps it is defined for, None where it does not depend on time.
-    """
-
-    name: str
-    function: Cost
-    horizon: int | None = None
-
-    def __call__(self, x: jax.Array, u: jax.Array, t: jax.Array) -> jax.Array:
-        """Cost of one step."""
-        return self.function(x, u, t)
+from jgps.core.checks import as_numbers
+from jgps.costs.parts import Cost, Entries, Term, finite, fits, nonnegative, ramped, take
+from jgps.costs.penalties import SQUARED, Penalty
 
 
 def action(weights: ArrayLike, ramp: ArrayLike | None = None) -> Term:
@@ -43,7 +22,7 @@ def action(weights: ArrayLike, ramp: ArrayLike | None = None) -> Term:
       weights: scalar or [dU], >= 0, cost per squared actuator unit.
       ramp: weight of every step [T], from `costs.ramp`; None is 1 throughout.
     """
-    weights = _nonnegative("action.weights", weights, max_ndim=1)
+    weights = nonnegative("action.weights", weights, max_ndim=1)
 
     def cost(x, u, t):
         del x, t
@@ -54,7 +33,7 @@ def action(weights: ArrayLike, ramp: ArrayLike | None = None) -> Term:
             )
         return 0.5 * jnp.sum(jnp.asarray(weights, u.dtype) * jnp.square(u))
 
-    return _ramped("action", cost, ramp)
+    return ramped("action", cost, ramp)
 
 
 def state_target(
@@ -76,18 +55,18 @@ def state_target(
     Raises:
       ValueError: at once on values out of range; while tracing where entries do not fit the state.
     """
-    target = _finite("state_target.target", target, max_ndim=1)
-    weights = _nonnegative("state_target.weights", weights, max_ndim=1)
+    target = finite("state_target.target", target, max_ndim=1)
+    weights = nonnegative("state_target.weights", weights, max_ndim=1)
 
     def cost(x, u, t):
         del u, t
-        values = _take(x, entries, "state_target.entries")
-        _fits("state_target.target", target, values.size)
-        _fits("state_target.weights", weights, values.size)
+        values = take(x, entries, "state_target.entries")
+        fits("state_target.target", target, values.size)
+        fits("state_target.weights", weights, values.size)
         residual = values - jnp.asarray(target, x.dtype)
         return penalty(jnp.sum(jnp.asarray(weights, x.dtype) * jnp.square(residual)))
 
-    return _ramped("state_target", cost, ramp)
+    return ramped("state_target", cost, ramp)
 
 
 def distance(
@@ -117,16 +96,16 @@ def distance(
       ValueError: at once on values out of range; while tracing where entries do not fit the state.
     """
     if not isinstance(target, slice):
-        target = _finite("distance.target", target, max_ndim=2)
-    weight = float(_nonnegative("distance.weight", weight, max_ndim=0))
+        target = finite("distance.target", target, max_ndim=2)
+    weight = float(nonnegative("distance.weight", weight, max_ndim=0))
     if point_dim < 1:
         raise ValueError(f"distance.point_dim is {point_dim}; it has to be >= 1, usually 3.")
 
     def cost(x, u, t):
         del u, t
-        points = _points(_take(x, entries, "distance.entries"), point_dim, "distance.entries")
+        points = _points(take(x, entries, "distance.entries"), point_dim, "distance.entries")
         if isinstance(target, slice):
-            goals = _points(_take(x, target, "distance.target"), point_dim, "distance.target")
+            goals = _points(take(x, target, "distance.target"), point_dim, "distance.target")
         else:
             goals = _points(jnp.asarray(target, x.dtype).ravel(), point_dim, "distance.target")
         if goals.shape[0] not in (1, points.shape[0]):
@@ -137,63 +116,7 @@ def distance(
         squares = jnp.square(points - goals)
         return weight * (penalty(jnp.sum(squares)) if joint else _sum(penalty, squares))
 
-    return _ramped("distance", cost, ramp)
-
-
-def waypoints(
-    entries: Entries,
-    points: ArrayLike,
-    horizon: int,
-    weights: ArrayLike = 1.0,
-    penalty: Penalty = SQUARED,
-    ramp: ArrayLike | None = None,
-    *,
-    times: Sequence[float] | None = None,
-) -> Term:
-    """Penalty of the deviation from a piecewise linear path through K points.
-
-    Args:
-      entries: slice or indices of the state, D of them.
-      points: [K, D], K >= 2, in the units of those entries.
-      horizon: T, >= 2. The path starts at step 0 and ends at step T - 1.
-      weights: scalar or [D], >= 0, inside the square: s = sum_i weights_i d_i^2.
-      penalty: what s costs.
-      ramp: weight of every step [T]; None is 1 throughout.
-      times: the step at which each point is due, [K], increasing from >= 0 to <= T - 1; the first
-        and last point hold outside. None spaces them evenly over the horizon.
-    """
-    points = _finite("waypoints.points", points, max_ndim=2)
-    if points.ndim != 2 or points.shape[0] < 2:
-        raise ValueError(
-            f"waypoints.points has shape {points.shape}; it has to be [K, D] with K >= 2. "
-            "For a single point use state_target or distance."
-        )
-    if horizon < 2:
-        raise ValueError(f"waypoints.horizon is {horizon}; it has to be >= 2.")
-    num_points = points.shape[0]
-    due = np.linspace(0, horizon - 1, num_points) if times is None else np.asarray(times, float)
-    increasing = due.shape == (num_points,) and bool(np.all(np.diff(due) > 0))
-    if not increasing or due[0] < 0 or due[-1] > horizon - 1:
-        raise ValueError(
-            f"waypoints.times is {times}; it has to be {num_points} increasing steps within "
-            f"0..{horizon - 1}, one per point. Leave it out to space them evenly."
-        )
-    weights = _nonnegative("waypoints.weights", weights, max_ndim=1)
-    path = np.stack([np.interp(np.arange(horizon), due, column) for column in points.T], axis=1)
-
-    def cost(x, u, t):
-        del u
-        values = _take(x, entries, "waypoints.entries")
-        if path.shape[1] != values.size:
-            raise ValueError(
-                f"waypoints.points has {path.shape[1]} columns but {values.size} entries of the "
-                "state were chosen; pass one column per entry."
-            )
-        _fits("waypoints.weights", weights, values.size)
-        residual = values - _at(path, t, x.dtype)
-        return penalty(jnp.sum(jnp.asarray(weights, x.dtype) * jnp.square(residual)))
-
-    return _ramped("waypoints", cost, ramp, horizon=horizon)
+    return ramped("distance", cost, ramp)
 
 
 def region(
@@ -220,20 +143,20 @@ def region(
       ramp: weight of every step [T]; None is 1 throughout.
       edge: width of the soft edge in the units of the entries, >= 0.
     """
-    lower, upper = np.asarray(lower, float), np.asarray(upper, float)
+    lower, upper = as_numbers("region.lower", lower), as_numbers("region.upper", upper)
     if max(lower.ndim, upper.ndim) > 1 or not np.all(lower < upper):
         raise ValueError(
             f"region.lower is {lower.tolist()} and region.upper is {upper.tolist()}; each has to "
             "be a scalar or one number per entry, with lower < upper. Check their order."
         )
-    weight = float(_nonnegative("region.weight", weight, max_ndim=0))
-    edge = float(_nonnegative("region.edge", edge, max_ndim=0))
+    weight = float(nonnegative("region.weight", weight, max_ndim=0))
+    edge = float(nonnegative("region.edge", edge, max_ndim=0))
 
     def cost(x, u, t):
         del u, t
-        values = _take(x, entries, "region.entries")
-        _fits("region.lower", lower, values.size)
-        _fits("region.upper", upper, values.size)
+        values = take(x, entries, "region.entries")
+        fits("region.lower", lower, values.size)
+        fits("region.upper", upper, values.size)
         outside = values - jnp.clip(
             values, jnp.asarray(lower, x.dtype), jnp.asarray(upper, x.dtype)
         )
@@ -244,7 +167,7 @@ def region(
         square = jnp.sum(jnp.square(outside / edge))
         return weight * square / (1 + square)
 
-    return _ramped("region", cost, ramp)
+    return ramped("region", cost, ramp)
 
 
 def weighted_sum(*parts: tuple[float, Cost]) -> Term:
@@ -259,7 +182,7 @@ def weighted_sum(*parts: tuple[float, Cost]) -> Term:
     for index, part in enumerate(parts):
         if not (isinstance(part, tuple) and len(part) == 2 and callable(part[1])):
             raise ValueError(f"weighted_sum part {index} is {part!r}; pass (weight, cost) pairs.")
-        _finite(f"weighted_sum weight {index}", part[0], max_ndim=0)
+        finite(f"weighted_sum weight {index}", part[0], max_ndim=0)
     horizons = sorted({h for _, cost in parts if (h := horizon_of(cost)) is not None})
     if len(horizons) > 1:
         raise ValueError(
@@ -278,48 +201,6 @@ def horizon_of(cost: Cost) -> int | None:
     return cost.horizon if isinstance(cost, Term) else None
 
 
-def _ramped(name: str, cost: Cost, ramp: ArrayLike | None, horizon: int | None = None) -> Term:
-    """`cost` times the ramp's value at t."""
-    if ramp is None:
-        return Term(name, cost, horizon)
-    weights = _nonnegative(f"{name}.ramp", ramp, max_ndim=1)
-    if weights.ndim != 1 or weights.size == 0:
-        raise ValueError(f"{name}.ramp has shape {weights.shape}; it has to be [T].")
-    if horizon is not None and weights.size != horizon:
-        raise ValueError(
-            f"{name}.ramp has {weights.size} steps but {name}.horizon is {horizon}; "
-            "make them equal."
-        )
-    return Term(name, lambda x, u, t: _at(weights, t, x.dtype) * cost(x, u, t), weights.size)
-
-
-def _at(table: np.ndarray, t: jax.Array, dtype) -> jax.Array:
-    # NaN past the end: indexing would silently repeat the last step.
-    return jnp.asarray(table, dtype).at[t].get(mode="fill", fill_value=jnp.nan)
-
-
-def _take(x: jax.Array, entries: Entries, field: str) -> jax.Array:
-    """Chosen entries of the state, refusing those it does not have."""
-    size = x.shape[0]
-    if isinstance(entries, slice):
-        bounds = [b for b in (entries.start, entries.stop) if b is not None]
-        outside = any(b > size or b < -size for b in bounds)
-        empty = len(range(*entries.indices(size))) == 0
-        indices = entries
-    else:
-        indices = np.asarray(entries)
-        if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer):
-            raise ValueError(f"{field} is {entries!r}; it has to be a slice or a list of indices.")
-        outside = bool(np.any((indices >= size) | (indices < -size)))
-        empty = indices.size == 0
-    if outside or empty:
-        raise ValueError(
-            f"{field} is {entries!r}, which does not fit a state of {size} entries; take it from "
-            "the layout of this task."
-        )
-    return x[indices]
-
-
 def _points(values: jax.Array, point_dim: int, field: str) -> jax.Array:
     if values.size == 0 or values.size % point_dim:
         raise ValueError(
@@ -331,29 +212,3 @@ def _points(values: jax.Array, point_dim: int, field: str) -> jax.Array:
 
 def _sum(penalty: Penalty, squares: jax.Array) -> jax.Array:
     return jnp.sum(penalty(jnp.sum(squares, axis=-1)))
-
-
-def _fits(field: str, values: np.ndarray, size: int):
-    if values.ndim and values.size != size:
-        raise ValueError(
-            f"{field} has {values.size} numbers but {size} entries of the state were chosen; pass "
-            "one per entry or a scalar."
-        )
-
-
-def _finite(field: str, values: ArrayLike, max_ndim: int) -> np.ndarray:
-    array = np.asarray(values, float)
-    if array.ndim > max_ndim or not np.all(np.isfinite(array)):
-        raise ValueError(
-            f"{field} is {array.tolist()}; it has to be finite, with at most {max_ndim} axes."
-        )
-    return array
-
-
-def _nonnegative(field: str, values: ArrayLike, max_ndim: int) -> np.ndarray:
-    array = _finite(field, values, max_ndim)
-    if np.any(array < 0):
-        raise ValueError(
-            f"{field} is {array.tolist()}; it has to be >= 0. Use 0 to leave a part out."
-        )
-    return array

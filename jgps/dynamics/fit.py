@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jgps.core.checks import check_field
+from jgps.core.checks import Config, Range
 from jgps.core.estimation.regression import (
     NormalInverseWishart,
     divisor,
@@ -29,25 +30,23 @@ from jgps.core.types import (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FitConfig:
+class FitConfig(Config):
     """How dynamics are fitted to rollouts at every step (`jgps.dynamics.fit`).
 
     Attributes:
       ridge: added to the variance of every state and action entry, in units of its squared
-        standard deviation over all samples and steps. In float32, 1e-5 may end NOT_PD and 1e-4
-        does not where there are fewer samples than entries and no prior.
+        standard deviation over all samples and steps. Where rounding hides it, as with
+        fewer samples than entries and some hundred of these, a larger one is taken; 0 stays 0.
     """
 
-    ridge: float = 1e-5
-
-    def __post_init__(self) -> None:
-        check_field(
-            self,
-            "ridge",
-            lambda v: v >= 0,
-            ">= 0: 1e-5 suits float32, 0 needs more samples than state and action entries or a "
-            "prior",
-        )
+    ridge: Annotated[
+        float,
+        Range(
+            ">= 0",
+            "usually 1e-5, which suits float32; 0 needs a prior, or more samples than state and "
+            "action entries",
+        ),
+    ] = 1e-5
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -66,7 +65,7 @@ def fit(
     Returns:
       Dynamics of T - 1 steps in task units, and a Status with the first failing step:
       TOO_FEW_SAMPLES below two valid trajectories, NON_FINITE where a valid one is not finite,
-      NOT_PD where the ridge is too small.
+      NOT_PD where the covariance is singular and the ridge is 0.
 
     Raises:
       ValueError: while tracing, if the shapes or the prior's number of steps disagree.
@@ -102,7 +101,8 @@ def fit_initial(x0: jax.Array, weights: jax.Array, minimum_variance: float | jax
 
     Args:
       x0: [N, dX]; rows of weight zero may hold anything.
-      weights: [N], not negative, such as the validity of the samples.
+      weights: [N], not negative, such as the validity of the samples. The result is not finite
+        where a sample of positive weight is not.
       minimum_variance: [] or [dX], the least variance of an entry, squared task units, >= 0.
 
     Raises:
@@ -110,6 +110,8 @@ def fit_initial(x0: jax.Array, weights: jax.Array, minimum_variance: float | jax
     """
     if x0.ndim != 2 or weights.shape != x0.shape[:1]:
         raise ValueError(f"x0 must be [N, dX] and weights [N], got {x0.shape}, {weights.shape}")
+    if 0 in x0.shape:
+        raise ValueError(f"x0 must have at least one sample of one entry, got {x0.shape}")
     known = not isinstance(minimum_variance, Tracer)
     if known and not np.all(np.asarray(minimum_variance) >= 0):
         raise ValueError(f"minimum_variance is {minimum_variance}; it has to be >= 0, usually 1e-6")
@@ -131,6 +133,9 @@ def _check_shapes(rollouts: Rollouts) -> None:
             "rollouts of one condition must have x [N, T, dX], u [N, T, dU] and valid [N], "
             f"got {x.shape}, {u.shape}, {valid.shape}; vmap over conditions"
         )
+    for name, size in (("trajectory", x.shape[0]), ("entry of the state", x.shape[2])):
+        if size == 0:
+            raise ValueError(f"rollouts must have at least one {name}, got x {x.shape}")
     if x.shape[1] < 2:
         raise ValueError(f"rollouts must have at least 2 steps to fit dynamics, got {x.shape[1]}")
 

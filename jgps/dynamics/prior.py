@@ -2,24 +2,26 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jgps.core.checks import check_field
+from jgps.core.checks import Config, Range, refuse
 from jgps.core.estimation import mixture as gmm
 from jgps.core.estimation.regression import NormalInverseWishart
 from jgps.core.types import OK, Rollouts
 
+STRENGTH = "usually 1: it counts samples, 0 ignores the prior"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NoPriorConfig:
+class NoPriorConfig(Config):
     """Every step is fitted to its own samples alone."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ConstantPriorConfig:
+class ConstantPriorConfig(Config):
     """The same prior at every step, condition and iteration.
 
     Attributes:
@@ -30,60 +32,42 @@ class ConstantPriorConfig:
       strength: samples that the prior is worth.
     """
 
-    mean: float | tuple[float, ...] = 0.0
-    variance: float | tuple[float, ...] = 1.0
-    strength: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_strength(self)
-        check_field(self, "mean")
-        check_field(self, "variance", lambda v: v > 0, "> 0 everywhere")
+    mean: Annotated[float | tuple[float, ...], Range()] = 0.0
+    variance: Annotated[float | tuple[float, ...], Range("> 0")] = 1.0
+    strength: Annotated[float, Range(">= 0", STRENGTH)] = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MixturePriorConfig:
+class MixturePriorConfig(Config):
     """A Gaussian mixture of the vectors of all steps of recent iterations.
 
     Attributes:
       strength: samples that the prior is worth.
       max_clusters, min_clusters, points_per_cluster: the number of clusters is the number of
-        valid trajectories in the window times T / points_per_cluster, within these bounds.
+        valid trajectories in the window times T / points_per_cluster, within these bounds. Where
+        points have more than twice as many dimensions, 2 dX + dU, as points_per_cluster, those
+        take its place: a cluster of fewer points knows next to nothing of most directions.
       shared: one mixture for all conditions, or one for each.
       window: how many recent iterations it sees.
       em: how EM runs in every update; the first starts from k-means++, later ones from the last
         mixture. More than the two steps of the default made no better predictions on arm-like data.
     """
 
-    strength: float = 1.0
-    max_clusters: int = 20
-    min_clusters: int = 2
-    points_per_cluster: int = 40
+    strength: Annotated[float, Range(">= 0", STRENGTH)] = 1.0
+    max_clusters: Annotated[int, Range(">= 1")] = 20
+    min_clusters: Annotated[int, Range(">= 1")] = 2
+    points_per_cluster: Annotated[
+        int, Range(">= 1", "usually 40: more points make fewer clusters")
+    ] = 40
     shared: bool = True
-    window: int = 4
+    window: Annotated[int, Range(">= 1", "usually 4: the current iteration counts")] = 4
     em: gmm.MixtureConfig = dataclasses.field(
         default_factory=lambda: gmm.MixtureConfig(max_iterations=2)
     )
 
     def __post_init__(self) -> None:
-        _check_strength(self)
-        check_field(self, "max_clusters", lambda v: v >= 1, ">= 1", integer=True)
-        check_field(
-            self,
-            "min_clusters",
-            lambda v: 1 <= v <= self.max_clusters,
-            f"between 1 and max_clusters = {self.max_clusters}",
-            integer=True,
-        )
-        check_field(
-            self,
-            "points_per_cluster",
-            lambda v: v >= 1,
-            ">= 1: more points make fewer clusters",
-            integer=True,
-        )
-        check_field(
-            self, "window", lambda v: v >= 1, ">= 1: the current iteration counts", integer=True
-        )
+        if self.min_clusters > self.max_clusters:
+            refuse(self, "min_clusters", f"at most max_clusters = {self.max_clusters}, usually 2")
 
 
 PriorConfig = NoPriorConfig | ConstantPriorConfig | MixturePriorConfig
@@ -177,6 +161,11 @@ def make_points_prior(
       ValueError: on anything but one of the three configs, or entries that do not fit `dim`.
     """
     shape = (num_conditions, num_samples, num_steps, dim)
+    if min(shape) < 1:
+        raise ValueError(
+            f"a prior has to be over at least one condition, sample, step and entry; got {shape} "
+            "of them"
+        )
     if isinstance(config, NoPriorConfig):
         return _no_prior()
     if isinstance(config, ConstantPriorConfig):
@@ -276,11 +265,7 @@ def _fit_groups(config: MixturePriorConfig, state: MixturePriorState):
     data = jnp.moveaxis(state.points, 1, 0).reshape(groups, -1, dim)
     valid = jnp.moveaxis(state.valid, 1, 0).reshape(groups, -1)
     weights = jnp.repeat(valid.astype(data.dtype), num_steps, axis=1)
-    num_active = jnp.clip(
-        jnp.sum(valid, axis=1) * (num_steps + 1) // config.points_per_cluster,
-        config.min_clusters,
-        config.max_clusters,
-    )
+    num_active = _num_clusters(config, dim, jnp.sum(valid, axis=1) * (num_steps + 1))
     keys = jax.random.split(state.key, groups)
     is_new = state.mixture.count == 0
 
@@ -300,6 +285,13 @@ def _fit_groups(config: MixturePriorConfig, state: MixturePriorState):
     # One after the other, so that each mixture stops when it has converged.
     fitted, info = jax.lax.map(fit_group, (data, weights, start, num_active))
     return fitted, info, num_active
+
+
+def _num_clusters(config: MixturePriorConfig, dim: int, num_points: jax.Array) -> jax.Array:
+    """As many clusters as so many points of `dim` dimensions make."""
+    few = config.points_per_cluster
+    each = few if dim <= 2 * few else dim
+    return jnp.clip(num_points // each, config.min_clusters, config.max_clusters)
 
 
 def _metrics(info: gmm.MixtureInfo, num_active: jax.Array) -> dict[str, jax.Array]:
@@ -328,9 +320,3 @@ def _select(flags: jax.Array, new, old):
         return jnp.where(column, new_leaf, old_leaf)
 
     return jax.tree.map(select, new, old)
-
-
-def _check_strength(config: ConstantPriorConfig | MixturePriorConfig) -> None:
-    check_field(
-        config, "strength", lambda v: v >= 0, ">= 0: it counts samples, 0 ignores the prior"
-    )

@@ -46,6 +46,10 @@ class Algorithm(NamedTuple):
       step: runs one iteration and returns the next state and the iteration's metrics.
       inspect: samples the current policy for figures. It leaves the state as it is, and draws no
         random number that `step` draws.
+      samples: the rollouts with noise, [C, N, T, ...], that `step` will draw from this state and
+        learn from; it leaves the state as it is. Random starts have all of them in one row.
+      forget_results: the state without what it remembers of how well policies did, for a run that
+        goes on with it on another task.
       rollouts_per_step: number of rollouts that `step` makes, in all conditions together.
       first_training: number of the iteration in which a network is first trained; 0 also where
         none is.
@@ -58,6 +62,8 @@ class Algorithm(NamedTuple):
     init: Callable[[jax.Array], Any]
     step: Callable[[Any], tuple[Any, Metrics]]
     inspect: Callable[[Any], Inspection]
+    samples: Callable[[Any], SimulationRollouts]
+    forget_results: Callable[[Any], Any]
     rollouts_per_step: int
     first_training: int = 0
     newest: Callable[[Any], Any] = operator.attrgetter("policy")

@@ -1,8 +1,8 @@
 """The loop around local controllers alone, without a network.
 
-Every iteration also rolls the controllers out without noise, once per condition; no model is fitted
-to these noise-free rollouts. The result is the best that was rolled out so: what the last iteration
-made has not been, and contact now and then spoils a step.
+At its end every iteration rolls the new controllers out without noise, once per condition; no model
+is fitted to these noise-free rollouts. The result is the best that was rolled out so: contact now
+and then spoils a step.
 """
 
 import dataclasses
@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jgps.controllers import linear_gaussian
 from jgps.controllers.nearest import NearestController
-from jgps.core.checks import check_kinds
+from jgps.core.checks import Config
 from jgps.core.lifted import shared_jit
 from jgps.core.types import Controller, Rollouts
 from jgps.optimise.algorithm import Algorithm, Inspection, Metrics, inspection_key
@@ -31,8 +32,7 @@ from jgps.optimise.models import (
     predict,
     sample_metrics,
 )
-from jgps.optimise.rollouts.conditions import FixedStartsConfig
-from jgps.optimise.rollouts.sampling import make_sample, split_noise_free
+from jgps.optimise.rollouts.sampling import FixedStartsConfig, make_sample
 from jgps.optimise.steps.step import TrajectoryStep, about_controllers
 from jgps.simulation import SimulationRollouts, resolve_backend
 from jgps.tasks import Task
@@ -40,18 +40,15 @@ from jgps.tasks.start import initial_controllers, initial_states
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LocalConfig:
+class LocalConfig(Config):
     """Settings of the loop around local controllers alone.
 
     Attributes:
-      rollouts: how many rollouts with noise each training condition has, and how smooth their
-        noise is.
+      rollouts: how many rollouts with noise each training condition has, how smooth their noise
+        is, and how far from the condition's initial state they begin.
     """
 
     rollouts: FixedStartsConfig = FixedStartsConfig()
-
-    def __post_init__(self) -> None:
-        check_kinds(self)
 
     def shape(self, task: Task) -> tuple[int, int]:
         """Leading axes of an iteration's rollouts with noise: conditions, samples."""
@@ -70,19 +67,12 @@ class LocalState(NamedTuple):
     memory: Any  # what the trajectory step remembers, leaves [C, ...]
 
 
-class Samples(NamedTuple):
-    """One iteration's rollouts."""
-
-    noisy: SimulationRollouts  # [C, N, ...], to learn from
-    noise_free: SimulationRollouts  # [C, 1, ...], to choose the best by
-
-
 class LocalParts(NamedTuple):
     """The parts of one iteration, jitted as far as the backend allows."""
 
-    sample: Callable[[Controller, jax.Array], Samples]
-    # from the noise-free rollouts
-    select_best: Callable[[LocalState, Rollouts], tuple[LocalState, Metrics]]
+    sample: Callable[[Controller, jax.Array], SimulationRollouts]  # with noise, [C, N, ...]
+    # rolls the controllers out without noise
+    select_best: Callable[[LocalState, jax.Array], tuple[LocalState, Metrics]]
     # from rollouts with noise
     fit: Callable[[LocalState, Rollouts], tuple[LocalState, LocalModels | None, Metrics]]
     improve: Callable[[LocalState, LocalModels | None, Rollouts], tuple[LocalState, Metrics]]
@@ -92,18 +82,22 @@ def make_parts(
     task: Task, config: LocalConfig, backend: str, models: Models, step: TrajectoryStep
 ) -> LocalParts:
     """The parts of an iteration."""
-    sample_both = make_sample(
-        task, NearestController.act, backend,
-        config.rollouts.num_samples, config.rollouts.noise_smoothing,
-    )  # fmt: skip
+    act = NearestController.act
+    roll_out = make_sample(task, act, backend, config.rollouts)
+    roll_out_noise_free = make_sample(task, act, backend, None)
     factor = shared_jit(jax.vmap(linear_gaussian.factor))
+    choose_best = shared_jit(functools.partial(_select_best, task))
 
-    def sample(controllers: Controller, key: jax.Array) -> Samples:
-        return Samples(*split_noise_free(sample_both(factor(controllers)[0], key)))
+    def sample(controllers: Controller, key: jax.Array) -> SimulationRollouts:
+        return roll_out(factor(controllers)[0], key)
+
+    def select_best(state: LocalState, key: jax.Array) -> tuple[LocalState, Metrics]:
+        noise_free = roll_out_noise_free(factor(state.controllers)[0], key)
+        return choose_best(state, noise_free.rollouts)
 
     return LocalParts(
         sample=sample,
-        select_best=shared_jit(functools.partial(_select_best, task)),
+        select_best=select_best,
         fit=shared_jit(functools.partial(_fit, models)),
         improve=shared_jit(functools.partial(_improve, task, step)),
     )
@@ -120,22 +114,39 @@ def make_local_algorithm(
     """
     parts = make_parts(task, config, backend, models, step)
 
+    def draw(state: LocalState) -> SimulationRollouts:
+        _, noise_key = jax.random.split(state.key)
+        return parts.sample(state.controllers, noise_key)
+
     def iterate(state: LocalState) -> tuple[LocalState, Metrics]:
         key, noise_key = jax.random.split(state.key)
-        samples = parts.sample(state.controllers, noise_key)
-        state, noise_free = parts.select_best(state._replace(key=key), samples.noise_free.rollouts)
-        state, fitted, fit_metrics = parts.fit(state, samples.noisy.rollouts)
-        state, metrics = parts.improve(state, fitted, samples.noisy.rollouts)
+        rollouts = parts.sample(state.controllers, noise_key).rollouts
+        state, fitted, fit_metrics = parts.fit(state._replace(key=key), rollouts)
+        state, metrics = parts.improve(state, fitted, rollouts)
+        state, noise_free = parts.select_best(state, noise_key)  # which draws nothing
         return state, {**metrics, **fit_metrics, **noise_free}
 
     if resolve_backend(backend) == "mjx":
         iterate = shared_jit(iterate)  # one program; on native only the sampling leaves JAX
 
+    def try_start(state: LocalState) -> LocalState:
+        return parts.select_best(state, state.key)[0]
+
+    def step_once(state: LocalState) -> tuple[LocalState, Metrics]:
+        # What the run starts with may be the best there is.
+        if isinstance(state.iteration, Tracer):
+            tried = jax.lax.cond(state.iteration == 0, try_start, lambda state: state, state)
+        else:
+            tried = try_start(state) if int(state.iteration) == 0 else state
+        return iterate(tried)
+
     x0 = initial_states(task, task.train)
     return Algorithm(
         init=shared_jit(functools.partial(_init, task, x0, models, step)),
-        step=iterate,
+        step=step_once,
         inspect=functools.partial(_inspect, task, config, parts),
+        samples=draw,
+        forget_results=_forget_results,
         rollouts_per_step=task.train.num * (config.rollouts.num_samples + 1),
     )
 
@@ -153,6 +164,14 @@ def _init(
         policy_cost=jnp.full(task.train.num, jnp.inf, default_dtype()),
         models=models.init(models_key),
         memory=step.init(task.train.num),
+    )
+
+
+def _forget_results(state: LocalState) -> LocalState:
+    """The state with which everything has to be tried anew, the controllers that it holds first."""
+    return state._replace(
+        iteration=jnp.zeros_like(state.iteration),
+        policy_cost=jnp.full_like(state.policy_cost, jnp.inf),
     )
 
 
@@ -204,7 +223,7 @@ def _inspect(task: Task, config: LocalConfig, parts: LocalParts, state: LocalSta
     """Samples of the best controllers, and a Gaussian model of them."""
     best = state.policy.controllers
     sample_key, models_key = jax.random.split(inspection_key(state.key))
-    sampled = parts.sample(best, sample_key).noisy
+    sampled = parts.sample(best, sample_key)
     _, fitted, _ = parts.fit(state, sampled.rollouts)
     if fitted is None:  # models for figures alone
         models = fitted_models(task, FittedModelsConfig(), config.shape(task))

@@ -3,14 +3,14 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jgps import costs, dynamics
 from jgps.core import lqr
-from jgps.core.checks import check_field, check_kinds
+from jgps.core.checks import Config, Range
 from jgps.core.lifted import shared_jit
 from jgps.core.types import (
     Controller,
@@ -28,7 +28,7 @@ from jgps.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FittedModelsConfig:
+class FittedModelsConfig(Config):
     """How local models are fitted to rollouts.
 
     Attributes:
@@ -41,11 +41,7 @@ class FittedModelsConfig:
     prior: PriorConfig = MixturePriorConfig()
     fit: FitConfig = FitConfig()
     expand: costs.ExpandConfig = costs.ExpandConfig()
-    initial_variance: float = 1e-6
-
-    def __post_init__(self) -> None:
-        check_kinds(self)
-        check_field(self, "initial_variance", lambda v: v > 0, "> 0, usually 1e-6")
+    initial_variance: Annotated[float, Range("> 0")] = 1e-6
 
 
 class LocalModels(NamedTuple):

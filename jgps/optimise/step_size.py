@@ -29,7 +29,12 @@ def first_memory(num: int, dtype: Any) -> StepMemory:
 
 
 def next_multiplier(
-    memory: StepMemory, actual: jax.Array, usable: jax.Array, limits: tuple[float, float]
+    memory: StepMemory,
+    actual: jax.Array,
+    usable: jax.Array,
+    limits: tuple[float, float],
+    *,
+    shared: bool = False,
 ) -> jax.Array:
     """The multiplier [C] of the next bound, given what the last step came to.
 
@@ -38,14 +43,22 @@ def next_multiplier(
       actual: expected cost [C] of what was made then, on the models fitted since.
       usable: whether those models are, [C]; without them the multiplier stays.
       limits: least and greatest result.
+      shared: one for all conditions, from what those with usable models came to on average.
     """
-    adapted = adapt(
-        memory.multiplier,
-        memory.cost_before - memory.cost_predicted,
-        memory.cost_before - actual,
-        limits,
-    )
-    return jnp.where(memory.stepped & usable & jnp.isfinite(actual), adapted, memory.multiplier)
+    counted = memory.stepped & usable & jnp.isfinite(actual)
+    promised = memory.cost_before - memory.cost_predicted
+    kept = memory.cost_before - actual
+    multiplier = memory.multiplier
+    if shared:
+        multiplier = jnp.full_like(multiplier, jnp.exp(jnp.mean(jnp.log(multiplier))))
+        promised, kept = (_mean(gain, counted) for gain in (promised, kept))
+        counted = jnp.any(counted)
+    return jnp.where(counted, adapt(multiplier, promised, kept, limits), multiplier)
+
+
+def _mean(values: jax.Array, counted: jax.Array) -> jax.Array:
+    """Over the conditions that are counted; 0 without any."""
+    return jnp.sum(jnp.where(counted, values, 0)) / jnp.maximum(jnp.sum(counted), 1)
 
 
 def adapt(

@@ -10,14 +10,14 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jgps.core import linalg
-from jgps.core.checks import check_choice, check_field
+from jgps.core.checks import Config, OneOf, Range, refuse
 from jgps.core.estimation.regression import divisor
 from jgps.core.types import (
     NON_FINITE,
@@ -38,7 +38,7 @@ FROZEN = ("none", "convolutions")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DistilConfig:
+class DistilConfig(Config):
     """How a network is trained in one iteration.
 
     Attributes:
@@ -61,30 +61,21 @@ class DistilConfig:
       convolution_rate: learning rate of the trunk as a fraction of the dense layers', > 0.
     """
 
-    steps: int = 450
-    batch_size: int = 256
-    learning_rate: float = 5e-3
-    weight_decay: float = 1e-4
-    validation: float = 0.0
-    input_noise: float = 0.1
-    checks: int = 20
-    max_gradient_norm: float = 10.0
-    on_divergence: str = "continue"
-    frozen: str = "none"
-    convolution_rate: float = 1.0
+    steps: Annotated[int, Range(">= 1", "usually 400 to 5000")] = 450
+    batch_size: Annotated[int, Range(">= 1")] = 256
+    learning_rate: Annotated[float, Range("> 0", "usually 3e-3")] = 5e-3
+    weight_decay: Annotated[float, Range(">= 0")] = 1e-4
+    validation: Annotated[float, Range("[0, 0.5]")] = 0.0
+    input_noise: Annotated[float, Range(">= 0")] = 0.1
+    checks: Annotated[int, Range(">= 1")] = 20
+    max_gradient_norm: Annotated[float, Range("> 0")] = 10.0
+    on_divergence: Annotated[str, OneOf(*ON_DIVERGENCE)] = "continue"
+    frozen: Annotated[str, OneOf(*FROZEN)] = "none"
+    convolution_rate: Annotated[float, Range("> 0", "usually 0.1 to 1")] = 1.0
 
     def __post_init__(self) -> None:
-        check_field(self, "steps", lambda v: v >= 1, ">= 1, usually 400 to 5000", integer=True)
-        check_field(self, "batch_size", lambda v: v >= 1, ">= 1, usually 256", integer=True)
-        check_field(self, "learning_rate", lambda v: v > 0, "> 0, usually 3e-3")
-        check_field(self, "weight_decay", lambda v: v >= 0, ">= 0, usually 1e-4")
-        check_field(self, "validation", lambda v: 0 <= v <= 0.5, "from 0 to 0.5, usually 0")
-        check_field(self, "input_noise", lambda v: v >= 0, ">= 0, usually 0.1")
-        check_field(self, "checks", lambda v: 1 <= v <= self.steps, "from 1 to steps", integer=True)
-        check_field(self, "max_gradient_norm", lambda v: v > 0, "> 0, usually 10")
-        check_choice(self, "on_divergence", ON_DIVERGENCE)
-        check_choice(self, "frozen", FROZEN)
-        check_field(self, "convolution_rate", lambda v: v > 0, "> 0, usually 0.1 to 1")
+        if self.checks > self.steps:
+            refuse(self, "checks", f"an integer and from 1 to steps = {self.steps}")
 
 
 class _Data(NamedTuple):

@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 
-from jgps.core.checks import check_field, check_kinds
+from jgps.core.checks import Config, Range, refuse
 from jgps.policies.distil import DistilConfig, distil
 from jgps.policies.networks.mlp import mlp
 from jgps.policies.observation import observe_all
@@ -15,7 +15,7 @@ from jgps.policies.supervision import DistilInfo, Supervision
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MlpConfig:
+class MlpConfig(Config):
     """A policy that is a multilayer perceptron of the observation, and how it learns.
 
     Attributes:
@@ -24,19 +24,14 @@ class MlpConfig:
         "none" and `convolution_rate` 1.
     """
 
-    hidden: tuple[int, ...] = (40, 40)
+    hidden: Annotated[tuple[int, ...], Range(">= 1")] = (40, 40)
     distil: DistilConfig = DistilConfig()
 
     def __post_init__(self) -> None:
-        check_kinds(self)
-        check_field(self, "hidden", lambda v: v >= 1, ">= 1 everywhere", integer=True)
         for name, only in (("frozen", "none"), ("convolution_rate", 1)):
-            value = getattr(self.distil, name)
-            if value != only:
-                raise ValueError(
-                    f"MlpConfig.distil.{name} is {value!r}; it has to be {only!r}: a multilayer "
-                    "perceptron has no convolutions"
-                )
+            if getattr(self.distil, name) != only:
+                why = "a multilayer perceptron has no convolutions"
+                refuse(self, f"distil.{name}", f"{only!r}: {why}")
 
     @property
     def trainings(self) -> tuple[DistilConfig, ...]:

@@ -7,7 +7,8 @@ from jgps.rendering.config import RenderConfig
 from jgps.rendering.frames import render
 from jgps.rendering.opengl import render_opengl
 from jgps.rendering.randomise import RandomiseConfig, randomise
-from jgps.rendering.scene import Scene, make_scene
+from jgps.rendering.scene import Scene, make_scene, triangle_counts
+from jgps.rendering.triangles import NotDrawableError
 from jgps.rendering.video import write_png, write_video
 from jgps.rendering.view import View, make_view
 from jgps.rendering.warp import warp_available, warp_renderer
@@ -17,6 +18,7 @@ __all__ = [
     "Camera",
     "CameraPose",
     "Image",
+    "NotDrawableError",
     "RandomiseConfig",
     "RenderConfig",
     "Scene",
@@ -30,6 +32,7 @@ __all__ = [
     "raycast_rgb",
     "render",
     "render_opengl",
+    "triangle_counts",
     "warp_available",
     "warp_renderer",
     "write_png",

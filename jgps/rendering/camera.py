@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
+
+from jgps.core.checks import Config, Range
+from jgps.core.names import did_you_mean
 
 
 class CameraPose(NamedTuple):
@@ -23,7 +26,7 @@ class CameraPose(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Camera:
+class Camera(Config):
     """A free camera that looks at a point, as in MuJoCo's viewer.
 
     Attributes:
@@ -34,25 +37,11 @@ class Camera:
       fovy: vertical field of view, degrees, in (0, 180).
     """
 
-    lookat: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    distance: float = 2.0
-    azimuth: float = 135.0
-    elevation: float = -25.0
-    fovy: float = 45.0
-
-    def __post_init__(self):
-        if len(self.lookat) != 3 or not all(math.isfinite(v) for v in self.lookat):
-            raise ValueError(f"Camera.lookat = {self.lookat}: give three finite coordinates.")
-        if not (math.isfinite(self.distance) and self.distance > 0):
-            raise ValueError(
-                f"Camera.distance = {self.distance}: give a positive length in metres."
-            )
-        if not math.isfinite(self.azimuth):
-            raise ValueError(f"Camera.azimuth = {self.azimuth}: give a finite angle in degrees.")
-        if not -90 <= self.elevation <= 90:
-            raise ValueError(f"Camera.elevation = {self.elevation}: must be in [-90, 90] degrees.")
-        if not 0 < self.fovy < 180:
-            raise ValueError(f"Camera.fovy = {self.fovy}: must be in (0, 180) degrees.")
+    lookat: Annotated[tuple[float, float, float], Range()] = (0.0, 0.0, 0.0)
+    distance: Annotated[float, Range("> 0", "usually 2 metres")] = 2.0
+    azimuth: Annotated[float, Range()] = 135.0
+    elevation: Annotated[float, Range("[-90, 90]")] = -25.0
+    fovy: Annotated[float, Range("(0, 180)")] = 45.0
 
 
 def framing(model: mujoco.MjModel, *, azimuth: float = 135.0, elevation: float = -25.0) -> Camera:
@@ -93,7 +82,8 @@ def camera_id(model: mujoco.MjModel, camera: str | int, size: tuple[int, int] | 
         known = ", ".join(repr(n) if n else str(i) for i, n in enumerate(names)) or "none"
         raise ValueError(
             f"The model has no camera {camera!r}; its cameras: {known}. "
-            "Pass one of them, a Camera(...), or None to frame the model."
+            "Pass one of them, a Camera(...), or None to frame the model"
+            f"{did_you_mean(camera, names) or '.'}"
         )
     if model.cam_projection[index] != mujoco.mjtProjection.mjPROJ_PERSPECTIVE:
         raise ValueError(f"Camera {camera!r} is orthographic; only perspective cameras are drawn.")

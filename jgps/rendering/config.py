@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
+
+from jgps.core.checks import Config, Range
 
 _CPU_RAYS, _ACCELERATOR_RAYS = 2**16, 2**21  # a ray takes about half a kilobyte
 
 
 @dataclass(frozen=True, kw_only=True)
-class RenderConfig:
+class RenderConfig(Config):
     """How images are shaded and how much memory they take.
 
     Attributes:
@@ -26,36 +29,20 @@ class RenderConfig:
         chooses: what fits the caches of a CPU, what keeps an accelerator busy.
       max_triangles: of each mesh and height field, at least 1. Time grows with their number, since
         every ray is tested against each.
+      simplify: whether a mesh or height field of more triangles is drawn coarsely, with that many,
+        instead of being refused.
     """
 
-    ambient: float = 0.5
-    headlight: float = 0.15
-    sun: float = 0.5
-    gloss: float = 0.3
-    shadows: int = 0
-    sun_radius: float = 3.0
-    supersample: int = 1
-    block: int | None = None
-    max_triangles: int = 2000
-
-    def __post_init__(self):
-        for name in ("ambient", "headlight", "sun", "gloss"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ValueError(f"RenderConfig.{name} = {value}: must be in [0, 1].")
-        if not 0 <= self.sun_radius <= 45:
-            raise ValueError(
-                f"RenderConfig.sun_radius = {self.sun_radius}: must be in [0, 45] degrees."
-            )
-        least = {"shadows": 0, "supersample": 1, "block": 1, "max_triangles": 1}
-        for name, bound in least.items():
-            value = getattr(self, name)
-            if name == "block" and value is None:
-                continue
-            if not isinstance(value, int) or value < bound:
-                raise ValueError(
-                    f"RenderConfig.{name} = {value}: must be a whole number, at least {bound}."
-                )
+    ambient: Annotated[float, Range("[0, 1]")] = 0.5
+    headlight: Annotated[float, Range("[0, 1]")] = 0.15
+    sun: Annotated[float, Range("[0, 1]")] = 0.5
+    gloss: Annotated[float, Range("[0, 1]")] = 0.3
+    shadows: Annotated[int, Range(">= 0", "usually 0 or 4")] = 0
+    sun_radius: Annotated[float, Range("[0, 45]", "usually 3 degrees")] = 3.0
+    supersample: Annotated[int, Range(">= 1", "usually 1 or 2")] = 1
+    block: Annotated[int | None, Range(">= 1")] = None
+    max_triangles: Annotated[int, Range(">= 1")] = 2000
+    simplify: bool = False
 
     @property
     def rays_at_once(self) -> int:

@@ -57,7 +57,7 @@ def render(
             f"qpos of frame {int(np.argmin(finite))} of {len(frames)} is not finite; "
             "leave invalid rollouts out."
         )
-    scene = make_scene(model, geom_groups=geom_groups, max_triangles=config.max_triangles)
+    scene = make_scene(model, geom_groups=geom_groups, config=config)
     poses = _kinematics(model, frames, camera, scene.appearance)
     images = np.empty((len(frames), height, width, 3), np.uint8)
     group = max(1, min(len(frames), _PIXELS_AT_ONCE // (width * height)))

@@ -7,7 +7,10 @@ import math
 import mujoco
 import numpy as np
 
+from jgps.mujoco_log import quiet_mujoco
 
+
+@quiet_mujoco()
 def render_opengl(
     model: mujoco.MjModel,
     qpos: np.ndarray,

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
-from jgps.core.checks import check_field
+from jgps.core.checks import Config, Range, refuse
 from jgps.core.one_program import one_program
 from jgps.rendering.appearance import NO_CELL, Appearance
 from jgps.rendering.view import rotation_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomiseConfig:
+class RandomiseConfig(Config):
     """How far appearances may differ from the model's; zero leaves a thing alone.
 
     Attributes:
@@ -32,32 +33,22 @@ class RandomiseConfig:
       camera_fovy: largest change of the field of view, degrees, at least 0.
     """
 
-    colour: float = 0.3
-    texture: float = 0.3
-    cell: tuple[float, float] = (0.02, 0.2)
-    light_turn: float = 30.0
-    light_shift: float = 0.2
-    light_range: tuple[float, float] = (0.6, 1.4)
-    sky: float = 0.3
-    camera_shift: float = 0.02
-    camera_turn: float = 2.0
-    camera_fovy: float = 1.0
+    colour: Annotated[float, Range("[0, 1]")] = 0.3
+    texture: Annotated[float, Range("[0, 1]")] = 0.3
+    cell: Annotated[tuple[float, float], Range("> 0", "usually (0.02, 0.2) metres")] = (0.02, 0.2)
+    light_turn: Annotated[float, Range("[0, 180]", "usually 30 degrees")] = 30.0
+    light_shift: Annotated[float, Range(">= 0", "usually 0.2 metres")] = 0.2
+    light_range: Annotated[tuple[float, float], Range(">= 0")] = (0.6, 1.4)
+    sky: Annotated[float, Range("[0, 1]")] = 0.3
+    camera_shift: Annotated[float, Range(">= 0", "usually 0.02 metres")] = 0.02
+    camera_turn: Annotated[float, Range("[0, 180]", "usually 2 degrees")] = 2.0
+    camera_fovy: Annotated[float, Range(">= 0", "usually 1 degree")] = 1.0
 
-    def __post_init__(self):
-        for name in ("colour", "texture", "sky"):
-            check_field(self, name, lambda v: 0 <= v <= 1, "in [0, 1]")
-        for name in ("light_turn", "camera_turn"):
-            check_field(self, name, lambda v: 0 <= v <= 180, "in [0, 180] degrees")
-        for name in ("light_shift", "camera_shift", "camera_fovy"):
-            check_field(self, name, lambda v: v >= 0, "at least 0")
-        check_field(self, "cell", lambda v: v > 0, "positive metres, smallest and largest")
-        check_field(self, "light_range", lambda v: v >= 0, "at least 0, smallest and largest")
+    def __post_init__(self) -> None:
         for name in ("cell", "light_range"):
-            value = getattr(self, name)
-            if len(value) != 2 or value[0] > value[1]:
-                raise ValueError(
-                    f"RandomiseConfig.{name} is {value}; give the smallest and the largest value."
-                )
+            smallest, largest = getattr(self, name)
+            if smallest > largest:
+                refuse(self, name, "the smallest and the largest value, in this order")
 
 
 @one_program("config")

@@ -17,7 +17,7 @@ import numpy as np
 from jgps.core.host import to_device
 from jgps.rendering.appearance import Appearance, appearance_of, geom_rgba, light_ids
 from jgps.rendering.config import RenderConfig
-from jgps.rendering.triangles import geom_name, geom_triangles
+from jgps.rendering.triangles import NotDrawableError, geom_name, geom_triangles, triangle_count
 
 _KINDS = {
     int(mujoco.mjtGeom.mjGEOM_SPHERE): "ellipsoid",
@@ -98,7 +98,7 @@ def make_scene(
     model: mujoco.MjModel,
     *,
     geom_groups: Sequence[int] = (0, 1, 2),
-    max_triangles: int = RenderConfig.max_triangles,
+    config: RenderConfig = RenderConfig(),
     dtype=jnp.float32,
 ) -> Scene:
     """Collects the visible geoms and the lights of a model; `appearance_of` says how they look.
@@ -106,34 +106,32 @@ def make_scene(
     Args:
       model: compiled model.
       geom_groups: groups to draw, each in 0..5; MuJoCo's viewer shows 0, 1 and 2.
-      max_triangles: of each mesh and height field.
+      config: its limit on the triangles of each mesh and height field, and whether those of more
+        are drawn coarsely.
       dtype: of all floating-point leaves.
 
     Raises:
-      ValueError: a visible geom cannot be drawn (a signed distance field), or is a mesh or height
-        field of too many triangles; or the model has a flex or a skin.
+      NotDrawableError: a visible geom cannot be drawn (a signed distance field), or is a mesh or
+        height field of too many triangles; or the model has a flex or a skin.
+      ValueError: for a geom group that does not exist.
     """
     for what, count in (("flex", model.nflex), ("skin", model.nskin)):
         if count:
-            raise ValueError(
+            raise NotDrawableError(
                 f"The model has a {what}, which the ray caster does not draw; take it out, or put "
                 "geoms in its place."
             )
     if any(group not in range(mujoco.mjNGROUP) for group in geom_groups):
         raise ValueError(f"geom_groups = {tuple(geom_groups)}: groups are integers from 0 to 5.")
-    visible = [
-        g
-        for g in range(model.ngeom)
-        if model.geom_group[g] in geom_groups and geom_rgba(model, g)[3] > 0
-    ]
+    visible = _visible(model, geom_groups)
     for g in visible:
         if int(model.geom_type[g]) not in _KINDS:
-            raise ValueError(_unsupported(model, g))
+            raise NotDrawableError(_unsupported(model, g))
     opaque = [g for g in visible if geom_rgba(model, g)[3] >= 1]
     translucent = [g for g in visible if geom_rgba(model, g)[3] < 1]
     scene = Scene(
-        opaque=_layer(model, opaque, max_triangles),
-        translucent=_layer(model, translucent, max_triangles),
+        opaque=_layer(model, opaque, config),
+        translucent=_layer(model, translucent, config),
         lights=_lights(model),
         appearance=_world_lights(model, appearance_of(model)),
         center=to_device(model.stat.center),
@@ -142,6 +140,20 @@ def make_scene(
     return jax.tree.map(
         lambda a: jnp.asarray(a, dtype if jnp.issubdtype(a.dtype, jnp.floating) else a.dtype), scene
     )
+
+
+def triangle_counts(model: mujoco.MjModel, geom_groups: Sequence[int] = (0, 1, 2)) -> np.ndarray:
+    """How many triangles each visible geom has, 0 of a primitive."""
+    return np.array([triangle_count(model, g) for g in _visible(model, geom_groups)], int)
+
+
+def _visible(model: mujoco.MjModel, geom_groups: Sequence[int]) -> list[int]:
+    """The geoms that are drawn."""
+    return [
+        g
+        for g in range(model.ngeom)
+        if model.geom_group[g] in geom_groups and geom_rgba(model, g)[3] > 0
+    ]
 
 
 def _unsupported(model: mujoco.MjModel, geom: int) -> str:
@@ -153,11 +165,11 @@ def _unsupported(model: mujoco.MjModel, geom: int) -> str:
     )
 
 
-def _layer(model: mujoco.MjModel, ids: Sequence[int], max_triangles: int) -> Layer:
+def _layer(model: mujoco.MjModel, ids: Sequence[int], config: RenderConfig) -> Layer:
     by_kind = {k: [g for g in ids if _KINDS[int(model.geom_type[g])] == k] for k in PRIMITIVES}
     return Layer(
         **{kind: _geoms(model, members) for kind, members in by_kind.items()},
-        triangles=_triangles(model, by_kind["mesh"], max_triangles),
+        triangles=_triangles(model, by_kind["mesh"], config),
     )
 
 
@@ -174,8 +186,8 @@ def _geoms(model: mujoco.MjModel, ids: Sequence[int]) -> Geoms:
     )
 
 
-def _triangles(model: mujoco.MjModel, ids: Sequence[int], max_triangles: int) -> Triangles:
-    parts = [geom_triangles(model, g, max_triangles) for g in ids]
+def _triangles(model: mujoco.MjModel, ids: Sequence[int], config: RenderConfig) -> Triangles:
+    parts = [geom_triangles(model, g, config.max_triangles, config.simplify) for g in ids]
     corners = np.concatenate([np.zeros((0, 3, 3)), *parts])
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-20)

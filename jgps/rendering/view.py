@@ -166,7 +166,7 @@ def make_view(
         mount, fovy = _camera(model, index), model.cam_fovy[index]
     geom_xmat = _matrices(model.geom_quat)
     return View(
-        scene=make_scene(model, geom_groups=geom_groups, max_triangles=config.max_triangles),
+        scene=make_scene(model, geom_groups=geom_groups, config=config),
         appearance=appearance_of(model),
         geoms=_mount(model.geom_bodyid, model.geom_pos, geom_xmat, np.ones(model.ngeom)),
         lights=_lights(model),

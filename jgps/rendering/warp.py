@@ -11,6 +11,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from jgps.mujoco_log import quiet_mujoco
 from jgps.rendering.camera import camera_id
 
 # As MJX ships it; its renderer in JAX (`mjx.render`) needs CUDA, this one works on a CPU too.
@@ -27,6 +28,7 @@ def warp_available() -> bool:
     return True
 
 
+@quiet_mujoco()
 def warp_renderer(
     model: mujoco.MjModel,
     camera: str | int,

@@ -91,7 +91,7 @@ def _rollouts_per_iteration(runs: Sequence[RunData]) -> dict[str, float] | None:
     known = {
         str(run.directory): run.summary["rollouts_total"] / run.summary["iterations"]
         for run in runs
-        if {"rollouts_total", "iterations"} <= set(run.summary)
+        if run.summary.get("rollouts_total") and run.summary.get("iterations")
     }
     return known if len(known) == len(runs) and len(set(known.values())) > 1 else None
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,19 @@ from rich.console import Console
 from rich.table import Table
 
 from jgps import tasks
+from jgps.rendering import NotDrawableError
 from jgps.reports.comparison import comparison_curves
 from jgps.reports.plots.diagnostics import draw_diagnostics, draw_learning_curve
 from jgps.reports.plots.features import draw_feature_points
 from jgps.reports.plots.paths import draw_actions, draw_paths
 from jgps.reports.plots.policy import draw_policy
 from jgps.reports.policy_view import draw_policy_view, load_policy
+from jgps.reports.quality import affordable_quality
 from jgps.reports.run_data import RunData, read_run
-from jgps.reports.video import VideoOptions, VideoRollouts, thin_out, write_task_video
+from jgps.reports.video import VIDEO, VideoOptions, VideoRollouts, thin_out, write_task_video
 from jgps.simulation import condition_models
 from jgps.tasks import Task
+from jgps.training.files import exists, write_bytes, writing
 
 _FEATURE_ROWS = 3  # unseen conditions whose feature points are shown
 Groups = dict[tuple[str, str], list[RunData]]  # (task, label) -> runs that differ in the seed alone
@@ -49,8 +54,8 @@ def write_report(
       The files written, under `figures/` and `videos/` of the directory.
 
     Raises:
-      ValueError: the directory holds no run, a damaged one, or one of another task; or there is no
-        OpenGL.
+      ValueError: the directory holds no run, one without whole metrics, or one of another task; or
+        there is no OpenGL. What else is damaged is left out, with a warning that names it.
     """
     run = read_run(directory)
     name = str(run.config["task"])
@@ -66,7 +71,8 @@ def write_report(
             written.append(drawn)
     data = run.trajectories
     if data is None:
-        say("The run has not finished (no trajectories.npz): only its curves are drawn.")
+        if not exists(run.directory / "trajectories.npz"):  # else it is damaged, as a warning says
+            say("The run has not finished (no trajectories.npz): only its curves are drawn.")
         return written
     if task is not None:
         _check_task(run, task)
@@ -112,10 +118,10 @@ def _pictures(run: RunData, task: Task, say: Callable[[str], None], opengl: bool
     written, policy_view, policy = [], None, load_policy(run, task, say)
     if policy is not None:
         models = condition_models(task.model, task.test if unseen else task.train)
-        rollouts = {f"unseen {c}": (models[c], qpos[c]) for c in shown}
-        rollouts |= _distracted(run, task)
-        policy_view = draw_policy_view(task, policy, list(rollouts.values()))
-        names = list(rollouts)
+        shown_rollouts = {f"unseen {c}": (models[c], qpos[c]) for c in shown}
+        shown_rollouts |= _distracted(run, task)
+        policy_view = draw_policy_view(task, policy, list(shown_rollouts.values()))
+        names = list(shown_rollouts)
         rows = [*range(min(len(shown), _FEATURE_ROWS)), *range(len(shown), len(names))]
         written.append(
             draw_feature_points(
@@ -127,13 +133,31 @@ def _pictures(run: RunData, task: Task, say: Callable[[str], None], opengl: bool
             )
         )
         policy_view = policy_view.select(range(len(shown)))
-    return written + write_task_video(
-        task,
-        VideoRollouts(qpos, x, unseen, shown, policy_view),
-        run.directory / "videos" / "final.mp4",
-        poster=run.directory / "figures" / "final.png",
-        options=VideoOptions(opengl=opengl),
-    )
+    rollouts = VideoRollouts(qpos, x, unseen, shown, policy_view)
+    return written + _video(run, task, rollouts, say, opengl)
+
+
+def _video(
+    run: RunData,
+    task: Task,
+    rollouts: VideoRollouts,
+    say: Callable[[str], None],
+    opengl: bool,
+) -> list[Path]:
+    """Writes the video and its poster; tells `say` what the ray caster cannot draw."""
+    if not opengl and (remark := affordable_quality(task.model, VIDEO).explanation):
+        say(remark)
+    try:
+        return write_task_video(
+            task,
+            rollouts,
+            run.directory / "videos" / "final.mp4",
+            poster=run.directory / "figures" / "final.png",
+            options=VideoOptions(opengl=opengl),
+        )
+    except NotDrawableError as error:
+        say(f"No video: {error} MuJoCo's own renderer may draw it (opengl).")
+        return []
 
 
 def _finite(qpos: np.ndarray, x: np.ndarray, kind: str, say: Callable[[str], None]) -> list[int]:
@@ -183,16 +207,22 @@ def compare(
         raise ValueError("no run directories to compare; name at least one")
     groups = group_runs([read_run(directory) for directory in directories])
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     written = []
     for task in dict.fromkeys(task for task, _ in groups):
         curves = {label: runs for (name, label), runs in groups.items() if name == task}
-        written.append(comparison_curves(curves, out / f"comparison_{task}.png"))
+        written.append(comparison_curves(curves, out / f"comparison_{_file_name(task)}.png"))
     header, rows = _table(groups)
     (console or Console()).print(_rich_table(header, rows))
     written.append(_write_markdown(out / "comparison.md", header, rows))
     written.append(_write_csv(out / "comparison.csv", groups))
     return written
+
+
+def _file_name(task: str) -> str:
+    """A task's name as part of a file's name: without slashes, and short enough."""
+    return re.sub(r"[^\w.-]", "_", task)[:100]
 
 
 def group_runs(runs: Sequence[RunData]) -> Groups:
@@ -315,7 +345,7 @@ def _rich_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 def _write_markdown(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Path:
     ruler = ["---" if i < 2 else "---:" for i in range(len(header))]
     lines = ["| " + " | ".join(cells) + " |" for cells in (header, ruler, *rows)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_bytes(path, "\n".join([*lines, ""]).encode())
     return path
 
 
@@ -325,8 +355,9 @@ def _write_csv(path: Path, groups: Groups) -> Path:
         for (task, label), runs in groups.items()
         for run in runs
     ]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(path, text.getvalue().encode())
     return path

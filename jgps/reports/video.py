@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +20,10 @@ from jgps.rendering import Camera, RenderConfig, render, render_opengl, write_pn
 from jgps.reports.plots.features import TRAIL, draw_points
 from jgps.reports.plots.style import INK, style
 from jgps.reports.policy_view import PolicyView
+from jgps.reports.quality import affordable_quality
 from jgps.simulation import condition_models
 from jgps.tasks import Task
+from jgps.training.files import writing
 
 MAX_CONDITIONS = 6  # in one video
 _MAX_ROWS = 4  # in one poster
@@ -30,7 +32,7 @@ _TILE, _SMALL_TILE = (320, 240), (256, 192)  # pixels; small ones where there ar
 _MAX_FPS = 30
 _HOLD = 1.0  # seconds that the last frame stays
 _GAP = 2  # pixels between tiles, on each side
-_VIDEO = RenderConfig(shadows=1, supersample=2)
+VIDEO = RenderConfig(shadows=1, supersample=2)
 _STILL = RenderConfig(shadows=16, supersample=3)
 
 
@@ -67,7 +69,8 @@ class VideoOptions(NamedTuple):
 
     tile: tuple[int, int] | None = None  # a condition's width and height, pixels, even;
     # None chooses a size for the number of conditions
-    config: RenderConfig = _VIDEO  # the ray caster's quality
+    config: RenderConfig | None = None  # the ray caster's quality; None chooses what the model's
+    # meshes leave time for, see `jgps.reports.quality`
     opengl: bool = False  # whether MuJoCo's own renderer draws the conditions
 
 
@@ -104,15 +107,17 @@ def write_task_video(
     frames = [pictures.compose(num, [i], columns) for i in range(len(steps))]
     fps = 1 / (task.control_dt * stride)
     frames += [frames[-1]] * round(_HOLD * fps)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_video(path, np.stack(frames), fps=fps)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video(path, np.stack(frames), fps=fps)
     if poster is None:
         return [path]
     # Movements are fast at first: the moments get further apart.
     parts = (0, 0.1, 0.3, 1) if rollouts.policy_view is None else (0, 0.2, 1)
     moments = np.round(np.array(parts) * (len(steps) - 1)).astype(int).tolist()
-    poster.parent.mkdir(parents=True, exist_ok=True)
-    write_png(poster, pictures.compose(min(num, _MAX_ROWS), moments, len(moments)))
+    with writing(poster):
+        poster.parent.mkdir(parents=True, exist_ok=True)
+        write_png(poster, pictures.compose(min(num, _MAX_ROWS), moments, len(moments)))
     return [path, poster]
 
 
@@ -141,7 +146,7 @@ def _draw_pictures(
     models, shown = _models(task, qpos, rollouts.unseen), rollouts.shown()
     few = len(shown) <= 4 and view is None
     width, height = options.tile or (_TILE if few else _SMALL_TILE)
-    draw = render_opengl if options.opengl else functools.partial(render, config=options.config)
+    draw, remark = _drawer(task.model, options)
     tiles = np.stack(
         [draw(models[c], qpos[c, steps], task.camera, width=width, height=height) for c in shown]
     )
@@ -149,7 +154,7 @@ def _draw_pictures(
     name = "unseen" if rollouts.unseen else "condition"
     captions = [
         [
-            (f"{name} {c}", _reading(step * task.control_dt, distances, m, i))
+            (f"{name} {c}{remark}", _reading(step * task.control_dt, distances, m, i))
             for m, c in enumerate(shown)
         ]
         for i, step in enumerate(steps)
@@ -158,6 +163,17 @@ def _draw_pictures(
         return _Pictures(tiles, captions, width, None)
     beside = _beside(view, steps, (height, width), task.control_dt)
     return _Pictures(np.concatenate([tiles, beside.images], axis=3), captions, width, beside)
+
+
+def _drawer(model: mujoco.MjModel, options: VideoOptions) -> tuple[Callable[..., np.ndarray], str]:
+    """What draws the conditions, and what the captions say of it."""
+    if options.opengl:
+        return render_opengl, ""
+    if options.config is not None:
+        return functools.partial(render, config=options.config), ""
+    quality = affordable_quality(model, VIDEO)
+    remark = quality.caption and f" ({quality.caption})"
+    return functools.partial(render, config=quality.config), remark
 
 
 def thin_out(conditions: Sequence[int]) -> list[int]:
@@ -218,7 +234,7 @@ class StripOptions(NamedTuple):
     """Size and quality of a film strip."""
 
     width: int = 1200  # of the whole picture, pixels; tiles have the aspect 4 to 3
-    config: RenderConfig = _STILL  # the ray caster's quality
+    config: RenderConfig | None = None  # the ray caster's quality; None chooses as for videos
 
 
 def film_strip(
@@ -252,12 +268,13 @@ def film_strip(
     _check_indices("step", steps, horizon)
     view = task.camera if camera is None else camera
     width = options.width // len(steps)
+    config = options.config or affordable_quality(task.model, _STILL).config
     tile = (width * 3 // 4, width)
     tiles = np.concatenate(
         [
             render(
                 models[c], qpos[c, steps], view,
-                width=tile[1], height=tile[0], config=options.config,
+                width=tile[1], height=tile[0], config=config,
             )
             for c in conditions
         ]
@@ -268,8 +285,9 @@ def film_strip(
         for c in conditions
         for k, label in enumerate(labels)
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_png(path, _labelled(_grid(tiles, len(steps)), captions, tile, len(steps)))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_png(path, _labelled(_grid(tiles, len(steps)), captions, tile, len(steps)))
     return path
 
 

@@ -1,9 +1,20 @@
 """Simulation of one task on two backends: C MuJoCo's threads and MJX."""
 
-from jgps.simulation.conditions import Conditions, Starts, check_conditions, condition_models
+from jgps.simulation.conditions import (
+    Conditions,
+    Starts,
+    check_conditions,
+    concatenate_conditions,
+    condition_models,
+    initial_act,
+    mocap_bodies,
+)
+from jgps.simulation.kinematics import site_position
 from jgps.simulation.layout import StateLayout, load_model
 from jgps.simulation.rollout import Backend, Sampler, make_sampler, resolve_backend
+from jgps.simulation.source import Source
 from jgps.simulation.system import Policy, Shared, SimulationRollouts, System, num_threads
+from jgps.simulation.tangent import moved
 
 __all__ = [
     "Backend",
@@ -12,13 +23,19 @@ __all__ = [
     "Sampler",
     "Shared",
     "SimulationRollouts",
+    "Source",
     "Starts",
     "StateLayout",
     "System",
     "check_conditions",
+    "concatenate_conditions",
     "condition_models",
+    "initial_act",
     "load_model",
+    "mocap_bodies",
     "make_sampler",
+    "moved",
     "num_threads",
     "resolve_backend",
+    "site_position",
 ]

@@ -1,22 +1,16 @@
 """Initial states and per-condition changes of the model."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
 
+from jgps.simulation.changes import apply_changes, check_changes
 from jgps.simulation.layout import quaternion_addresses, unit_quaternions
 
-_OBJECT_OF_PREFIX = {
-    "body": mujoco.mjtObj.mjOBJ_BODY,
-    "geom": mujoco.mjtObj.mjOBJ_GEOM,
-    "site": mujoco.mjtObj.mjOBJ_SITE,
-    "jnt": mujoco.mjtObj.mjOBJ_JOINT,
-    "dof": mujoco.mjtObj.mjOBJ_JOINT,
-    "actuator": mujoco.mjtObj.mjOBJ_ACTUATOR,
-}
+_OPTIONAL = ("act", "mocap_pos", "mocap_quat")
 
 
 class Conditions(NamedTuple):
@@ -24,17 +18,60 @@ class Conditions(NamedTuple):
 
     The keys of `changes` are `"field:object"`, with the name of an MjModel array and of the object
     whose row is replaced, for instance `"body_pos:table"` or `"geom_friction:peg"`; `"field"`
-    alone replaces the whole array. Derived constants (`mj_setConst`) are recomputed.
+    alone replaces the whole array. These fields are numbers of the physics or of looks, and may
+    differ; the model's structure may not:
+
+    - `body_`: pos, quat, mass, inertia, mass_scale, ipos, iquat, gravcomp
+    - `jnt_`: pos, axis, range, stiffness, margin, actfrcrange, solref, solimp; and `qpos_spring`
+    - `dof_` of a joint: damping, armature, frictionloss, solref, solimp
+    - `geom_`: pos, quat, size, friction, margin, solref, solimp, solmix, rgba
+    - `site_`: pos, quat, rgba
+    - `tendon_`: range, stiffness, damping, armature, frictionloss, margin, lengthspring,
+      actfrcrange, solref_lim, solimp_lim, solref_fri, solimp_fri, rgba
+    - `actuator_`: ctrlrange, forcerange, actrange, gear, gainprm, biasprm, dynprm, cranklength
+    - `eq_`: active0, data, solref, solimp
+    - `pair_`: friction, margin, solref, solreffriction, solimp
+    - `cam_`: pos, quat, fovy; `light_`: pos, dir, diffuse; `mat_`: rgba
+
+    What MuJoCo derives of them (`mj_setConst`) follows: where an equality holds a body, too, unless
+    a weld has a `relpose`. What its compiler alone derives stays, such as the rest lengths of
+    tendons and gains by damping ratios. Controls are clipped to the
+    `actuator_ctrlrange` of their condition.
+
+    `body_mass` leaves the inertia as it was; `"body_mass_scale:object"` is a factor of both, as of
+    another density. A body with a free joint starts where qpos says, not `body_pos`. A mocap body
+    starts at `mocap_pos` and `mocap_quat`, and pulls along what is welded to it.
+
+    What starts as the model says is None: activations at zero, mocap bodies where `body_pos` and
+    `body_quat` put them. Mocap bodies are in the order of their `mocapid`.
     """
 
     qpos: np.ndarray  # [C, nq]
     qvel: np.ndarray  # [C, nv]
     changes: Mapping[str, np.ndarray] = {}
+    act: np.ndarray | None = None  # [C, na]
+    mocap_pos: np.ndarray | None = None  # [C, nmocap, 3] metres, world frame
+    mocap_quat: np.ndarray | None = None  # [C, nmocap, 4] (w, x, y, z)
 
     @property
     def num(self) -> int:
         """Number of conditions C."""
         return self.qpos.shape[0]
+
+    @property
+    def optional(self) -> dict[str, np.ndarray]:
+        """Those of act, mocap_pos and mocap_quat that are given, [C, ...] each."""
+        given = {name: getattr(self, name) for name in _OPTIONAL}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def select(self, rows: Any) -> "Conditions":
+        """The conditions of these indices [M], which may repeat."""
+        return Conditions(
+            self.qpos[rows],
+            self.qvel[rows],
+            {key: value[rows] for key, value in self.changes.items()},
+            **{name: value[rows] for name, value in self.optional.items()},
+        )
 
 
 class Starts(NamedTuple):
@@ -71,51 +108,68 @@ def check_conditions(model: mujoco.MjModel, conditions: Conditions) -> Condition
     qvel = np.asarray(conditions.qvel, np.float64)
     if qvel.size == model.nv and num == 1:
         qvel = qvel.reshape(1, model.nv)
-    changes = {
-        # One number per object may come as [C].
-        key: np.asarray(value, np.float64).reshape(
-            (num, 1)
-            if np.shape(value) == (num,) and _row(model, key).shape == (1,)
-            else np.shape(value)
-        )
-        for key, value in conditions.changes.items()
-    }
+    changes = check_changes(model, num, conditions.changes)
     qpos = _unit_quaternions(model, qpos)
+    optional = _optional(model, conditions, num)
     for name, value, shape in [
         ("qpos", qpos, (num, model.nq)),
         ("qvel", qvel, (num, model.nv)),
-        *((key, value, (num, *_row(model, key).shape)) for key, value in changes.items()),
+        *((name, optional[name], shape) for name, shape in _shapes(model, num, optional)),
     ]:
         if value.shape != shape:
             raise ValueError(f"conditions: {name} has shape {value.shape}, expected {shape}")
         if not np.all(np.isfinite(value)):
             raise ValueError(f"conditions: {name} has values that are not finite")
-    return Conditions(qpos=qpos, qvel=qvel, changes=changes)
+    return Conditions(qpos=qpos, qvel=qvel, changes=changes, **_unit_mocap(optional))
 
 
-def _row(model: mujoco.MjModel, key: str) -> np.ndarray:
-    """The view into the model's array that a key of `changes` names."""
-    field, _, name = key.partition(":")
-    array = getattr(model, field, None)
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"conditions: the model has no array {field!r} (key {key!r})")
-    if not name:
-        return array
-    prefix = field.partition("_")[0]
-    if prefix not in _OBJECT_OF_PREFIX:
+def _optional(model: mujoco.MjModel, conditions: Conditions, num: int) -> dict[str, np.ndarray]:
+    """What is given of act and mocap poses, in float64; one row alone may lack its first axis."""
+    given = {name: np.asarray(v, np.float64) for name, v in conditions.optional.items()}
+    for name, shape in _shapes(model, num, given):
+        if num == 1 and given[name].shape == shape[1:]:
+            given[name] = given[name][None]
+    key = changed_mocap(model, conditions)
+    if key is not None and ("mocap_pos" in given or "mocap_quat" in given):
         raise ValueError(
-            f"conditions: {key!r} names an object, which works for fields that begin with "
-            f"{', '.join(_OBJECT_OF_PREFIX)}"
+            f"conditions: mocap poses are given, and {key!r} in changes places a mocap body as "
+            "well; give one of them"
         )
-    number = mujoco.mj_name2id(model, _OBJECT_OF_PREFIX[prefix], name)
-    if number < 0:
-        raise ValueError(f"conditions: the model has no object {name!r} (key {key!r})")
-    if prefix == "dof":  # one row per degree of freedom of the joint
-        free, ball = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)
-        rows = {free: 6, ball: 3}.get(int(model.jnt_type[number]), 1)
-        start = int(model.jnt_dofadr[number])
-        return array[start : start + rows]
-    return array[number : number + 1].reshape(array.shape[1:] or (1,))
+    return given
+
+
+def changed_mocap(model: mujoco.MjModel, conditions: Conditions) -> str | None:
+    """The first key of `changes` that places a mocap body; None without one."""
+    for key in conditions.changes:
+        field, _, name = key.partition(":")
+        body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name) if name else -1
+        placed = model.body_mocapid[body] >= 0 if body >= 0 else not name and model.nmocap > 0
+        if field in ("body_pos", "body_quat") and placed:
+            return key
+    return None
+
+
+def _shapes(
+    model: mujoco.MjModel, num: int, given: Mapping[str, Any]
+) -> list[tuple[str, tuple[int, ...]]]:
+    shapes = {
+        "act": (num, int(model.na)),
+        "mocap_pos": (num, int(model.nmocap), 3),
+        "mocap_quat": (num, int(model.nmocap), 4),
+    }
+    return [(name, shape) for name, shape in shapes.items() if name in given]
+
+
+def _unit_mocap(optional: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same with mocap quaternions at unit length."""
+    if "mocap_quat" not in optional:
+        return dict(optional)
+    length = np.linalg.norm(optional["mocap_quat"], axis=-1, keepdims=True)
+    if np.any(length < 1e-6):
+        raise ValueError(
+            "conditions: mocap_quat has a quaternion of zeros; no rotation is (1, 0, 0, 0)"
+        )
+    return {**optional, "mocap_quat": optional["mocap_quat"] / length}
 
 
 def _unit_quaternions(model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
@@ -132,14 +186,63 @@ def _unit_quaternions(model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
 
 
 def condition_models(model: mujoco.MjModel, conditions: Conditions) -> list[mujoco.MjModel]:
-    """One compiled model per condition; the same object where nothing changes."""
-    if not conditions.changes:
+    """One compiled model per condition; the same object where nothing changes, or the same.
+
+    Mocap poses are written to `body_pos` and `body_quat` of the mocap bodies, from where
+    `mj_resetData` takes them: whatever simulates or draws with these models starts there.
+    """
+    poses = {k: v for k, v in conditions.optional.items() if k != "act"}
+    if not conditions.changes and not poses:
         return [model] * conditions.num
-    models = []
+    bodies = mocap_bodies(model)
+    models: dict[bytes, mujoco.MjModel] = {}
+    found = []
     for c in range(conditions.num):
-        changed = copy.copy(model)
-        for key, value in conditions.changes.items():
-            _row(changed, key)[...] = value[c]
-        mujoco.mj_setConst(changed, mujoco.MjData(changed))
-        models.append(changed)
-    return models
+        rows = [value[c] for value in (*conditions.changes.values(), *poses.values())]
+        key = b"".join(np.ascontiguousarray(row).tobytes() for row in rows)
+        if key not in models:
+            changed = copy.copy(model)
+            apply_changes(changed, conditions.changes, c)
+            # Afterwards, because constants belong to the model's reference, not to the start.
+            for name, value in poses.items():
+                getattr(changed, name.replace("mocap", "body"))[bodies] = value[c]
+            models[key] = changed
+        found.append(models[key])
+    return found
+
+
+def mocap_bodies(model: mujoco.MjModel) -> np.ndarray:
+    """Bodies [nmocap] in the order of their mocap poses."""
+    bodies = np.flatnonzero(model.body_mocapid >= 0)
+    return bodies[np.argsort(model.body_mocapid[bodies])]
+
+
+def concatenate_conditions(model: mujoco.MjModel, sets: Sequence[Conditions]) -> Conditions:
+    """All of these conditions, which have the same keys of `changes`, in a row.
+
+    What only some give of act and mocap poses is the model's own in the others.
+    """
+    names = [name for name in _OPTIONAL if any(name in each.optional for each in sets)]
+    complete = [_complete(model, each) for each in sets] if names else sets
+    return Conditions(
+        np.concatenate([each.qpos for each in sets]),
+        np.concatenate([each.qvel for each in sets]),
+        {key: np.concatenate([each.changes[key] for each in sets]) for key in sets[0].changes},
+        **{name: np.concatenate([getattr(each, name) for each in complete]) for name in names},
+    )
+
+
+def _complete(model: mujoco.MjModel, conditions: Conditions) -> Conditions:
+    """The same with the model's own act and mocap poses written out."""
+    models, bodies = condition_models(model, conditions), mocap_bodies(model)
+    act = initial_act(model, conditions)
+    return conditions._replace(
+        act=act,
+        mocap_pos=np.stack([each.body_pos[bodies] for each in models]),
+        mocap_quat=np.stack([each.body_quat[bodies] for each in models]),
+    )
+
+
+def initial_act(model: mujoco.MjModel, conditions: Conditions) -> np.ndarray:
+    """Activations [C, na] at the start."""
+    return np.zeros((conditions.num, model.na)) if conditions.act is None else conditions.act

@@ -20,14 +20,16 @@ defined (Zhou et al. 2019, "On the continuity of rotation representations in neu
 
 import dataclasses
 import functools
-import os
 import types
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import mujoco
 import numpy as np
+
+from jgps.core.names import did_you_mean
+from jgps.mujoco_log import quiet_mujoco
+from jgps.simulation.source import Compiled, Source, parse
 
 _SENSORS = {
     # kind: (object type, kinds of sensors that together make the entry)
@@ -75,11 +77,16 @@ class StateLayout:
     def __hash__(self) -> int:
         return hash(self._key)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mapping that nobody can change can't be pickled or copied either.
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return _layout_of, ({**values, "slices": dict(self.slices)},)
+
     def __getitem__(self, entry: str) -> slice:
         if entry not in self.slices:
             raise ValueError(
                 f"{self.what} entry {entry!r} is not in the {self.what}; "
-                f"entries: {', '.join(self.slices)}"
+                f"entries: {', '.join(self.slices)}{did_you_mean(entry, self.slices)}"
             )
         return self.slices[entry]
 
@@ -102,6 +109,10 @@ class StateLayout:
         return self.features(qpos, qvel, act, sensordata, xp)[..., self.index]
 
 
+def _layout_of(values: dict[str, Any]) -> StateLayout:
+    return StateLayout(**{**values, "slices": types.MappingProxyType(values["slices"])})
+
+
 def _first_two_columns(quat: Any, xp: types.ModuleType) -> Any:
     """Columns x and y of the rotation matrix of a quaternion (w, x, y, z): [..., 4] -> [..., 6]."""
     w, x, y, z = (quat[..., i] for i in range(4))
@@ -116,15 +127,17 @@ def _first_two_columns(quat: Any, xp: types.ModuleType) -> Any:
     return xp.stack(columns, axis=-1)
 
 
+@quiet_mujoco()
 def load_model(
-    source: str | os.PathLike | mujoco.MjSpec,
+    source: Source,
     entries: Sequence[str],
     observation: Sequence[str] | None = None,
 ) -> tuple[mujoco.MjModel, StateLayout, StateLayout | None]:
     """Compiles a model together with the sensors that the state and the observation need.
 
     Args:
-      source: path of an MJCF file, MJCF text, or a MuJoCo spec (which gains sensors).
+      source: path of an MJCF file, MJCF as text or bytes, a MuJoCo spec (which gains sensors), or a
+        compiled model, which is copied and has to have the sensors already.
       entries: state entries, see above, in the order in which they make up x.
       observation: entries of the observation in the order of o; None where it is the state.
 
@@ -132,9 +145,10 @@ def load_model(
       The model, the layout of the state, and that of the observation (None where it is the state).
 
     Raises:
-      ValueError: if the model does not parse, has no actuator, or lacks a named object.
+      ValueError: if the model does not parse, has no actuator or a flag that rollouts can't do
+        with, or lacks a named object.
     """
-    spec = _parse(source)
+    spec = parse(source)
     kinds = _split_all(spec, entries, "state")
     observed = None if observation is None else _split_all(spec, observation, "observation")
     for kind, name in (*kinds, *(observed or ())):
@@ -146,43 +160,46 @@ def load_model(
         raise ValueError(f"the model does not compile: {_one_line(error)}") from None
     if model.nu == 0:
         raise ValueError("the model has no actuator; add an <actuator> for every controlled joint")
+    layout, seen = _layout(model, entries, kinds, "state"), None
+    if observation is not None and observed is not None:
+        seen = _layout(model, observation, observed, "observation")
+    _set_flags(model, layout.uses_sensors or (seen is not None and seen.uses_sensors))
+    return model, layout, seen
+
+
+def _set_flags(model: mujoco.MjModel, uses_sensors: bool) -> None:
+    """Sets the flags that rollouts rely on, and refuses those that they can't do with.
+
+    Whatever else a model switches off is its physics: contacts, limits, gravity, the range of
+    controls (`clampctrl`), the solver's warm start.
+
+    Raises:
+      ValueError: naming the flag.
+    """
+    disable, enable = mujoco.mjtDisableBit, mujoco.mjtEnableBit
+    for present, flag, why in (
+        (model.opt.disableflags & disable.mjDSBL_ACTUATION, 'actuation="disable"',
+         "with which no control has an effect"),
+        (model.opt.enableflags & enable.mjENBL_SLEEP, 'sleep="enable"',
+         "with which what happens next does not follow from the state alone"),
+        (model.opt.enableflags & enable.mjENBL_IPC, 'ipc="enable"',
+         "with which what happens next does not follow from the state alone"),
+    ):  # fmt: skip
+        if present:
+            raise ValueError(f"the model has <flag {flag}/>, {why}; take it out")
     # A diverging simulation has to be seen, not silently put back to its start.
-    model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
-    layout = _layout(model, entries, kinds, "state")
-    if observation is None or observed is None:
-        return model, layout, None
-    return model, layout, _layout(model, observation, observed, "observation")
+    model.opt.disableflags |= disable.mjDSBL_AUTORESET
+    if uses_sensors:  # x and o are made of them
+        model.opt.disableflags &= ~int(disable.mjDSBL_SENSOR)
 
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _parse(source: str | os.PathLike | mujoco.MjSpec) -> mujoco.MjSpec:
-    if isinstance(source, mujoco.MjSpec):
-        return source
-    text = os.fspath(source)
-    try:
-        if text.lstrip().startswith("<"):
-            return mujoco.MjSpec.from_string(text)
-        if not _is_file(text):
-            raise ValueError(f"model file {text[:200]!r} does not exist")
-        return mujoco.MjSpec.from_file(text)
-    except (ValueError, mujoco.FatalError) as error:
-        message = _one_line(error)
-        if "does not exist" in message and message.startswith("model file"):
-            raise
-        raise ValueError(f"the MJCF does not parse: {message}") from None
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except (OSError, ValueError):  # too long for a name, or has a zero byte
-        return False
-
-
-def _split_all(spec: mujoco.MjSpec, entries: Sequence[str], what: str) -> list[tuple[str, str]]:
+def _split_all(
+    spec: mujoco.MjSpec | Compiled, entries: Sequence[str], what: str
+) -> list[tuple[str, str]]:
     kinds = [_split(spec, entry, what) for entry in entries]
     if len(set(entries)) != len(entries) or not entries:
         raise ValueError(
@@ -191,10 +208,11 @@ def _split_all(spec: mujoco.MjSpec, entries: Sequence[str], what: str) -> list[t
     return kinds
 
 
-def _split(spec: mujoco.MjSpec, entry: str, what: str) -> tuple[str, str]:
+def _split(spec: mujoco.MjSpec | Compiled, entry: str, what: str) -> tuple[str, str]:
     kind, _, name = entry.partition(":")
     if kind not in _KINDS:
-        raise ValueError(f"unknown {what} entry {entry!r}; kinds: {', '.join(_KINDS)}")
+        meant = did_you_mean(kind, _KINDS)
+        raise ValueError(f"unknown {what} entry {entry!r}; kinds: {', '.join(_KINDS)}{meant}")
     if kind == "act" and not name:
         return kind, name
     if kind == "act":
@@ -213,6 +231,7 @@ def _split(spec: mujoco.MjSpec, entry: str, what: str) -> tuple[str, str]:
         listed = ", ".join(each for each in available if each) or "none with a name"
         raise ValueError(
             f"{what} entry {entry!r}: the model has no {kind_of_object} {name!r}; it has: {listed}"
+            f"{did_you_mean(name, available)}"
         )
     return kind, name
 
@@ -221,7 +240,7 @@ def _sensor_name(kind: str, sensor: str, name: str) -> str:
     return f"jgps/{kind}/{sensor}/{name}"
 
 
-def _add_sensors(spec: mujoco.MjSpec, kind: str, name: str) -> None:
+def _add_sensors(spec: mujoco.MjSpec | Compiled, kind: str, name: str) -> None:
     kind_of_object, sensors = _SENSORS[kind]
     present = {sensor.name for sensor in spec.sensors}
     for sensor in sensors:
@@ -317,6 +336,8 @@ def _layout(
 def _actuated_joints(model: mujoco.MjModel, index: list[int]) -> list[tuple[int, int]]:
     """Places in x of every actuator's joint (position, velocity); none if one has no such joint."""
     pairs = []
+    if model.nactuator != model.nu:  # some have several controls, and no joint of one number
+        return []
     for actuator in range(model.nu):
         joint = int(model.actuator_trnid[actuator, 0])
         on_joint = int(model.actuator_trntype[actuator]) in (

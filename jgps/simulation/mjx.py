@@ -11,7 +11,15 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from jgps.simulation.conditions import Conditions, Starts, check_starts, condition_models
+from jgps.mujoco_log import quiet_mujoco
+from jgps.simulation.conditions import (
+    Conditions,
+    Starts,
+    check_starts,
+    condition_models,
+    initial_act,
+    mocap_bodies,
+)
 from jgps.simulation.layout import unit_quaternions
 from jgps.simulation.system import (
     Layouts,
@@ -19,12 +27,26 @@ from jgps.simulation.system import (
     Sample,
     SimulationRollouts,
     System,
-    control_range,
+    control_ranges,
     split_shared,
 )
 
 with contextlib.redirect_stdout(io.StringIO()):  # it prints which optional parts it lacks
     from mujoco import mjx
+
+# Fields that follow from numbers, and that MJX does not compute with.
+_UNREAD = (
+    "eq_active0", "body_sameframe", "geom_sameframe", "site_sameframe", "body_simple",
+    "dof_simplenum", "body_margin",
+)  # fmt: skip
+_LEAST_FRICTION = 1e-9  # N or N m
+# What a state and a control mean in a model, and how long a step is.
+_SAME = (
+    *("nbody", "njnt", "nu", "na", "nmocap", "nsensordata"),
+    *("jnt_type", "jnt_qposadr", "body_parentid", "body_pos", "actuator_trnid", "sensor_type"),
+    *("sensor_objid", "body_mass", "jnt_axis", "jnt_range", "dof_damping", "dof_armature"),
+    *("actuator_gear", "actuator_gainprm", "actuator_biasprm", "actuator_ctrlrange"),
+)
 
 _CANNOT = "MJX can't simulate this model ({}); use the native backend"
 
@@ -45,10 +67,10 @@ class _Inputs(NamedTuple):
 
     model: mjx.Model  # some arrays [C, ...]
     data: mjx.Data  # of one simulation
-    qpos: jax.Array  # [C, nq], or [C, N, nq] where each rollout starts at a pose of its own
-    qvel: jax.Array  # [C, nv], or [C, N, nv]
-    mocap: tuple[jax.Array, jax.Array]  # positions [C, M, 3], quaternions [C, M, 4]
-    limits: tuple[jax.Array, jax.Array]  # of controls, [dU] each
+    # Fields of the data at the start [C, ...]; qpos and qvel are [C, N, ...] where each rollout
+    # starts at a pose of its own.
+    start: dict[str, jax.Array]
+    limits: jax.Array  # of controls, [2, C, dU]
 
 
 def make_mjx_sample(system: System, conditions: Conditions, policy: Policy) -> Sample:
@@ -60,29 +82,25 @@ def make_mjx_sample(system: System, conditions: Conditions, policy: Policy) -> S
     Raises:
       ValueError: if MJX can't simulate the model.
     """
+    simulated = _simulated_model(system)
+    models = condition_models(simulated, conditions)
+    _check(simulated)
     try:
-        models = condition_models(system.model, conditions)
-        model, axes = _stack([mjx.put_model(m) for m in models])
-        data = mjx.make_data(system.model)
+        put = _put(models)
+        data = mjx.make_data(put[0])
     except NotImplementedError as error:
         raise ValueError(_CANNOT.format(error)) from None
+    model, axes = _stack(put)
     program = _Program(policy, system.layouts, system.horizon, system.substeps, axes)
-    lower, upper = control_range(system.model)
-    inputs = _Inputs(
-        model=model,
-        data=data,
-        qpos=jnp.asarray(conditions.qpos),
-        qvel=jnp.asarray(conditions.qvel),
-        mocap=_mocap_poses(models),
-        limits=(jnp.asarray(lower), jnp.asarray(upper)),
-    )
+    inputs = _Inputs(model, data, _start(models, conditions), jnp.asarray(control_ranges(models)))
 
     def sample(params: Any, noise: jax.Array, starts: Starts | None = None) -> SimulationRollouts:
         given = inputs
         if starts is not None:
             check_starts(system.model, starts, *noise.shape[:2])
             qpos = unit_quaternions(system.model, jnp.asarray(starts.qpos), jnp)
-            given = inputs._replace(qpos=qpos, qvel=jnp.asarray(starts.qvel))
+            own = {"qpos": qpos, "qvel": jnp.asarray(starts.qvel)}
+            given = inputs._replace(start={**inputs.start, **own})
         try:
             return _roll_out(program, given, params, noise)
         except NotImplementedError as error:
@@ -96,25 +114,19 @@ def _roll_out(
     program: _Program, inputs: _Inputs, params: Any, noise: jax.Array
 ) -> SimulationRollouts:
     data, dtype = inputs.data, noise.dtype
-    lower, upper = (limit.astype(dtype) for limit in inputs.limits)
 
-    def rollout(model, qpos, qvel, mocap, params, noise):
-        start = data.replace(
-            qpos=qpos.astype(data.qpos.dtype),
-            qvel=qvel.astype(data.qvel.dtype),
-            mocap_pos=mocap[0].astype(data.mocap_pos.dtype),
-            mocap_quat=mocap[1].astype(data.mocap_quat.dtype),
-        )
-        return _closed_loop(program, model, start, params, noise, lower, upper)
+    def rollout(model, start, limits, params, noise):
+        fields = {name: a.astype(getattr(data, name).dtype) for name, a in start.items()}
+        return _closed_loop(program, model, data.replace(**fields), params, noise, limits)
 
-    own = 0 if inputs.qpos.ndim == 3 else None
-    over_samples = jax.vmap(rollout, in_axes=(None, own, own, None, None, 0))
+    own = 0 if inputs.start["qpos"].ndim == 3 else None
+    start_axes = {name: own if name in ("qpos", "qvel") else None for name in inputs.start}
+    over_samples = jax.vmap(rollout, in_axes=(None, start_axes, None, None, 0))
     values, axes = split_shared(params)
     model_axes = jax.tree.unflatten(jax.tree.structure(inputs.model), program.model_axes)
-    over_conditions = jax.vmap(over_samples, in_axes=(model_axes, 0, 0, 0, axes, 0))
-    x, u, qpos, o = over_conditions(
-        inputs.model, inputs.qpos, inputs.qvel, inputs.mocap, values, noise
-    )
+    over_conditions = jax.vmap(over_samples, in_axes=(model_axes, 0, 1, axes, 0))
+    limits = inputs.limits.astype(dtype)
+    x, u, qpos, o = over_conditions(inputs.model, inputs.start, limits, values, noise)
     finite = [jnp.isfinite(a).all(axis=(-2, -1)) for a in (x, u, qpos, o)]
     valid = functools.reduce(jnp.logical_and, finite)
     x, u, qpos, o = (jnp.where(valid[..., None, None], a, jnp.nan) for a in (x, u, qpos, o))
@@ -123,12 +135,100 @@ def _roll_out(
     return SimulationRollouts(x=x, u=u, valid=valid, qpos=qpos, o=o)
 
 
-def _mocap_poses(models: list[mujoco.MjModel]) -> tuple[jax.Array, jax.Array]:
-    """Positions [C, M, 3] and quaternions [C, M, 4] of the mocap bodies, which follow the model."""
-    bodies = np.flatnonzero(models[0].body_mocapid >= 0)
-    bodies = bodies[np.argsort(models[0].body_mocapid[bodies])]
-    positions = np.stack([model.body_pos[bodies] for model in models])
-    return jnp.asarray(positions), jnp.asarray(np.stack([m.body_quat[bodies] for m in models]))
+def _check(model: mujoco.MjModel) -> None:
+    """Refuses what MJX takes without a word and leaves out.
+
+    Raises:
+      ValueError: naming it.
+    """
+    curved = ("jnt_stiffnesspoly", "dof_dampingpoly", "tendon_stiffnesspoly", "tendon_dampingpoly")
+    lacking = {
+        "actuators or sensors with a delay": model.nhistory > 0,
+        "plugins": model.nplugin > 0,
+        "actuators with several controls": model.nactuator != model.nu,
+        "stiffness or damping that is not linear": any(getattr(model, f).any() for f in curved),
+        "damping or armature of actuators": model.actuator_damping.any()
+        or model.actuator_dampingpoly.any()
+        or model.actuator_armature.any(),
+        "adhesion of geoms": model.geom_adhesion.any() or model.pair_adhesion.any(),
+        "surfaces that move": model.geom_surfacevel.any(),
+        "fluid forces by the shape of geoms": model.geom_fluid.any(),
+    }
+    for what, present in lacking.items():
+        if present:
+            raise ValueError(_CANNOT.format(what))
+
+
+def _start(models: list[mujoco.MjModel], conditions: Conditions) -> dict[str, jax.Array]:
+    """What the simulations of the conditions begin with, [C, ...], by fields of `mjx.Data`."""
+    bodies = mocap_bodies(models[0])
+    start = {
+        "qpos": conditions.qpos,
+        "qvel": conditions.qvel,
+        "act": initial_act(models[0], conditions),
+        "mocap_pos": np.stack([model.body_pos[bodies] for model in models]),
+        "mocap_quat": np.stack([model.body_quat[bodies] for model in models]),
+        "eq_active": np.stack([model.eq_active0 for model in models]),
+    }
+    return {name: jnp.asarray(value) for name, value in start.items()}
+
+
+@quiet_mujoco()
+def _put(models: list[mujoco.MjModel]) -> list[mjx.Model]:
+    """The models in MJX, of one structure.
+
+    Raises:
+      ValueError: if they differ in more than numbers of a program.
+    """
+    distinct = {id(model): model for model in models}
+    put = {number: mjx.put_model(model) for number, model in distinct.items()}
+    first = put[id(models[0])]
+    same = {name: getattr(first, name) for name in _UNREAD}
+    # How large a program has to be follows from the numbers: as large as any of them needs.
+    for name in ("dof_hasfrictionloss", "tendon_hasfrictionloss", "geom_rbound_hfield"):
+        every = [getattr(model._impl, name) for model in put.values()]
+        same[f"_impl.{name}"] = functools.reduce(np.maximum, every)
+    put = {number: _with_least_friction(model.tree_replace(same)) for number, model in put.items()}
+    if len({jax.tree.structure(model) for model in put.values()}) > 1:
+        raise ValueError(
+            "MJX can't simulate these conditions, which differ in more than numbers of a program; "
+            "use the native backend"
+        )
+    return [put[id(model)] for model in models]
+
+
+def _with_least_friction(model: mjx.Model) -> mjx.Model:
+    """The same with friction near 0 where the program has some, of which MJX takes no 0."""
+    return model.tree_replace(
+        {
+            f"{kind}_frictionloss": jnp.maximum(
+                getattr(model, f"{kind}_frictionloss"),
+                jnp.where(getattr(model._impl, f"{kind}_hasfrictionloss"), _LEAST_FRICTION, 0),
+            )
+            for kind in ("dof", "tendon")
+        }
+    )
+
+
+def _simulated_model(system: System) -> mujoco.MjModel:
+    """The model, or the one that stands in for it here.
+
+    Raises:
+      ValueError: if the state would mean something else there.
+    """
+    model, other = system.model, system.mjx_model
+    if other is None:
+        return model
+    fields = {name: (getattr(model, name), getattr(other, name)) for name in _SAME}
+    for name in ("timestep", "gravity", "integrator"):
+        fields[name] = getattr(model.opt, name), getattr(other.opt, name)
+    for field, (one, two) in fields.items():
+        if not np.array_equal(one, two):
+            raise ValueError(
+                f"Task.mjx_model has another {field} than Task.model; bodies, joints, actuators "
+                "and sensors have to be the same, only geoms may differ"
+            )
+    return other
 
 
 def _stack(models: list[mjx.Model]) -> tuple[mjx.Model, tuple[int | None, ...]]:
@@ -144,7 +244,7 @@ def _stack(models: list[mjx.Model]) -> tuple[mjx.Model, tuple[int | None, ...]]:
     return jax.tree.unflatten(treedef, stacked), tuple(axes)
 
 
-def _closed_loop(program, model, start, params, noise, lower, upper):
+def _closed_loop(program, model, start, params, noise, limits):
     def observe(data):
         if program.layouts.uses_sensors:
             data = mjx.forward(model, data)
@@ -154,7 +254,7 @@ def _closed_loop(program, model, start, params, noise, lower, upper):
     def control_step(data, inputs):
         t, noise_t = inputs
         x, o = observe(data)
-        u = jnp.clip(program.policy(params, x, o, t, noise_t).astype(noise.dtype), lower, upper)
+        u = jnp.clip(program.policy(params, x, o, t, noise_t).astype(noise.dtype), *limits)
         driven = data.replace(ctrl=u.astype(data.ctrl.dtype))
         after = jax.lax.fori_loop(0, program.substeps, lambda _, d: mjx.step(model, d), driven)
         return after, (x, u, data.qpos, o)

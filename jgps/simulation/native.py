@@ -1,122 +1,170 @@
 """Closed-loop rollouts in C MuJoCo's thread pool."""
 
-import contextlib
 import functools
-import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import jax
 import mujoco
 import numpy as np
-from mujoco import rollout as mujoco_rollout
+from mujoco.batch import Batch, SimulationError
 
 from jgps.core.host import to_device
-from jgps.simulation.conditions import Conditions, Starts, check_starts, condition_models
+from jgps.mujoco_log import quiet_mujoco
+from jgps.simulation.conditions import (
+    Conditions,
+    Starts,
+    check_starts,
+    condition_models,
+    initial_act,
+)
 from jgps.simulation.layout import unit_quaternions
 from jgps.simulation.system import (
     Policy,
     Sample,
     SimulationRollouts,
     System,
-    control_range,
+    control_ranges,
     num_threads,
     split_shared,
 )
 
-_FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
+_NO_STAGE = int(mujoco.mjtStage.mjSTAGE_NONE)
+_SEEN = ("qpos", "qvel", "act", "sensordata")  # what features are made of
+_MAX_PARTS = 4  # of a batch, one for each thread of Python; those of MuJoCo share a part
 
 
 class Stepper:
-    """Advances a batch of simulations by one control step, in threads.
+    """A batch of simulations, each with all of the state that MuJoCo integrates.
 
-    Sensors in MuJoCo belong to the state *before* a physics step, so where x or o need sensors one
-    more step is taken and only its sensors are kept: features are exact at the state they describe.
+    Beside positions, velocities and activations that is the solver's warm start, what delayed
+    actuators remember, mocap poses, active equalities, user data and the state of plugins. A
+    simulation is what a loop over `mj_step` makes of it, whatever else is in the batch.
+
+    Sensors belong to the state *before* a physics step; where x or o need them, the forward
+    computation is run once more at the new state, which changes nothing in it.
     """
 
     def __init__(self, system: System, models: list[mujoco.MjModel]):
         """Prepares threads for `models`, one for each simulation of the batch [B]."""
         self._system = system
-        self._models = models
+        self._stage = _sensor_stage(system)
         threads = min(num_threads(), len(models))
-        self._data = [mujoco.MjData(system.model) for _ in range(threads)]
-        self._pool = mujoco_rollout.Rollout(nthread=threads if threads > 1 else 0)
-        # Few chunks: threads spend less on handing out work, and still even out what contacts cost.
-        self._chunk_size = max(1, len(models) // (2 * threads))
-        self._extra = 1 if system.layouts.uses_sensors else 0
-        steps = system.substeps + self._extra
-        batch = len(models)
-        self._state = np.empty((batch, steps, mujoco.mj_stateSize(system.model, _FULL)))
-        self._sensors = np.empty((batch, steps, system.model.nsensordata))
-        self._control = np.empty((batch, steps, system.model.nu))
-        self._first_sensors = np.empty((batch, 1, system.model.nsensordata))
-        self._first_state = np.empty((batch, 1, self._state.shape[-1]))
+        num = min(threads, _MAX_PARTS)
+        # In turn, which evens out what contacts cost in some conditions.
+        rows = [slice(first, len(models), num) for first in range(num)]
+        self._parts = [_Part(models[part], part, math.ceil(threads / num)) for part in rows]
+        self._pool = ThreadPoolExecutor(num)
 
-    def initial(
-        self, qpos: np.ndarray, qvel: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Physics state [B, nstate], x [B, dX] and o [B, dO] at qpos [B, nq] and qvel [B, nv]."""
-        model = self._system.model
-        data = self._data[0]
-        state = np.empty((len(self._models), self._state.shape[-1]))
-        for b in range(len(self._models)):
-            mujoco.mj_resetData(model, data)
-            data.qpos[:], data.qvel[:] = qpos[b], qvel[b]
-            mujoco.mj_getState(model, data, state[b], _FULL)
-        self._pool.rollout(
-            self._models,
-            self._data,
-            state,
-            np.zeros((len(self._models), 1, model.nu)),
-            state=self._first_state,
-            sensordata=self._first_sensors,
-            skip_checks=True,
-            nstep=1,
+    def start(
+        self, qpos: np.ndarray, qvel: np.ndarray, act: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """State x [B, dX] and observation o [B, dO] at qpos [B, nq], qvel [B, nv], act [B, na]."""
+        self._each(lambda part: part.start(qpos, qvel, act, self._stage))
+        return self._observe()
+
+    def step(self, control: np.ndarray, going: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Next x and o under control [B, nu], which has to be finite.
+
+        Simulations that are not `going` [B] begin again first, so that they hold nobody up.
+        """
+        steps = self._system.substeps
+        self._each(lambda part: part.step(control, going, steps, self._stage))
+        return self._observe()
+
+    @property
+    def qpos(self) -> np.ndarray:
+        """Joint positions [B, nq]."""
+        return self._gather(lambda part: part.seen[0])
+
+    def sound(self) -> np.ndarray:
+        """Which simulations [B] are finite, and MuJoCo has not complained of since the start."""
+        return self._gather(lambda part: part.sound())
+
+    def _each(self, work: Callable[["_Part"], None]) -> None:
+        # This thread waits meanwhile: where many compete for the processors, threads that have
+        # waited get one at once, and one that has computed does not.
+        futures = [self._pool.submit(work, part) for part in self._parts]
+        try:
+            for future in futures:
+                future.result()
+        finally:  # also when it is interrupted
+            wait(futures)
+        errors = [part.error for part in self._parts]
+        if all(errors):
+            raise ValueError(f"MuJoCo can't simulate this model: {errors[0]}")
+
+    def _observe(self) -> tuple[np.ndarray, np.ndarray]:
+        qpos, qvel, act, sensordata = (
+            self._gather(lambda part, i=i: part.seen[i]) for i in range(len(_SEEN))
         )
-        return state, *self._observe(state, self._first_sensors[:, 0])
+        return self._system.layouts.observe(qpos, qvel, act, sensordata)
 
-    def step(
-        self, state: np.ndarray, control: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Next physics state, x and o under control [B, nu], which has to be finite."""
-        self._control[:] = control[:, None, :]
-        self._pool.rollout(
-            self._models,
-            self._data,
-            state,
-            self._control,
-            state=self._state,
-            sensordata=self._sensors,
-            skip_checks=True,
-            nstep=self._state.shape[1],
-            chunk_size=self._chunk_size,
-        )
-        after = self._state[:, self._system.substeps - 1].copy()
-        return after, *self._observe(after, self._sensors[:, -1])
-
-    def _observe(self, state: np.ndarray, sensors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        # The state is [time, qpos, qvel, act, ...].
-        model = self._system.model
-        ends = np.cumsum([1, model.nq, model.nv, model.na])
-        qpos, qvel, act = (state[:, a:b] for a, b in itertools.pairwise(ends))
-        return self._system.layouts.observe(qpos, qvel, act, sensors)
+    def _gather(self, get: Callable[["_Part"], np.ndarray]) -> np.ndarray:
+        found = [get(part) for part in self._parts]
+        whole = np.empty((sum(map(len, found)), *found[0].shape[1:]), found[0].dtype)
+        for part, values in zip(self._parts, found, strict=True):
+            whole[part.rows] = values
+        return whole
 
 
-@contextlib.contextmanager
-def _quiet_divergence() -> Iterator[None]:
-    """Keeps MuJoCo from writing a log file: divergence is reported through `valid`."""
-    previous = mujoco.get_mju_user_warning()
-    mujoco.set_mju_user_warning(lambda message: None)
-    try:
-        yield
-    finally:
-        mujoco.set_mju_user_warning(previous)
+class _Part:
+    """Some simulations of the batch, its `rows`, with threads of their own."""
+
+    def __init__(self, models: list[mujoco.MjModel], rows: slice, threads: int):
+        self.rows = rows
+        # Plugins may keep a state of their own, which needs an MjData for each simulation.
+        persistent = models[0].nplugin > 0
+        self._batch = Batch(models[0], len(models), threads, persistent=persistent)
+        self._batch.set_models(models)
+        self.seen = [self._batch.bind(name) for name in _SEEN]
+        self.error = ""  # what MuJoCo raised where all simulations failed
+
+    def start(self, qpos: np.ndarray, qvel: np.ndarray, act: np.ndarray, stage: int) -> None:
+        self._batch.reset(stage=_NO_STAGE)
+        for place, value in zip(self.seen, (qpos, qvel, act), strict=False):
+            place[:] = value[self.rows]
+        self._start = self._batch.state.copy()
+        self._failed = np.zeros(len(self._start), bool)
+        self._run(functools.partial(self._batch.forward, stage=stage))
+
+    def step(self, control: np.ndarray, going: np.ndarray, steps: int, stage: int) -> None:
+        np.copyto(self._batch.state, self._start, where=~going[self.rows, None])
+        self._batch.ctrl[:] = control[self.rows]
+        self._run(functools.partial(self._batch.step, nstep=steps, stage=stage))
+
+    def sound(self) -> np.ndarray:
+        warned = self._batch.warning[..., 1].any(axis=1)
+        return ~warned & ~self._failed & np.isfinite(self._batch.state).all(axis=1)
+
+    def _run(self, call: Callable[[], None]) -> None:
+        """What MuJoCo raises in some simulations ends those; in all of them, it is the model's."""
+        self.error = ""
+        try:
+            call()
+        except SimulationError as error:
+            self._failed[error.ids] = True
+            if len(error.ids) == len(self._failed):
+                self.error = " ".join(self._batch.error(0).split())
+
+
+def _sensor_stage(system: System) -> int:
+    """The forward computation up to the last sensor that x and o need."""
+    model, layouts = system.model, system.layouts
+    if not layouts.uses_sensors:
+        return _NO_STAGE
+    numbers = np.concatenate([each.index for each in layouts if each is not None])
+    numbers = numbers - (model.nq + model.nv + model.na)
+    sensor_of = np.repeat(np.arange(model.nsensor), model.sensor_dim)
+    used = sensor_of[numbers[(numbers >= 0) & (numbers < model.nsensordata)]]
+    return int(model.sensor_needstage[used].max())
 
 
 def make_native_sample(system: System, conditions: Conditions, policy: Policy) -> Sample:
     """`sample(params, noise, starts)` as in `jgps.simulation.Sampler`."""
     models = condition_models(system.model, conditions)
-    lower, upper = control_range(system.model)
     steppers: dict[int, Stepper] = {}
     act = functools.partial(_act, policy)
 
@@ -126,10 +174,9 @@ def make_native_sample(system: System, conditions: Conditions, policy: Policy) -
         if num_samples not in steppers:
             repeated = [model for model in models for _ in range(num_samples)]
             steppers[num_samples] = Stepper(system, repeated)
-        with _quiet_divergence():
-            return _closed_loop(
-                system, poses, steppers[num_samples], act, params, noise, lower, upper
-            )
+        limits = np.repeat(control_ranges(models), num_samples, axis=1)
+        with quiet_mujoco():
+            return _closed_loop(system, poses, steppers[num_samples], act, params, noise, limits)
 
     return sample
 
@@ -145,21 +192,23 @@ def _act(policy, params, x, o, t, noise):
 
 
 def _initial_poses(system, conditions, num_samples, starts):
-    """Finite qpos [B, nq] and qvel [B, nv] of every simulation, and which were so [B]."""
-    num = conditions.num
-    poses = [np.repeat(a, num_samples, axis=0) for a in (conditions.qpos, conditions.qvel)]
+    """Finite qpos [B, nq], qvel [B, nv] and act [B, na], and which were so [B]."""
+    num, act = conditions.num, initial_act(system.model, conditions)
+    *poses, act = (
+        np.repeat(a, num_samples, axis=0) for a in (conditions.qpos, conditions.qvel, act)
+    )
     if starts is None:
-        return *poses, np.ones(num * num_samples, bool)
+        return *poses, act, np.ones(num * num_samples, bool)
     check_starts(system.model, starts, num, num_samples)
     own = [np.asarray(a, np.float64).reshape(num * num_samples, -1) for a in starts]
     with np.errstate(invalid="ignore"):  # a quaternion of zeros or infinities
         own[0] = unit_quaternions(system.model, own[0])
     finite = np.isfinite(own[0]).all(axis=-1) & np.isfinite(own[1]).all(axis=-1)
     qpos, qvel = (np.where(finite[:, None], a, b) for a, b in zip(own, poses, strict=True))
-    return qpos, qvel, finite
+    return qpos, qvel, act, finite
 
 
-def _closed_loop(system, poses, stepper, act, params, noise, lower, upper):
+def _closed_loop(system, poses, stepper, act, params, noise, limits):
     num_conditions, num_samples, horizon, num_controls = noise.shape
     batch = num_conditions * num_samples
     dtype = np.dtype(noise.dtype)
@@ -171,12 +220,11 @@ def _closed_loop(system, poses, stepper, act, params, noise, lower, upper):
     u_all = np.empty((horizon, batch, num_controls), dtype)
     qpos_all = np.empty((horizon, batch, system.model.nq))
 
-    qpos, qvel, valid = poses
-    start, x, o = stepper.initial(qpos, qvel)
-    state = start
+    *poses, valid = poses
+    x, o = stepper.start(*poses)
     for t in range(horizon):
         x_all[t] = x
-        qpos_all[t] = state[:, 1 : 1 + system.model.nq]
+        qpos_all[t] = stepper.qpos
         seen = None
         if observation is not None:
             o_all[t] = o
@@ -186,14 +234,11 @@ def _closed_loop(system, poses, stepper, act, params, noise, lower, upper):
         control = np.asarray(control, np.float64).reshape(batch, num_controls)
         valid &= np.isfinite(control).all(axis=-1) & np.isfinite(x_all[t]).all(axis=-1)
         # A simulation that diverged goes on from its start, so that the others are not held up.
-        control = np.where(valid[:, None], np.clip(control, lower, upper), 0.0)
+        control = np.where(valid[:, None], np.clip(control, *limits), 0.0)
         u_all[t] = control
         if t + 1 < horizon:
-            expected_time = state[:, 0] + system.substeps * system.model.opt.timestep
-            state, x, o = stepper.step(np.where(valid[:, None], state, start), control)
-            # MuJoCo stops a rollout at a warning, which shows in its clock.
-            valid &= np.abs(state[:, 0] - expected_time) < 0.5 * system.model.opt.timestep
-            valid &= np.isfinite(state).all(axis=-1)
+            x, o = stepper.step(control, valid)
+            valid &= stepper.sound()
 
     def split(array: np.ndarray) -> np.ndarray:
         array = np.where(valid[None, :, None], array, np.nan)

@@ -4,7 +4,8 @@ from typing import Literal, NamedTuple, cast
 
 import jax
 
-from jgps.simulation.conditions import Conditions
+from jgps.core.names import unknown
+from jgps.simulation.conditions import Conditions, check_conditions
 from jgps.simulation.native import make_native_sample
 from jgps.simulation.system import Policy, Sample, System
 
@@ -33,14 +34,19 @@ def resolve_backend(name: str) -> Backend:
     if name == "auto":
         return "native" if jax.default_backend() == "cpu" else "mjx"
     if name not in BACKENDS:
-        raise ValueError(f"unknown backend {name!r}; backends: auto, {', '.join(BACKENDS)}")
+        raise ValueError(unknown("backend", name, ("auto", *BACKENDS)))
     return cast(Backend, name)
 
 
 def make_sampler(
     system: System, conditions: Conditions, policy: Policy, backend: Backend
 ) -> Sampler:
-    """A sampler of closed-loop rollouts on the given backend."""
+    """A sampler of closed-loop rollouts on the given backend.
+
+    Raises:
+      ValueError: if the conditions don't fit the model, or the backend can't simulate it.
+    """
+    conditions = check_conditions(system.model, conditions)
     if backend == "native":
         return Sampler(make_native_sample(system, conditions, policy), jittable=False)
     # MJX takes a second to import, and says on the terminal what it could not find.

@@ -2,7 +2,7 @@
 
 import os
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -47,6 +47,7 @@ class System(NamedTuple):
     horizon: int  # T, control steps
     substeps: int  # physics steps per control step
     observation: StateLayout | None = None  # of the same model; None where it is the state
+    mjx_model: mujoco.MjModel | None = None  # what MJX simulates, see `Task`; None for the model
 
     @property
     def layouts(self) -> Layouts:
@@ -97,9 +98,14 @@ def num_threads() -> int:
     return os.cpu_count() or 1
 
 
-def control_range(model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper limit of every control [dU]; infinite where the actuator has none."""
-    limited = model.actuator_ctrllimited.astype(bool)
-    lower = np.where(limited, model.actuator_ctrlrange[:, 0], -np.inf)
-    upper = np.where(limited, model.actuator_ctrlrange[:, 1], np.inf)
-    return lower, upper
+def control_ranges(models: Sequence[mujoco.MjModel]) -> np.ndarray:
+    """Lower and upper limits of every control, [2, C, dU] of C models.
+
+    Infinite where an actuator has no range, or the model's flag `clampctrl` is disabled.
+    """
+    clamp = mujoco.mjtDisableBit.mjDSBL_CLAMPCTRL
+    limited = np.stack(
+        [m.actuator_ctrllimited.astype(bool) & (not m.opt.disableflags & clamp) for m in models]
+    )
+    ranges = np.moveaxis(np.stack([m.actuator_ctrlrange for m in models]), -1, 0)
+    return np.where(limited, ranges, np.array([-np.inf, np.inf])[:, None, None])

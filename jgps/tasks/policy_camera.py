@@ -12,12 +12,10 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from jgps.simulation import Conditions, StateLayout
+from jgps.core.names import did_you_mean
+from jgps.simulation import Conditions, StateLayout, mocap_bodies
 
-_VISIBLE = (
-    "geom_pos", "geom_quat", "geom_size", "geom_rgba", "geom_matid", "mat_", "tex_", "cam_",
-    "light_", "hfield_", "mesh_", "geom_dataid", "geom_type", "geom_group",
-)  # fmt: skip
+_VISIBLE = ("geom_pos", "geom_quat", "geom_size", "geom_rgba", "mat_", "cam_", "light_")
 
 
 class VisionSpec(NamedTuple):
@@ -188,7 +186,8 @@ def make_vision(
 def _check_clutter(model: mujoco.MjModel, moving: Sequence[str], clutter: Sequence[str]) -> None:
     for name in clutter:
         if mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name) <= 0:
-            raise ValueError(f"clutter: the model has no body {name!r}")
+            known = [model.body(i).name for i in range(model.nbody)]
+            raise ValueError(f"clutter: the model has no body {name!r}{did_you_mean(name, known)}")
         body = model.body(name).id
         if name in moving:
             raise ValueError(f"clutter: the body {name!r} moves, or conditions place it")
@@ -219,12 +218,30 @@ def _placed(model: mujoco.MjModel, conditions: Conditions) -> np.ndarray:
     return placed
 
 
+def _mocap_differs(model: mujoco.MjModel, sets: Sequence[Conditions]) -> bool:
+    """Whether mocap bodies start elsewhere in some of the conditions."""
+    own = mocap_bodies(model)
+    for poses, in_model in (
+        ([each.mocap_pos for each in sets], model.body_pos[own]),
+        ([each.mocap_quat for each in sets], model.body_quat[own]),
+    ):
+        rows = [in_model[None] if pose is None else pose for pose in poses]
+        if in_model.size and np.ptp(np.concatenate(rows), axis=0).any():
+            return True
+    return False
+
+
 def check_changes(model: mujoco.MjModel, sets: Sequence[Conditions]) -> None:
     """Refuses what would look different without being the pose of a body in o.
 
     Raises:
       ValueError: naming it.
     """
+    if _mocap_differs(model, sets):
+        raise ValueError(
+            "conditions differ in mocap poses, which a camera for policies does not know of; take "
+            'mocap="true" from what they place, and change its body_pos and body_quat'
+        )
     for key in (key for each in sets for key in each.changes):
         field, _, name = key.partition(":")
         if key.startswith(_VISIBLE):

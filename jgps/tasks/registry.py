@@ -2,8 +2,13 @@
 
 from collections.abc import Callable
 
+from jgps.core.names import unknown
 from jgps.tasks.arm.door_opening import door_opening
-from jgps.tasks.arm.peg_insertion import blind_peg_insertion, peg_insertion
+from jgps.tasks.arm.peg_insertion import (
+    blind_peg_insertion,
+    peg_insertion,
+    peg_insertion_round,
+)
 from jgps.tasks.arm.pusher import pusher
 from jgps.tasks.bench.bottle import bottle
 from jgps.tasks.bench.hammer import hammer
@@ -18,6 +23,7 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "point_mass": point_mass,
     "reacher": reacher,
     "peg_insertion": peg_insertion,
+    "peg_insertion_round": peg_insertion_round,
     "blind_peg_insertion": blind_peg_insertion,
     "disc_point_mass": disc_point_mass,
     "pusher": pusher,
@@ -51,6 +57,6 @@ def make(name: str) -> Task:
     Raises:
       ValueError: for an unknown name; lists the known ones.
     """
-    if name not in _TASKS:
-        raise ValueError(f"unknown task {name!r}; tasks: {', '.join(_TASKS)}")
+    if not isinstance(name, str) or name not in _TASKS:
+        raise ValueError(unknown("task", name, _TASKS))
     return _TASKS[name]()

@@ -1,33 +1,58 @@
 """Where a task's trajectories start, and the controllers to start with."""
 
+import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import mujoco
 import numpy as np
+from jax.core import Tracer
 
-from jgps.controllers import LqrHoldConfig, NoiseConfig, lqr_hold, pd_hold, pure_noise
+from jgps.controllers import (
+    Hold,
+    HoldConfig,
+    LqrHoldConfig,
+    NoiseConfig,
+    PdHoldConfig,
+    hold_known,
+    hold_pose,
+    lqr_hold,
+    pd_hold,
+    pure_noise,
+)
 from jgps.core.host import to_device
 from jgps.core.lifted import Lifted, lift
 from jgps.core.types import Controller
-from jgps.simulation import Conditions, condition_models
+from jgps.mujoco_log import quiet_mujoco
+from jgps.simulation import Conditions, condition_models, initial_act
+from jgps.tasks.hold import make_hold
 from jgps.tasks.task import Task
 
 
 def initial_states(task: Task, conditions: Conditions) -> jax.Array:
     """States x0 [C, dX] in which the conditions begin."""
+    return to_device(_initial_states(task, conditions))
+
+
+@quiet_mujoco()
+def _initial_states(task: Task, conditions: Conditions) -> np.ndarray:
     states = []
-    models = condition_models(task.model, conditions)
-    for model, qpos, qvel in zip(models, conditions.qpos, conditions.qvel, strict=True):
-        data = mujoco.MjData(model)
-        data.qpos[:], data.qvel[:] = qpos, qvel
+    models, acts = condition_models(task.model, conditions), initial_act(task.model, conditions)
+    starts = zip(models, conditions.qpos, conditions.qvel, acts, strict=True)
+    for model, qpos, qvel, act in starts:
+        data = mujoco.MjData(model)  # which takes mocap poses from the condition's model
+        data.qpos[:], data.qvel[:], data.act[:] = qpos, qvel, act
         mujoco.mj_forward(model, data)
         states.append(task.layout.state(data.qpos, data.qvel, data.act, data.sensordata, np))
-    return to_device(np.stack(states))
+    return np.stack(states)
 
 
-def hold_from_model(model: mujoco.MjModel, conditions: Conditions) -> LqrHoldConfig:
+@quiet_mujoco()
+def hold_from_model(
+    model: mujoco.MjModel, conditions: Conditions, control_dt: float = 0.0
+) -> LqrHoldConfig:
     """An LQR hold whose gains and noise fit the model.
 
     In the first condition's pose: the gains are the accelerations that one unit of control gives
@@ -35,20 +60,19 @@ def hold_from_model(model: mujoco.MjModel, conditions: Conditions) -> LqrHoldCon
     noise's standard deviation is a fifth of the (geometric mean of the) control ranges'
     half-widths; 1 where an actuator has no range.
 
+    A joint that one unit of control moves by more than `_STRONG` in one control step of control_dt
+    seconds is held less stiffly, so that its errors go within some control steps, not within one:
+    its noise would be damped out before it moved anything, and nothing would be learned.
+
     Raises:
       ValueError: if an actuator is not a plain motor, whose force is its control times a gain.
     """
-    plain = (
-        (model.actuator_gaintype == int(mujoco.mjtGain.mjGAIN_FIXED))
-        & (model.actuator_biastype == int(mujoco.mjtBias.mjBIAS_NONE))
-        & (model.actuator_dyntype == int(mujoco.mjtDyn.mjDYN_NONE))
-    )
+    plain = _plain(model)
     if not plain.all():
         name = model.actuator(int(np.argmin(plain))).name
         raise ValueError(
-            f"actuator {name!r} is a servo, a muscle or has an activation, with which the default "
-            "initial controller can't hold a pose; pass initial=jgps.controllers.NoiseConfig() or "
-            "jgps.controllers.PdHoldConfig()"
+            f"actuator {name!r} is a servo, a muscle or has an activation, which an LQR hold of "
+            "motors can't hold; use jgps.controllers.HoldConfig()"
         )
     data = mujoco.MjData(model)
     data.qpos[:], data.qvel[:] = conditions.qpos[0], 0
@@ -66,24 +90,69 @@ def hold_from_model(model: mujoco.MjModel, conditions: Conditions) -> LqrHoldCon
     # What holds each actuated joint still, as if its gain alone produced the acceleration.
     holding = (data.qfrc_bias - data.qfrc_passive)[dofs] / forces[np.arange(model.nu), dofs]
     drift = tuple(float(-gain * control) for gain, control in zip(gains, holding, strict=True))
-    return LqrHoldConfig(gains=gains, acceleration=drift, variance=deviation**2)
+    return LqrHoldConfig(
+        gains=gains,
+        acceleration=drift,
+        variance=deviation**2,
+        stiffness=_stiffness(gains, control_dt),
+    )
+
+
+_STRONG = 0.25  # radians or metres
+
+
+def _stiffness(gains: tuple[float, ...], control_dt: float) -> float | tuple[float, ...]:
+    """The default, or one per joint so that those which move far in one step are held softly.
+
+    A double integrator's LQR has the frequency sqrt(gain sqrt(stiffness)); here it
+    comes to a third of a radian per control step.
+    """
+    moves = np.abs(gains) * control_dt**2
+    if np.all(moves <= _STRONG):
+        return LqrHoldConfig.stiffness
+    soft = (0.1 / np.maximum(moves, _STRONG)) ** 2
+    return tuple(float(v) for v in np.where(moves > _STRONG, soft, 1.0))
+
+
+def _plain(model: mujoco.MjModel) -> np.ndarray:
+    """Which actuators [nactuator] are plain motors, whose force is their control times a gain."""
+    return (
+        (model.actuator_gaintype == int(mujoco.mjtGain.mjGAIN_FIXED))
+        & (model.actuator_biastype == int(mujoco.mjtBias.mjBIAS_NONE))
+        & (model.actuator_dyntype == int(mujoco.mjtDyn.mjDYN_NONE))
+    )
 
 
 def initial_controllers(task: Task, x0: jax.Array) -> Controller:
     """The task's initial controller in every condition, leaves [C, T, ...].
 
-    Compiled once for all tasks that differ in numbers alone, such as a mass.
+    Compiled once for all tasks that differ in numbers alone, such as a mass. The states of the
+    training conditions get what holds each with its own changes of the model; for others see
+    `jgps.controllers.hold_pose`.
 
     Raises:
       ValueError: if the controller holds joints, but some actuator drives none that is in the
         state.
     """
-    return _in_every_condition(initial_controller(task, x0.dtype), x0)
+    config = _hold_config(task)
+    if config is None:
+        return _in_every_condition(initial_controller(task, x0.dtype), x0)
+    hold = _make_hold(task, config, x0.dtype)
+    known = not isinstance(x0, Tracer) and np.array_equal(np.asarray(x0), hold.x)
+    hold = Hold(*map(to_device, hold))
+    if known:
+        return _known_holds(hold, task.horizon)
+    return _in_every_condition(_lift_hold(task, hold, x0.dtype), x0)
 
 
 @jax.jit
 def _in_every_condition(controller: Lifted, x0: jax.Array) -> Controller:
     return jax.vmap(controller)(x0)
+
+
+@functools.partial(jax.jit, static_argnames="T")
+def _known_holds(hold: Hold, T: int) -> Controller:
+    return jax.vmap(lambda offset: hold_known(hold, offset, T))(hold.offset)
 
 
 def initial_controller(task: Task, dtype: Any = None) -> Lifted:
@@ -100,8 +169,56 @@ def initial_controller(task: Task, dtype: Any = None) -> Lifted:
       ValueError: if the controller holds joints, but some actuator drives none that is in the
         state.
     """
-    like = jax.ShapeDtypeStruct((task.state_dim,), dtype or jax.dtypes.canonicalize_dtype(float))
-    return lift(_make_initial(task), like)
+    dtype = dtype or jax.dtypes.canonicalize_dtype(float)
+    config = _hold_config(task)
+    if config is not None:
+        hold = Hold(*map(to_device, _make_hold(task, config, dtype)))
+        return _lift_hold(task, hold, dtype)
+    return lift(_make_initial(task), jax.ShapeDtypeStruct((task.state_dim,), dtype))
+
+
+def _hold_config(task: Task) -> HoldConfig | None:
+    """Settings of the hold for any mix of actuators; None where the task has another initial one.
+
+    That is the default, too, where some actuator is no plain motor of a joint of its own.
+    """
+    if isinstance(task.initial, HoldConfig):
+        return task.initial
+    if task.initial is not None:
+        return None
+    plain = bool(_plain(task.model).all()) and task.ctrl is None
+    return None if plain and _joints_of_their_own(task.model) else HoldConfig()
+
+
+def _joints_of_their_own(model: mujoco.MjModel) -> bool:
+    """Whether every actuator drives one hinge or slide joint that no other one drives."""
+    on_joint = (int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPARENT))
+    scalar = (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))
+    joints = model.actuator_trnid[:, 0]
+    return (
+        bool(np.isin(model.actuator_trntype, on_joint).all())
+        and bool(np.isin(model.jnt_type[joints], scalar).all())
+        and np.unique(joints).size == joints.size
+    )
+
+
+def _make_hold(task: Task, config: HoldConfig, dtype: Any) -> Hold:
+    """What holds the start poses, in this dtype."""
+    hold = make_hold(
+        task.model,
+        task.layout,
+        task.train,
+        _initial_states(task, task.train),
+        control_dt=task.control_dt,
+        ctrl=task.ctrl,
+        config=config,
+    )
+    return Hold(*(np.asarray(leaf, dtype) for leaf in hold))
+
+
+def _lift_hold(task: Task, hold: Hold, dtype: Any) -> Lifted:
+    like = jax.ShapeDtypeStruct((task.state_dim,), dtype)
+    return lift(lambda x: hold_pose(hold, x, task.horizon), like)
 
 
 def _make_initial(task: Task) -> Callable[[jax.Array], Controller]:
@@ -111,14 +228,22 @@ def _make_initial(task: Task) -> Callable[[jax.Array], Controller]:
     if len(layout.positions) != task.action_dim:
         raise ValueError(
             "the initial controller holds one hinge or slide joint per actuator, but some actuator "
-            f"of {task.name!r} drives no such joint with its qpos and qvel in the state; pass "
-            "initial=jgps.controllers.NoiseConfig() to begin with noise around zero action"
+            f"of {task.name!r} drives no such joint with its qpos and qvel in the state; add them "
+            "to the state, or pass initial=jgps.controllers.HoldConfig(), which balances what it "
+            "can't feed back, or initial=jgps.controllers.NoiseConfig() to begin with noise around "
+            "zero action"
         )
-    if config is None:
-        config = hold_from_model(task.model, task.train)
     entries = (layout.positions.tolist(), layout.velocities.tolist())
-    if isinstance(config, LqrHoldConfig):
-        return lambda x: lqr_hold(
-            x, *entries, task.action_dim, task.horizon, task.control_dt, config
+    if config is not None and not _plain(task.model).all():
+        name = task.model.actuator(int(np.argmin(_plain(task.model)))).name
+        warnings.warn(
+            f"{type(config).__name__} holds motors, whose control is their force; actuator "
+            f"{name!r} of {task.name!r} is none, and the start pose is not held. Leave initial "
+            "out, or pass jgps.controllers.HoldConfig()",
+            stacklevel=2,
         )
-    return lambda x: pd_hold(x, *entries, task.action_dim, task.horizon, config)
+    if isinstance(config, PdHoldConfig):
+        return lambda x: pd_hold(x, *entries, task.action_dim, task.horizon, config)
+    if not isinstance(config, LqrHoldConfig):
+        config = hold_from_model(task.model, task.train, task.control_dt)
+    return lambda x: lqr_hold(x, *entries, task.action_dim, task.horizon, task.control_dt, config)

@@ -10,12 +10,14 @@ from jgps.training.evaluate import (
 )
 from jgps.training.load import Run, load
 from jgps.training.run import TrainingResult, train
+from jgps.training.setup import StartFrom
 
 __all__ = [
     "CheckpointConfig",
     "ConditionsResult",
     "EvaluationResult",
     "Run",
+    "StartFrom",
     "TrainingError",
     "TrainingResult",
     "UsageError",

@@ -3,8 +3,9 @@
 import contextlib
 import hashlib
 import importlib.metadata
+import os
 import platform
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,29 @@ from jgps.core.lifted import fingerprint
 from jgps.simulation import Conditions
 from jgps.tasks import Task
 from jgps.training.codec import encode
+
+
+class ModelDescription(TypedDict):
+    """What `config.json` says of the task's model and conditions."""
+
+    hash: str
+
+
+class Description(TypedDict):
+    """What `config.json` of a run holds that can be loaded."""
+
+    task: str
+    algorithm: str
+    seed: int
+    backend: str
+    iterations: int
+    float64: bool
+    config: dict[str, Any]
+    model: ModelDescription
+    functions: dict[str, str | None]
+    versions: dict[str, str]
+    cores: NotRequired[int]
+    start_from: NotRequired[dict[str, Any]]
 
 
 def describe(
@@ -43,7 +67,33 @@ def describe(
         },
         "functions": _function_hashes(task),
         "versions": versions(),
+        "cores": cores(),
     }
+
+
+def cores() -> int:
+    """Processor cores that this process may use: XLA adds up large sums in as many parts."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def describe_changes(saved: dict[str, Any]) -> str:
+    """What is otherwise than when a run's `config.json` was written, and changes its results.
+
+    Returns:
+      A sentence; empty where a resumed run gives the same results to the last bit.
+    """
+    before = {**saved.get("versions", {}), "cores": saved.get("cores")}
+    now = {**versions(), "cores": cores()}
+    names = [name for name in now if before.get(name) not in (None, now[name])]
+    if not names:
+        return ""
+    changes = ", ".join(f"{name}: {before[name]} before, {now[name]} now" for name in names)
+    return (
+        f"this machine is not as the run was made on ({changes}), so that results differ from "
+        "those of a run without interruption: by rounding, which grows from iteration to iteration"
+    )
 
 
 def versions() -> dict[str, str]:
@@ -57,18 +107,24 @@ def versions() -> dict[str, str]:
 
 
 def _hash(task: Task) -> str:
-    """Of the compiled model and of the conditions."""
-    buffer = np.empty(mujoco.mj_sizeModel(task.model), np.uint8)
-    mujoco.mj_saveModel(task.model, None, buffer)
-    digest = hashlib.sha256(buffer.tobytes())
+    """Of the compiled models and of the conditions."""
+    digest = hashlib.sha256()
+    for model in (task.model, task.mjx_model):
+        if model is not None:
+            buffer = np.empty(mujoco.mj_sizeModel(model), np.uint8)
+            mujoco.mj_saveModel(model, None, buffer)
+            digest.update(buffer.tobytes())
     conditions: Conditions | None
     for conditions in (task.train, task.test, task.distracted):
         if conditions is None:
             continue
         arrays = {"qpos": conditions.qpos, "qvel": conditions.qvel, **conditions.changes}
+        arrays |= conditions.optional
         for name, array in sorted(arrays.items()):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(array).tobytes())
+    if task.ctrl is not None:
+        digest.update(b"ctrl" + np.ascontiguousarray(task.ctrl).tobytes())
     return digest.hexdigest()[:16]
 
 

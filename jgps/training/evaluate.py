@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,16 +11,22 @@ import mujoco
 import numpy as np
 
 from jgps import costs
+from jgps.core import memory
+from jgps.core.checks import Range, check_argument
 from jgps.core.host import to_device
 from jgps.core.lifted import Lifted, lift
+from jgps.core.names import explain_unknown
+from jgps.optimise.factory import check_key, check_task
 from jgps.simulation import (
     Backend,
     Conditions,
     Policy,
     SimulationRollouts,
+    concatenate_conditions,
     make_sampler,
     resolve_backend,
 )
+from jgps.simulation.conditions import changed_mocap
 from jgps.tasks import Task
 from jgps.tasks.start import initial_states
 
@@ -68,6 +74,19 @@ class EvaluationResult(NamedTuple):
         found = {"train": self.train, "test": self.test}
         return found if self.distracted is None else {**found, "distracted": self.distracted}
 
+    @property
+    def advice(self) -> str:
+        """What to do where training conditions succeed and unseen ones do not; empty elsewhere."""
+        train, test = self.train.success_rate, self.test.success_rate
+        if train is None or test is None or train < 0.75 or train - test < 0.2:
+            return ""
+        return (
+            f"the policy succeeds in {train:.0%} of the training conditions and in {test:.0%} of "
+            "the unseen ones: it learned the training conditions alone. Give the task more of "
+            "them, so that the unseen ones lie close between them, or random starts if it has "
+            "any; where the policy is one controller per condition, train a network (mdgps)"
+        )
+
     def metrics(self) -> dict[str, float]:
         """Means over conditions, as training records them after every iteration.
 
@@ -87,6 +106,7 @@ class EvaluationResult(NamedTuple):
 Evaluator = Callable[[Callable[[jax.Array], Any], jax.Array], EvaluationResult]
 
 
+@explain_unknown
 def evaluate(
     task: Task,
     policy: EvaluablePolicy,
@@ -105,8 +125,12 @@ def evaluate(
       num_samples: rollouts per condition, with white exploration noise; None is one without noise.
 
     Raises:
-      ValueError: for an unknown backend or less than one sample.
+      ValueError: for what is no task, no policy or no key, an unknown backend, less than one
+        sample, or more than this machine has memory for.
     """
+    check_task("jgps.evaluate", task)
+    _check_policy(policy)
+    check_key(key)
     evaluator = make_evaluator(task, policy.act, backend, num_samples)
     if all(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(policy)):
         return evaluator(functools.partial(params_for, policy), key)
@@ -139,13 +163,14 @@ def make_evaluator(
     Raises:
       ValueError: for an unknown backend or less than one sample.
     """
-    if num_samples is not None and num_samples < 1:
-        raise ValueError(
-            f"num_samples is {num_samples}; it has to be at least 1; leave it out for one rollout "
-            "without noise"
+    if num_samples is not None:
+        why = "usually 10; leave it out for one rollout without noise"
+        num_samples = check_argument(
+            "num_samples", num_samples, Annotated[int, Range("[1, 1e15]", why)]
         )
-    name, score = resolve_backend(backend), _make_score(task)
     sets = [task.train, task.test, *([] if task.distracted is None else [task.distracted])]
+    _check_memory(task, sets, num_samples or 1)
+    name, score = resolve_backend(backend), _make_score(task)
     joint = _join(task.model, sets)
     if joint is None:
         runs = [_make_run(task, act, each, name, num_samples, score) for each in sets]
@@ -167,28 +192,62 @@ def make_evaluator(
     return evaluator
 
 
+def _check_policy(policy: Any) -> None:
+    """Refuses what is no policy, and says where in it there is one.
+
+    Raises:
+      ValueError: for anything without `act` and `params_for`.
+    """
+    if callable(getattr(policy, "act", None)) and callable(getattr(policy, "params_for", None)):
+        return
+    result = getattr(policy, "state", None)  # of a run, for instance
+    hint = "an algorithm's state.policy, or anything with `act` and `params_for`"
+    if hasattr(policy, "policy"):
+        hint = "its policy: jgps.evaluate(task, state.policy, key=...)"
+    elif hasattr(result, "policy"):
+        hint = "its state.policy: jgps.evaluate(task, result.state.policy, key=...)"
+    raise ValueError(f"policy is a {type(policy).__name__}; pass {hint}")
+
+
+def _check_memory(task: Task, sets: Sequence[Conditions], num_samples: int) -> None:
+    """Refuses more rollouts than this machine can hold.
+
+    Raises:
+      ValueError: says how many GiB they take.
+    """
+    rows = num_samples * sum(each.num for each in sets) * task.horizon
+    width = task.state_dim + task.action_dim + task.observation_dim
+    lower = "the task's horizon" if task.horizon > 100 * num_samples else "num_samples"
+    what, size = f"{rows:,} steps of rollouts", jax.dtypes.canonicalize_dtype(float).itemsize
+    memory.require(f"evaluating {task.name!r}", {what: size * rows * width}, f"lower {lower}")
+
+
 def _join(model: mujoco.MjModel, sets: Sequence[Conditions]) -> Conditions | None:
     """All sets of conditions as one; None where they change different parts of the model.
 
     Where some alone move a body, it is in the others where the model has it.
     """
-    keys = {key for each in sets for key in each.changes}
-    rows = []
-    for key in sorted(keys):
-        field, _, name = key.partition(":")
-        if all(key in each.changes for each in sets):
-            rows.append([each.changes[key] for each in sets])
+    if any(changed_mocap(model, each) for each in sets) and any(
+        {"mocap_pos", "mocap_quat"} & set(each.optional) for each in sets
+    ):
+        return None
+    keys = sorted({key for each in sets for key in each.changes})
+    completed = [dict(each.changes) for each in sets]
+    for key in keys:
+        if all(key in changes for changes in completed):
             continue
+        field, _, name = key.partition(":")
         if field not in ("body_pos", "body_quat") or not name:
             return None
         in_model = getattr(model, field)[model.body(name).id]
-        rows.append([each.changes.get(key, np.tile(in_model, (each.num, 1))) for each in sets])
-    return Conditions(
-        qpos=np.concatenate([each.qpos for each in sets]),
-        qvel=np.concatenate([each.qvel for each in sets]),
-        changes={
-            key: np.concatenate(values) for key, values in zip(sorted(keys), rows, strict=True)
-        },
+        for each, changes in zip(sets, completed, strict=True):
+            changes.setdefault(key, np.tile(in_model, (each.num, 1)))
+    return concatenate_conditions(
+        model,
+        [
+            each._replace(changes={key: changes[key] for key in keys})
+            for each, changes in zip(sets, completed, strict=True)
+        ],
     )
 
 

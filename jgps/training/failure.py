@@ -15,7 +15,7 @@ from jgps.core.types import (
 )
 from jgps.training.metrics import MAX_LISTED, NUM_WORST, Record, highest
 
-_EXPLORE_LESS = "explore less (the variance of the task's initial controller)"
+_EXPLORE_LESS = "explore less (the variance or exploration of the task's initial controller)"
 # Of each failure: what to do and the setting that does it, by the end of its dotted path.
 _SETTINGS = {
     NOT_PD: (

@@ -1,10 +1,8 @@
-"""Metrics of every iteration: as plain Python, in `metrics.jsonl` and as TensorBoard events."""
+"""Metrics of every iteration as plain Python, and what can be said of many of them."""
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -87,68 +85,3 @@ class CompileClock:
             covered = max(covered, end)
         self._spans.clear()
         return total
-
-
-class MetricsLog:
-    """Appends records to `metrics.jsonl` and to TensorBoard events in a run directory."""
-
-    def __init__(self, directory: Path, kept: list[Record]):
-        """Begins with `kept` records of an earlier session; everything after them is dropped."""
-        # Slow to import, and needed only where something is written.
-        from tensorboardX import SummaryWriter
-
-        path = directory / "metrics.jsonl"
-        temporary = path.with_suffix(".jsonl.tmp")
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        temporary.replace(path)
-        self._file = path.open("a")
-        self._writer = SummaryWriter(
-            str(directory / "tensorboard"), purge_step=len(kept) if kept else None
-        )
-
-    def append(self, record: Record) -> None:
-        """Writes one iteration, so that it survives a crash of this process.
-
-        `metrics.jsonl` gets all of it. TensorBoard gets the mean over conditions of every metric,
-        and one scalar per condition, or `quantiles` of more than `MAX_LISTED` conditions.
-        """
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
-        for name, value in record.items():
-            values = value if isinstance(value, list) else [value]
-            numbers = [each for each in values if each is not None]
-            if numbers:
-                self._writer.add_scalar(name, float(np.mean(numbers)), record["iteration"])
-            for part, each in _parts(values).items():
-                self._writer.add_scalar(f"{name}/{part}", each, record["iteration"])
-
-    def close(self) -> None:
-        """Writes what is buffered."""
-        self._file.close()
-        self._writer.close()
-
-
-def _parts(values: Sequence[float | None]) -> dict[str, float]:
-    """The scalars beside the mean that TensorBoard shows of a metric, by their names."""
-    if len(values) > MAX_LISTED:
-        return quantiles(values)
-    if len(values) == 1:
-        return {}
-    return {str(c): float(each) for c, each in enumerate(values) if each is not None}
-
-
-def read_metrics(directory: Path) -> list[Record]:
-    """The records of a run directory, in order, up to the first line that is not whole."""
-    path = directory / "metrics.jsonl"
-    records: list[Record] = []
-    if not path.is_file():
-        return records
-    for line in path.read_text().splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            break  # the process died while it wrote this one
-        if not isinstance(record, dict) or record.get("iteration") != len(records):
-            break  # something else wrote it
-        records.append(record)
-    return records

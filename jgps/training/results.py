@@ -1,5 +1,6 @@
 """What a finished run leaves: its summary, and the trajectories that figures and videos draw."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,10 @@ import jax
 import numpy as np
 
 from jgps.algorithms import Inspection
+from jgps.simulation import SimulationRollouts
 from jgps.training.description import versions
 from jgps.training.evaluate import EvaluationResult
+from jgps.training.files import cannot_write, write_bytes
 from jgps.training.metrics import Record, plain
 
 
@@ -28,11 +31,15 @@ def summarise(
     of training and none that only shows how well a policy does; `evaluation_seconds` are those of
     all evaluations, compiling included, and no part of `seconds_per_iteration`. The argument
     `compile_seconds` is of what was compiled before the first iteration; the iterations' own is in
-    their records.
+    their records. What the lost record of an iteration would say is left out.
     """
     device = jax.devices()[0]
     train, test, distracted = evaluation
-    steps = [record["iteration_seconds"] - record["compile_seconds"] for record in records]
+    steps = [
+        record["iteration_seconds"] - record["compile_seconds"]
+        for record in records
+        if {"iteration_seconds", "compile_seconds"} <= set(record)
+    ]
     return plain(
         {
             **{key: description[key] for key in ("task", "algorithm", "seed", "backend")},
@@ -42,8 +49,8 @@ def summarise(
             "success_train": train.success_rate,
             "success_test": test.success_rate,
             **({} if distracted is None else {"success_distracted": distracted.success_rate}),
-            "cost_first": _mean(records[0]["cost"]),
-            "cost_last": _mean(records[-1]["cost"]),
+            "cost_first": _mean(records[0].get("cost", [])),
+            "cost_last": _mean(records[-1].get("cost", [])),
             "cost_train": train.cost,
             "cost_test": test.cost,
             **({} if distracted is None else {"cost_distracted": distracted.cost}),
@@ -54,10 +61,10 @@ def summarise(
             **({} if distracted is None else {"success_distracted_conditions": distracted.success}),
             "wall_seconds": wall_seconds,
             "compile_seconds": compile_seconds
-            + sum(record["compile_seconds"] for record in records),
+            + sum(record.get("compile_seconds", 0) for record in records),
             "evaluation_seconds": evaluation_seconds
             + sum(record.get("evaluation_seconds", 0) for record in records),
-            "seconds_per_iteration": float(np.median(steps)),
+            "seconds_per_iteration": float(np.median(steps)) if steps else None,
             "versions": versions(),
         }
     )
@@ -89,8 +96,28 @@ def trajectories(evaluation: EvaluationResult, inspection: Inspection) -> dict[s
     return {name: np.asarray(array) for name, array in arrays.items()}
 
 
+def save_samples(directory: Path, iteration: int, sampled: SimulationRollouts) -> None:
+    """Writes the rollouts of one iteration into a run directory.
+
+    Raises:
+      WriteError: they cannot be written, for instance because the disk is full.
+    """
+    folder = directory / "samples"
+    path = folder / f"{iteration:06d}.npz"
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, 0, error) from None
+    names = ("x", "u", "qpos", "valid")
+    save_trajectories(path, {name: np.asarray(getattr(sampled, name)) for name in names})
+
+
 def save_trajectories(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes an `.npz` file as a whole or not at all."""
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez_compressed(temporary, allow_pickle=False, **arrays)
-    temporary.replace(path)
+    """Writes an `.npz` file as a whole or not at all.
+
+    Raises:
+      WriteError: it cannot be written, for instance because the disk is full.
+    """
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    write_bytes(path, content.getvalue())

@@ -7,15 +7,23 @@ import numpy as np
 
 from jgps import tasks
 from jgps.algorithms import ALGORITHMS, Algorithm
+from jgps.core.checks import check_argument
+from jgps.core.names import shown, unknown
+from jgps.optimise.factory import check_task
 from jgps.recipes import Recipe, recipe
 from jgps.recipes.recipe import usual_iterations
 from jgps.simulation import resolve_backend
 from jgps.tasks import Task
-from jgps.training import checkpoint
 from jgps.training.checkpoint import CheckpointConfig
 from jgps.training.description import describe
 from jgps.training.errors import UsageError
-from jgps.training.metrics import read_metrics
+
+
+class StartFrom(NamedTuple):
+    """Another run, with whose state a run begins."""
+
+    directory: str | Path
+    iteration: int | None = None  # after how many; None is the newest whole checkpoint
 
 
 class Options(NamedTuple):
@@ -35,6 +43,8 @@ class Options(NamedTuple):
     overwrite: bool
     evaluate_every: int
     checkpoint: CheckpointConfig | None
+    start_from: str | Path | StartFrom | None
+    keep_samples: bool
 
 
 class Setup(NamedTuple):
@@ -51,6 +61,9 @@ class Setup(NamedTuple):
     iterations: int
     out: Path | None
     resume: bool
+    overwrite: bool
+    start_from: StartFrom | None
+    keep_samples: bool
 
     @property
     def backend(self) -> str:
@@ -64,17 +77,21 @@ def set_up(options: Options) -> Setup:
     Raises:
       ValueError: if the options don't fit together.
     """
+    _check_kinds(options)
     task = tasks.make(options.task) if isinstance(options.task, str) else options.task
     config, iterations = _choose(task, options)
     if not isinstance(options.checkpoint, CheckpointConfig | None):
         raise UsageError(
             f"checkpoint is {options.checkpoint!r}; pass a jgps.training.CheckpointConfig"
         )
+    if options.resume and options.overwrite:
+        raise UsageError("a run is either resumed or overwritten: leave out one of the two")
     seed = _integer("seed", options.seed, 0, 2**32 - 1)
     backend = resolve_backend(options.backend)
     make, _ = ALGORITHMS[options.algorithm]
     algorithm = make(task, config, backend)
-    _check_training(algorithm, config, iterations)
+    if options.start_from is None:  # another run may have come further
+        _check_training(algorithm, config, iterations)
     setup = Setup(
         task=task,
         algorithm=algorithm,
@@ -82,17 +99,62 @@ def set_up(options: Options) -> Setup:
         stop_on_divergence=any(each.on_divergence == "stop" for each in _trainings(config)),
         evaluate_every=_integer("evaluate_every", options.evaluate_every, 0),
         checkpoint=options.checkpoint or CheckpointConfig(),
-        description=describe(task, options.algorithm, config, iterations, seed, backend),
+        description=_describe(task, options, config, iterations, seed, backend),
         seed=seed,
         iterations=iterations,
         out=None if options.out is None else Path(options.out),
         resume=options.resume,
+        overwrite=options.overwrite,
+        start_from=_start_from(options.start_from),
+        keep_samples=options.keep_samples,
     )
-    if setup.out is None and (options.resume or options.overwrite or options.checkpoint):
-        raise UsageError("resume, overwrite and checkpoint need a run directory; pass out")
-    if setup.out is not None and setup.resume:
-        _check_done(setup.out, iterations)
+    needs = (options.resume, options.overwrite, options.checkpoint, options.keep_samples)
+    if setup.out is None and any(needs):
+        raise UsageError(
+            "resume, overwrite, checkpoint and keep_samples need a run directory; pass out"
+        )
     return setup
+
+
+def _start_from(given: str | Path | StartFrom | None) -> StartFrom | None:
+    if given is None:
+        return None
+    start = given if isinstance(given, StartFrom) else StartFrom(given)
+    if not isinstance(start.directory, str | Path):
+        raise UsageError(
+            f"start_from is {given!r}; pass a run directory or jgps.training.StartFrom(directory, "
+            "iteration)"
+        )
+    iteration = start.iteration
+    if iteration is not None:
+        iteration = _integer("start_from.iteration", iteration, 0)
+    return StartFrom(Path(start.directory).resolve(), iteration)
+
+
+def _describe(
+    task: Task, options: Options, config: Any, iterations: int, seed: int, backend: str
+) -> dict[str, Any]:
+    """What `config.json` holds; `start_from` where the run begins with another's state."""
+    description = describe(task, options.algorithm, config, iterations, seed, backend)
+    start = _start_from(options.start_from)
+    if start is not None:
+        where = {"directory": str(start.directory), "iteration": start.iteration}
+        description["start_from"] = where
+    return description
+
+
+def _check_kinds(options: Options) -> None:
+    """Refuses arguments of another kind than they have to be.
+
+    Raises:
+      ValueError: "resume is 1; it has to be True or False".
+    """
+    if not isinstance(options.task, str):
+        check_task("jgps.train", options.task)
+    for name in ("resume", "overwrite", "random_starts", "keep_samples"):
+        check_argument(name, getattr(options, name), bool)
+    if not isinstance(options.out, str | Path | None):
+        raise UsageError(f"out is {shown(options.out)}; it has to be a path, or None")
 
 
 def _choose(task: Task, options: Options) -> Recipe:
@@ -114,8 +176,8 @@ def _choose(task: Task, options: Options) -> Recipe:
 
 def _checked(algorithm: str, config: Any) -> Recipe:
     """Settings that are given, and the iterations that training with them takes."""
-    if algorithm not in ALGORITHMS:
-        raise UsageError(f"unknown algorithm {algorithm!r}; algorithms: {', '.join(ALGORITHMS)}")
+    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+        raise UsageError(unknown("algorithm", algorithm, ALGORITHMS))
     _, config_type = ALGORITHMS[algorithm]
     if not isinstance(config, config_type):
         raise UsageError(
@@ -133,12 +195,6 @@ def _check_training(algorithm: Algorithm, config: Any, iterations: int) -> None:
             "controllers improve alone, so that no network would be trained; ask for at least "
             f"{algorithm.first_training + 1}, or lower config.{setting}"
         )
-
-
-def _check_done(out: Path, iterations: int) -> None:
-    done = min(max(checkpoint.iterations(out), default=0), len(read_metrics(out)))
-    if done > iterations:
-        raise UsageError(f"{out} already has {done} iterations; ask for at least as many")
 
 
 def _trainings(config: Any) -> tuple[Any, ...]:

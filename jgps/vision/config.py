@@ -1,8 +1,9 @@
 """Settings of a policy that looks through a camera, and of how it learns."""
 
 import dataclasses
+from typing import Annotated
 
-from jgps.core.checks import check_choice, check_field, check_kinds
+from jgps.core.checks import Config, OneOf, Range, refuse
 from jgps.policies import DistilConfig
 from jgps.policies.learner import MlpConfig
 from jgps.policies.networks.visuomotor import CHANNELS, CONV_DTYPES, Convolutions
@@ -12,9 +13,12 @@ from jgps.vision.pose_regression import PoseConfig
 
 KINDS = ("visuomotor", "pose_features", "pose_prediction")
 
+# What the convolutions need to see anything at all.
+SIZE = (f">= {Convolutions().smallest}", "usually 64: a smaller image this network cannot see")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VisualConfig:
+class VisualConfig(Config):
     """A policy that looks through the task's camera, and how it learns.
 
     For how many iterations the controllers improve alone before it does is `trajectory_iterations`
@@ -48,72 +52,47 @@ class VisualConfig:
         are trained once more as `dense` says; of kind "visuomotor" only.
     """
 
-    kind: str = "visuomotor"
-    hidden: tuple[int, ...] = (40, 40)
-    width: int = 64
-    height: int = 64
-    channels: tuple[int, ...] = CHANNELS
+    kind: Annotated[str, OneOf(*KINDS)] = "visuomotor"
+    hidden: Annotated[tuple[int, ...], Range(">= 1")] = (40, 40)
+    width: Annotated[int, Range(*SIZE)] = 64
+    height: Annotated[int, Range(*SIZE)] = 64
+    channels: Annotated[tuple[int, int, int], Range(">= 1")] = CHANNELS
     learned_temperature: bool = False
-    conv_dtype: str | None = None
+    conv_dtype: Annotated[str | None, OneOf(*filter(None, CONV_DTYPES))] = None
     pretraining: PoseConfig = PoseConfig()
-    pretraining_images: int = 2000
+    pretraining_images: Annotated[int, Range(">= 2")] = 2000
     render: RenderConfig = RenderConfig()
     domain_randomisation: DomainRandomisationConfig = DomainRandomisationConfig()
-    pretraining_joint_spread: float = 0.0
-    interpolated: float = 0.5
-    interpolation_spread: float = 1.5
-    dense_iterations: int = 4
+    pretraining_joint_spread: Annotated[float, Range(">= 0", "usually below 0.02")] = 0.0
+    interpolated: Annotated[float, Range("[0, 1]")] = 0.5
+    interpolation_spread: Annotated[float, Range(">= 0")] = 1.5
+    dense_iterations: Annotated[int, Range(">= 0", "usually 4 to 8")] = 4
     dense: DistilConfig = DistilConfig(steps=2000, learning_rate=3e-3, frozen="convolutions")
     end_to_end: DistilConfig = DistilConfig(
         steps=150, batch_size=64, learning_rate=1e-3, checks=1, convolution_rate=0.1
     )
 
     def __post_init__(self) -> None:
-        check_kinds(self)
-        check_choice(self, "kind", KINDS)
-        check_field(self, "hidden", lambda v: v >= 1, ">= 1 everywhere", integer=True)
-        smallest = Convolutions().smallest
-        for name in ("width", "height"):
-            text = f"at least {smallest}, the smallest that this network can see"
-            check_field(self, name, lambda v: v >= smallest, text, integer=True)
-        check_field(self, "channels", lambda v: v >= 1, ">= 1 everywhere", integer=True)
-        if not isinstance(self.channels, tuple) or len(self.channels) != len(CHANNELS):
-            raise ValueError(
-                f"VisualConfig.channels is {self.channels}; it has to be a tuple of "
-                f"{len(CHANNELS)} widths, usually {CHANNELS}"
-            )
-        if self.conv_dtype not in CONV_DTYPES:
-            raise ValueError(
-                f"VisualConfig.conv_dtype is {self.conv_dtype!r}; it has to be one of {CONV_DTYPES}"
-            )
-        check_field(self, "pretraining_images", lambda v: v >= 2, ">= 2", integer=True)
-        check_field(self, "pretraining_joint_spread", lambda v: v >= 0, ">= 0, usually below 0.02")
-        check_field(self, "interpolated", lambda v: 0 <= v <= 1, "in [0, 1], usually 0.5")
-        check_field(self, "interpolation_spread", lambda v: v >= 0, ">= 0, usually 1.5")
-        text = ">= 0, usually 4 to 8"
-        check_field(self, "dense_iterations", lambda v: v >= 0, text, integer=True)
         if self.dense.frozen != "convolutions":
-            raise ValueError(
-                f"VisualConfig.dense.frozen is {self.dense.frozen!r}; it has to be 'convolutions': "
-                "for all of the network to be trained at once, lower dense_iterations"
-            )
+            why = "for all of the network to be trained at once, lower dense_iterations"
+            refuse(self, "dense.frozen", f"'convolutions': {why}")
         if self.end_to_end.frozen != "none":
-            raise ValueError(
-                f"VisualConfig.end_to_end.frozen is {self.end_to_end.frozen!r}; it has to be "
+            refuse(
+                self,
+                "end_to_end.frozen",
                 "'none': for the dense layers to be trained alone, raise dense_iterations, or take "
-                "the kind 'pose_features'"
+                "the kind 'pose_features'",
             )
         if self.dense.on_divergence != self.end_to_end.on_divergence:
-            raise ValueError(
-                f"VisualConfig.dense.on_divergence is {self.dense.on_divergence!r} and that of "
-                f"end_to_end {self.end_to_end.on_divergence!r}; they have to be the same: a run "
-                "goes on or stops in all phases alike"
+            refuse(
+                self,
+                "dense.on_divergence",
+                f"{self.end_to_end.on_divergence!r} as that of end_to_end: a run goes on or stops "
+                "in all phases alike",
             )
         if self.dense.convolution_rate != 1:
-            raise ValueError(
-                f"VisualConfig.dense.convolution_rate is {self.dense.convolution_rate}; it has to "
-                "be 1: the convolutions stay as they are then; set that of end_to_end"
-            )
+            why = "the convolutions stay as they are then; set that of end_to_end"
+            refuse(self, "dense.convolution_rate", f"1: {why}")
 
     @property
     def trainings(self) -> tuple[DistilConfig, ...]:

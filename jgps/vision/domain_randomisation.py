@@ -6,19 +6,19 @@ network that acts sees the task as it is.
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jgps.core.checks import check_field
+from jgps.core.checks import Config, Range, refuse
 from jgps.rendering import Appearance, RandomiseConfig, View, randomise
 from jgps.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DomainRandomisationConfig:
+class DomainRandomisationConfig(Config):
     """How images to learn from differ from the task's own.
 
     Attributes:
@@ -38,14 +38,13 @@ class DomainRandomisationConfig:
         camera_turn=0.0,
         camera_fovy=0.0,
     )
-    clutter: float = 0.5
-    nearest: float = 0.1
-    farthest: float = 0.35
+    clutter: Annotated[float, Range("[0, 1]")] = 0.5
+    nearest: Annotated[float, Range("> 0", "usually 0.1 metres")] = 0.1
+    farthest: Annotated[float, Range("> 0", "usually 0.35 metres")] = 0.35
 
     def __post_init__(self) -> None:
-        check_field(self, "clutter", lambda v: 0 <= v <= 1, "in [0, 1], usually 0.5")
-        check_field(self, "nearest", lambda v: v > 0, "> 0 metres, usually 0.1")
-        check_field(self, "farthest", lambda v: v >= self.nearest, ">= nearest, usually 0.35")
+        if self.farthest < self.nearest:
+            refuse(self, "farthest", f">= nearest = {self.nearest}, usually 0.35")
 
 
 class RandomisedScene(NamedTuple):

@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jgps.core import linalg
-from jgps.core.checks import check_field
+from jgps.core.checks import Config, Range
 from jgps.core.estimation.regression import divisor, spread
 from jgps.core.types import NON_FINITE, OK, Status, first_failure
 from jgps.policies.networks.architecture import check_architecture
@@ -19,7 +19,7 @@ from jgps.policies.observation import evaluate, in_chunks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PoseConfig:
+class PoseConfig(Config):
     """How a network is trained to say where an object is.
 
     Attributes:
@@ -30,16 +30,10 @@ class PoseConfig:
         where it is not 0.
     """
 
-    steps: int = 2000
-    batch_size: int = 16
-    learning_rate: float = 3e-3
-    validation: float = 0.1
-
-    def __post_init__(self) -> None:
-        check_field(self, "steps", lambda v: v >= 1, ">= 1, usually 2000", integer=True)
-        check_field(self, "batch_size", lambda v: v >= 1, ">= 1, usually 16", integer=True)
-        check_field(self, "learning_rate", lambda v: v > 0, "> 0, usually 3e-3")
-        check_field(self, "validation", lambda v: 0 <= v <= 0.5, "from 0 to 0.5, usually 0.1")
+    steps: Annotated[int, Range(">= 1")] = 2000
+    batch_size: Annotated[int, Range(">= 1")] = 16
+    learning_rate: Annotated[float, Range("> 0")] = 3e-3
+    validation: Annotated[float, Range("[0, 0.5]")] = 0.1
 
 
 class PoseInfo(NamedTuple):

@@ -14,6 +14,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jgps.policies import NetworkPolicy, PoseRegressor
+from jgps.simulation import condition_models
 from jgps.tasks import Task
 from jgps.vision.camera import make_policy_view, pose_dim
 from jgps.vision.config import VisualConfig
@@ -42,7 +43,8 @@ class Pretraining(NamedTuple):
 
 def draw_pretraining_data(task: Task, config: VisualConfig, key: jax.Array) -> PretrainingData:
     """PretrainingData for `pretrain`, by MuJoCo's kinematics; of a traced key only their shapes."""
-    model, num = copy.deepcopy(task.model), config.pretraining_images
+    begun = condition_models(task.model, task.train.select(slice(1)))[0]  # with its mocap poses
+    model, num = copy.deepcopy(begun), config.pretraining_images
     if isinstance(key, Tracer):
         shapes = ((num, model.nbody, 3), (num, model.nbody, 3, 3), (num, pose_dim(task)))
         return PretrainingData(*(np.zeros(shape, np.float32) for shape in shapes))

@@ -10,7 +10,7 @@ import pytest
 from compilations import count_compilations
 from shared_algorithms import on_many_sets, springs, to_goal, with_other_numbers
 
-from jgps import tasks
+from jgps import costs, tasks
 from jgps.algorithms import ALGORITHMS
 from jgps.controllers import linear_gaussian
 from jgps.controllers.nearest import NearestController
@@ -74,6 +74,12 @@ def _assert_contract(name, algorithm, task, directory):
     assert (metrics["status"] == OK).all()
     # One rollout per condition is the trial without noise.
     assert metrics["samples_valid"].sum() + task.train.num == algorithm.rollouts_per_step
+
+    # What it drew can be had beforehand.
+    drawn = algorithm.samples(start)
+    assert drawn.x.shape[:2] == metrics["samples_valid"].shape + drawn.x.shape[1:2]
+    total = np.asarray(costs.evaluate(task.cost, drawn.x, drawn.u)).sum(axis=-1)
+    np.testing.assert_allclose(total.mean(axis=1), metrics["cost"], rtol=1e-4)
 
     # The same seed gives the same run, another seed another one.
     again, metrics_again = algorithm.step(algorithm.init(jax.random.key(3)))
@@ -155,19 +161,19 @@ def test_every_task_has_controllers_rollouts_and_models(name):
     assert controllers.K.shape == (2, horizon, dU, dX) and controllers.k.shape == (2, horizon, dU)
     assert (np.linalg.eigvalsh(controllers.C) > 0).all()
 
-    sample = sampling.make_sample(task, NearestController.act, "native", samples)
+    white = sampling.FixedStartsConfig(num_samples=samples, noise_smoothing=0)
+    sample = sampling.make_sample(task, NearestController.act, "native", white)
     params = jax.vmap(linear_gaussian.factor)(controllers)[0]
-    both = sample(params, jax.random.key(0))
-    noisy, noise_free = sampling.split_noise_free(both)
-    assert noisy.x.shape == (2, samples, horizon, dX) and noise_free.x.shape[1] == 1
+    noisy = sample(params, jax.random.key(0))
+    assert noisy.x.shape == (2, samples, horizon, dX)
     assert noisy.o.shape == (2, samples, horizon, task.observation_dim)
     assert noisy.u.shape == (2, samples, horizon, dU)
-    assert all(np.isfinite(leaf).all() for leaf in _arrays(both)) and bool(both.valid.all())
-    starts = np.broadcast_to(np.asarray(x0)[:, None], both.x[:, :, 0].shape)
-    np.testing.assert_allclose(both.x[:, :, 0], starts, atol=1e-5)
-    for one, other in zip(_arrays(both), _arrays(sample(params, jax.random.key(0))), strict=True):
+    assert all(np.isfinite(leaf).all() for leaf in _arrays(noisy)) and bool(noisy.valid.all())
+    starts = np.broadcast_to(np.asarray(x0)[:, None], noisy.x[:, :, 0].shape)
+    np.testing.assert_allclose(noisy.x[:, :, 0], starts, atol=1e-5)
+    for one, other in zip(_arrays(noisy), _arrays(sample(params, jax.random.key(0))), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert not np.array_equal(noisy.u, sample(params, jax.random.key(1)).u[:, :-1])
+    assert not np.array_equal(noisy.u, sample(params, jax.random.key(1)).u)
 
     learned = fitted_models(task, FittedModelsConfig(), (2, samples))
 

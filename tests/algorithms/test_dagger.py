@@ -144,8 +144,8 @@ def test_a_condition_without_rollouts_does_not_stop_the_others():
     [
         ({"teacher_iterations": 0}, "teacher_iterations is 0; .* >= 1, usually 8"),
         ({"rounds_kept": 0}, "rounds_kept is 0"),
-        ({"beta": (1.0, -0.1)}, "beta is .* from 0 to 1"),
-        ({"beta": (1.5,)}, "beta is .* from 0 to 1"),
+        ({"beta": (1.0, -0.1)}, r"beta is .* in \[0, 1\]"),
+        ({"beta": (1.5,)}, r"beta is .* in \[0, 1\]"),
         ({"beta": ()}, "a probability for every round, at least one"),
         ({"beta": 1.0}, "has to be a tuple"),
         ({"policy": "mlp"}, "policy is 'mlp'; it has to be a .*MlpConfig"),

@@ -15,7 +15,7 @@ from jgps.core.types import OK, TOO_FEW_SAMPLES
 from jgps.dynamics import MixturePriorConfig, NoPriorConfig
 from jgps.optimise.local_loop import make_parts
 from jgps.optimise.models import FittedModelsConfig, fitted_models
-from jgps.optimise.step_size import adapt
+from jgps.optimise.step_size import StepMemory, adapt, next_multiplier
 from jgps.optimise.steps.lqr import lqr_step
 from jgps.simulation import make_sampler
 
@@ -84,12 +84,30 @@ def test_every_step_keeps_to_its_bound(point_mass_run):
 
 
 def test_the_policy_is_the_best_that_was_tried(point_mass_run):
-    _, states, history = point_mass_run
-    state, tried = states[-1], [before.controllers for before in states[:-1]]
+    """What the last iteration made is tried, too."""
+    task, states, history = point_mass_run
+    state, tried = states[-1], [after.controllers for after in states[1:]]
+    last = _noise_free(task, state.policy._replace(controllers=state.controllers))
+    cost = costs.evaluate(task.cost, last.x[:, 0], last.u[:, 0]).sum(-1)
+    np.testing.assert_allclose(history[-1]["noise_free_cost"], cost, rtol=1e-5)
     costs_seen = np.stack([metrics["noise_free_cost"] for metrics in history])
     for c, best in enumerate(costs_seen.argmin(axis=0)):
         np.testing.assert_array_equal(state.policy.controllers.K[c], tried[best].K[c])
         np.testing.assert_array_equal(state.policy_cost[c], costs_seen[best, c])
+
+
+def test_entropy_that_is_worth_something_keeps_controllers_exploring(point_mass_run):
+    task, states, history = point_mass_run
+    config = TrajoptConfig(step=LqrStepConfig(entropy_weight=1.0))
+    curious, metrics = _run(task, config, 6)
+
+    def entropies(states):
+        return np.linalg.slogdet(np.asarray(states[-1].controllers.C))[1].mean(axis=1)
+
+    # At no bound the covariance is Q_uu^-1 times the weight: far above what is left without it.
+    assert np.all(entropies(curious) > entropies(states) + 2)
+    last, without = metrics[-1]["noise_free_cost"], history[-1]["noise_free_cost"]
+    np.testing.assert_allclose(last, without, rtol=0.1)
 
 
 def test_it_works_without_a_prior_given_enough_samples():
@@ -115,7 +133,7 @@ def _parts(config):
 def _one_step(num_bad):
     """An iteration on the point mass; the first `num_bad` samples of condition 2 are NaN."""
     parts, state = _parts(APART)
-    sampled = parts.sample(state.controllers, jax.random.key(1)).noisy.rollouts
+    sampled = parts.sample(state.controllers, jax.random.key(1)).rollouts
     bad = sampled._replace(
         x=sampled.x.at[2, :num_bad].set(jnp.nan),
         u=sampled.u.at[2, :num_bad].set(jnp.nan),
@@ -155,7 +173,7 @@ def test_the_bound_follows_how_well_the_last_step_was_predicted():
     models, states = [], [first]
     for key in jax.random.split(jax.random.key(5)):
         state = states[-1]
-        sampled = parts.sample(state.controllers, key).noisy.rollouts
+        sampled = parts.sample(state.controllers, key).rollouts
         state, fitted, _ = parts.fit(state, sampled)
         models.append(fitted)
         states.append(parts.improve(state, fitted, sampled)[0])
@@ -200,6 +218,31 @@ def test_step_size_rule():
     )
 
 
+def test_one_multiplier_for_all_conditions_follows_what_they_came_to_on_average():
+    predicted, actual = np.array([2.0, 6.0, 9.0, 9.0]), np.array([1.0, -5.0, 9.0, jnp.nan])
+    memory = StepMemory(
+        eta=jnp.ones(4),
+        multiplier=jnp.full(4, 2.0),
+        cost_before=jnp.full(4, 10.0),
+        cost_predicted=jnp.asarray(10 - predicted),
+        stepped=jnp.array([True, True, False, True]),
+    )
+    usable, limits = jnp.ones(4, bool), (0.5, 3.0)
+
+    def after(**settings):
+        return np.asarray(
+            next_multiplier(memory, jnp.asarray(10 - actual), usable, limits, **settings)
+        )
+
+    # Of the conditions that can be compared, the first two.
+    wanted = 2 * 4.0 / (2 * (4.0 - -2.0))
+    np.testing.assert_allclose(after(shared=True), wanted, rtol=1e-6)
+    np.testing.assert_allclose(after(), [2 * 2 / (2 * 1), 2 * 6 / (2 * 11), 2, 2], rtol=1e-6)
+    nothing = memory._replace(stepped=jnp.zeros(4, bool))
+    kept = next_multiplier(nothing, jnp.zeros(4), usable, limits, shared=True)
+    np.testing.assert_array_equal(kept, memory.multiplier)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -209,7 +252,7 @@ def test_step_size_rule():
             "noise_smoothing is -1; it has to be finite and >= 0",
         ),
         (lambda: FittedModelsConfig(initial_variance=0), "initial_variance is 0; .* > 0"),
-        (lambda: LqrStepConfig(kl_step=0), "kl_step is 0; it has to be finite and > 0"),
+        (lambda: LqrStepConfig(kl_step=0), "kl_step is 0; it has to be finite and in .0, 1e9"),
         (lambda: LqrStepConfig(min_multiplier=2), "min_multiplier is 2; .* in .0, 1."),
         (lambda: MixturePriorConfig(strength=-1), "strength is -1"),
     ],

@@ -1,6 +1,6 @@
 """The table of MDGPS: one short run, and what it claims."""
 
-from network_success import RESULT_TEST, RESULT_TRAIN, SECONDS, network_row
+from network_success import FARTHEST, RESULT_TEST, RESULT_TRAIN, SECONDS, network_row
 from reproduce import Results
 from reproduce_mdgps import ENTRIES, ITERATIONS, claims, main, row
 
@@ -13,7 +13,7 @@ def test_runs_report_success_at_the_iterations():
     config = MdgpsConfig(policy=MlpConfig(distil=DistilConfig(steps=500)))
     found = network_row("MDGPS", "point_mass", mdgps, config, (1, 6), "native").run(0)
     successes = {"train_1", "train_6", "test_1", "test_6", RESULT_TRAIN, RESULT_TEST}
-    assert set(found) == {*successes, SECONDS}
+    assert set(found) == {*successes, SECONDS, FARTHEST}
     assert found[RESULT_TRAIN] == found[RESULT_TEST] == 1
     assert found["train_1"] < 1 and found["train_6"] == found["test_6"] == 1
     assert 0 < found[SECONDS] < 10
@@ -24,10 +24,10 @@ def test_rows_are_beside_the_published_values():
     assert published == {"train_6": 0.52, "train_9": 0.52, "train_12": 0.78}
 
 
-def test_claims_are_on_the_results_of_the_rows_chosen():
+def test_claims_are_on_the_newest_networks_of_the_rows_chosen():
     train, test = claims(("badmm",))
     name = ENTRIES["badmm"].name
-    for claim, least, key in ((train, 0.9, RESULT_TRAIN), (test, 0.8, RESULT_TEST)):
+    for claim, least, key in ((train, 0.9, "train_12"), (test, 0.8, "test_12")):
         for value, holds in ((least, True), (least - 0.05, False)):
             assert claim.holds(Results({name: [{key: value}]})) == holds
     assert len(claims(tuple(ENTRIES))) == 7

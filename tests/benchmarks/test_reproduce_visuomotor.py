@@ -42,6 +42,7 @@ def task() -> tasks.Task:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the policy succeeds in")  # it trains for two iterations
 def test_a_finished_training_is_not_done_again(tmp_path, monkeypatch):
     task = shown_task()
     found = success(task, SHOWN, 3, "native", tmp_path, seed=0)

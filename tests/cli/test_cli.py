@@ -120,6 +120,24 @@ def test_list(capsys: pytest.CaptureFixture):
         (["fly"], ["unknown command 'fly'", "list, train, evaluate, report, bench"]),
         (["list", "all"], ["takes no arguments"]),
         (["train"], ["TASK", "jgps list", "jgps train --help"]),
+        (["trian"], ["unknown command 'trian'", "did you mean train?"]),
+        (["train", "pointmass"], ["unknown task 'pointmass'", "did you mean point_mass?"]),
+        (["train", "n" * 300], ["unknown task 'nnn", "... (302 characters); tasks: point_mass"]),
+        (["train", "point_mass", "--algorithm="], ["unknown algorithm ''; algorithms: mdgps"]),
+        (["train", "point_mass", "--algorithm", ""], ["unknown algorithm ''"]),
+        (["train", "point_mass", "--algorithm", "trajop"], ["did you mean trajopt?"]),
+        (
+            ["train", "point_mass", "--iteratons", "3"],
+            ["did you mean --iterations? See jgps"],
+        ),
+        (["train", "point_mass", "--kl-step", "3"], ["did you mean --config.step.kl-step? See"]),
+        (["train", "point_mass", "--out="], ["--out is empty; name a directory"]),
+        (["train", "point_mass", "--out", "n" * 300], ["cannot write into", "name too long"]),
+        (["bench", "fitt"], ["unknown benchmark 'fitt'", "did you mean fit?"]),
+        (
+            ["train", "point_mass", "--config.rollouts.num-samples", "99999999999"],
+            ["would need at least", "GiB are available; lower --config.rollouts.num-samples\n"],
+        ),
         (["train", "peg"], ["unknown task 'peg'", *jgps.tasks.names()]),
         (["train", "point_mass", "--algorithm", "ppo"], ["unknown algorithm 'ppo'", "trajopt"]),
         (["train", "point_mass", "--prior", "flat"], ["unknown prior 'flat'", "mixture, constant"]),
@@ -134,7 +152,7 @@ def test_list(capsys: pytest.CaptureFixture):
         ),
         (
             ["train", "point_mass", "--config.step.kl-step", "-1"],
-            ["LqrStepConfig.kl_step is -1", "> 0"],
+            ["LqrStepConfig.kl_step is -1", "in (0, 1e9], usually 0.1 to 2 nats"],
         ),
         (
             ["train", "point_mass", "--config.policy.distil.learning-rate", "0"],
@@ -276,7 +294,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(run: subprocess.CompletedProcess, tm
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1, errors
+    assert process.returncode == 130, errors  # as shells say of Ctrl-C
     assert "interrupted" in errors and "--resume" in errors
     assert "Traceback" not in errors
     done = len(metrics.read_text().splitlines())

@@ -1,5 +1,6 @@
 """Path-integral updates: the dual against SciPy, weights, the fit, failures as data, float32."""
 
+import dataclasses
 import functools
 
 import jax
@@ -241,7 +242,7 @@ def test_cost_to_go_sums_from_each_step_to_the_end():
 @pytest.mark.parametrize(
     ("field", "value", "text"),
     [
-        ("epsilon", 0.0, "at least 1e-4 nats"),
+        ("epsilon", 0.0, ">= 1e-4, usually 0.5 to 2 nats"),
         ("covariance_damping", 0.0, "> 0"),
         ("min_covariance_factor", 1.5, r"in \(0, 1\]"),
         ("eta_min", float("nan"), r"in \[1e-12, 1\)"),
@@ -273,3 +274,23 @@ def test_a_covariance_that_is_not_positive_definite_is_a_status(rng):
     costs = jnp.asarray(rng.normal(size=(N, T)))
     _, info = path_integral.improve(previous, rollouts, costs, Pi2StepConfig())
     assert int(info.status.code) == NOT_PD and int(info.status.step) == 1
+
+
+def test_the_temperature_has_a_floor_in_units_of_the_cost():
+    costs = jnp.asarray(np.random.default_rng(0).normal(size=(N, T)), jnp.float32)
+    valid = jnp.ones(N, bool)
+    free, _ = path_integral.temperature(costs, valid, CONFIG)
+    least = float(jnp.median(free))
+    config = dataclasses.replace(CONFIG, min_temperature=least)
+    held, status = path_integral.temperature(costs, valid, config)
+    assert status.code == OK
+    np.testing.assert_allclose(held, jnp.maximum(free, least), rtol=1e-6)
+    # What hardly differs is weighted almost equally, however small the range.
+    weights = path_integral.weights(
+        1e-3 * costs,
+        path_integral.temperature(
+            1e-3 * costs, valid, dataclasses.replace(CONFIG, min_temperature=1.0)
+        )[0],
+        valid,
+    )
+    np.testing.assert_allclose(weights, 1 / N, rtol=0.01)

@@ -11,6 +11,7 @@ from lq_problems import problem
 from jgps.core import lqr, pilqr
 from jgps.core.pilqr import PilqrStepConfig
 from jgps.core.types import NON_FINITE, OK, TOO_FEW_SAMPLES, Rollouts
+from jgps.optimise.steps.pilqr import pilqr_step
 
 N, T, dX, dU = 16, 10, 4, 2
 
@@ -147,12 +148,25 @@ def test_multipliers_stay_within_their_limits():
     np.testing.assert_allclose(multiplier, [5, 1, 0.1, 1])
 
 
+def test_every_step_may_have_a_bound_and_limits_of_its_own(x64):
+    models, rollouts, costs, _ = simulate(3)
+    kl_step, most = tuple(np.linspace(0.1, 1.0, T)), (1.0,) * 5 + (3.0,) * 5
+    config = PilqrStepConfig(kl_step=kl_step, max_multiplier=most)
+    _, memory, info = improve(models, rollouts, costs, config=config)
+    np.testing.assert_array_equal(memory.multiplier, np.minimum(2, most))
+    np.testing.assert_allclose(info.epsilon, np.array(kl_step) * memory.multiplier)
+    np.testing.assert_allclose(info.lqr.kl, np.sum(info.epsilon), rtol=0.05)
+    with pytest.raises(ValueError, match=r"kl_step is .*one for each of the 12 steps"):
+        pilqr_step(12, lambda x, u, t: 0.0, config)
+
+
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
+        ({"kl_step": (0.1, 0.0)}, r"PilqrStepConfig.kl_step is \(0.1, 0.0\)"),
         ({"kl_step": 0.0}, "PilqrStepConfig.kl_step is 0.0"),
         ({"min_multiplier": 2.0}, r"min_multiplier is 2.0; .* in \(0, 1\]"),
-        ({"max_multiplier": 0.5}, "max_multiplier is 0.5; .* >= 1"),
+        ({"max_multiplier": 0.5}, r"max_multiplier is 0.5; .* in \[1, 1e6\]"),
         ({"shrink_above": -1.0}, "shrink_above is -1.0; .* > 0"),
         ({"grow_below": 0.3}, "grow_below is 0.3; .* at most shrink_above = 0.2"),
     ],

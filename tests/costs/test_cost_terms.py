@@ -87,6 +87,46 @@ def test_waypoints_are_reached_evenly_and_linear_between():
         assert value(held, t=t) == pytest.approx(np.sum((X[:2] - target) ** 2), rel=1e-5)
 
 
+def test_linear_waypoints_hold_one_after_another():
+    A, b = RNG.normal(size=(3, 2, 4)), RNG.normal(size=(3, 2))
+    entries = (0, 1, 4, 7)
+    penalty = Penalty(l2=1.5, log=0.1)
+    cost = costs.linear_waypoints(entries, A, b, 9, penalty)
+    timed = costs.linear_waypoints(entries, A, b, 9, penalty, times=(0, 1, 8))
+    for k, steps, its in ((0, (0, 2), (0,)), (1, (3, 5), (1,)), (2, (6, 8), (2, 8))):
+        s = np.sum((A[k] @ X[list(entries)] + b[k]) ** 2)
+        for made, due in ((cost, steps), (timed, its)):
+            for t in due:
+                assert value(made, t=t) == pytest.approx(1.5 * s + 0.1 * np.log(s + 1e-5), rel=1e-4)
+    for times in ((0, 1), (3, 2, 8), (1, 2, 7)):
+        with pytest.raises(ValueError, match=r"linear_waypoints.times is .*3 increasing steps"):
+            costs.linear_waypoints(entries, A, b, 9, times=times)
+    with pytest.raises(ValueError, match=r"A has shape \(3, 2, 4\) and linear_waypoints.b \(2,\)"):
+        costs.linear_waypoints(entries, A, b[0], 9)
+    with pytest.raises(ValueError, match="4 columns but 3 entries"):
+        jax.eval_shape(costs.linear_waypoints((0, 1, 2), A, b, 9), jnp.zeros(9), jnp.zeros(2), 0)
+
+
+def test_a_penaltys_own_weight_is_inside_all_its_parts():
+    penalty = Penalty(l2=5.0, l1=2.0, log=0.05, weight=3.0)
+    cost = costs.distance(slice(0, 3), np.zeros(3), 2.0, penalty)
+    s = 3 * np.sum(X[:3] ** 2)
+    inside = 5 * s + 2 * (np.sqrt(s + 1e-5) - np.sqrt(1e-5)) + 0.05 * np.log(s + 1e-5)
+    assert value(cost) == pytest.approx(2 * inside, rel=1e-5)
+
+
+def test_without_smoothing_the_l1_part_is_the_distance_and_pulls_nowhere_at_the_target():
+    cost = costs.state_target((0, 1), 0.0, penalty=Penalty(l1=2.0, alpha=0.0))
+    gradient = jax.grad(cost)(jnp.asarray([3.0, 4.0]), jnp.zeros(1), 0)
+    assert value(cost, [3.0, 4.0]) == pytest.approx(10.0)
+    np.testing.assert_allclose(gradient, [1.2, 1.6], rtol=1e-6)
+    np.testing.assert_array_equal(jax.grad(cost)(jnp.zeros(2), jnp.zeros(1), 0), 0)
+    assert np.isfinite(jax.hessian(cost)(jnp.zeros(2), jnp.zeros(1), 0)).all()
+    logarithm = costs.state_target((0,), 0.0, penalty=Penalty(log=1.0, alpha=0.0))
+    assert value(logarithm, [2.0]) == pytest.approx(np.log(4.0))
+    assert value(logarithm, [0.0]) == -np.inf
+
+
 def test_binary_region_counts_inside_and_outside_and_has_no_gradient():
     cost = costs.region((0, 1), lower=[-1.0, 0.0], upper=1.0, weight=4.0)
     for point, expected in (([0, 0.5], 0), ([1, 0], 0), ([1.01, 0.5], 4), ([0, -0.1], 4)):
@@ -134,10 +174,20 @@ def test_a_ramp_scales_its_term_over_time():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: Penalty(l2="1"), r"Penalty.l2 is '1'; it has to be finite and >= 0"),
+        (lambda: costs.action("a"), r"action.weights is 'a'; it has to be numbers"),
+        (
+            lambda: costs.state_target((1,), "a"),
+            r"state_target.target is 'a'; it has",
+        ),
+        (lambda: costs.region((0,), "a", 1.0), r"region.lower is 'a'; it has to be numbers"),
         (lambda: Penalty(), "Penalty has l2 = l1 = log = 0.*at least one"),
-        (lambda: Penalty(l2=-1.0), r"Penalty.l2 is -1.0; it has to be finite and >= 0. Use 0"),
+        (
+            lambda: Penalty(l2=-1.0),
+            r"Penalty.l2 is -1.0; .* >= 0, .* 0 leaves",
+        ),
         (lambda: Penalty(log=np.nan), "Penalty.log is nan"),
-        (lambda: Penalty(l1=1.0, alpha=0.0), "Penalty.alpha is 0.0; .*> 0, for example 1e-5"),
+        (lambda: Penalty(l1=1.0, alpha=-1.0), "Penalty.alpha is -1.0; .*>= 0, usually 1e-5"),
         (lambda: costs.ramp("cubic", 5), "kind is 'cubic'; .*constant, linear, quadratic"),
         (lambda: costs.ramp("linear", 0), "horizon is 0; .*>= 1"),
         (lambda: costs.ramp("linear", 5, -1.0), "final_multiplier is -1.0; .*>= 0"),

@@ -101,6 +101,18 @@ def test_status_names_the_failure_and_the_step():
     assert (status.code, status.step) == (types.NOT_PD, 0)
 
 
+def test_many_more_entries_than_samples_are_fitted_in_float32():
+    """Above some hundred entries the default ridge is below rounding, which grows with them."""
+    rng = np.random.default_rng(7)
+    steps = rng.normal(size=(5, 3, 130))
+    x, u = np.cumsum(steps, axis=1), rng.normal(size=(5, 3, 40))
+    fitted, status = dynamics.fit(_rollouts(x, u))
+    assert status.code == types.OK
+    z = np.concatenate([x, u], axis=-1)[:, :-1]
+    predicted = np.einsum("tij,ntj->nti", fitted.F, z) + np.asarray(fitted.f)
+    np.testing.assert_allclose(predicted, x[:, 1:], atol=1e-2)
+
+
 def test_still_state_at_the_first_step_is_finite():
     x, u, _, _ = _linear_rollouts(4, num_samples=5)
     fitted, status = dynamics.fit(_rollouts(x, u))

@@ -11,6 +11,7 @@ import pytest
 from jgps import dynamics
 from jgps.core import types
 from jgps.core.types import Rollouts
+from jgps.dynamics.prior import _num_clusters
 
 C, N, T, DX, DU = 2, 5, 30, 4, 2
 CONFIG = dynamics.MixturePriorConfig(max_clusters=6, window=3)
@@ -58,6 +59,13 @@ def _prediction_error(fitted, rollouts):
     predicted = np.einsum("ctij,cntj->cnti", fitted.F, z) + np.asarray(fitted.f)[:, None]
     error = (predicted - rollouts.x[:, :, 1:]) / np.std(rollouts.x, axis=(0, 1, 2))
     return np.sqrt(np.mean(np.square(error)))
+
+
+def test_clusters_of_wide_points_hold_more_of_them():
+    config = dynamics.MixturePriorConfig()
+    points = jnp.array([400])
+    numbers = [int(_num_clusters(config, dim, points)[0]) for dim in (10, 80, 100, 1000)]
+    assert numbers == [10, 10, 4, 2]
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -119,5 +119,5 @@ def test_slots_that_hold_nothing_yet_do_not_count(states):
 def test_bad_settings():
     with pytest.raises(ValueError, match=r"MdgpsConfig.reuse is 0; .* >= 1"):
         MdgpsConfig(reuse=0)
-    with pytest.raises(ValueError, match=r"reuse is 2 with sampling 'on_policy'"):
+    with pytest.raises(ValueError, match=r"reuse is 2; it has to be 1 with sampling 'on_policy'"):
         MdgpsConfig(reuse=2, sampling="on_policy")

@@ -40,6 +40,8 @@ def test_figures_are_sampled_with_another_key_than_the_next_step(name, monkeypat
     def recorded(make):
         def make_sample(*arguments, **options):
             sample = make(*arguments, **options)
+            if arguments[3] is None:  # without noise, which draws nothing
+                return sample
 
             def run(params, key):
                 used.append(_numbers(key))

@@ -26,7 +26,7 @@ def _primitives(jaxpr) -> set[str]:
 
 def _trace(step, state):
     with jax.transfer_guard("disallow"):
-        return step.trace(state)
+        return jax.jit(step).trace(state)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

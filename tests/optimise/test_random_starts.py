@@ -232,7 +232,7 @@ def test_every_rollout_is_supervised_by_its_own_group_and_none_by_a_group_of_one
 
 
 def test_bad_settings_are_refused():
-    with pytest.raises(ValueError, match="num_groups is 5; it has to be an integer and from 1 to"):
+    with pytest.raises(ValueError, match="num_groups is 5; it has to be at most num_rollouts = 4"):
         RandomStartsConfig(num_rollouts=4, num_groups=5)
     with pytest.raises(ValueError, match="num_rollouts is 1;"):
         RandomStartsConfig(num_rollouts=1, num_groups=1)

@@ -288,7 +288,7 @@ def test_nothing_is_compiled_for_other_values(rng):
         ({"batch_size": 2.5}, "batch_size is 2.5; it has to be an integer and >= 1"),
         ({"learning_rate": 0}, "learning_rate is 0; it has to be finite and > 0, usually 3e-3"),
         ({"weight_decay": -1}, "weight_decay is -1; it has to be finite and >= 0"),
-        ({"validation": 0.6}, "validation is 0.6; it has to be finite and from 0 to 0.5"),
+        ({"validation": 0.6}, r"validation is 0.6; it has to be finite and in \[0, 0.5\]"),
         ({"input_noise": -0.1}, "input_noise is -0.1; it has to be finite and >= 0"),
         ({"checks": 3000}, "checks is 3000; it has to be an integer and from 1 to steps"),
         ({"max_gradient_norm": 0}, "max_gradient_norm is 0; it has to be finite and > 0"),

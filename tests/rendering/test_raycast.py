@@ -242,13 +242,13 @@ def test_bad_input_is_named():
     with pytest.raises(
         ValueError, match=r"'bunny'.*has 4 triangles.*up to 3.*max_triangles.*simplify"
     ):
-        rendering.make_scene(mesh, max_triangles=3)
+        rendering.make_scene(mesh, config=rendering.RenderConfig(max_triangles=3))
     assert rendering.make_scene(mesh, geom_groups=(1,)).opaque.num_geoms == 0
     with pytest.raises(ValueError, match="geom_groups"):
         rendering.make_scene(mesh, geom_groups=(7,))
-    with pytest.raises(ValueError, match=r"RenderConfig.supersample = 0"):
+    with pytest.raises(ValueError, match=r"RenderConfig.supersample is 0"):
         rendering.RenderConfig(supersample=0)
-    with pytest.raises(ValueError, match=r"Camera.distance = -1"):
+    with pytest.raises(ValueError, match=r"Camera.distance is -1"):
         rendering.Camera(distance=-1)
     scene = rendering.make_scene(mesh, geom_groups=(1,))
     with pytest.raises(ValueError, match="geom_xmat has shape"):

@@ -306,7 +306,7 @@ def test_bad_input_is_named(model, view):
         )
     with pytest.raises(ValueError, match=r"RandomiseConfig.texture is 2; .*\[0, 1\]"):
         rendering.RandomiseConfig(texture=2)
-    with pytest.raises(ValueError, match=r"RandomiseConfig.cell is \(2, 1\)"):
+    with pytest.raises(ValueError, match=r"RandomiseConfig.cell is \(2.0, 1.0\)"):
         rendering.RandomiseConfig(cell=(2, 1))
 
 

@@ -10,9 +10,9 @@ from jgps.reports.plots.curves import over_conditions
 from jgps.reports.plots.paths import (
     Point,
     _actuator,
+    _control_limits,
     _ellipse,
     _ellipses_show,
-    _limits_of,
     find_points,
     find_target,
 )
@@ -77,11 +77,16 @@ LIMITED = """
 
 
 def test_actuators_have_names_and_limits():
-    task = tasks.from_mjcf(LIMITED, cost=lambda s: costs.action(1.0), horizon=3, control_dt=0.1)
+    task = tasks.from_mjcf(
+        LIMITED, cost=lambda s: costs.action(1.0), horizon=3, control_dt=0.1,
+        changes={"actuator_ctrlrange:push": [[-2, 3], [-1, 1]]},
+    )  # fmt: skip
     assert [_actuator(task, i) for i in (0, 1)] == ["push", "turn"]
     assert _actuator(None, 1) == "action 1"
-    assert _limits_of(task, 0) == (-2, 3)
-    assert _limits_of(task, 1) == _limits_of(None, 0) == ()
+    limits = _control_limits(task, 2, 2)
+    np.testing.assert_array_equal(limits[:, :, 0].T, [[-2, 3], [-1, 1]])
+    assert not np.isfinite(limits[:, :, 1]).any()
+    assert not np.isfinite(_control_limits(None, 2, 2)).any()
 
 
 @pytest.mark.parametrize(("variance", "shown"), [(1e-8, False), (1e-4, True), (np.nan, False)])

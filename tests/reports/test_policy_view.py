@@ -138,6 +138,7 @@ def test_a_video_of_many_shows_some_at_equal_distances():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the policy succeeds in")  # it trains for a few iterations
 def test_a_report_shows_what_the_policy_sees(task, tmp_path, monkeypatch):
     def rough_video(*arguments, options, **keywords):
         options = options._replace(config=ROUGH)

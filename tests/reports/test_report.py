@@ -175,8 +175,8 @@ def test_a_network_is_shown_in_unseen_conditions(task, tmp_path):
     assert frames.shape[1:] == (2 * 192, 3 * 256, 3)  # six of the seven
     del arrays["test_qpos"]
     save_trajectories(directory, arrays)
-    with pytest.raises(ValueError, match="lacks test_qpos"):
-        write_report(directory, task)
+    with pytest.warns(UserWarning, match="lacks test_qpos"):
+        assert read_run(directory).trajectories is None
 
 
 def test_the_policy_figure_draws_what_there_is(tmp_path):
@@ -233,10 +233,9 @@ def test_diverged_rollouts_are_left_out_and_named(task, tmp_path):
         (lambda d: (d / "config.json").unlink(), "config.json"),
         (lambda d: (d / "metrics.jsonl").write_text(""), "no whole iteration"),
         (lambda d: (d / "metrics.jsonl").write_text("[1]\n"), "no whole iteration"),
-        (lambda d: (d / "metrics.jsonl").write_text('{"iteration": 0}\n'), "records no cost"),
-        (lambda d: (d / "summary.json").write_text("{"), "summary.json is not JSON"),
-        (lambda d: (d / "trajectories.npz").write_bytes(b"PK\x03\x04"), "cannot be read"),
-        (lambda d: np.savez(d / "trajectories.npz", x=np.ones(3)), "lacks u, qpos"),
+        (lambda d: (d / "metrics.jsonl").write_text('{"iteration": 0}\n'), "no whole iteration"),
+        (lambda d: (d / "metrics.jsonl").write_text('{"iteration": 0, "eta": 1}\n'), "no cost"),
+        (lambda d: (d / "config.json").write_text('{"task": 1, "algorithm": ""}'), "damaged"),
     ],
 )
 def test_a_damaged_run_is_named(tmp_path, damage, message):
@@ -245,6 +244,47 @@ def test_a_damaged_run_is_named(tmp_path, damage, message):
     with pytest.raises(ValueError, match=message) as caught:
         write_report(directory)
     assert str(directory) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda d: (d / "summary.json").write_text("{"), "summary.json is not JSON"),
+        (lambda d: (d / "summary.json").write_text('{"cost_train": ["a"]}'), "has to be a number"),
+        (lambda d: (d / "trajectories.npz").write_bytes(b"PK\x03\x04"), "cannot be read"),
+        (lambda d: np.savez(d / "trajectories.npz", x=np.ones(3)), "lacks u, qpos"),
+        (lambda d: np.savez(d / "trajectories.npz", x=np.array(["1"])), "not numbers"),
+        (lambda d: reshape_trajectories(d, K=np.ones((C, T, 2, 6))), "K has shape .* not fit"),
+        (lambda d: reshape_trajectories(d, u=np.ones((C, T))), r"u has shape .* not \[CTU\]"),
+    ],
+)
+def test_what_is_damaged_beside_the_metrics_is_named_and_left_out(tmp_path, damage, message):
+    directory = make_run(tmp_path / "run")
+    damage(directory)
+    with pytest.warns(UserWarning, match=message) as caught:
+        run = read_run(directory)
+    assert len(caught) == 1 and str(directory) in str(caught[0].message)
+    assert run.metrics["cost"].shape == (ITERATIONS, C)
+    assert (run.summary == {}) == ("summary" in str(caught[0].message).partition(";")[0])
+    assert (run.trajectories is None) == (
+        "trajectories" in str(caught[0].message).partition(";")[0]
+    )
+
+
+def test_models_and_controllers_that_are_not_finite_are_not_drawn(tmp_path):
+    directory = make_run(tmp_path / "run")
+    arrays = make_trajectories(np.random.default_rng(0))
+    for name in ("mean", "cov", "K", "k", "C"):
+        arrays[name][:] = np.nan
+    arrays["cov"][0], arrays["mean"][0] = -1.0, 1e30  # no covariance of anything
+    save_trajectories(directory, arrays)
+    for path in write_report(directory, say=lambda _: None):
+        if path.name in ("paths.png", "actions.png"):
+            check_picture(path)
+
+
+def reshape_trajectories(directory, **arrays):
+    save_trajectories(directory, {**make_trajectories(np.random.default_rng(0)), **arrays})
 
 
 def test_a_run_that_does_not_exist_is_named(tmp_path):

@@ -1,7 +1,10 @@
 """The same task and controls on C MuJoCo and on MJX."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
 
@@ -10,7 +13,7 @@ from jgps.simulation import Conditions, System, check_conditions, load_model, ma
 
 ROLLING = """
 <mujoco>
-  <option timestep="0.005"/>
+  <option timestep="0.005" iterations="4" ls_iterations="10"/>
   <worldbody>
     <geom name="floor" type="plane" size="2 2 0.1"/>
     <body name="ball" pos="0 0 0.12">
@@ -24,7 +27,9 @@ ROLLING = """
       <geom size="0.05" contype="0" conaffinity="0"/>
     </body>
   </worldbody>
-  <actuator><motor joint="lift" gear="10"/></actuator>
+  <equality><weld name="hold" body1="weight" active="false"/></equality>
+  <actuator><general name="lift" joint="lift" gear="10" dyntype="filter" dynprm="0.05"
+    ctrlrange="-1 1" ctrllimited="true"/></actuator>
 </mujoco>
 """
 
@@ -42,52 +47,111 @@ def _both(system, conditions, controls):
 
 
 def test_a_ball_that_drops_and_rolls_is_the_same_on_both():
-    """Contact, friction that differs between conditions, a free joint, a site off its centre.
+    """With all that conditions can say of their start and of the model, most of it once for each.
 
-    Only the observation needs sensors; what it names is not in the state.
+    A solver that stops early and goes on from its warm start, contact, a free joint, a site off its
+    centre, activations, mocap poses, friction of a contact and of a joint that only one condition
+    has, ranges of controls, an equality that is on in one. Only the observation needs sensors; what
+    it names is not in the state.
     """
     seen = ("qvel:lift", "site_pos:mark", "site_vel:mark", "body_rot:ball", "body_pos:marker")
-    model, layout, observation = load_model(ROLLING, ("qpos", "qvel"), seen)
+    model, layout, observation = load_model(ROLLING, ("qpos", "qvel", "act"), seen)
     assert observation is not None
     system = System(model, layout, 21, 4, observation)
-    qpos = np.tile([0, 0, 0.12, 1, 0, 0, 0, 0.0], (2, 1))
-    qvel = np.tile([0.5, 0, 0, 0, 0, 0, 0.0], (2, 1))
+    qpos = np.tile([0, 0, 0.12, 1, 0, 0, 0, 0.0], (3, 1))
+    qvel = np.tile([0.5, 0, 0, 0, 0, 0, 0.0], (3, 1))
+    hand = np.array([[[0.1, 0, 1]], [[0.2, 0.3, 1]], [[0, 0, 2]]])
+    turned = np.tile([0.6, 0, 0.8, 0], (3, 1, 1))
     changes = {
-        "body_pos:marker": np.array([[0.1, 0, 1], [0.2, 0.3, 1]]),
-        "geom_friction:floor": np.array([[0.02, 0.005, 1e-4], [1.0, 0.005, 1e-4]]),
+        "geom_friction:floor": np.array(
+            [[0.02, 0.005, 1e-4], [1.0, 0.005, 1e-4], [1, 0.005, 1e-4]]
+        ),
+        "dof_frictionloss:lift": [0, 5, 0],
+        "actuator_ctrlrange:lift": np.array([[-0.1, 0.1], [-1, 1], [-5, 5]]),
+        "eq_active0:hold": [0, 0, 1],
     }
-    conditions = check_conditions(model, Conditions(qpos, qvel, changes))
-    controls = jax.random.normal(jax.random.key(0), (2, 1, 21, 1))
-    native, mjx = _both(system, conditions, controls)
+    given = Conditions(
+        qpos, qvel, changes, act=np.array([[0], [0.4], [0.0]]), mocap_pos=hand, mocap_quat=turned
+    )
+    controls = 2 * jax.random.normal(jax.random.key(0), (3, 1, 21, 1))
+    native, mjx = _both(system, check_conditions(model, given), controls)
     assert bool(native.valid.all()) and bool(mjx.valid.all())
     np.testing.assert_allclose(mjx.x, native.x, atol=1e-3)
     np.testing.assert_allclose(mjx.qpos, native.qpos, atol=1e-3)
-    assert native.o.shape == (2, 1, 21, 1 + 3 + 3 + 6 + 3)
+    np.testing.assert_allclose(mjx.u, native.u, atol=1e-6)
+    assert native.o.shape == (3, 1, 21, 1 + 3 + 3 + 6 + 3)
     np.testing.assert_allclose(mjx.o, native.o, atol=1e-3)
-    np.testing.assert_allclose(mjx.o[:, 0, 3, -3:], changes["body_pos:marker"], atol=1e-6)
+    np.testing.assert_allclose(mjx.o[:, 0, 3, -3:], hand[:, 0], atol=1e-6)
     ball = layout["qpos"].start + 3
     np.testing.assert_allclose(  # both orientations are that of the ball
         mjx.o[..., observation["body_rot:ball"]], mjx.x[..., ball : ball + 6], atol=1e-5
     )
-    spin = np.asarray(native.x)[:, 0, -1, layout["qvel"]]
-    assert abs(spin[0, 4] - spin[1, 4]) > 0.1  # the conditions do differ
-    assert native.x[0, 0, -1, 2] < 0.11  # and the ball did land
+    x, lift = np.asarray(native.x)[:, 0], layout["qpos"].stop - 1
+    assert abs(x[0, -1, layout["qvel"]][4] - x[1, -1, layout["qvel"]][4]) > 0.1  # they do differ
+    assert x[0, -1, 2] < 0.11  # and the ball did land
+    assert abs(x[2, -1, lift]) < 0.01 < abs(x[0, -1, lift])  # held, and falling
+    np.testing.assert_allclose(np.abs(np.asarray(native.u)).max(axis=(1, 2, 3))[:2], [0.1, 1])
 
 
-def test_peg_insertion_is_the_same_on_both_over_20_steps():
-    task = tasks.make("peg_insertion")
-    first = Conditions(
-        task.train.qpos[:1],
-        task.train.qvel[:1],
-        {key: value[:1] for key, value in task.train.changes.items()},
-    )
-    system = task.system._replace(horizon=21)
-    controls = 0.3 * jax.random.normal(jax.random.key(1), (1, 1, 21, task.action_dim))
-    native, mjx = _both(system, first, controls)
-    moved = np.abs(np.asarray(native.x)[0, 0, -1] - np.asarray(native.x)[0, 0, 0]).max()
-    assert moved > 0.01
-    np.testing.assert_allclose(mjx.x, native.x, atol=1e-3)
+def _above_the_slot(model, offset):
+    """The arm's pose [7] with the peg upright, 1 cm above the rim and so far off, and a push down.
+
+    The push is torques [7] that make 5 N at the tip.
+    """
+    data, pose = mujoco.MjData(model), np.array((0.1, 0.1, -1.54, -1.7, 1.54, -0.2, 0.0))
+    tip = np.array((0, 0.3 + offset, -0.39))
+    jacobian = np.empty((2, 3, model.nv))
+    for _ in range(20):
+        data.qpos[:] = pose
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        for each, site in zip(jacobian, ("tip", "top"), strict=True):
+            mujoco.mj_jacSite(model, data, each, None, model.site(site).id)
+        points = np.r_[data.site("tip").xpos, data.site("top").xpos]
+        gap = np.r_[tip, tip + (0, 0, 0.3)] - points
+        pose += np.linalg.lstsq(jacobian.reshape(6, -1), gap, rcond=1e-6)[0]
+    return pose, jacobian[0].T @ (0, 0, -5.0)
+
+
+def _pushed_down(name):
+    """The task, and a push down into the slot's middle and onto its rim, 12 and 20 mm off."""
+    task = tasks.make(name)
+    posed = [_above_the_slot(task.model, offset) for offset in (0.0, 0.012, 0.02)]
+    poses, pushes = (np.stack(each) for each in zip(*posed, strict=True))
+    conditions = check_conditions(task.model, Conditions(poses, np.zeros_like(poses)))
+    controls = jnp.asarray(np.tile(pushes[:, None, None], (1, 1, 14, 1)), jnp.float32)
+    return task, task.system._replace(horizon=14), conditions, controls
+
+
+def test_a_flat_peg_meets_slot_and_rim_alike_on_both():
+    """MJX has no cylinder that meets boxes: there it is a prism."""
+    task, system, conditions, controls = _pushed_down("peg_insertion")
+    native, mjx = _both(system, conditions, controls)
     np.testing.assert_allclose(mjx.u, native.u, atol=1e-6)
+    # Until the peg touches anything it is the same arm.
+    np.testing.assert_allclose(mjx.x[:, :, :2], native.x[:, :, :2], atol=1e-3)
+    height = task.layout["site_pos:tip"].stop - 1
+    for rollouts in (native, mjx):
+        middle, *off = np.asarray(rollouts.x)[:, 0, :, height] + 0.4  # above the rim
+        assert middle[-1] < -0.04
+        np.testing.assert_allclose([each[3:] for each in off], 0.004, atol=3e-3)
+
+
+def test_a_round_peg_slides_in_from_where_a_flat_one_rests():
+    task, system, conditions, controls = _pushed_down("peg_insertion_round")
+    sampler = make_sampler(system, conditions, _open_loop, "native")
+    rollouts = sampler.sample(jnp.zeros((conditions.num, 1)), controls)
+    height = task.layout["site_pos:tip"].stop - 1
+    assert (np.asarray(rollouts.x)[:, 0, -1, height] < -0.44).all()
+
+
+def test_a_stand_in_for_mjx_has_to_be_the_same_but_for_geoms():
+    task = tasks.make("peg_insertion")
+    for field, number in (("body_mass", 0.1), ("jnt_type", 1)):
+        other = copy.copy(task.mjx_model)
+        getattr(other, field)[-1] += number
+        with pytest.raises(ValueError, match=f"Task.mjx_model has another {field} than Task.model"):
+            make_sampler(task.system._replace(mjx_model=other), task.train, _open_loop, "mjx")
 
 
 def test_a_bad_sample_on_mjx_is_marked_and_leaves_the_others_alone():

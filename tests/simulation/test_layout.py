@@ -156,3 +156,55 @@ def test_unknown_entry_of_a_layout_lists_the_known():
     _, layout, _ = load_model(MODEL, ("qpos",))
     with pytest.raises(ValueError, match="'qvel' is not in the state; entries: qpos"):
         layout["qvel"]
+
+
+def _with_flag(flag, model=MODEL):
+    return model.replace('timestep="0.01"/>', f'timestep="0.01"><flag {flag}/></option>')
+
+
+def test_sensors_that_the_state_needs_are_switched_on():
+    """And stay off, as the model says, where x and o are made of joints alone."""
+    disabled = int(mujoco.mjtDisableBit.mjDSBL_SENSOR)
+    source = _with_flag('sensor="disable"')
+    for entries, observation, off in (
+        (("qpos", "site_pos:end"), None, False),
+        (("qpos",), ("sensor:angle",), False),
+        (("qpos", "qvel"), ("qpos",), True),
+    ):
+        model, layout, _ = load_model(source, entries, observation)
+        assert bool(model.opt.disableflags & disabled) == off
+    model, layout, _ = load_model(source, ("qpos", "site_pos:end"))
+    data = mujoco.MjData(model)
+    data.qpos[0] = 0.7
+    mujoco.mj_forward(model, data)
+    x = layout.state(data.qpos, data.qvel, data.act, data.sensordata)
+    np.testing.assert_allclose(x[layout["site_pos:end"]], [0.7, 0, 1.6])
+
+
+@pytest.mark.parametrize(
+    ("flag", "why"),
+    [
+        ('actuation="disable"', "no control has an effect"),
+        ('sleep="enable"', "from the state alone"),
+    ],
+)
+def test_flags_that_rollouts_cannot_do_with_are_refused(flag, why):
+    with pytest.raises(ValueError, match=f"the model has <flag {flag}/>, with which .*{why}"):
+        load_model(_with_flag(flag), ("qpos",))
+
+
+@pytest.mark.parametrize(
+    "flag", ["contact", "gravity", "warmstart", "clampctrl", "limit", "equality", "frictionloss"]
+)
+def test_physics_that_a_model_switches_off_stays_off(flag):
+    model, _, _ = load_model(_with_flag(f'{flag}="disable"'), ("qpos", "site_pos:end"))
+    bit = getattr(mujoco.mjtDisableBit, f"mjDSBL_{flag.upper()}")
+    assert model.opt.disableflags & bit
+    assert model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_AUTORESET
+
+
+def test_actuators_with_several_controls_have_no_joint_for_each():
+    source = MODEL.replace('<motor name="push"', '<pid kp="3" ki="1"')
+    model, layout, _ = load_model(source, ("qpos", "qvel"))
+    assert model.nu == 3 and model.nactuator == 2
+    assert len(layout.positions) == len(layout.velocities) == 0

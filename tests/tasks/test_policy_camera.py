@@ -99,7 +99,7 @@ def test_bad_vision():
         _task(changes={"geom_size": np.ones((2, 5, 3))})
     for changes, wrong in (
         ({"body_pos": np.zeros((2, 5, 3))}, "name the bodies: 'body_pos:NAME'"),
-        ({"geom_group": np.zeros((2, 5))}, "only poses of bodies may look different"),
+        ({"geom_rgba": np.ones((2, 5, 4))}, "only poses of bodies may look different"),
     ):
         with pytest.raises(ValueError, match=wrong):
             _task(changes=changes)

@@ -1,5 +1,6 @@
 """Every shipped task keeps the contract; a user's own model becomes a task."""
 
+import dataclasses
 import operator
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 import jgps
 from jgps import costs, tasks
-from jgps.controllers import NoiseConfig
+from jgps.controllers import HoldConfig, NoiseConfig
 from jgps.controllers.nearest import NearestController
 from jgps.simulation import Starts, condition_models, make_sampler
 from jgps.tasks.start import hold_from_model, initial_controllers, initial_states
@@ -59,8 +60,9 @@ def test_contract(name):
     assert float(task.distance(x)) > 0.05
 
 
-def test_peg_insertion_is_the_published_one():
-    task = tasks.make("peg_insertion")
+@pytest.mark.parametrize("name", ["peg_insertion", "peg_insertion_round"])
+def test_peg_insertion_is_the_published_one(name):
+    task = tasks.make(name)
     assert (task.state_dim, task.action_dim, task.horizon) == (26, 7, 100)
     assert (task.control_dt, task.substeps, task.train.num, task.test.num) == (0.05, 5, 4, 20)
     x0 = np.asarray(initial_states(task, task.train), np.float64)
@@ -76,9 +78,24 @@ def test_peg_insertion_is_the_published_one():
     got = task.cost(jnp.asarray(x0[0], jnp.float32), jnp.asarray(u, jnp.float32), 3)
     assert float(got) == pytest.approx(expected, rel=1e-5)
     # The pegs end lies as far from the slot's bottom as the two sites say.
-    model = condition_models(task.model, task.train)[0]
-    assert model.geom("peg").size[0] == 0.028
-    assert model.geom("peg").size[1] * 2 + 2 * 0.028 == pytest.approx(0.3)
+    peg = condition_models(task.model, task.train)[0].geom("peg")
+    flat = name == "peg_insertion"
+    kinds = mujoco.mjtGeom
+    assert peg.type[0] == (kinds.mjGEOM_CYLINDER if flat else kinds.mjGEOM_CAPSULE)
+    assert peg.size[0] == 0.028
+    assert peg.size[1] * 2 + (0 if flat else 2 * 0.028) == pytest.approx(0.3)
+
+
+def test_the_prism_for_mjx_reaches_as_far_as_the_cylinder_and_its_margin():
+    task = tasks.make("peg_insertion")
+    cylinder, prism = task.model, task.mjx_model
+    assert (prism.geom_margin == 0).all()
+    margin = cylinder.geom("peg").margin[0] + cylinder.geom("slot_left").margin[0]
+    reach = np.abs(prism.mesh_vert).max(axis=0)  # in the order of its inertia's axes
+    wide = 0.028 + margin
+    np.testing.assert_allclose(np.sort(reach), [wide, wide, 0.15 + margin], rtol=1e-5)
+    for field in ("body_mass", "body_inertia", "body_ipos", "body_iquat", "dof_M0"):
+        np.testing.assert_array_equal(getattr(prism, field), getattr(cylinder, field))
 
 
 def test_unknown_task_lists_the_known():
@@ -195,11 +212,27 @@ def test_the_default_hold_knows_the_inertia():
     assert config.variance == 1
 
 
+def test_strong_motors_are_held_softly():
+    """Otherwise the hold takes back within a step what exploration does."""
+    task = tasks.from_mjcf(ARM, state=("qpos", "qvel", "site_pos:tip"), cost=_reach)
+    gains = np.abs(hold_from_model(task.model, task.train).gains)
+    step = np.sqrt(0.24 / gains.max())
+    assert hold_from_model(task.model, task.train, step) == hold_from_model(task.model, task.train)
+    step = np.sqrt(1.0 / gains.max())
+    stiffness = np.asarray(hold_from_model(task.model, task.train, step).stiffness)
+    strong = gains * step**2 > 0.25
+    assert strong.any()
+    np.testing.assert_allclose(stiffness[strong], (0.1 / (gains * step**2)[strong]) ** 2)
+    np.testing.assert_array_equal(stiffness[~strong], 1)
+
+
 def test_actuators_without_a_joint_in_the_state_need_another_start():
     task = tasks.from_mjcf(ARM, state=("qpos", "site_pos:tip"), cost=_reach)
     x0 = initial_states(task, task.train)
-    with pytest.raises(ValueError, match=r"pass initial=jgps.controllers.NoiseConfig\(\)"):
+    with pytest.raises(ValueError, match=r"pass initial=jgps.controllers.HoldConfig\(\)"):
         initial_controllers(task, x0)
+    balanced = dataclasses.replace(task, initial=HoldConfig())  # as the message says
+    np.testing.assert_array_equal(initial_controllers(balanced, x0).K, 0)
     task = tasks.from_mjcf(
         ARM, state=("qpos", "site_pos:tip"), cost=_reach, initial=NoiseConfig(variance=0.25)
     )
@@ -219,10 +252,10 @@ def test_actuators_without_a_joint_in_the_state_need_another_start():
 SERVO = ARM.replace('<motor joint="a"/>', '<position name="servo" joint="a" kp="50"/>')
 
 
-def test_the_default_hold_refuses_what_it_cannot_hold():
+def test_an_lqr_hold_of_motors_refuses_servos():
     task = tasks.from_mjcf(SERVO, state=("qpos", "qvel", "site_pos:tip"), cost=_reach)
-    with pytest.raises(ValueError, match=r"'servo' is a servo, .*jgps.controllers.NoiseConfig\(\)"):
-        initial_controllers(task, initial_states(task, task.train))
+    with pytest.raises(ValueError, match=r"'servo' is a servo, .*jgps.controllers.HoldConfig\(\)"):
+        hold_from_model(task.model, task.train)
 
 
 def test_the_default_hold_holds_against_gravity():

@@ -53,7 +53,7 @@ def test_when_the_state_is_saved(
     now = 100.0
     monkeypatch.setattr("jgps.training.checkpoint.time.monotonic", lambda: now)
     saving, seen = Checkpoints(tmp_path, config, 0), []
-    monkeypatch.setattr(checkpoint, "save", lambda directory, at, state: seen.append(at))
+    monkeypatch.setattr(checkpoint, "save", lambda directory, at, state, keep: seen.append(at))
     for iteration in range(1, 10):
         now += seconds
         if saving.due(iteration):
@@ -65,7 +65,7 @@ def test_the_same_state_is_not_saved_twice_but_one_that_begins_a_run_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     seen = []
-    monkeypatch.setattr(checkpoint, "save", lambda directory, at, state: seen.append(at))
+    monkeypatch.setattr(checkpoint, "save", lambda directory, at, state, keep: seen.append(at))
     for done in (0, 3):
         saving = Checkpoints(tmp_path, CheckpointConfig(), done)
         for iteration in (done, done, done + 1, done + 1):
@@ -78,7 +78,7 @@ def test_the_same_state_is_not_saved_twice_but_one_that_begins_a_run_is(
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"every_iterations": 0}, "CheckpointConfig.every_iterations is 0; .* at least 1"),
+        ({"every_iterations": 0}, "CheckpointConfig.every_iterations is 0; .* >= 1 or None"),
         ({"every_seconds": -1.0}, "CheckpointConfig.every_seconds is -1.0; .* >= 0"),
     ],
 )

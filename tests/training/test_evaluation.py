@@ -27,6 +27,26 @@ def test_evaluation_with_noise(task: Task, result: TrainingResult):
         jgps.evaluate(task, policy, key=jax.random.key(3), num_samples=0)
 
 
+def test_what_cannot_be_evaluated_is_named(task: Task, result: TrainingResult):
+    policy, key = result.state.policy, jax.random.key(3)
+    for arguments, message in [
+        ((task, result), r"^policy is a TrainingResult; pass its state.policy: jgps.evaluate"),
+        ((task, result.state), r"^policy is a LocalState; pass its policy: jgps.evaluate"),
+        ((task, "mdgps"), "^policy is a str; pass an algorithm's state.policy"),
+        (("point_mass", policy), r"^task is 'point_mass'; jgps.evaluate takes a task, as jgps.tas"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            jgps.evaluate(*arguments, key=key)
+    with pytest.raises(ValueError, match=r"^key is 0; it has to be one random key"):
+        jgps.evaluate(task, policy, key=0)
+    for number, message in [
+        (2.5, "^num_samples is 2.5; it has to be an integer and"),
+        (10**12, r"^evaluating 'point_mass' would need at least .* GiB .*; lower num_samples$"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            jgps.evaluate(task, policy, key=key, num_samples=number)
+
+
 def test_an_evaluator_compiles_once_for_all_policies(task: Task, result: TrainingResult):
     policy, key = result.state.policy, jax.random.key(0)
     evaluator = make_evaluator(task, policy.act)
@@ -101,3 +121,22 @@ def test_distracted_conditions_are_a_third_set(task: Task, result: TrainingResul
     )
     np.testing.assert_array_equal(apart.test.cost, result.evaluation.test.cost)
     assert apart.distracted is not None and np.all(apart.distracted.cost != apart.train.cost)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "warned"),
+    [(1.0, 0.75, True), (0.8, 0.5, True), (1.0, 0.875, False), (0.5, 0.0, False)],
+)
+def test_a_policy_that_learned_its_training_conditions_alone_is_told_of(
+    result: TrainingResult, train: float, test: float, warned: bool
+):
+    evaluation = result.evaluation._replace(
+        train=result.evaluation.train._replace(success=np.array([train])),
+        test=result.evaluation.test._replace(success=np.array([test])),
+    )
+    assert bool(evaluation.advice) == warned
+    if warned:
+        assert f"{train:.0%} of the training" in evaluation.advice
+        assert "more of them" in evaluation.advice
+    undefined = evaluation._replace(test=evaluation.test._replace(success=None))
+    assert undefined.advice == ""

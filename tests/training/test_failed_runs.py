@@ -41,6 +41,13 @@ from jgps.training.failure import PATIENCE, explain_failure
         ({"config": {"num_samples": 3}}, "config is a dict; trajopt takes a TrajoptConfig"),
         ({"evaluate_every": -1}, "evaluate_every is -1; it has to be at least 0"),
         ({"resume": True}, "need a run directory"),
+        ({"resume": 1}, "^resume is 1; it has to be True or False"),
+        ({"overwrite": "no"}, "^overwrite is 'no'; it has to be True or False"),
+        ({"out": 3}, "^out is 3; it has to be a path, or None"),
+        ({"task": 3}, "^task is 3; jgps.train takes a task, as jgps.tasks.make"),
+        ({"task": "pont_mass"}, r"did you mean point_mass\?$"),
+        ({"algorithm": "trajop"}, r"did you mean trajopt\?$"),
+        ({"algorithm": ["trajopt"], "config": None}, r"unknown algorithm \['trajopt'\]"),
         (
             {"algorithm": "dagger", "config": DaggerConfig(teacher_iterations=3), "iterations": 3},
             "iterations is 3, .* ask for at least 4, or lower config.teacher_iterations",
@@ -130,7 +137,7 @@ def test_a_problem_with_the_first_state_ends_the_run_or_is_a_warning(
 
 
 def diverging(on_divergence: str) -> MdgpsConfig:
-    distil = DistilConfig(steps=10, checks=5, learning_rate=1e30, on_divergence=on_divergence)
+    distil = DistilConfig(steps=10, checks=5, learning_rate=1e15, on_divergence=on_divergence)
     return dataclasses.replace(NETWORK_CONFIG, policy=MlpConfig(hidden=(8,), distil=distil))
 
 

@@ -1,12 +1,15 @@
 """Hashes that tell the functions of tasks apart."""
 
 import ast
+import copy
+import dataclasses
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import jgps
+from jgps.training.description import _hash
 
 TRACE = """
 import jax, jax.numpy as jnp, numpy as np, dataclasses, jgps
@@ -46,3 +49,14 @@ def test_hashes_of_functions_are_the_same_in_another_process_and_see_constants()
     first, second = map(ast.literal_eval, outputs[0].splitlines())
     assert first["cost"] != second["cost"]
     assert (first["success"], first["distance"]) == (second["success"], second["distance"])
+
+
+def test_the_hash_of_a_model_sees_what_mjx_simulates_in_its_place():
+    task = jgps.tasks.make("peg_insertion")
+    bare = dataclasses.replace(task, mjx_model=None)
+    other = copy.copy(task.mjx_model)
+    assert other is not None
+    other.geom_solref[-1] *= 2
+    changed = dataclasses.replace(task, mjx_model=other)
+    hashes = [_hash(each) for each in (task, dataclasses.replace(task), bare, changed)]
+    assert hashes[0] == hashes[1] and len(set(hashes)) == 3

@@ -1,16 +1,20 @@
 """What is shown of 100 conditions is a summary; `metrics.jsonl` holds all of them."""
 
-import json
+import struct
 
 import numpy as np
 import pytest
 from rich.console import Console
+from tensorboardX.proto import event_pb2
+from tensorboardX.record_writer import masked_crc32c
 
 from jgps.cli.progress import Progress, evaluation_table
 from jgps.core.types import NON_FINITE, NOT_CONVERGED, OK
 from jgps.training import ConditionsResult, EvaluationResult
 from jgps.training.failure import describe_failures
-from jgps.training.metrics import MetricsLog, highest, quantiles
+from jgps.training.metrics import highest, quantiles
+from jgps.training.metrics_file import MetricsLog, read_metrics
+from jgps.training.tensorboard import EventFile
 
 C = 100
 QUANTILES = ("min", "p10", "p50", "p90", "max")
@@ -53,17 +57,41 @@ def test_quantiles_leave_out_what_is_not_finite():
     assert highest([1, None, 3, 3, 2], 4) == [1, 2, 3, 4]
 
 
+def read_events(directory):
+    """The events in a directory of one event file, whose checksums have to be right."""
+    (path,) = directory.iterdir()
+    content, events = path.read_bytes(), []
+    while content:
+        (size,) = struct.unpack("<Q", content[:8])
+        data = content[12 : 12 + size]
+        sums = struct.unpack("<I", content[8:12]) + struct.unpack("<I", content[12 + size :][:4])
+        assert sums == (masked_crc32c(content[:8]), masked_crc32c(data))
+        events.append(event_pb2.Event.FromString(data))
+        content = content[16 + size :]
+    return events
+
+
+def test_events_begin_with_their_version_and_hide_those_of_before(tmp_path):
+    file = EventFile(tmp_path, 7)
+    file.append({"cost": 2.0}, 7)
+    file.close()
+    version, start, scalars = read_events(tmp_path)
+    assert version.file_version == "brain.Event:2"
+    assert (start.step, start.session_log.status) == (7, event_pb2.SessionLog.START)
+    assert (scalars.step, scalars.summary.value[0].tag) == (7, "cost")
+    EventFile(tmp_path, 0).close()  # in the same second
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 @pytest.mark.parametrize("num", [1, 32, 33, C])
-def test_tensorboard_shows_each_of_few_conditions_and_quantiles_of_many(tmp_path, monkeypatch, num):
-    scalars = {}
+def test_tensorboard_shows_each_of_few_conditions_and_quantiles_of_many(tmp_path, num):
     log = MetricsLog(tmp_path, [])
-    monkeypatch.setattr(
-        log._writer, "add_scalar", lambda name, value, step: scalars.update({name: value})
-    )
     record = {"iteration": 0, "cost": [*map(float, range(num - 1)), None if num > 1 else 1.0]}
     log.append(record)
     log.close()
-    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == record
+    assert read_metrics(tmp_path) == ([record], "")
+    values = read_events(tmp_path / "tensorboard")[-1].summary.value
+    scalars = {value.tag: value.simple_value for value in values}
     parts = {name.split("/")[1]: value for name, value in scalars.items() if "/" in name}
     if num > 32:
         expected = dict(

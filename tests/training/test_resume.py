@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import json
 from pathlib import Path
 
 import jax
@@ -13,6 +12,7 @@ from small_runs import (
     NETWORK_CONFIG,
     copy_run,
     cut_metrics,
+    edit_config,
     read_lines,
     train,
     train_network,
@@ -24,7 +24,7 @@ from jgps.algorithms import FixedStartsConfig, MlpConfig
 from jgps.policies import DistilConfig
 from jgps.tasks import Task
 from jgps.training import TrainingError, TrainingResult, UsageError, checkpoint
-from jgps.training.metrics import MetricsLog
+from jgps.training.metrics_file import MetricsLog
 
 
 def test_ctrl_c_saves(interrupted: Path):
@@ -90,7 +90,7 @@ def test_a_damaged_checkpoint_is_named_and_the_previous_one_used(
         biggest.unlink()
     else:
         newest.with_suffix(".json").unlink()
-    with pytest.warns(UserWarning, match=r"000004 .*the one after 3 iterations is read"):
+    with pytest.warns(UserWarning, match=r"000004 .*the one before, after 3 iterations, is used"):
         again = train(task, iterations=4, seed=1, out=out, resume=True)
     assert without_seconds(again.metrics) == without_seconds(result.metrics)
     assert without_seconds(read_lines(out)) == without_seconds(result.metrics)
@@ -107,43 +107,22 @@ def test_a_half_written_metrics_line_is_dropped(
     assert without_seconds(read_lines(out)) == without_seconds(result.metrics)
 
 
-def test_a_missing_metrics_line_costs_one_iteration(
-    task: Task, result: TrainingResult, tmp_path: Path
+@pytest.mark.parametrize("lines", [0, 3])
+def test_lost_metrics_cost_no_iteration(
+    task: Task, result: TrainingResult, tmp_path: Path, lines: int
 ):
-    """As a crash leaves it between the metrics and the checkpoint."""
+    """What is whole, the newest checkpoint, is used; metrics say which iterations they lack."""
     assert result.directory is not None
     out, started = copy_run(result.directory, tmp_path / "run"), []
-    cut_metrics(out, 3)
-    with pytest.warns(UserWarning, match=r"has 3 whole lines; .*after 4 .*discarded"):
-        again = train(task, iterations=4, seed=1, out=out, resume=True, on_start=started.append)
-    assert started == [3]
-    assert without_seconds(again.metrics) == without_seconds(result.metrics)
-    assert without_seconds(read_lines(out)) == without_seconds(result.metrics)
-    assert checkpoint.iterations(out) == [2, 3, 4]
-    assert checkpoint.problem(out, 4) is None
-
-
-def test_no_metrics_start_anew_and_every_new_checkpoint_stays(
-    task: Task, result: TrainingResult, tmp_path: Path
-):
-    assert result.directory is not None
-    out, seen = copy_run(result.directory, tmp_path / "run"), []
-    cut_metrics(out, 0)
-
-    def look(record: dict) -> None:
-        seen.append(checkpoint.iterations(out))
-        assert checkpoint.problem(out, record["iteration"] + 1) is None
-        if record["iteration"] == 1:
-            raise KeyboardInterrupt
-
-    with (
-        pytest.warns(UserWarning, match="starts from its beginning"),
-        pytest.raises(KeyboardInterrupt),
-    ):
-        train(task, iterations=4, seed=1, out=out, resume=True, on_iteration=look)
-    assert seen == [[1], [1, 2]]
-    again = train(task, iterations=4, seed=1, out=out, resume=True)
-    assert without_seconds(again.metrics) == without_seconds(result.metrics)
+    cut_metrics(out, lines)
+    with pytest.warns(UserWarning, match=f"has {lines} whole lines and .* 4 iterations; .* goes"):
+        again = train(task, iterations=5, seed=1, out=out, resume=True, on_start=started.append)
+    assert started == [4]
+    lost = [{"iteration": i} for i in range(lines, 4)]
+    assert without_seconds(again.metrics[:4]) == [*without_seconds(result.metrics[:lines]), *lost]
+    assert read_lines(out) == again.metrics
+    assert (again.summary["cost_first"] is None) == (lines == 0)
+    assert checkpoint.iterations(out) == [3, 4, 5]
 
 
 def test_without_a_whole_checkpoint_a_run_starts_anew(
@@ -164,6 +143,13 @@ def test_without_a_whole_checkpoint_a_run_starts_anew(
             on_iteration=lambda record: seen.append(checkpoint.iterations(out)),
         )  # fmt: skip
     assert "starts from its beginning" in str(warned[-1].message)
+    assert "metrics.before-1.jsonl" in str(warned[-1].message)
+    assert "checkpoints.before-1" in str(warned[-1].message)
+    assert checkpoint.iterations(result.directory) == sorted(
+        int(path.name) for path in (out / "checkpoints.before-1").iterdir() if path.is_dir()
+    )
+    aside = (out / "metrics.before-1.jsonl").read_bytes()
+    assert aside == (result.directory / "metrics.jsonl").read_bytes()
     assert seen == [[1], [1, 2], [1, 2, 3], [2, 3, 4]]
     assert without_seconds(again.metrics) == without_seconds(result.metrics)
 
@@ -226,9 +212,7 @@ def test_a_run_from_before_a_setting_is_refused_by_its_name(
     task: Task, interrupted: Path, tmp_path: Path
 ):
     old = copy_run(interrupted, tmp_path / "old")
-    saved = json.loads((old / "config.json").read_text())
-    del saved["config"]["rollouts"]["noise_smoothing"]
-    (old / "config.json").write_text(json.dumps(saved))
+    edit_config(old, lambda saved: saved["config"]["rollouts"].pop("noise_smoothing"))
     sentence = "was made by a jgps without config.rollouts.noise_smoothing, so it cannot be resumed"
     with pytest.raises(UsageError, match=sentence):
         train(task, out=old, resume=True, config=CONFIG, iterations=4, seed=1)
@@ -236,7 +220,7 @@ def test_a_run_from_before_a_setting_is_refused_by_its_name(
 
 def test_a_run_that_stopped_on_divergence_may_go_on(task: Task, tmp_path: Path):
     """What the message proposes can be done."""
-    distil = DistilConfig(steps=10, checks=5, learning_rate=1e30, on_divergence="stop")
+    distil = DistilConfig(steps=10, checks=5, learning_rate=1e15, on_divergence="stop")
     stop = dataclasses.replace(NETWORK_CONFIG, policy=MlpConfig(hidden=(8,), distil=distil))
     with pytest.raises(TrainingError, match="or resume with the parameters"):
         train_network(task, config=stop, iterations=2, seed=1, out=tmp_path / "run")
@@ -252,13 +236,12 @@ def test_a_run_that_stopped_on_divergence_may_go_on(task: Task, tmp_path: Path):
 def test_a_state_of_other_settings_is_refused_in_one_sentence(interrupted: Path, tmp_path: Path):
     """Whoever edits config.json, or updates jgps across a change of the state, is told so."""
     edited = copy_run(interrupted, tmp_path / "edited")
-    config = json.loads((edited / "config.json").read_text())
-    config["config"]["models"]["prior"] = {"type": "MixturePriorConfig"}
-    (edited / "config.json").write_text(json.dumps(config))
+    mixture = {"prior": {"type": "MixturePriorConfig"}}
+    edit_config(edited, lambda saved: saved["config"]["models"].update(mixture))
     with pytest.raises(UsageError, match="holds another state than these settings make"):
         jgps.training.load(edited)
 
 
 def test_resume_without_a_run(task: Task, tmp_path: Path):
-    with pytest.raises(UsageError, match="is no directory; leave out --resume"):
+    with pytest.raises(UsageError, match="is no directory; leave out resume=True"):
         train(task, out=tmp_path / "none", resume=True)

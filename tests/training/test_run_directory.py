@@ -19,6 +19,7 @@ from jgps.algorithms import TrajoptConfig
 from jgps.tasks import Task
 from jgps.training import TrainingResult, UsageError, checkpoint
 from jgps.training.codec import decode, encode
+from jgps.training.files import read_json
 
 SUMMARY = {
     "task", "algorithm", "seed", "backend", "device", "iterations", "rollouts_total",
@@ -50,7 +51,7 @@ def test_metrics_have_one_line_per_iteration(result: TrainingResult):
 
 def test_summary(task: Task, result: TrainingResult):
     assert result.directory is not None
-    summary = json.loads((result.directory / "summary.json").read_text())
+    summary = read_json(result.directory / "summary.json", "")
     assert set(summary) >= SUMMARY
     assert summary == result.summary
     assert summary["iterations"] == 4
@@ -110,7 +111,7 @@ def test_the_same_seed_gives_the_same_metrics(task: Task, result: TrainingResult
 
 def test_a_directory_in_use_is_refused(task: Task, interrupted: Path):
     before = sorted(interrupted.rglob("*"))
-    with pytest.raises(UsageError, match="not empty; pass --resume"):
+    with pytest.raises(UsageError, match="not empty; pass resume=True"):
         train(task, out=interrupted)
     assert sorted(interrupted.rglob("*")) == before
 
@@ -120,7 +121,7 @@ def test_overwrite_replaces_a_run_and_spares_other_files(
 ):
     out = copy_run(interrupted, tmp_path / "run")
     (out / "notes.txt").write_text("mine")
-    for name in ("config.json.tmp", "metrics.jsonl.tmp", "trajectories.tmp.npz"):
+    for name in ("config.json.tmp", "metrics.jsonl.tmp", "trajectories.npz.tmp"):
         (out / name).write_text("of a process that was killed")
     result = train(task, iterations=1, seed=5, out=out, overwrite=True)
     assert read_lines(out) == result.metrics
@@ -132,7 +133,7 @@ def test_overwrite_replaces_a_run_and_spares_other_files(
 def test_overwrite_never_touches_what_no_run_wrote(task: Task, tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("years of work")
     (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(UsageError, match=r"holds no run .*choose another --out"):
+    with pytest.raises(UsageError, match=r"holds no run .*choose another out"):
         train(task, out=tmp_path, overwrite=True)
     (tmp_path / "config.json").write_text('{"model": "of something else"}')
     with pytest.raises(UsageError, match="was not written by jgps"):
@@ -143,7 +144,7 @@ def test_overwrite_never_touches_what_no_run_wrote(task: Task, tmp_path: Path):
 
 def test_a_directory_that_cannot_be_written(task: Task, tmp_path: Path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"cannot write into .*choose another --out"):
+    with pytest.raises(UsageError, match=r"cannot write into .*choose another out"):
         train(task, out=tmp_path / "file" / "run")
 
 

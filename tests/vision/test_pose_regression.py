@@ -188,7 +188,7 @@ def test_the_first_difference_is_named():
         ({"steps": 0}, "PoseConfig.steps is 0"),
         ({"batch_size": 0.5}, "PoseConfig.batch_size is 0.5"),
         ({"learning_rate": 0}, "PoseConfig.learning_rate is 0"),
-        ({"validation": 0.7}, "PoseConfig.validation is 0.7; .* from 0 to 0.5"),
+        ({"validation": 0.7}, r"PoseConfig.validation is 0.7; .* in \[0, 0.5\]"),
     ],
 )
 def test_settings_out_of_range(settings, message):

@@ -283,7 +283,7 @@ def test_bad_settings():
         make_learner(point_mass, SMALL)
     with pytest.raises(ValueError, match=r"MdgpsConfig.policy is 'cnn'"):
         MdgpsConfig(policy="cnn")
-    with pytest.raises(ValueError, match=r"VisualConfig.width is 20; .* at least 25, the smallest"):
+    with pytest.raises(ValueError, match=r"VisualConfig.width is 20; .* >= 25, usually 64"):
         VisualConfig(width=20)
     with pytest.raises(ValueError, match=r"dense.frozen is 'none'"):
         VisualConfig(dense=DistilConfig())
@@ -296,7 +296,7 @@ def test_bad_settings():
         MlpConfig(distil=frozen)
     with pytest.raises(ValueError, match=r"MlpConfig.distil.convolution_rate is 0.1; .* be 1"):
         MlpConfig(distil=DistilConfig(convolution_rate=0.1))
-    with pytest.raises(ValueError, match=r"channels is .*3 widths"):
+    with pytest.raises(ValueError, match=r"channels is .*a tuple of 3"):
         VisualConfig(channels=(8, 8))
     with pytest.raises(ValueError, match=r"only the network can act from random starts"):
         _config(

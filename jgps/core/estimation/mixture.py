@@ -6,49 +6,42 @@ machine, and [M, D] stays in cache where [K, M, D] would not.
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
 from jgps.core import linalg
-from jgps.core.checks import check_field
+from jgps.core.checks import Config, Range
 from jgps.core.estimation import kmeans
 from jgps.core.estimation.regression import NormalInverseWishart, divisor, standardise
 from jgps.core.types import NON_FINITE, NOT_PD, Status, first_failure, worst
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MixtureConfig:
+class MixtureConfig(Config):
     """How EM fits a Gaussian mixture to points.
 
     Attributes:
       max_iterations: upper bound on EM iterations.
       tolerance: stop when the log-likelihood per point changes by less than this, relative to
         1 + its magnitude.
-      ridge: added to every cluster's variance, in units of the data's squared spread.
+      ridge: added to every cluster's variance, in units of the data's squared spread; for points
+        of more than 200 dimensions in float32 as much more as rounding asks for.
       starved_fraction: a cluster with at most this fraction of an equal share of the points is
         moved to a badly explained point, once in a fit and not in its last iteration.
     """
 
-    max_iterations: int = 50
-    tolerance: float = 1e-3
-    ridge: float = 1e-4
-    starved_fraction: float = 0.05
-
-    def __post_init__(self) -> None:
-        check_field(self, "max_iterations", lambda v: v >= 1, ">= 1: EM needs a step", integer=True)
-        check_field(self, "tolerance", lambda v: v >= 0, ">= 0: 0 runs all max_iterations")
-        check_field(
-            self,
-            "ridge",
-            lambda v: v > 0,
-            "> 0, so that a cluster of few points has a density: 1e-4 suits float32",
-        )
-        check_field(
-            self, "starved_fraction", lambda v: 0 <= v < 1, "in [0, 1): 0 moves only empty clusters"
-        )
+    max_iterations: Annotated[int, Range(">= 1", "usually 2 to 50: EM needs a step")] = 50
+    tolerance: Annotated[float, Range(">= 0", "usually 0.001: 0 runs all max_iterations")] = 1e-3
+    ridge: Annotated[
+        float,
+        Range("> 0", "usually 1e-4, which suits float32: a cluster of few points has a density"),
+    ] = 1e-4
+    starved_fraction: Annotated[
+        float, Range("[0, 1)", "usually 0.05: 0 moves only empty clusters")
+    ] = 0.05
 
 
 class Mixture(NamedTuple):
@@ -269,7 +262,10 @@ def _log_joint(mixture: Mixture, points):
 def _moments(points, share, count, ridge, active) -> Mixture:
     """Weights, means and centred covariances of the points shared out as `share` [K, M]."""
     mean = share @ points / divisor(count)[:, None]
-    eye = jnp.eye(points.shape[1], dtype=points.dtype)
+    dim = points.shape[1]
+    eye = jnp.eye(dim, dtype=points.dtype)
+    # What Cholesky's check calls zero grows with the size; a singular cluster has to stay above it.
+    ridge = max(ridge, 4 * dim * float(jnp.finfo(points.dtype).eps))
 
     def covariance(cluster):
         share, count, mean = cluster

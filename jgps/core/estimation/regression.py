@@ -16,6 +16,8 @@ from jgps.core.types import (
     worst,
 )
 
+_ATTEMPTS = 8  # at a ridge, each four times the last
+
 
 class NormalInverseWishart(NamedTuple):
     """Prior over mean and covariance of y = [inputs; outputs]; D = dI + dO.
@@ -93,7 +95,8 @@ def fit_linear_gaussian(
       inputs: [N, dI]. outputs: [N, dO]. Rows of weight zero may hold anything, NaN included.
       prior: over y = [inputs; outputs], task units; its strength acts as extra samples.
       weights: [N], not negative, each the number of samples that a row is worth; None is all 1.
-      ridge: added to the variance of every input, in units of its squared scale.
+      ridge: added to the variance of every input, in units of its squared scale; one that is hidden
+        by rounding is raised until it is not.
       scale: [dI + dO] > 0, the unit of each dimension; None takes the standard deviation of
         these samples. Only the ridge depends on it; pass one over all time steps where a
         dimension stands still at some of them.
@@ -101,8 +104,8 @@ def fit_linear_gaussian(
     Returns:
       F [dO, dI], f [dO], W [dO, dO] in task units, and a Status: TOO_FEW_SAMPLES below two rows
       of positive weight, NON_FINITE where such a row, the prior or the result is not finite,
-      NOT_PD where the input covariance is not positive definite (raise the ridge). After a
-      failure the arrays are finite where the input was and mean nothing.
+      NOT_PD where the input covariance is not positive definite and the ridge is 0. After a
+      failure the arrays are finite and mean nothing.
 
     Raises:
       ValueError: while tracing, if the shapes disagree.
@@ -136,8 +139,7 @@ def fit_linear_gaussian(
         prior_cov = linalg.symmetrise(prior.scatter) / (scale[:, None] * scale * total)
         cov = cov + prior_cov
 
-    input_cov = cov[:num_inputs, :num_inputs] + ridge * jnp.eye(num_inputs, dtype=y.dtype)
-    L, positive_definite = linalg.cholesky(input_cov)
+    L, ridge, positive_definite = _factor(cov[:num_inputs, :num_inputs], ridge)
     F = linalg.solve_psd(L, cov[:num_inputs, num_inputs:]).T
     residual = rows[:, num_inputs:] - rows[:, :num_inputs] @ F.T
     W = residual.T @ residual / total + ridge * F @ F.T
@@ -155,7 +157,38 @@ def fit_linear_gaussian(
         _fails(bad_data | ~finite, NON_FINITE),
         _fails(~positive_definite, NOT_PD),
     )
+    F, f, W = (jnp.where(finite, array, 0) for array in (F, f, W))
     return F, f, W, status
+
+
+def _factor(cov: jax.Array, ridge: float | jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Cholesky factor of cov + ridge I, the ridge that it took, and whether there is one.
+
+    Fewer samples than inputs leave a singular matrix, whose rounding grows with its size: above
+    some hundred inputs a ridge that suits small problems is below it. It is raised until it is not,
+    from rounding's own size, and only where it has to be. Without a ridge nothing is raised.
+    """
+    eye = jnp.eye(cov.shape[0], dtype=cov.dtype)
+    given = jnp.asarray(ridge, cov.dtype)
+    rounding = jnp.finfo(cov.dtype).eps * jnp.trace(cov)
+
+    def attempt(ridge: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return linalg.cholesky(cov + ridge * eye)
+
+    def is_failing(state) -> jax.Array:
+        _, _, positive, attempts = state
+        return ~positive & (given > 0) & (attempts < _ATTEMPTS)
+
+    def raise_ridge(state):
+        _, ridge, _, attempts = state
+        raised = jnp.maximum(4 * ridge, rounding)
+        L, positive = attempt(raised)
+        return L, raised, positive, attempts + 1
+
+    L, positive = attempt(given)
+    start = (L, given, positive, jnp.zeros((), jnp.int32))
+    L, used, positive, _ = jax.lax.while_loop(is_failing, raise_ridge, start)
+    return L, used, positive
 
 
 def _fails(failed: jax.Array, code: int) -> Status:
@@ -166,6 +199,11 @@ def _check_shapes(inputs, outputs, prior, weights, scale) -> None:
     if inputs.ndim != 2 or outputs.ndim != 2 or inputs.shape[0] != outputs.shape[0]:
         raise ValueError(
             f"inputs must be [N, dI] and outputs [N, dO], got {inputs.shape} and {outputs.shape}"
+        )
+    if 0 in (*inputs.shape, outputs.shape[1]):
+        raise ValueError(
+            f"there has to be at least one sample, input and output, got inputs {inputs.shape} and "
+            f"outputs {outputs.shape}"
         )
     num_samples = inputs.shape[0]
     dim = inputs.shape[1] + outputs.shape[1]

@@ -45,8 +45,8 @@ def solve_maximum_entropy(
       temperature: > 0, a scalar or [T], in units of the cost per nat.
 
     Returns:
-      The controller and what it achieves. The status is `backward`'s; NON_FINITE also where a
-      temperature is not > 0 or `initial` is not finite.
+      The controller and what it achieves, 0 where that is not finite. The status is `backward`'s;
+      NON_FINITE also where a temperature is not > 0, or `initial` or what it achieves not finite.
 
     Raises:
       ValueError: shapes disagree.
@@ -61,16 +61,19 @@ def solve_maximum_entropy(
     marginals = forward(controller, dynamics, initial)
     total = jnp.sum(expected_cost(marginals, cost))
     entropies = gaussian.entropy(controller.C)
+    objective = total - jnp.sum(temperature * entropies)
+    known = jnp.isfinite(objective)
     start_finite = jnp.all(jnp.isfinite(initial.mean)) & jnp.all(jnp.isfinite(initial.cov))
     status = worst(
         first_failure(~((temperature > 0) & (temperature < jnp.inf)), NON_FINITE),
         status,
         first_failure(~start_finite[None], NON_FINITE),
+        first_failure(~known[None], NON_FINITE),
     )
     info = MaximumEntropyInfo(
-        objective=total - jnp.sum(temperature * entropies),
-        cost=total,
-        entropy=jnp.sum(entropies),
+        objective=jnp.where(known, objective, 0),
+        cost=jnp.where(known, total, 0),
+        entropy=jnp.where(known, jnp.sum(entropies), 0),
         status=status,
     )
     return controller, info

@@ -24,7 +24,10 @@ from jgps.core.types import (
     QuadraticCost,
     QuadraticValue,
     Status,
+    first_failure,
+    ok_status,
     promote,
+    worst,
 )
 
 
@@ -46,9 +49,10 @@ def backward(
     Returns:
       The controller, the value at every step, and a status: NOT_PD where some Q_uu is not positive
       definite, NON_FINITE where an input or a result is not finite or w is not >= 0. Its step is
-      the one the recursion met first, which is the last in time. At a failing step the controller
-      is zero with C = w I (0 where w is unusable) and the value restarts at zero, so that outputs
-      stay finite.
+      the one the recursion met first, which is the last in time. NOT_PD also with the first step
+      whose W is no covariance: not symmetric, or with a negative variance in some direction. At
+      a step where the recursion fails the controller is zero with C = w I (0 where w is unusable)
+      and the value restarts at zero, so that outputs stay finite.
 
     Raises:
       ValueError: shapes disagree.
@@ -57,7 +61,16 @@ def backward(
     T, _, _ = check_problem(dynamics, cost)
     cost = cost._replace(H=linalg.symmetrise(cost.H))
     weights = per_step(entropy_weight, T, cost.H.dtype, "entropy_weight")
-    return recursion(dynamics, cost, weights, jnp.zeros_like(weights))
+    controller, value, status = recursion(dynamics, cost, weights, jnp.zeros_like(weights))
+    return controller, value, worst(status, covariance_status(dynamics))
+
+
+def covariance_status(dynamics: Dynamics) -> Status:
+    """NOT_PD with the first step whose W is no covariance; what is not finite is not judged."""
+    if dynamics.f.shape[0] == 0:
+        return ok_status()
+    finite = jnp.all(jnp.isfinite(dynamics.W), axis=(-2, -1))
+    return first_failure(finite & ~linalg.is_covariance(dynamics.W), NOT_PD)
 
 
 def recursion(

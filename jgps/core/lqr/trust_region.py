@@ -12,13 +12,13 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jgps.core import linalg
-from jgps.core.checks import check_field, check_kinds
+from jgps.core.checks import Config, Range, refuse
 from jgps.core.lqr import riccati
 from jgps.core.lqr.dual_search import (
     SEARCHING,
@@ -60,7 +60,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrustRegionConfig:
+class TrustRegionConfig(Config):
     """How the multiplier eta is searched for.
 
     Attributes:
@@ -70,24 +70,19 @@ class TrustRegionConfig:
       max_rounds: rounds after which the search gives up.
     """
 
-    tolerance: float = 0.1
-    eta_min: float = 1e-8
-    eta_max: float = 1e16
-    num_candidates: int = 4
-    max_rounds: int = 20
+    tolerance: Annotated[float, Range("(0, 1)")] = 0.1
+    eta_min: Annotated[float, Range("> 0")] = 1e-8
+    eta_max: Annotated[float, Range("(0, 1e20]")] = 1e16
+    num_candidates: Annotated[int, Range("[2, 64]")] = 4
+    max_rounds: Annotated[int, Range(">= 1")] = 20
 
-    def __post_init__(self):
-        check_field(self, "tolerance", lambda v: 0 < v < 1, "between 0 and 1, usually 0.1")
-        text = f"> 0 and below eta_max = {self.eta_max}, usually 1e-8"
-        check_field(self, "eta_min", lambda v: 0 < v < self.eta_max, text)
-        check_field(self, "eta_max", lambda v: v <= 1e20, "<= 1e20, usually 1e16")
-        text = "from 2 to 64, usually 4"
-        check_field(self, "num_candidates", lambda v: 2 <= v <= 64, text, integer=True)
-        check_field(self, "max_rounds", lambda v: v >= 1, ">= 1, usually 20", integer=True)
+    def __post_init__(self) -> None:
+        if not self.eta_min < self.eta_max:
+            refuse(self, "eta_min", f"below eta_max = {self.eta_max:g}, usually 1e-8")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PerStepTrustRegionConfig:
+class PerStepTrustRegionConfig(Config):
     """How one multiplier eta per step is searched for: a factor of all first, then a descent.
 
     Attributes:
@@ -98,13 +93,8 @@ class PerStepTrustRegionConfig:
     """
 
     search: TrustRegionConfig = TrustRegionConfig()
-    rounds: int = 200
-    rate: float = 0.3
-
-    def __post_init__(self):
-        check_kinds(self)
-        check_field(self, "rounds", lambda v: v >= 1, ">= 1, usually 200", integer=True)
-        check_field(self, "rate", lambda v: 0 < v <= 2, "in (0, 2], usually 0.3")
+    rounds: Annotated[int, Range(">= 1")] = 200
+    rate: Annotated[float, Range("(0, 2]")] = 0.3
 
 
 class TrustRegionInfo(NamedTuple):
@@ -113,7 +103,8 @@ class TrustRegionInfo(NamedTuple):
     eta: jax.Array  # [] or, per step, [T]: the multiplier, to warm-start the next search
     kl: jax.Array  # [] nats, summed over the steps
     kl_per_step: jax.Array  # [T] nats
-    cost: jax.Array  # [] expected cost on the given dynamics, without the entropy term
+    # [] expected cost on the given dynamics, without the entropy term; 0 where it is not finite
+    cost: jax.Array
     cost_previous: jax.Array  # [] the same for the previous controller
     rounds: jax.Array  # [] int32, sequential rounds of evaluation
     status: Status
@@ -149,8 +140,8 @@ def solve_kl_constrained(
 
     Returns:
       The controller and what is known of it. Where no eta meets the bound, the previous controller
-      and status NOT_PD (still not convex at the largest eta, or `previous.C` is singular),
-      NON_FINITE (an input or result is not finite, or epsilon or e is out of its range) or
+      and status NOT_PD (still not convex at the largest eta, `previous.C` is singular, or W is no
+      covariance), NON_FINITE (an input or result is not finite, or epsilon or e is out of range) or
       NOT_CONVERGED (the bound is not met at the largest eta). Where the bound holds but the
       tolerance was not reached within `max_rounds`, the best controller within the bound and
       NOT_CONVERGED.
@@ -299,12 +290,16 @@ def _finish(
     controller = jax.tree.map(lambda a, b: jnp.where(found, a, b), controller, previous)
     marginals = riccati.forward(controller, dynamics, initial)
     kl = jnp.where(found, best.kl_per_step, 0)
+    costs = jnp.stack([jnp.sum(riccati.expected_cost(marginals, cost)), shifted.cost_previous])
+    beyond = first_failure(~jnp.isfinite(costs), NON_FINITE)  # what float32 can hold
+    status = worst(status, beyond._replace(step=jnp.full_like(beyond.step, -1)))
+    known = jnp.where(jnp.isfinite(costs), costs, 0)
     return controller, TrustRegionInfo(
         eta=jnp.exp(best.log_eta),
         kl=jnp.sum(kl),
         kl_per_step=kl,
-        cost=jnp.sum(riccati.expected_cost(marginals, cost)),
-        cost_previous=shifted.cost_previous,
+        cost=known[0],
+        cost_previous=known[1],
         rounds=rounds,
         status=status,
     )

@@ -57,7 +57,7 @@ def whiten_problem(
     """Writes the problem around the previous controller's mean trajectory.
 
     Its status is NON_FINITE with the first step at which an input or the way to it is not finite,
-    or NOT_PD where `previous.C` is not positive definite.
+    or NOT_PD where `previous.C` is not positive definite or W is no covariance.
     """
     T, dX, dU = riccati.check_problem(dynamics, cost)
     riccati.check_controller("previous", previous, T, dX, dU)
@@ -83,7 +83,11 @@ def whiten_problem(
         x_mean=mean[:, :dX],
         chol=chol,
         cost_previous=jnp.sum(riccati.expected_cost(marginals, cost)),
-        status=worst(first_failure(~finite, NON_FINITE), first_failure(~ok, NOT_PD)),
+        status=worst(
+            first_failure(~finite, NON_FINITE),
+            first_failure(~ok, NOT_PD),
+            riccati.covariance_status(dynamics),
+        ),
     )
 
 

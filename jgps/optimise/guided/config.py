@@ -1,11 +1,12 @@
 """The settings that guided algorithms have in common."""
 
 import dataclasses
+from typing import Annotated
 
-from jgps.core.checks import check_choice, check_field, check_kinds
+from jgps.core.checks import Config, OneOf, Range, refuse
 from jgps.dynamics import MixturePriorConfig, PriorConfig
 from jgps.optimise.models import FittedModelsConfig
-from jgps.optimise.rollouts.conditions import FixedStartsConfig
+from jgps.optimise.rollouts.sampling import FixedStartsConfig
 from jgps.policies.learner import MlpConfig
 from jgps.vision.config import NetworkPolicyConfig
 
@@ -15,7 +16,7 @@ WEIGHTINGS = ("pooled", "precision")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OffsetConfig:
+class OffsetConfig(Config):
     """The network as a controller: the gains of the one it was last trained on, its own mean.
 
     A handful of samples tells the mean well.
@@ -29,16 +30,12 @@ class OffsetConfig:
         controllers at 1.
     """
 
-    covariance: str = "controllers"
-    agreement: float = 0.2
-
-    def __post_init__(self) -> None:
-        check_choice(self, "covariance", COVARIANCES)
-        check_field(self, "agreement", lambda v: 0 < v <= 1, "in (0, 1], usually 0.2")
+    covariance: Annotated[str, OneOf(*COVARIANCES)] = "controllers"
+    agreement: Annotated[float, Range("(0, 1]")] = 0.2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RegressionConfig:
+class RegressionConfig(Config):
     """The network as a controller: the published regression of its actions on the states.
 
     It finds gains, too; their errors enter the next controllers.
@@ -51,20 +48,18 @@ class RegressionConfig:
       window: of how many iterations' rollouts a mixture is made, at least 1.
     """
 
-    covariance: str = "controllers"
+    covariance: Annotated[str, OneOf(*COVARIANCES)] = "controllers"
     prior: PriorConfig = MixturePriorConfig(window=1)
-    window: int = 4
+    window: Annotated[int, Range(">= 1")] = 4
 
     def __post_init__(self) -> None:
-        check_kinds(self)
-        check_choice(self, "covariance", COVARIANCES)
         if isinstance(self.prior, MixturePriorConfig) and self.prior.window != 1:
-            raise ValueError(
-                f"RegressionConfig.prior.window is {self.prior.window}; it has to be 1: what the "
-                "network did in earlier iterations says nothing of it now; set window, which asks "
-                "it again"
+            refuse(
+                self,
+                "prior.window",
+                "1: what the network did in earlier iterations says nothing of it now; set window, "
+                "which asks it again",
             )
-        check_field(self, "window", lambda v: v >= 1, ">= 1, usually 4", integer=True)
 
     @property
     def history_length(self) -> int:
@@ -73,7 +68,7 @@ class RegressionConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GuidedConfig:
+class GuidedConfig(Config):
     """Settings of the loop around local controllers and one network.
 
     Attributes:
@@ -95,12 +90,7 @@ class GuidedConfig:
     policy: NetworkPolicyConfig = MlpConfig()
     linearisation: OffsetConfig | RegressionConfig = OffsetConfig()
     observation_prior: PriorConfig = MixturePriorConfig(window=1)
-    trajectory_iterations: int = 0
-
-    def __post_init__(self) -> None:
-        check_kinds(self)
-        text = ">= 0, usually 0 or 10"
-        check_field(self, "trajectory_iterations", lambda v: v >= 0, text, integer=True)
+    trajectory_iterations: Annotated[int, Range(">= 0", "usually 0 or 10")] = 0
 
     @property
     def on_policy(self) -> bool:
@@ -125,7 +115,9 @@ class MirrorDescentConfig(GuidedConfig):
 
     Attributes:
       sampling: "off_policy" rolls the local controllers out, "on_policy" the network (but the
-        initial controllers at first).
+        initial controllers at first). With that go 10 rollouts per condition, a longer training
+        (`DistilConfig(steps=4000, batch_size=25, learning_rate=1e-3)`) and one wide KL bound,
+        `LqrStepConfig(min_multiplier=0.5, max_multiplier=3.0, shared_multiplier=True)`.
       policy_weighting: what the network's errors count: "pooled" measures them everywhere by the
         same precision, that of the controllers' mean covariance; "precision" by each step's own,
         the exact divergence. Those differ by decades, and a network then follows few steps well.
@@ -136,20 +128,18 @@ class MirrorDescentConfig(GuidedConfig):
       others: see `GuidedConfig`.
     """
 
-    sampling: str = "off_policy"
-    policy_weighting: str = "pooled"
-    reuse: int = 1
+    sampling: Annotated[str, OneOf(*SAMPLING)] = "off_policy"
+    policy_weighting: Annotated[str, OneOf(*WEIGHTINGS)] = "pooled"
+    reuse: Annotated[int, Range(">= 1")] = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice(self, "sampling", SAMPLING)
-        check_choice(self, "policy_weighting", WEIGHTINGS)
-        check_field(self, "reuse", lambda v: v >= 1, ">= 1, usually 1", integer=True)
         if self.reuse > 1 and self.sampling != "off_policy":
-            raise ValueError(
-                f"{type(self).__name__}.reuse is {self.reuse} with sampling {self.sampling!r}; it "
-                "has to be 1, or sampling 'off_policy': only controllers say how likely their "
-                "actions were"
+            refuse(
+                self,
+                "reuse",
+                f"1 with sampling {self.sampling!r}, or sampling 'off_policy': only controllers "
+                "say how likely their actions were",
             )
 
     @property

@@ -113,6 +113,10 @@ def make_algorithm(
     if resolve_backend(backend) == "mjx":
         step = shared_jit(step)  # one program; on native only the sampling leaves JAX
 
+    def draw(state: GuidedState) -> SimulationRollouts:
+        (_, sample_key, *_), _ = _begin(state.key, state.iteration)
+        return parts.sample(state, sample_key)
+
     def inspect(state: GuidedState) -> Inspection:
         sampled = parts.sample(state, inspection_key(state.key))
         state, sampled = source.share_out(state, sampled)
@@ -133,6 +137,8 @@ def make_algorithm(
         init=init,
         step=step,
         inspect=inspect,
+        samples=draw,
+        forget_results=_forget_results,
         rollouts_per_step=source.rollouts + task.train.num,
         first_training=config.trajectory_iterations,
         newest=operator.attrgetter("newest"),
@@ -232,6 +238,15 @@ def _init(
         groups=source.init(source_key),
         observation_model=observation_model,
         pretraining=pretraining,
+    )
+
+
+def _forget_results(state: GuidedState) -> GuidedState:
+    """The state for which any policy that gets through is better than the best so far."""
+    return state._replace(
+        policy_valid=jnp.zeros_like(state.policy_valid),
+        policy_success=jnp.zeros_like(state.policy_success),
+        policy_cost=jnp.full_like(state.policy_cost, jnp.inf),
     )
 
 

@@ -26,14 +26,14 @@ def make_select_best(
 ) -> SelectBest:
     """Rolls the network out without noise; the controllers, as long as it is not trained."""
     if config.trajectory_iterations == 0:
-        roll_out_noise_free = make_sample(task, network_act, backend, 0)
+        roll_out_noise_free = make_sample(task, network_act, backend, None)
         choose_best = shared_jit(functools.partial(keep_best, task))
         network_params = shared_jit(lambda policy: policy.params_for(None))
         return lambda state, key: choose_best(
             state, roll_out_noise_free(network_params(state.newest), key).rollouts
         )
 
-    roll_out_noise_free = make_sample(task, NoiseFreeAct(network_act), backend, 0)
+    roll_out_noise_free = make_sample(task, NoiseFreeAct(network_act), backend, None)
 
     @shared_jit
     def acting_params(state: GuidedState):

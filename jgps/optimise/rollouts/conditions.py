@@ -1,14 +1,12 @@
 """Where rollouts with noise start and whose they are; here every training condition has its own."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 
-from jgps.core.checks import check_field
 from jgps.core.lifted import shared_jit
-from jgps.optimise.rollouts.sampling import make_sample
+from jgps.optimise.rollouts.sampling import FixedStartsConfig, make_sample
 from jgps.policies import Supervision
 from jgps.simulation import Policy, SimulationRollouts
 from jgps.tasks import Task
@@ -16,25 +14,6 @@ from jgps.tasks.start import initial_states
 
 # sample(state, key) -> rollouts, with noise, of the policy whose params were made from the state
 SampleGuided = Callable[[Any, jax.Array], SimulationRollouts]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FixedStartsConfig:
-    """Settings of rollouts from the initial state of every training condition.
-
-    Attributes:
-      num_samples: rollouts per condition and iteration, at least 2.
-      noise_smoothing: standard deviation, in steps, of the kernel that smooths exploration noise;
-        0 is white.
-    """
-
-    num_samples: int = 5
-    noise_smoothing: float = 2.0
-
-    def __post_init__(self) -> None:
-        text = ">= 2: fitting takes at least 2 rollouts per condition, usually 5"
-        check_field(self, "num_samples", lambda v: v >= 2, text, integer=True)
-        check_field(self, "noise_smoothing", lambda v: v >= 0, ">= 0 steps, usually 2")
 
 
 class RolloutSource(NamedTuple):
@@ -58,10 +37,10 @@ class RolloutSource(NamedTuple):
 
 def fixed_starts(task: Task, config: FixedStartsConfig) -> RolloutSource:
     """Every training condition has a controller and `num_samples` rollouts of its own."""
-    num_samples, noise_smoothing = config.num_samples, config.noise_smoothing
+    num_samples = config.num_samples
 
     def sampling(act: Policy, params_of: Callable[[Any], Any], backend: str) -> SampleGuided:
-        roll_out = make_sample(task, act, backend, num_samples, noise_smoothing, noise_free=False)
+        roll_out = make_sample(task, act, backend, config)
         params_of = shared_jit(params_of)
 
         def sample(state: Any, key: jax.Array) -> SimulationRollouts:

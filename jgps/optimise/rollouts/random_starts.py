@@ -10,14 +10,14 @@ Source: Montgomery, Ajay, Finn, Abbeel & Levine (2017), "Reset-free guided polic
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jgps.controllers import exploration_noise
-from jgps.core.checks import check_choice, check_field
+from jgps.core.checks import Config, OneOf, Range, refuse
 from jgps.core.estimation import kmeans
 from jgps.core.lifted import shared_jit
 from jgps.core.types import OK
@@ -25,7 +25,6 @@ from jgps.optimise.models import choose, default_dtype
 from jgps.optimise.rollouts.conditions import RolloutSource, SampleGuided
 from jgps.policies import Supervision
 from jgps.simulation import (
-    Conditions,
     Policy,
     SimulationRollouts,
     Starts,
@@ -39,7 +38,7 @@ GROUP_BY = ("start", "trajectory")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RandomStartsConfig:
+class RandomStartsConfig(Config):
     """Settings of rollouts from random initial states.
 
     Attributes:
@@ -53,24 +52,16 @@ class RandomStartsConfig:
         0 is white.
     """
 
-    num_rollouts: int = 20
-    num_groups: int = 4
-    group_by: str = "start"
-    iterations: int = 20
-    noise_smoothing: float = 2.0
+    num_rollouts: Annotated[int, Range("[2, 1e15]", "usually 20")] = 20
+    num_groups: Annotated[int, Range(">= 1")] = 4
+    group_by: Annotated[str, OneOf(*GROUP_BY)] = "start"
+    iterations: Annotated[int, Range(">= 1")] = 20
+    noise_smoothing: Annotated[float, Range(">= 0", "usually 2 steps")] = 2.0
 
     def __post_init__(self) -> None:
-        check_field(self, "num_rollouts", lambda v: v >= 2, ">= 2, usually 20", integer=True)
-        check_field(
-            self,
-            "num_groups",
-            lambda v: 1 <= v <= self.num_rollouts,
-            f"from 1 to num_rollouts = {self.num_rollouts}: each group needs rollouts, better 5",
-            integer=True,
-        )
-        check_choice(self, "group_by", GROUP_BY)
-        check_field(self, "iterations", lambda v: v >= 1, ">= 1, usually 20", integer=True)
-        check_field(self, "noise_smoothing", lambda v: v >= 0, ">= 0 steps, usually 2")
+        if self.num_groups > self.num_rollouts:
+            most = f"at most num_rollouts = {self.num_rollouts}"
+            refuse(self, "num_groups", f"{most}: each group needs rollouts, better 5")
 
 
 class Groups(NamedTuple):
@@ -128,12 +119,7 @@ def _make_sample(
     random_start, T, dU = task.random_start, task.horizon, task.action_dim
     num, noise_smoothing = config.num_rollouts, config.noise_smoothing
     assert random_start is not None
-    rows = np.arange(num) % task.train.num
-    conditions = Conditions(
-        qpos=task.train.qpos[rows],
-        qvel=task.train.qvel[rows],
-        changes={name: value[rows] for name, value in task.train.changes.items()},
-    )
+    conditions = task.train.select(np.arange(num) % task.train.num)
     sampler = make_sampler(task.system, conditions, act, resolve_backend(backend))
     roll_out = sampler.sample
 

@@ -1,55 +1,112 @@
-"""Rollouts of every training condition, with smoothed exploration noise and without."""
+"""Rollouts of every training condition, with smoothed exploration noise or without."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jgps.controllers import exploration_noise
+from jgps.core.checks import Config, Range, refuse
 from jgps.core.lifted import shared_jit
 from jgps.optimise.models import default_dtype
-from jgps.simulation import Policy, SimulationRollouts, make_sampler, resolve_backend
+from jgps.simulation import (
+    Policy,
+    SimulationRollouts,
+    Starts,
+    make_sampler,
+    moved,
+    resolve_backend,
+)
 from jgps.tasks import Task
+
+PerDof = float | tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FixedStartsConfig(Config):
+    """Settings of rollouts from the initial state of every training condition.
+
+    Attributes:
+      num_samples: rollouts per condition and iteration, at least 2.
+      noise_smoothing: standard deviation, in steps, of the kernel that smooths exploration noise;
+        0 is white.
+      qpos_deviation, qvel_deviation: standard deviations of what is added at random to the joint
+        positions and velocities in which a rollout with noise begins, in rad and metres, and per
+        second; one for all degrees of freedom of the model or one for each, 0 for none.
+    """
+
+    num_samples: Annotated[
+        int, Range("[2, 1e15]", "usually 5: fitting takes at least 2 rollouts per condition")
+    ] = 5
+    noise_smoothing: Annotated[float, Range(">= 0", "usually 2 steps")] = 2.0
+    qpos_deviation: Annotated[PerDof, Range(">= 0", "usually 0 to 0.1")] = 0.0
+    qvel_deviation: Annotated[PerDof, Range(">= 0", "usually 0 to 0.1")] = 0.0
 
 
 def make_sample(
-    task: Task,
-    policy: Policy,
-    backend: str,
-    num_samples: int,
-    noise_smoothing: float = 0.0,
-    *,
-    noise_free: bool = True,
+    task: Task, policy: Policy, backend: str, config: FixedStartsConfig | None
 ) -> Callable[[Any, jax.Array], SimulationRollouts]:
-    """`sample(params, key)` -> rollouts [C, N, T, ...]: with noise, then one without.
+    """`sample(params, key)` -> rollouts [C, N, T, ...] with noise, or [C, 1, T, ...] without.
 
     Args:
-      num_samples: with noise; may be 0 where there is one without.
-      noise_smoothing: of the noise, steps.
-      noise_free: whether each condition has one rollout without noise.
+      config: of rollouts with noise; None is one without, from the condition's own initial state.
+
+    Raises:
+      ValueError: if the config has a number for each of another number of degrees of freedom.
     """
     sampler = make_sampler(task.system, task.train, policy, resolve_backend(backend))
     roll_out = sampler.sample
     num, T, dU = task.train.num, task.horizon, task.action_dim
+    draw_starts = None if config is None else _make_draw_starts(task, config)
 
     @shared_jit
     def draw(key: jax.Array) -> jax.Array:
-        still = jnp.zeros((num, int(noise_free), T, dU), default_dtype())
-        if num_samples == 0:
-            return still
-        noise = exploration_noise(
-            key, num * num_samples, T, dU, noise_smoothing, dtype=default_dtype()
-        )
-        return jnp.concatenate([noise.reshape(num, num_samples, T, dU), still], axis=1)
+        if config is None:
+            return jnp.zeros((num, 1, T, dU), default_dtype())
+        samples, smoothing = config.num_samples, config.noise_smoothing
+        noise = exploration_noise(key, num * samples, T, dU, smoothing, dtype=default_dtype())
+        return noise.reshape(num, samples, T, dU)
 
     def sample(params: Any, key: jax.Array) -> SimulationRollouts:
-        return roll_out(params, draw(key))
+        if draw_starts is None:
+            return roll_out(params, draw(key))
+        noise_key, start_key = jax.random.split(key)
+        return roll_out(params, draw(noise_key), draw_starts(start_key))
 
     return sample
 
 
-def split_noise_free(rollouts: SimulationRollouts) -> tuple[SimulationRollouts, SimulationRollouts]:
-    """Those with noise [C, N, ...] and the one without [C, 1, ...]."""
-    noisy = jax.tree.map(lambda leaf: leaf[:, :-1], rollouts)
-    return noisy, jax.tree.map(lambda leaf: leaf[:, -1:], rollouts)
+def _make_draw_starts(
+    task: Task, config: FixedStartsConfig
+) -> Callable[[jax.Array], Starts] | None:
+    """`draw(key)` -> initial poses [C, N, ...] about the conditions' own; None for just those."""
+    model, train = task.model, task.train
+    deviations = []
+    for field in ("qpos_deviation", "qvel_deviation"):
+        value = getattr(config, field)
+        if isinstance(value, tuple) and len(value) != model.nv:
+            refuse(
+                config, field, f"one number, or one for each of the {model.nv} degrees of freedom"
+            )
+        deviations.append(np.broadcast_to(np.asarray(value, float), (model.nv,)))
+    if not np.any(deviations):
+        return None
+    shape = (2, train.num, config.num_samples, model.nv)
+
+    @shared_jit
+    def draw(key: jax.Array) -> Starts:
+        dtype = default_dtype()
+        change = jax.random.normal(key, shape, dtype)
+        scale = jnp.asarray(np.stack(deviations), dtype)[:, None, None]
+        in_qpos, in_qvel = scale * change
+        qpos = jnp.broadcast_to(
+            jnp.asarray(train.qpos, dtype)[:, None], (*in_qpos.shape[:2], model.nq)
+        )
+        return Starts(
+            moved(model, qpos, in_qpos), jnp.asarray(train.qvel, dtype)[:, None] + in_qvel
+        )
+
+    return draw

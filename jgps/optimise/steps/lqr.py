@@ -2,21 +2,24 @@
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jgps.core import lqr
-from jgps.core.checks import check_field, check_kinds
+from jgps.core.checks import Config, Range
 from jgps.core.lqr.trust_region import TrustRegionConfig, TrustRegionInfo
-from jgps.core.types import OK, Controller, Status, worst
+from jgps.core.types import OK, Controller, Rollouts, Status, worst
 from jgps.optimise.models import LocalModels, choose, default_dtype
 from jgps.optimise.step_size import StepMemory, first_memory, next_multiplier
 from jgps.optimise.steps.step import StepInputs, StepResult, TrajectoryStep
 
+_ORDER = 10.0  # of costs that are expected beside the highest that a sample had
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LqrStepConfig:
+class LqrStepConfig(Config):
     """How far the LQR step moves the controllers.
 
     The KL bound of an iteration is `horizon * kl_step * multiplier`.
@@ -26,19 +29,20 @@ class LqrStepConfig:
       min_multiplier, max_multiplier: limits of the multiplier, 0 < min <= 1 <= max. From one
         iteration to the next it follows how well the last step was predicted, see
         `jgps.optimise.step_size`.
+      entropy_weight: what a nat of the actions' entropy, given the state, is worth at every step,
+        in units of the cost, >= 0. Above 0 the controllers go on exploring where it costs little.
+        The bound is adapted by the cost alone: a step that trades cost for entropy lowers it.
+      shared_multiplier: whether all conditions have the same multiplier, from what the last step
+        came to on average; a condition whose models err then holds back no step of its own.
       trust_region: how the multiplier eta of the divergence is searched for.
     """
 
-    kl_step: float = 1.0
-    min_multiplier: float = 0.01
-    max_multiplier: float = 10.0
+    kl_step: Annotated[float, Range("(0, 1e9]", "usually 0.1 to 2 nats")] = 1.0
+    min_multiplier: Annotated[float, Range("(0, 1]", "usually 0.01 to 0.1")] = 0.01
+    max_multiplier: Annotated[float, Range("[1, 1e6]", "usually 1 to 10")] = 10.0
+    entropy_weight: Annotated[float, Range(">= 0", "usually 0 to 0.1")] = 0.0
+    shared_multiplier: bool = False
     trust_region: TrustRegionConfig = TrustRegionConfig()
-
-    def __post_init__(self) -> None:
-        check_kinds(self)
-        check_field(self, "kl_step", lambda v: v > 0, "> 0 nats, usually 0.1 to 2")
-        check_field(self, "min_multiplier", lambda v: 0 < v <= 1, "in (0, 1], usually 0.01 to 0.1")
-        check_field(self, "max_multiplier", lambda v: v >= 1, ">= 1, usually 1 to 10")
 
 
 def lqr_step(horizon: int, config: LqrStepConfig) -> TrajectoryStep:
@@ -47,13 +51,33 @@ def lqr_step(horizon: int, config: LqrStepConfig) -> TrajectoryStep:
     def improve(memory: StepMemory, inputs: StepInputs) -> StepResult:
         models, cost_now = inputs.models, inputs.cost_now
         assert models is not None and cost_now is not None
-        usable = (models.status.code == OK) & inputs.comparable
+        trusted = explains(models, cost_now, inputs.rollouts)
+        usable = (models.status.code == OK) & trusted & inputs.comparable
         memory = adapt_bound(memory, cost_now, usable, config)
-        return improve_within_bound(
+        result = improve_within_bound(
             horizon, config, memory, models, inputs.trust_region_centre, inputs.controllers
         )
+        stepped = result.memory.stepped & trusted
+        return result._replace(memory=result.memory._replace(stepped=stepped))
 
     return TrajectoryStep(init=initial_memory, improve=improve)
+
+
+def explains(models: LocalModels, cost_now: jax.Array, rollouts: Rollouts) -> jax.Array:
+    """Whether the cost that the models expect is of the order of the samples' costs, [C].
+
+    Of those the sum over time without signs counts: costs may cancel.
+
+    Models of few samples may be unstable and expect costs that are higher by decades. What they
+    promise and what comes then says nothing about the size of a step.
+    """
+    x, u, valid = rollouts
+    z = jnp.where(valid[..., None, None], jnp.concatenate([x, u], axis=-1), 0)
+    bend = 0.5 * jnp.einsum("ctij,cntj->cnti", models.cost.H, z, precision="highest")
+    at_steps = jnp.sum((bend + models.cost.g[:, None]) * z, axis=-1) + models.cost.h[:, None]
+    sizes = jnp.sum(jnp.abs(at_steps), axis=-1)  # [C, N]
+    highest = jnp.max(jnp.where(valid, sizes, 0), axis=1)
+    return jnp.abs(cost_now) <= _ORDER * highest
 
 
 def initial_memory(num: int) -> StepMemory:
@@ -66,7 +90,8 @@ def adapt_bound(
 ) -> StepMemory:
     """The memory with the multiplier of the next bound, see `step_size.next_multiplier`."""
     limits = (config.min_multiplier, config.max_multiplier)
-    return memory._replace(multiplier=next_multiplier(memory, cost_now, usable, limits))
+    multiplier = next_multiplier(memory, cost_now, usable, limits, shared=config.shared_multiplier)
+    return memory._replace(multiplier=multiplier)
 
 
 def improve_within_bound(
@@ -87,10 +112,11 @@ def improve_within_bound(
       models: of every condition.
       trust_region_centre: what the divergence is measured from.
       kept: the controllers of a condition whose models or whose search failed.
-      entropy_weight: scalar or [C, T], see `lqr.solve_kl_constrained`.
+      entropy_weight: scalar or [C, T], which is added to the config's.
     """
     epsilon = horizon * config.kl_step * memory.multiplier  # nats, summed over time, [C]
     solve = functools.partial(_solve, config=config.trust_region)
+    entropy_weight = entropy_weight + config.entropy_weight
     weight_axis = 0 if getattr(entropy_weight, "ndim", 0) else None
     solved = jax.vmap(solve, in_axes=(0, 0, 0, 0, weight_axis))(
         models, trust_region_centre, epsilon, memory.eta, entropy_weight
@@ -135,7 +161,7 @@ def _conclude(
             stepped=stepped,
         ),
         metrics={
-            "cost_predicted": info.cost,
+            "cost_predicted": jnp.where(stepped, info.cost, jnp.nan),
             "kl": info.kl,
             "kl_bound": epsilon,
             "eta": info.eta,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jgps import costs
 from jgps.core import pilqr
+from jgps.core.checks import refuse
 from jgps.core.pilqr import PilqrInfo, PilqrMemory, PilqrStepConfig
 from jgps.core.types import OK, worst
 from jgps.costs import Cost
@@ -16,7 +17,15 @@ from jgps.optimise.steps.step import StepInputs, StepResult, TrajectoryStep
 
 
 def pilqr_step(horizon: int, cost: Cost, config: PilqrStepConfig) -> TrajectoryStep:
-    """The step of trajectories of `horizon` steps on a task's cost."""
+    """The step of trajectories of `horizon` steps on a task's cost.
+
+    Raises:
+      ValueError: if a setting has a number for every step, but of another horizon.
+    """
+    for field in pilqr.PER_STEP:
+        value = getattr(config, field)
+        if isinstance(value, tuple) and len(value) != horizon:
+            refuse(config, field, f"one number, or one for each of the {horizon} steps")
 
     def init(num: int) -> PilqrMemory:
         one = pilqr.first_memory(horizon, default_dtype())

@@ -17,6 +17,8 @@ from matplotlib.patches import Ellipse
 
 from jgps.reports.plots.style import COLOURS, GREY, INK, WIDTH, new_figure, save, style
 from jgps.reports.run_data import RunData
+from jgps.simulation import condition_models
+from jgps.simulation.system import control_ranges
 from jgps.tasks import Task
 
 MAX_CONDITIONS, MAX_ACTUATORS = 4, 8  # more of them would be too small to read
@@ -221,9 +223,9 @@ def draw_actions(run: RunData, path: Path, task: Task | None = None) -> Path:
     deviation = np.sqrt(np.maximum(np.diagonal(data["cov"], axis1=-2, axis2=-1)[..., dX:], 0))
     low, high = (mean + s * _SIGMAS * deviation for s in (-1, 1))
     time = np.arange(horizon) * (1 if task is None else task.control_dt)
-    limits = [_limits_of(task, i) for i in range(rows)]
+    limits = _control_limits(task, columns, data["u"].shape[-1])
     caption = f"Line and band: mean and ±{_SIGMAS}σ of the model, before clipping.  Thin: samples."
-    if any(limits):
+    if np.isfinite(limits[:, :, :rows]).any():
         caption += "  Dashed: limits of the actuator, where they are in view."
     with style():
         figure = new_figure(
@@ -242,7 +244,7 @@ def draw_actions(run: RunData, path: Path, task: Task | None = None) -> Path:
                 ax.plot(time, mean[c, :, i], color=COLOURS[0], linewidth=1.7, zorder=4)
                 ax.margins(x=0)
                 ax.locator_params(axis="y", nbins=4)
-            _draw_limits(grid[i], limits[i])
+            _draw_limits(grid[i], limits[:, :, i].T)
             grid[i, 0].set_ylabel(
                 _actuator(task, i), rotation=0, ha="right", va="center", labelpad=8
             )
@@ -253,27 +255,30 @@ def draw_actions(run: RunData, path: Path, task: Task | None = None) -> Path:
         return save(figure, path)
 
 
-def _limits_of(task: Task | None, index: int) -> tuple[float, ...]:
-    """Returns the least and the greatest control of an actuator; empty where it has no limits."""
-    if task is None or not task.model.actuator_ctrllimited[index]:
-        return ()
-    return tuple(task.model.actuator_ctrlrange[index].tolist())
+def _control_limits(task: Task | None, columns: int, num_controls: int) -> np.ndarray:
+    """Returns the least and the greatest controls [2, columns, dU], infinite without limits."""
+    if task is None:
+        return np.full((2, columns, num_controls), np.inf)
+    shown = task.train.select(np.minimum(np.arange(columns), task.train.num - 1))
+    return control_ranges(condition_models(task.model, shown))
 
 
-def _draw_limits(row: Sequence[Axes], limits: tuple[float, ...]) -> None:
+def _draw_limits(row: Sequence[Axes], limits: np.ndarray) -> None:
+    """Draws those of limits [columns, 2] that are finite."""
     view = row[0].get_ylim()  # limits far away would flatten what there is to see
-    for ax in row:
-        for limit in limits:
+    for ax, each in zip(row, limits, strict=True):
+        for limit in each[np.isfinite(each)]:
             ax.axhline(limit, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=2)
     row[0].set_ylim(view)
 
 
 def _actuator(task: Task | None, index: int) -> str:
-    """Returns the name of an actuator, or that of the joint that it moves."""
+    """Returns the name of the actuator of a control, or that of the joint that it moves."""
     name = ""
     if task is not None:
-        name = task.model.actuator(index).name
-        kind = mujoco.mjtTrn(int(task.model.actuator_trntype[index]))
+        actuator = int(np.searchsorted(task.model.actuator_ctrladr, index, side="right")) - 1
+        name = task.model.actuator(actuator).name
+        kind = mujoco.mjtTrn(int(task.model.actuator_trntype[actuator]))
         if not name and kind in (mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT):
-            name = task.model.joint(task.model.actuator_trnid[index, 0]).name
+            name = task.model.joint(task.model.actuator_trnid[actuator, 0]).name
     return name.replace("_", " ").replace(" ", "\n", 1) or f"action {index}"

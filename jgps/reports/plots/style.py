@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from jgps.training.files import write_bytes, writing
 
 WIDTH = 1200  # pixels
 DPI = 120
@@ -69,9 +72,16 @@ def new_figure(height: int, title: str, caption: str = "", width: int = WIDTH) -
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Writes the figure as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI, facecolor="white")
+    """Writes the figure as PNG, as a whole or not at all.
+
+    Raises:
+      WriteError: it cannot be written, for instance because the disk is full.
+    """
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=DPI, facecolor="white")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, picture.getvalue())
     return path
 
 

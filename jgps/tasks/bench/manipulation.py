@@ -144,5 +144,5 @@ def distracted(
     chosen = on_table[np.random.default_rng(0).permutation(ways)[:num]]  # [num, distractors, 3]
     moved = {f"body_pos:{name}": chosen[:, i] for i, name in enumerate(DISTRACTORS)}
     turn = np.arange(num) % plain.num
-    changes = {key: rows[turn] for key, rows in plain.changes.items()}
-    return Conditions(plain.qpos[turn], plain.qvel[turn], {**changes, **moved})
+    repeated = plain.select(turn)
+    return repeated._replace(changes={**repeated.changes, **moved})

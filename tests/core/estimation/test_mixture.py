@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jgps.core import types
+from jgps.core import linalg, types
 from jgps.core.estimation import mixture as gmm
 
 fit = jax.jit(gmm.fit, static_argnames="config")
@@ -230,6 +230,13 @@ def test_bad_data_and_no_data_are_reported():
     chex.assert_tree_all_finite(nothing)
     _, info = fit(data, ones, init._replace(cov=-init.cov), 3)
     assert info.status.code == types.NOT_PD
+
+
+def test_singular_clusters_of_many_dimensions_have_a_density():
+    data = jnp.asarray(np.random.default_rng(2).normal(size=(12, 1000)), jnp.float32)
+    ones = jnp.ones(12)
+    init = initialise(jax.random.key(0), data, ones, 1, max_clusters=1)
+    assert bool(linalg.cholesky(init.cov[0])[1])
 
 
 def test_prior_matches_a_numpy_reference():

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,17 @@ def without_seconds(records: list[dict]) -> list[dict]:
 
 
 def read_lines(directory: Path) -> list[dict]:
-    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    """The lines of metrics.jsonl, without their checksums."""
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "checksum"} for line in lines]
+
+
+def edit_config(directory: Path, edit: Callable[[dict], None]) -> None:
+    """Changes config.json as users may: without the checksum, which would be wrong."""
+    config = json.loads((directory / "config.json").read_text())
+    del config["checksum"]
+    edit(config)
+    (directory / "config.json").write_text(json.dumps(config))
 
 
 def copy_run(source: Path, target: Path) -> Path:

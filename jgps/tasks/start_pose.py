@@ -1,0 +1,123 @@
+"""The training conditions of a task: numbers, or keyframes of the model by name."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import mujoco
+import numpy as np
+
+from jgps.core.checks import as_numbers
+from jgps.simulation import Conditions, check_conditions, mocap_bodies
+from jgps.tasks.checks import check_sets
+from jgps.tasks.hold import resting_activations
+
+
+class StartPose(NamedTuple):
+    """Where training starts, as `from_mjcf` is told; each [C, ...], or one row for all."""
+
+    qpos: Any = None  # [C, nq], or the name of a keyframe, or a sequence of names
+    qvel: Any = None  # [C, nv]
+    act: Any = None  # [C, na]
+    ctrl: Any = None  # [C, nu]
+
+
+def training_conditions(
+    model: mujoco.MjModel, start: StartPose, changes: Mapping[str, Any]
+) -> tuple[Conditions, np.ndarray | None]:
+    """The conditions, and the controls [C, nu] that hold them, where they are named.
+
+    Raises:
+      ValueError: if a shape, a number or a name does not fit the model.
+    """
+    mocap: dict[str, np.ndarray] = {}
+    names = _keyframe_names(start.qpos)
+    if names is not None:
+        start, mocap = _from_keyframes(model, start, names)
+    qpos = np.atleast_2d(as_numbers("qpos", model.qpos0 if start.qpos is None else start.qpos))
+    qvel = np.zeros(model.nv) if start.qvel is None else start.qvel
+    given = {"qpos": qpos, "qvel": np.atleast_2d(as_numbers("qvel", qvel)), **mocap}
+    for name in ("act", "ctrl"):
+        if getattr(start, name) is not None:
+            given[name] = np.atleast_2d(as_numbers(name, getattr(start, name)))
+    check_sets(qpos=Conditions(qpos, given["qvel"]))
+    changes = {key: as_numbers(f"changes[{key!r}]", value) for key, value in changes.items()}
+    rows = [*given.values(), *map(np.atleast_1d, changes.values())]
+    num = max(len(each) for each in rows)
+    given = {
+        name: np.repeat(each, num, axis=0) if len(each) == 1 else each
+        for name, each in given.items()
+    }
+    ctrl = given.pop("ctrl", None)
+    if ctrl is not None and ctrl.shape != (num, model.nu):
+        raise ValueError(f"ctrl has shape {ctrl.shape}, expected {(num, int(model.nu))}")
+    if ctrl is not None and not np.all(np.isfinite(ctrl)):
+        raise ValueError("ctrl has values that are not finite")
+    conditions = check_conditions(model, Conditions(changes=changes, **given))
+    return with_activations(model, conditions, ctrl), ctrl
+
+
+def with_activations(
+    model: mujoco.MjModel, conditions: Conditions, ctrl: np.ndarray | None = None
+) -> Conditions:
+    """The conditions with activations at rest, where the model has some and none are given.
+
+    They are those that hold the pose: see `jgps.tasks.hold.resting_activations`.
+    """
+    if not model.na or conditions.act is not None:
+        return conditions
+    return conditions._replace(act=resting_activations(model, conditions, ctrl))
+
+
+def _keyframe_names(qpos: Any) -> list[str] | None:
+    """The names of keyframes, where qpos is made of such."""
+    if isinstance(qpos, str):
+        return [qpos]
+    if isinstance(qpos, Sequence) and len(qpos) and all(isinstance(each, str) for each in qpos):
+        return list(qpos)
+    return None
+
+
+def _from_keyframes(
+    model: mujoco.MjModel, start: StartPose, names: Sequence[str]
+) -> tuple[StartPose, dict[str, np.ndarray]]:
+    """The start with what the keyframes say, where it does not say it itself, and mocap poses.
+
+    Controls or activations that are all zero are what MuJoCo gives a keyframe that does not name
+    any, and mocap poses those of the model: they say nothing.
+    """
+    numbers = [_keyframe(model, name) for name in names]
+    named = {"ctrl": model.key_ctrl[numbers], "act": model.key_act[numbers]}
+    said = {name: value if value.any() else None for name, value in named.items()}
+    for name, value in said.items():
+        silent = (
+            []
+            if value is None
+            else [key for key, row in zip(names, value, strict=True) if not row.any()]
+        )
+        if silent and getattr(start, name) is None:
+            raise ValueError(
+                f"qpos: the keyframes {', '.join(silent)} have no {name}, and others do; pass "
+                f"{name} for all of them"
+            )
+    bodies, shape = mocap_bodies(model), (len(numbers), int(model.nmocap))
+    mocap = {
+        "mocap_pos": (model.key_mpos[numbers].reshape(*shape, 3), model.body_pos[bodies]),
+        "mocap_quat": (model.key_mquat[numbers].reshape(*shape, 4), model.body_quat[bodies]),
+    }
+    moved = {name: pose for name, (pose, own) in mocap.items() if np.any(pose != own)}
+    return StartPose(
+        qpos=model.key_qpos[numbers],
+        qvel=model.key_qvel[numbers] if start.qvel is None else start.qvel,
+        act=said["act"] if start.act is None else start.act,
+        ctrl=said["ctrl"] if start.ctrl is None else start.ctrl,
+    ), moved
+
+
+def _keyframe(model: mujoco.MjModel, name: str) -> int:
+    number = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_KEY, name)
+    if number < 0:
+        known = [model.key(i).name for i in range(model.nkey)]
+        raise ValueError(
+            f"qpos: the model has no keyframe {name!r}; it has: {', '.join(known) or 'none'}"
+        )
+    return number
