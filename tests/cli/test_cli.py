@@ -158,7 +158,10 @@ def test_list(capsys: pytest.CaptureFixture):
             ["train", "point_mass", "--config.policy.distil.learning-rate", "0"],
             ["DistilConfig.learning_rate is 0", "> 0"],
         ),
-        (["train", "point_mass", "--evaluate-every", "-1"], ["evaluate_every is -1", "at least 0"]),
+        (
+            ["train", "point_mass", "--evaluate-every", "-1"],
+            ["--evaluate-every is -1", "at least 0"],
+        ),
         (["train", "point_mass", "--resume", "--overwrite"], ["leave out one"]),
         (["train", "point_mass", "--out", "/dev/null/run"], ["cannot write", "--out"]),
         (["evaluate", "/nowhere"], ["/nowhere is no directory"]),
