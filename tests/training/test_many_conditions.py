@@ -1,6 +1,7 @@
 """What is shown of 100 conditions is a summary; `metrics.jsonl` holds all of them."""
 
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,13 +34,16 @@ def _record(num=C, **changes):
     return {**record, **changes}
 
 
+NO_ROLLOUTS: Any = None  # tables show none
+
+
 def _result(num, success=None, cost=None):
     return ConditionsResult(
         cost=np.arange(num, dtype=float) if cost is None else cost,
         distance=None,
         success=success,
         valid=np.ones(num),
-        rollouts=None,  # type: ignore[arg-type]
+        rollouts=NO_ROLLOUTS,
     )
 
 
