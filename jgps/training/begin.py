@@ -96,11 +96,15 @@ def first_state(setup: Setup, prepared: Prepared) -> tuple[Any, list[Record]]:
             )
         return restored[1], pad(records, done)
     if checkpoints.iterations(setup.out):
-        kept = [directory.set_checkpoints_aside(setup.out)]
+        if checkpoints.any_written(setup.out):
+            kept = [directory.set_checkpoints_aside(setup.out)]
+        else:  # none was ever whole
+            kept = []
+            checkpoints.discard_after(setup.out, -1)
         kept += [directory.set_metrics_aside(setup.out)] if records else []
+        aside = f", and what there was is kept in {' and '.join(map(str, kept))}" if kept else ""
         warnings.warn(
-            f"{setup.out} has no whole checkpoint; the run starts from its beginning, and what "
-            f"there was is kept in {' and '.join(map(str, kept))}",
+            f"{setup.out} has no whole checkpoint; the run starts from its beginning{aside}",
             stacklevel=3,
         )
     elif records:  # it ended before its first checkpoint

@@ -150,6 +150,12 @@ def iterations(directory: Path) -> list[int]:
     return sorted(int(name) for name in names if _NAME.fullmatch(name))
 
 
+def any_written(directory: Path) -> bool:
+    """Whether any checkpoint was once written to its end, whatever became of it."""
+    folder = directory / "checkpoints"
+    return any(exists(_manifest(_path(folder, each))) for each in iterations(directory))
+
+
 def problem(directory: Path, iteration: int) -> str | None:
     """What is wrong with a checkpoint, or None where it is whole."""
     path = _path(directory / "checkpoints", iteration)
