@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import mujoco
 import numpy as np
 
+from jgps.core.checks import as_numbers
 from jgps.simulation.changes import apply_changes, check_changes
 from jgps.simulation.layout import quaternion_addresses, unit_quaternions
 
@@ -35,7 +36,10 @@ class Conditions(NamedTuple):
 
     What MuJoCo derives of them (`mj_setConst`) follows: where an equality holds a body, too, unless
     a weld has a `relpose`. What its compiler alone derives stays, such as the rest lengths of
-    tendons and gains by damping ratios. Controls are clipped to the
+    tendons, gains by damping ratios, and masses and inertias by the size and place of geoms.
+    Quaternions and directions are made unit; what would have no effect and what is not physical,
+    such as a size of 0, is refused. The place of a mesh's geom is that of the mesh's own frame of
+    inertia, as in the model's array. Controls are clipped to the
     `actuator_ctrlrange` of their condition.
 
     `body_mass` leaves the inertia as it was; `"body_mass_scale:object"` is a factor of both, as of
@@ -103,9 +107,9 @@ def check_conditions(model: mujoco.MjModel, conditions: Conditions) -> Condition
     Raises:
       ValueError: if a shape, a field or a name does not fit the model, or a number is not finite.
     """
-    qpos = np.atleast_2d(np.asarray(conditions.qpos, np.float64))
+    qpos = np.atleast_2d(as_numbers("conditions: qpos", conditions.qpos))
     num = qpos.shape[0]
-    qvel = np.asarray(conditions.qvel, np.float64)
+    qvel = as_numbers("conditions: qvel", conditions.qvel)
     if qvel.size == model.nv and num == 1:
         qvel = qvel.reshape(1, model.nv)
     changes = check_changes(model, num, conditions.changes)
@@ -125,7 +129,10 @@ def check_conditions(model: mujoco.MjModel, conditions: Conditions) -> Condition
 
 def _optional(model: mujoco.MjModel, conditions: Conditions, num: int) -> dict[str, np.ndarray]:
     """What is given of act and mocap poses, in float64; one row alone may lack its first axis."""
-    given = {name: np.asarray(v, np.float64) for name, v in conditions.optional.items()}
+    given = {
+        name: as_numbers(f"conditions: {name}", value)
+        for name, value in conditions.optional.items()
+    }
     for name, shape in _shapes(model, num, given):
         if num == 1 and given[name].shape == shape[1:]:
             given[name] = given[name][None]

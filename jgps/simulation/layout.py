@@ -298,6 +298,11 @@ def _layout(
 
     def sensor_index(sensor_name: str) -> list[int]:
         sensor = model.sensor(sensor_name).id
+        if int(model.sensor_type[sensor]) == int(mujoco.mjtSensor.mjSENS_USER):
+            raise ValueError(
+                f"{what} entry 'sensor:{sensor_name}': the sensor is of type user, whose numbers a "
+                "callback computes; rollouts call none"
+            )
         start = offset_sensors + int(model.sensor_adr[sensor])
         return list(range(start, start + int(model.sensor_dim[sensor])))
 

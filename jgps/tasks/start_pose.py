@@ -7,7 +7,9 @@ import mujoco
 import numpy as np
 
 from jgps.core.checks import as_numbers
+from jgps.core.names import did_you_mean
 from jgps.simulation import Conditions, check_conditions, mocap_bodies
+from jgps.simulation.changes import as_arrays
 from jgps.tasks.checks import check_sets
 from jgps.tasks.hold import resting_activations
 
@@ -40,7 +42,7 @@ def training_conditions(
         if getattr(start, name) is not None:
             given[name] = np.atleast_2d(as_numbers(name, getattr(start, name)))
     check_sets(qpos=Conditions(qpos, given["qvel"]))
-    changes = {key: as_numbers(f"changes[{key!r}]", value) for key, value in changes.items()}
+    changes = as_arrays(changes)
     rows = [*given.values(), *map(np.atleast_1d, changes.values())]
     num = max(len(each) for each in rows)
     given = {
@@ -70,6 +72,8 @@ def with_activations(
 
 def _keyframe_names(qpos: Any) -> list[str] | None:
     """The names of keyframes, where qpos is made of such."""
+    if isinstance(qpos, np.ndarray) and qpos.ndim <= 1:
+        qpos = qpos.tolist()
     if isinstance(qpos, str):
         return [qpos]
     if isinstance(qpos, Sequence) and len(qpos) and all(isinstance(each, str) for each in qpos):
@@ -118,6 +122,7 @@ def _keyframe(model: mujoco.MjModel, name: str) -> int:
     if number < 0:
         known = [model.key(i).name for i in range(model.nkey)]
         raise ValueError(
-            f"qpos: the model has no keyframe {name!r}; it has: {', '.join(known) or 'none'}"
+            f"qpos: the model has no keyframe {str(name)!r}; it has: "
+            f"{', '.join(known) or 'none'}{did_you_mean(name, known)}"
         )
     return number

@@ -227,7 +227,9 @@ def from_mjcf(
         raise ValueError(
             f"ctrl is what the default initial controller holds with; it says nothing to {initial}"
         )
-    train, ctrl = training_conditions(model, StartPose(qpos, qvel, act, ctrl), changes or {})
+    train, ctrl = training_conditions(
+        model, StartPose(qpos, qvel, act, ctrl), {} if changes is None else changes
+    )
     unseen, distracted = _evaluation_sets(model, test)
     seen = None
     if spec is not None:

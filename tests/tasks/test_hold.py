@@ -107,6 +107,7 @@ def test_a_keyframe_says_how_it_is_held():
     stays = 0.918337  # where MuJoCo comes to rest under that control
     assert abs(_roll_out(task)[-1, 0] - stays) < 1e-4
     both = _task(SERVO, qpos=("low", "low"))
+    np.testing.assert_array_equal(_task(SERVO, qpos=np.array(["low", "low"])).train.qpos, 1.2)
     assert both.train.num == 2 and both.ctrl is None
     assert _farthest(both, 1) < 1e-3
     said = _task(SERVO, qpos="home", ctrl=[0.5])
@@ -249,7 +250,9 @@ def test_holds_of_motors_say_that_they_hold_no_servo(initial):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"qpos": "hom"}, "the model has no keyframe 'hom'; it has: home, low"),
+        ({"qpos": "hom"}, "the model has no keyframe 'hom'; it has: home, low; did you mean home"),
+        ({"qpos": np.array(["hom"])}, "the model has no keyframe 'hom'; it has: home, low"),
+        ({"changes": [1]}, r"changes is \[1\]; it has to be a mapping"),
         ({"ctrl": [1.0, 2.0]}, r"ctrl has shape \(1, 2\), expected \(1, 1\)"),
         ({"ctrl": [np.nan]}, "ctrl has values that are not finite"),
         ({"qpos": "home", "initial": NoiseConfig(), "ctrl": [1.0]}, "ctrl .* NoiseConfig"),
