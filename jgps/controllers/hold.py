@@ -32,30 +32,45 @@ class HoldConfig(Config):
 
 
 class Hold(NamedTuple):
-    """What holds poses of one robot: u = offset + slope (q(x0) - q(x)) + K x about a known pose x.
+    """What holds known poses x: u = offset + slope (q(x0) - q(x)) + K x for a pose x0 near x.
 
-    Leaves are arrays; `positions` tells the entries of the state that slope and distance read.
+    Leaves are arrays [C, ...] of C known poses, each with a model of its own.
     """
 
-    K: Any  # [dU, dX] feedback
-    slope: Any  # [dU, dX] how the nominal action, less K x, follows the pose
-    variance: Any  # [dU] of the exploration noise
-    positions: Any  # [dX] 1 where an entry is the position of a joint, else 0
     x: Any  # [C, dX] known poses
-    offset: Any  # [C, dU] their nominal actions less K x
+    positions: Any  # [C, dX] 1 where an entry is the position of a joint, else 0: what is read
+    K: Any  # [C, dU, dX] feedback
+    slope: Any  # [C, dU, dX] how the nominal action, less K x, follows the pose
+    offset: Any  # [C, dU] nominal actions less K x
+    variance: Any  # [C, dU] of the exploration noise
 
 
-def hold_known(hold: Hold, offset: jax.Array, T: int) -> Controller:
-    """The controller u ~ N(K x + offset, variance) at each of T steps; offset is [dU]."""
-    every_step = Controller(K=hold.K, k=offset, C=jnp.diag(hold.variance))
-    return jax.tree.map(lambda a: jnp.broadcast_to(a, (T, *a.shape)), every_step)
+def hold_known(hold: Hold, T: int) -> Controller:
+    """The controllers u ~ N(K x + offset, variance) of all known poses, leaves [C, T, ...]."""
+
+    def every_step(K: jax.Array, offset: jax.Array, variance: jax.Array) -> Controller:
+        controller = Controller(K=K, k=offset, C=jnp.diag(variance))
+        return jax.tree.map(lambda a: jnp.broadcast_to(a, (T, *a.shape)), controller)
+
+    return jax.vmap(every_step)(hold.K, hold.offset, hold.variance)
 
 
-def hold_pose(hold: Hold, x0: jax.Array, T: int) -> Controller:
+def hold_pose(hold: Hold, x0: jax.Array, T: int, known: jax.Array | None = None) -> Controller:
     """The controller that holds the pose of x0 [dX], in which only positions of joints are read.
 
     What holds the nearest known pose is moved to this one to first order.
+
+    Args:
+      hold: what holds known poses.
+      x0: the pose.
+      T: steps.
+      known: bool [C], which of them count, of which there has to be one; None is all.
     """
     apart = (x0 - hold.x) * hold.positions  # [C, dX]
-    nearest = jnp.argmin(jnp.sum(jnp.square(apart), axis=-1))
-    return hold_known(hold, hold.offset[nearest] + hold.slope @ apart[nearest], T)
+    distance = jnp.sum(jnp.square(apart), axis=-1)
+    if known is not None:
+        distance = jnp.where(known, distance, jnp.inf)
+    nearest = jnp.argmin(distance)
+    moved = hold.offset + jnp.einsum("cux,cx->cu", hold.slope, apart)
+    rows = jax.tree.map(lambda leaf: leaf[nearest][None], hold._replace(offset=moved))
+    return jax.tree.map(lambda leaf: leaf[0], hold_known(rows, T))

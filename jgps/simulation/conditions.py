@@ -7,10 +7,13 @@ from typing import Any, NamedTuple
 import mujoco
 import numpy as np
 
+from jgps.core.checks import as_numbers
+from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation.changes import apply_changes, check_changes
 from jgps.simulation.layout import quaternion_addresses, unit_quaternions
 
-_OPTIONAL = ("act", "mocap_pos", "mocap_quat")
+_OPTIONAL = ("act", "mocap_pos", "mocap_quat", "ctrl")
+_PLACES = ("mocap_pos", "mocap_quat")  # of these, what belongs to the condition's model
 
 
 class Conditions(NamedTuple):
@@ -35,7 +38,10 @@ class Conditions(NamedTuple):
 
     What MuJoCo derives of them (`mj_setConst`) follows: where an equality holds a body, too, unless
     a weld has a `relpose`. What its compiler alone derives stays, such as the rest lengths of
-    tendons and gains by damping ratios. Controls are clipped to the
+    tendons, the length ranges of muscles, gains by damping ratios, and masses and inertias by the
+    size and place of geoms. Quaternions and directions are made unit; what would have no effect
+    and what is not physical, such as a size of 0, is refused. The place of a mesh's geom is that of
+    the mesh's own frame of inertia, as in the model's array. Controls are clipped to the
     `actuator_ctrlrange` of their condition.
 
     `body_mass` leaves the inertia as it was; `"body_mass_scale:object"` is a factor of both, as of
@@ -44,6 +50,10 @@ class Conditions(NamedTuple):
 
     What starts as the model says is None: activations at zero, mocap bodies where `body_pos` and
     `body_quat` put them. Mocap bodies are in the order of their `mocapid`.
+
+    `ctrl` are controls that hold the start, where they are known: the mean of the default initial
+    controller, and what actuators with a delay still remember. None takes what statics says for the
+    former, and zeros for the latter.
     """
 
     qpos: np.ndarray  # [C, nq]
@@ -52,6 +62,7 @@ class Conditions(NamedTuple):
     act: np.ndarray | None = None  # [C, na]
     mocap_pos: np.ndarray | None = None  # [C, nmocap, 3] metres, world frame
     mocap_quat: np.ndarray | None = None  # [C, nmocap, 4] (w, x, y, z)
+    ctrl: np.ndarray | None = None  # [C, nu] in the actuators' units
 
     @property
     def num(self) -> int:
@@ -60,7 +71,7 @@ class Conditions(NamedTuple):
 
     @property
     def optional(self) -> dict[str, np.ndarray]:
-        """Those of act, mocap_pos and mocap_quat that are given, [C, ...] each."""
+        """Those of act, mocap_pos, mocap_quat and ctrl that are given, [C, ...] each."""
         given = {name: getattr(self, name) for name in _OPTIONAL}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -77,18 +88,23 @@ class Conditions(NamedTuple):
 class Starts(NamedTuple):
     """Where every single rollout starts, in place of its condition's pose.
 
-    Quaternions are made unit; a rollout whose start is not finite is not valid.
+    Quaternions are made unit; a rollout whose start is not finite is not valid. Activations that
+    are None are those of the condition; what else a rollout starts with is always the condition's.
     """
 
     qpos: Any  # [C, N, nq]
     qvel: Any  # [C, N, nv]
+    act: Any = None  # [C, N, na]
 
 
 def check_starts(
     model: mujoco.MjModel, starts: Starts, num_conditions: int, num_samples: int
 ) -> None:
     """Raises a ValueError if the shapes do not fit; they may be those of traced arrays."""
-    for name, size in (("qpos", model.nq), ("qvel", model.nv)):
+    sizes = {"qpos": model.nq, "qvel": model.nv, "act": model.na}
+    if starts.act is None:
+        del sizes["act"]
+    for name, size in sizes.items():
         shape, expected = np.shape(getattr(starts, name)), (num_conditions, num_samples, size)
         if shape != expected:
             raise ValueError(
@@ -103,9 +119,9 @@ def check_conditions(model: mujoco.MjModel, conditions: Conditions) -> Condition
     Raises:
       ValueError: if a shape, a field or a name does not fit the model, or a number is not finite.
     """
-    qpos = np.atleast_2d(np.asarray(conditions.qpos, np.float64))
+    qpos = np.atleast_2d(as_numbers("conditions: qpos", conditions.qpos))
     num = qpos.shape[0]
-    qvel = np.asarray(conditions.qvel, np.float64)
+    qvel = as_numbers("conditions: qvel", conditions.qvel)
     if qvel.size == model.nv and num == 1:
         qvel = qvel.reshape(1, model.nv)
     changes = check_changes(model, num, conditions.changes)
@@ -125,7 +141,10 @@ def check_conditions(model: mujoco.MjModel, conditions: Conditions) -> Condition
 
 def _optional(model: mujoco.MjModel, conditions: Conditions, num: int) -> dict[str, np.ndarray]:
     """What is given of act and mocap poses, in float64; one row alone may lack its first axis."""
-    given = {name: np.asarray(v, np.float64) for name, v in conditions.optional.items()}
+    given = {
+        name: as_numbers(f"conditions: {name}", value)
+        for name, value in conditions.optional.items()
+    }
     for name, shape in _shapes(model, num, given):
         if num == 1 and given[name].shape == shape[1:]:
             given[name] = given[name][None]
@@ -156,6 +175,7 @@ def _shapes(
         "act": (num, int(model.na)),
         "mocap_pos": (num, int(model.nmocap), 3),
         "mocap_quat": (num, int(model.nmocap), 4),
+        "ctrl": (num, int(model.nu)),
     }
     return [(name, shape) for name, shape in shapes.items() if name in given]
 
@@ -191,7 +211,7 @@ def condition_models(model: mujoco.MjModel, conditions: Conditions) -> list[mujo
     Mocap poses are written to `body_pos` and `body_quat` of the mocap bodies, from where
     `mj_resetData` takes them: whatever simulates or draws with these models starts there.
     """
-    poses = {k: v for k, v in conditions.optional.items() if k != "act"}
+    poses = {k: v for k, v in conditions.optional.items() if k in _PLACES}
     if not conditions.changes and not poses:
         return [model] * conditions.num
     bodies = mocap_bodies(model)
@@ -220,9 +240,12 @@ def mocap_bodies(model: mujoco.MjModel) -> np.ndarray:
 def concatenate_conditions(model: mujoco.MjModel, sets: Sequence[Conditions]) -> Conditions:
     """All of these conditions, which have the same keys of `changes`, in a row.
 
-    What only some give of act and mocap poses is the model's own in the others.
+    What only some give of act and mocap poses is the model's own in the others; controls that only
+    some give are left out.
     """
     names = [name for name in _OPTIONAL if any(name in each.optional for each in sets)]
+    if any(each.ctrl is None for each in sets):
+        names = [name for name in names if name != "ctrl"]
     complete = [_complete(model, each) for each in sets] if names else sets
     return Conditions(
         np.concatenate([each.qpos for each in sets]),
@@ -246,3 +269,25 @@ def _complete(model: mujoco.MjModel, conditions: Conditions) -> Conditions:
 def initial_act(model: mujoco.MjModel, conditions: Conditions) -> np.ndarray:
     """Activations [C, na] at the start."""
     return np.zeros((conditions.num, model.na)) if conditions.act is None else conditions.act
+
+
+@quiet_mujoco()
+def initial_history(models: Sequence[mujoco.MjModel], conditions: Conditions) -> np.ndarray | None:
+    """What delayed actuators and sensors remember at the start [C, nhistory].
+
+    Actuators remember that the controls have long been those of the conditions. None where that is
+    what a reset gives: no controls.
+    """
+    delayed = np.flatnonzero(models[0].actuator_delay > 0)
+    if conditions.ctrl is None or not len(delayed):
+        return None
+    rows = []
+    for model, ctrl in zip(models, conditions.ctrl, strict=True):
+        data = mujoco.MjData(model)
+        for actuator in delayed:
+            first, count = model.actuator_ctrladr[actuator], model.actuator_ctrlnum[actuator]
+            samples = int(model.actuator_history[actuator, 0])
+            values = np.tile(ctrl[first : first + count], (samples, 1))
+            mujoco.mj_initCtrlHistory(model, data, int(actuator), None, values)
+        rows.append(data.history.copy())
+    return np.stack(rows)

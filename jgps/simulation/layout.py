@@ -160,11 +160,30 @@ def load_model(
         raise ValueError(f"the model does not compile: {_one_line(error)}") from None
     if model.nu == 0:
         raise ValueError("the model has no actuator; add an <actuator> for every controlled joint")
+    _refuse_callbacks(model)
     layout, seen = _layout(model, entries, kinds, "state"), None
     if observation is not None and observed is not None:
         seen = _layout(model, observation, observed, "observation")
     _set_flags(model, layout.uses_sensors or (seen is not None and seen.uses_sensors))
     return model, layout, seen
+
+
+def _refuse_callbacks(model: mujoco.MjModel) -> None:
+    """Refuses actuators for which MuJoCo calls functions back.
+
+    Raises:
+      ValueError: naming the first one, and what of it is of type user.
+    """
+    kinds = {"dyn": mujoco.mjtDyn.mjDYN_USER, "gain": mujoco.mjtGain.mjGAIN_USER,
+             "bias": mujoco.mjtBias.mjBIAS_USER}  # fmt: skip
+    for kind, user in kinds.items():
+        found = np.flatnonzero(getattr(model, f"actuator_{kind}type") == int(user))
+        if len(found):
+            name = model.actuator(int(found[0])).name
+            raise ValueError(
+                f'actuator {name!r} has {kind}type="user", for which MuJoCo calls a function back; '
+                "rollouts, which run on many threads, call none; choose one of MuJoCo's own types"
+            )
 
 
 def _set_flags(model: mujoco.MjModel, uses_sensors: bool) -> None:
@@ -298,6 +317,11 @@ def _layout(
 
     def sensor_index(sensor_name: str) -> list[int]:
         sensor = model.sensor(sensor_name).id
+        if int(model.sensor_type[sensor]) == int(mujoco.mjtSensor.mjSENS_USER):
+            raise ValueError(
+                f"{what} entry 'sensor:{sensor_name}': the sensor is of type user, whose numbers a "
+                "callback computes; rollouts call none"
+            )
         start = offset_sensors + int(model.sensor_adr[sensor])
         return list(range(start, start + int(model.sensor_dim[sensor])))
 

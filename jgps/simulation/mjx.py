@@ -67,8 +67,8 @@ class _Inputs(NamedTuple):
 
     model: mjx.Model  # some arrays [C, ...]
     data: mjx.Data  # of one simulation
-    # Fields of the data at the start [C, ...]; qpos and qvel are [C, N, ...] where each rollout
-    # starts at a pose of its own.
+    # Fields of the data at the start [C, ...]; qpos, qvel and act are [C, N, ...] where each
+    # rollout starts at a pose of its own.
     start: dict[str, jax.Array]
     limits: jax.Array  # of controls, [2, C, dU]
 
@@ -100,6 +100,8 @@ def make_mjx_sample(system: System, conditions: Conditions, policy: Policy) -> S
             check_starts(system.model, starts, *noise.shape[:2])
             qpos = unit_quaternions(system.model, jnp.asarray(starts.qpos), jnp)
             own = {"qpos": qpos, "qvel": jnp.asarray(starts.qvel)}
+            if starts.act is not None:
+                own["act"] = jnp.asarray(starts.act)
             given = inputs._replace(start={**inputs.start, **own})
         try:
             return _roll_out(program, given, params, noise)
@@ -119,8 +121,8 @@ def _roll_out(
         fields = {name: a.astype(getattr(data, name).dtype) for name, a in start.items()}
         return _closed_loop(program, model, data.replace(**fields), params, noise, limits)
 
-    own = 0 if inputs.start["qpos"].ndim == 3 else None
-    start_axes = {name: own if name in ("qpos", "qvel") else None for name in inputs.start}
+    own = [name for name in ("qpos", "qvel", "act") if inputs.start[name].ndim == 3]
+    start_axes = {name: 0 if name in own else None for name in inputs.start}
     over_samples = jax.vmap(rollout, in_axes=(None, start_axes, None, None, 0))
     values, axes = split_shared(params)
     model_axes = jax.tree.unflatten(jax.tree.structure(inputs.model), program.model_axes)

@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import mujoco
@@ -19,6 +19,7 @@ from jgps.simulation.conditions import (
     check_starts,
     condition_models,
     initial_act,
+    initial_history,
 )
 from jgps.simulation.layout import unit_quaternions
 from jgps.simulation.system import (
@@ -59,10 +60,17 @@ class Stepper:
         self._pool = ThreadPoolExecutor(num)
 
     def start(
-        self, qpos: np.ndarray, qvel: np.ndarray, act: np.ndarray
+        self,
+        qpos: np.ndarray,
+        qvel: np.ndarray,
+        act: np.ndarray,
+        history: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """State x [B, dX] and observation o [B, dO] at qpos [B, nq], qvel [B, nv], act [B, na]."""
-        self._each(lambda part: part.start(qpos, qvel, act, self._stage))
+        """State x [B, dX] and observation o [B, dO] at qpos [B, nq], qvel [B, nv], act [B, na].
+
+        What delayed actuators remember is [B, nhistory]; None is that there were no controls.
+        """
+        self._each(lambda part: part.start((qpos, qvel, act), history, self._stage))
         return self._observe()
 
     def step(self, control: np.ndarray, going: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -120,12 +128,15 @@ class _Part:
         self._batch = Batch(models[0], len(models), threads, persistent=persistent)
         self._batch.set_models(models)
         self.seen = [self._batch.bind(name) for name in _SEEN]
+        self._history = self._batch.bind("history")
         self.error = ""  # what MuJoCo raised where all simulations failed
 
-    def start(self, qpos: np.ndarray, qvel: np.ndarray, act: np.ndarray, stage: int) -> None:
+    def start(self, pose: tuple[np.ndarray, ...], history: np.ndarray | None, stage: int) -> None:
         self._batch.reset(stage=_NO_STAGE)
-        for place, value in zip(self.seen, (qpos, qvel, act), strict=False):
+        for place, value in zip(self.seen, pose, strict=False):
             place[:] = value[self.rows]
+        if history is not None:
+            self._history[:] = history[self.rows]
         self._start = self._batch.state.copy()
         self._failed = np.zeros(len(self._start), bool)
         self._run(functools.partial(self._batch.forward, stage=stage))
@@ -165,12 +176,15 @@ def _sensor_stage(system: System) -> int:
 def make_native_sample(system: System, conditions: Conditions, policy: Policy) -> Sample:
     """`sample(params, noise, starts)` as in `jgps.simulation.Sampler`."""
     models = condition_models(system.model, conditions)
+    history = initial_history(models, conditions)
     steppers: dict[int, Stepper] = {}
     act = functools.partial(_act, policy)
 
     def sample(params: Any, noise: jax.Array, starts: Starts | None = None) -> SimulationRollouts:
         num_samples = noise.shape[1]
         poses = _initial_poses(system, conditions, num_samples, starts)
+        if history is not None:
+            poses = poses._replace(history=np.repeat(history, num_samples, axis=0))
         if num_samples not in steppers:
             repeated = [model for model in models for _ in range(num_samples)]
             steppers[num_samples] = Stepper(system, repeated)
@@ -191,21 +205,34 @@ def _act(policy, params, x, o, t, noise):
     return over_conditions(values, x, o, t, noise[:, :, t])
 
 
-def _initial_poses(system, conditions, num_samples, starts):
-    """Finite qpos [B, nq], qvel [B, nv] and act [B, na], and which were so [B]."""
+class _Poses(NamedTuple):
+    """Where the simulations start, finite."""
+
+    qpos: np.ndarray  # [B, nq]
+    qvel: np.ndarray  # [B, nv]
+    act: np.ndarray  # [B, na]
+    valid: np.ndarray  # [B] whether the start that was asked for is finite
+    history: np.ndarray | None = None  # [B, nhistory]
+
+
+def _initial_poses(
+    system: System, conditions: Conditions, num_samples: int, starts: Starts | None
+) -> _Poses:
     num, act = conditions.num, initial_act(system.model, conditions)
-    *poses, act = (
-        np.repeat(a, num_samples, axis=0) for a in (conditions.qpos, conditions.qvel, act)
-    )
-    if starts is None:
-        return *poses, act, np.ones(num * num_samples, bool)
-    check_starts(system.model, starts, num, num_samples)
-    own = [np.asarray(a, np.float64).reshape(num * num_samples, -1) for a in starts]
-    with np.errstate(invalid="ignore"):  # a quaternion of zeros or infinities
-        own[0] = unit_quaternions(system.model, own[0])
-    finite = np.isfinite(own[0]).all(axis=-1) & np.isfinite(own[1]).all(axis=-1)
-    qpos, qvel = (np.where(finite[:, None], a, b) for a, b in zip(own, poses, strict=True))
-    return qpos, qvel, act, finite
+    poses = [np.repeat(a, num_samples, axis=0) for a in (conditions.qpos, conditions.qvel, act)]
+    valid = np.ones(num * num_samples, bool)
+    if starts is not None:
+        check_starts(system.model, starts, num, num_samples)
+        own = [
+            pose if given is None else np.asarray(given, np.float64).reshape(len(valid), -1)
+            for given, pose in zip(starts, poses, strict=True)
+        ]
+        with np.errstate(invalid="ignore"):  # a quaternion of zeros or infinities
+            own[0] = unit_quaternions(system.model, own[0])
+        valid = np.all([np.isfinite(each).all(axis=-1) for each in own], axis=0)
+        poses = [np.where(valid[:, None], *both) for both in zip(own, poses, strict=True)]
+    qpos, qvel, act = poses
+    return _Poses(qpos, qvel, act, valid)
 
 
 def _closed_loop(system, poses, stepper, act, params, noise, limits):
@@ -220,8 +247,8 @@ def _closed_loop(system, poses, stepper, act, params, noise, limits):
     u_all = np.empty((horizon, batch, num_controls), dtype)
     qpos_all = np.empty((horizon, batch, system.model.nq))
 
-    *poses, valid = poses
-    x, o = stepper.start(*poses)
+    valid = poses.valid
+    x, o = stepper.start(poses.qpos, poses.qvel, poses.act, poses.history)
     for t in range(horizon):
         x_all[t] = x
         qpos_all[t] = stepper.qpos

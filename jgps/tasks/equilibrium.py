@@ -109,13 +109,15 @@ def settle(model: mujoco.MjModel, conditions: Conditions) -> np.ndarray:
 def at_rest(
     model: mujoco.MjModel, conditions: Conditions, number: int
 ) -> tuple[mujoco.MjModel, mujoco.MjData]:
-    """A copy of the model without limits of its actuators, and the start pose at rest."""
+    """A copy of the model without limits and delays of its actuators, and the start pose."""
     model = copy.copy(model)
     model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_CLAMPCTRL)
     model.opt.jacobian = int(mujoco.mjtJacobian.mjJAC_DENSE)
     model.actuator_forcelimited[:] = 0
     model.actuator_actlimited[:] = 0
     model.actuator_actearly[:] = 0
+    model.actuator_delay[:] = 0
+    model.actuator_history[:] = 0
     model.jnt_actfrclimited[:] = 0
     model.tendon_actfrclimited[:] = 0
     data = mujoco.MjData(model)
@@ -137,6 +139,21 @@ def linear_actuation(model: mujoco.MjModel, data: mujoco.MjData, inputs: Inputs)
         force[i], joint_forces[i] = (own - own_offset)[i], on_joints - offset
     idle = np.where(force != 0, -own_offset / np.where(force != 0, force, 1), 0)
     return Linear(force, np.where(inputs.simple, idle, 0), joint_forces, offset)
+
+
+@quiet_mujoco()
+def accelerated(
+    model: mujoco.MjModel, conditions: Conditions, number: int, inputs: Inputs, values: np.ndarray
+) -> np.ndarray:
+    """Which actuators [nu] drive joints that inputs [nu] don't keep at rest in a start pose."""
+    model, data = at_rest(model, conditions, number)
+    _actuate(model, data, inputs, values)
+    mujoco.mj_fwdAcceleration(model, data)
+    mujoco.mj_fwdConstraint(model, data)
+    moves = np.abs(data.qacc) > 1e-3  # radians or metres per square second
+    data.qvel[:] = 1  # at which dampers exert forces, too
+    _forward(model, data)
+    return np.any(linear_actuation(model, data, inputs).joint_forces[:, moves] != 0, axis=1)
 
 
 @quiet_mujoco()

@@ -27,7 +27,8 @@ from jgps.core.lifted import Lifted, lift
 from jgps.core.types import Controller
 from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation import Conditions, condition_models, initial_act
-from jgps.tasks.hold import make_hold
+from jgps.simulation.layout import unit_quaternions
+from jgps.tasks.hold import make_hold, resting_activations
 from jgps.tasks.task import Task
 
 
@@ -55,10 +56,10 @@ def hold_from_model(
 ) -> LqrHoldConfig:
     """An LQR hold whose gains and noise fit the model.
 
-    In the first condition's pose: the gains are the accelerations that one unit of control gives
-    each actuator's own joint, by the mass matrix; gravity and springs are held against. The
-    noise's standard deviation is a fifth of the (geometric mean of the) control ranges'
-    half-widths; 1 where an actuator has no range.
+    In the first condition's pose and model: the gains are the accelerations that one unit of
+    control gives each actuator's own joint, by the mass matrix; gravity and springs are held
+    against. The noise's standard deviation is a fifth of the (geometric mean of the) control
+    ranges' half-widths; 1 where an actuator has no range.
 
     A joint that one unit of control moves by more than `_STRONG` in one control step of control_dt
     seconds is held less stiffly, so that its errors go within some control steps, not within one:
@@ -71,9 +72,10 @@ def hold_from_model(
     if not plain.all():
         name = model.actuator(int(np.argmin(plain))).name
         raise ValueError(
-            f"actuator {name!r} is a servo, a muscle or has an activation, which an LQR hold of "
-            "motors can't hold; use jgps.controllers.HoldConfig()"
+            f"actuator {name!r} is a servo, a muscle or has an activation or a delay, which an LQR "
+            "hold of motors can't hold; use jgps.controllers.HoldConfig()"
         )
+    [model] = condition_models(model, conditions.select([0]))
     data = mujoco.MjData(model)
     data.qpos[:], data.qvel[:] = conditions.qpos[0], 0
     mujoco.mj_forward(model, data)
@@ -120,15 +122,24 @@ def _plain(model: mujoco.MjModel) -> np.ndarray:
         (model.actuator_gaintype == int(mujoco.mjtGain.mjGAIN_FIXED))
         & (model.actuator_biastype == int(mujoco.mjtBias.mjBIAS_NONE))
         & (model.actuator_dyntype == int(mujoco.mjtDyn.mjDYN_NONE))
+        & (model.actuator_delay == 0)
     )
 
 
-def initial_controllers(task: Task, x0: jax.Array) -> Controller:
+def initial_controllers(
+    task: Task, x0: jax.Array, conditions: np.ndarray | None = None
+) -> Controller:
     """The task's initial controller in every condition, leaves [C, T, ...].
 
     Compiled once for all tasks that differ in numbers alone, such as a mass. The states of the
     training conditions get what holds each with its own changes of the model; for others see
     `jgps.controllers.hold_pose`.
+
+    Args:
+      task: the task.
+      x0: states [C, dX] in which the controllers begin.
+      conditions: the training conditions [C] whose models the states are in; None where it is not
+        known. Then what holds the nearest start pose is taken, whatever the model is there.
 
     Raises:
       ValueError: if the controller holds joints, but some actuator drives none that is in the
@@ -138,11 +149,49 @@ def initial_controllers(task: Task, x0: jax.Array) -> Controller:
     if config is None:
         return _in_every_condition(initial_controller(task, x0.dtype), x0)
     hold = _make_hold(task, config, x0.dtype)
-    known = not isinstance(x0, Tracer) and np.array_equal(np.asarray(x0), hold.x)
+    trained = not isinstance(x0, Tracer) and np.array_equal(np.asarray(x0), hold.x)
     hold = Hold(*map(to_device, hold))
-    if known:
+    if trained and conditions is None:
         return _known_holds(hold, task.horizon)
-    return _in_every_condition(_lift_hold(task, hold, x0.dtype), x0)
+    known = _same_models(task)[slice(None) if conditions is None else conditions]
+    if conditions is None:
+        known = np.ones((len(x0), task.train.num), bool)
+    return _known_poses(hold, x0, to_device(known), task.horizon)
+
+
+def resting_act(task: Task, qpos: jax.Array, conditions: np.ndarray) -> jax.Array | None:
+    """Activations [M, na] that hold poses qpos [M, nq] at rest, in models of training conditions.
+
+    By statics, as those of the training conditions, on the host: where qpos is traced, it is called
+    back. None where the model has none.
+
+    Args:
+      task: the task.
+      qpos: poses; where they are not finite, the condition's own pose counts.
+      conditions: the training condition [M] of each pose.
+    """
+    if not task.model.na:
+        return None
+    train = task.train.select(conditions)
+
+    def settle(given: Any) -> np.ndarray:
+        rows = np.asarray(given, np.float64)
+        with np.errstate(invalid="ignore"):
+            rows = unit_quaternions(task.model, rows)
+        rows = np.where(np.isfinite(rows).all(axis=1, keepdims=True), rows, train.qpos)
+        start = train._replace(qpos=rows, act=None, ctrl=None)
+        return resting_activations(task.model, start).astype(given.dtype)
+
+    if not isinstance(qpos, Tracer):
+        return to_device(settle(np.asarray(qpos)))
+    shape = jax.ShapeDtypeStruct((qpos.shape[0], int(task.model.na)), qpos.dtype)
+    return jax.pure_callback(settle, shape, qpos)
+
+
+def _same_models(task: Task) -> np.ndarray:
+    """Which training conditions [C, C] have the same model."""
+    numbers = [id(model) for model in condition_models(task.model, task.train)]
+    return np.equal.outer(numbers, numbers)
 
 
 @jax.jit
@@ -150,9 +199,12 @@ def _in_every_condition(controller: Lifted, x0: jax.Array) -> Controller:
     return jax.vmap(controller)(x0)
 
 
+_known_holds = jax.jit(hold_known, static_argnames="T")
+
+
 @functools.partial(jax.jit, static_argnames="T")
-def _known_holds(hold: Hold, T: int) -> Controller:
-    return jax.vmap(lambda offset: hold_known(hold, offset, T))(hold.offset)
+def _known_poses(hold: Hold, x0: jax.Array, known: jax.Array, T: int) -> Controller:
+    return jax.vmap(lambda x, rows: hold_pose(hold, x, T, rows))(x0, known)
 
 
 def initial_controller(task: Task, dtype: Any = None) -> Lifted:
@@ -180,14 +232,42 @@ def initial_controller(task: Task, dtype: Any = None) -> Lifted:
 def _hold_config(task: Task) -> HoldConfig | None:
     """Settings of the hold for any mix of actuators; None where the task has another initial one.
 
-    That is the default, too, where some actuator is no plain motor of a joint of its own.
+    That is the default, too, where some actuator is no plain motor of a joint of its own, and where
+    motors bear a load or conditions differ in what an LQR hold of motors takes from the model.
     """
     if isinstance(task.initial, HoldConfig):
         return task.initial
     if task.initial is not None:
         return None
     plain = bool(_plain(task.model).all()) and task.ctrl is None
-    return None if plain and _joints_of_their_own(task.model) else HoldConfig()
+    if not (plain and _joints_of_their_own(task.model)):
+        return HoldConfig()
+    return None if _alike(task) else HoldConfig()
+
+
+def _alike(task: Task) -> bool:
+    """Whether one LQR hold of motors fits all training conditions, and none has to bear a load.
+
+    It weighs a load against its effort, and gives way.
+    """
+    for model in condition_models(task.model, task.train):
+        if not np.all(model.actuator_gear[:, 0] * model.actuator_gainprm[:, 0]):
+            return False  # a motor without force, as of a broken joint
+    rows = range(1 if _all_equal(task.train) else task.train.num)
+    select = task.train.select
+    holds = [hold_from_model(task.model, select([c]), task.control_dt) for c in rows]
+    tables = np.array(
+        [[np.broadcast_to(value, task.action_dim) for value in
+          (hold.gains, hold.stiffness, hold.variance)] for hold in holds]
+    )  # fmt: skip
+    loads = np.array([hold.acceleration for hold in holds])
+    scale = np.abs(tables[0]).max(axis=1, keepdims=True)
+    alike = np.abs(tables - tables[0]) <= 1e-9 * scale  # but for rounding
+    return bool(alike.all() and np.all(np.abs(loads) <= 1e-9 * np.abs(tables[:, 0])))
+
+
+def _all_equal(conditions: Conditions) -> bool:
+    return not conditions.changes and bool(np.all(conditions.qpos == conditions.qpos[0]))
 
 
 def _joints_of_their_own(model: mujoco.MjModel) -> bool:
@@ -210,7 +290,6 @@ def _make_hold(task: Task, config: HoldConfig, dtype: Any) -> Hold:
         task.train,
         _initial_states(task, task.train),
         control_dt=task.control_dt,
-        ctrl=task.ctrl,
         config=config,
     )
     return Hold(*(np.asarray(leaf, dtype) for leaf in hold))

@@ -7,9 +7,11 @@ import mujoco
 import numpy as np
 
 from jgps.core.checks import as_numbers
+from jgps.core.names import did_you_mean
 from jgps.simulation import Conditions, check_conditions, mocap_bodies
+from jgps.simulation.changes import as_arrays
 from jgps.tasks.checks import check_sets
-from jgps.tasks.hold import resting_activations
+from jgps.tasks.hold import resting_activations, resting_controls
 
 
 class StartPose(NamedTuple):
@@ -23,8 +25,8 @@ class StartPose(NamedTuple):
 
 def training_conditions(
     model: mujoco.MjModel, start: StartPose, changes: Mapping[str, Any]
-) -> tuple[Conditions, np.ndarray | None]:
-    """The conditions, and the controls [C, nu] that hold them, where they are named.
+) -> Conditions:
+    """The conditions, at rest as far as nothing else is said.
 
     Raises:
       ValueError: if a shape, a number or a name does not fit the model.
@@ -40,36 +42,41 @@ def training_conditions(
         if getattr(start, name) is not None:
             given[name] = np.atleast_2d(as_numbers(name, getattr(start, name)))
     check_sets(qpos=Conditions(qpos, given["qvel"]))
-    changes = {key: as_numbers(f"changes[{key!r}]", value) for key, value in changes.items()}
+    changes = as_arrays(changes)
     rows = [*given.values(), *map(np.atleast_1d, changes.values())]
     num = max(len(each) for each in rows)
     given = {
         name: np.repeat(each, num, axis=0) if len(each) == 1 else each
         for name, each in given.items()
     }
-    ctrl = given.pop("ctrl", None)
-    if ctrl is not None and ctrl.shape != (num, model.nu):
-        raise ValueError(f"ctrl has shape {ctrl.shape}, expected {(num, int(model.nu))}")
-    if ctrl is not None and not np.all(np.isfinite(ctrl)):
-        raise ValueError("ctrl has values that are not finite")
-    conditions = check_conditions(model, Conditions(changes=changes, **given))
-    return with_activations(model, conditions, ctrl), ctrl
+    return at_rest(model, check_conditions(model, Conditions(changes=changes, **given)))
 
 
-def with_activations(
-    model: mujoco.MjModel, conditions: Conditions, ctrl: np.ndarray | None = None
-) -> Conditions:
+def rests(model: mujoco.MjModel, conditions: Conditions) -> bool:
+    """Whether activations and what delayed actuators remember are given, where there are any."""
+    delayed = bool(np.any(model.actuator_delay > 0))
+    return not ((model.na and conditions.act is None) or (delayed and conditions.ctrl is None))
+
+
+def at_rest(model: mujoco.MjModel, conditions: Conditions) -> Conditions:
     """The conditions with activations at rest, where the model has some and none are given.
 
-    They are those that hold the pose: see `jgps.tasks.hold.resting_activations`.
+    They are those that hold the pose, see `jgps.tasks.hold.resting_activations`; the same of the
+    controls that delayed actuators remember.
     """
+    if rests(model, conditions):
+        return conditions
+    if np.any(model.actuator_delay > 0) and conditions.ctrl is None:
+        conditions = conditions._replace(ctrl=resting_controls(model, conditions))
     if not model.na or conditions.act is not None:
         return conditions
-    return conditions._replace(act=resting_activations(model, conditions, ctrl))
+    return conditions._replace(act=resting_activations(model, conditions))
 
 
 def _keyframe_names(qpos: Any) -> list[str] | None:
     """The names of keyframes, where qpos is made of such."""
+    if isinstance(qpos, np.ndarray) and qpos.ndim <= 1:
+        qpos = qpos.tolist()
     if isinstance(qpos, str):
         return [qpos]
     if isinstance(qpos, Sequence) and len(qpos) and all(isinstance(each, str) for each in qpos):
@@ -118,6 +125,7 @@ def _keyframe(model: mujoco.MjModel, name: str) -> int:
     if number < 0:
         known = [model.key(i).name for i in range(model.nkey)]
         raise ValueError(
-            f"qpos: the model has no keyframe {name!r}; it has: {', '.join(known) or 'none'}"
+            f"qpos: the model has no keyframe {str(name)!r}; it has: "
+            f"{', '.join(known) or 'none'}{did_you_mean(name, known)}"
         )
     return number

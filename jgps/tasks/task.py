@@ -26,7 +26,7 @@ from jgps.tasks.checks import (
     warn_of_activations,
 )
 from jgps.tasks.policy_camera import Vision, VisionSpec, see
-from jgps.tasks.start_pose import StartPose, training_conditions, with_activations
+from jgps.tasks.start_pose import StartPose, at_rest, rests, training_conditions
 
 Initial = HoldConfig | LqrHoldConfig | PdHoldConfig | NoiseConfig
 Cost = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
@@ -54,21 +54,19 @@ class Task:
       horizon: number T of control steps.
       control_dt: duration of a control step, seconds.
       cost: `cost(x [dX], u [dU], t) -> scalar`.
-      train, test: initial conditions to optimise for, and unseen ones to evaluate on.
+      train, test: initial conditions to optimise for, and unseen ones to evaluate on; activations
+        that they leave out are those that hold the pose at rest.
       success: `success(x [T, dX], u [T, dU]) -> bool`, or None where the task defines none.
       distance: `distance(x [T, dX]) -> metres` left to the target at the end, or None.
       initial: the controller to begin with; None holds the start poses by what
-        `jgps.configs.HoldConfig()` describes. Where every actuator is a plain motor of a joint of
-        its own, it is a soft LQR hold with the gains, gravity and mass of the first condition (see
-        `jgps.tasks.start.hold_from_model`), which sags where those of others differ;
-        `HoldConfig()` holds these, too.
-      ctrl: controls [C, dU] that hold the start poses of the training conditions, for the default
-        initial controller and `HoldConfig`; None takes what statics says.
+        `jgps.configs.HoldConfig()` describes, each in its condition's own model. Where every
+        actuator is a plain motor of a joint of its own that bears no load, and what moves these is
+        the same in all conditions, it is a soft LQR hold, see `jgps.tasks.start.hold_from_model`.
       points: state entries that are positions of points worth drawing, such as `"site_pos:tip"`.
       camera: name of the model's camera for videos; None frames the whole model.
       observation: which quantities make up o [dO], all that a network sees; None where it is x.
       random_start: `random_start(key) -> (qpos [nq], qvel [nv])` draws one initial pose, with unit
-        quaternions; None where the task defines none.
+        quaternions; None where the task defines none. Activations are those that hold the pose.
       distracted: conditions to evaluate on that look different to a camera, such as the training
         places among things that have nothing to do with the task; None where the task defines none.
       vision: the camera that a network of pixels looks through; o then ends with the poses of what
@@ -89,7 +87,6 @@ class Task:
     success: Success | None = None
     distance: Distance | None = None
     initial: Initial | None = None
-    ctrl: np.ndarray | None = None
     points: tuple[str, ...] = ()
     camera: str | None = None
     observation: StateLayout | None = None
@@ -97,6 +94,13 @@ class Task:
     distracted: Conditions | None = None
     vision: Vision | None = None
     mjx_model: mujoco.MjModel | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("train", "test", "distracted"):  # also those that `replace` brings
+            given = getattr(self, name)
+            if given is not None and not rests(self.model, given):
+                completed = at_rest(self.model, check_conditions(self.model, given))
+                object.__setattr__(self, name, completed)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Task":
         values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
@@ -137,6 +141,11 @@ class Task:
     def action_dim(self) -> int:
         """The dU of this task."""
         return int(self.model.nu)
+
+    @property
+    def ctrl(self) -> np.ndarray | None:
+        """Controls [C, dU] that hold the start poses, as the training conditions name them."""
+        return self.train.ctrl
 
     @property
     def substeps(self) -> int:
@@ -227,7 +236,8 @@ def from_mjcf(
         raise ValueError(
             f"ctrl is what the default initial controller holds with; it says nothing to {initial}"
         )
-    train, ctrl = training_conditions(model, StartPose(qpos, qvel, act, ctrl), changes or {})
+    start = StartPose(qpos, qvel, act, ctrl)
+    train = training_conditions(model, start, {} if changes is None else changes)
     unseen, distracted = _evaluation_sets(model, test)
     seen = None
     if spec is not None:
@@ -247,7 +257,6 @@ def from_mjcf(
         success=None if success is None else from_layout("success", success, layout),
         distance=None if distance is None else from_layout("distance", distance, layout),
         initial=initial,
-        ctrl=ctrl,
         points=tuple(entry for entry in state if entry.startswith(("site_pos:", "body_pos:"))),
         camera=camera,
         observation=observed,
@@ -264,7 +273,6 @@ def _evaluation_sets(
 ) -> EvaluationSets:
     sets = test if isinstance(test, EvaluationSets) else EvaluationSets(test)
     check_sets(test=sets.test, distracted=sets.distracted)
-    checked = (None if each is None else check_conditions(model, each) for each in sets)
     return EvaluationSets(
-        *(None if each is None else with_activations(model, each) for each in checked)
+        *(None if each is None else check_conditions(model, each) for each in sets)
     )

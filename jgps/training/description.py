@@ -123,8 +123,6 @@ def _hash(task: Task) -> str:
         for name, array in sorted(arrays.items()):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(array).tobytes())
-    if task.ctrl is not None:
-        digest.update(b"ctrl" + np.ascontiguousarray(task.ctrl).tobytes())
     return digest.hexdigest()[:16]
 
 

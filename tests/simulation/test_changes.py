@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
+from recompiled import different, recompiled
 
 from jgps.simulation import (
     Conditions,
@@ -20,6 +21,7 @@ from jgps.simulation.changes import CHANGEABLE
 # Every kind of object; what rests, touches, pulls or limits is where its numbers count.
 MODEL = """
 <mujoco>
+  <compiler angle="radian"/>
   <option timestep="0.002" cone="elliptic"/>
   <asset><material name="skin" rgba="1 0 0 1"/></asset>
   <worldbody>
@@ -47,8 +49,8 @@ MODEL = """
   </worldbody>
   <contact><pair name="skid" geom1="cart" geom2="floor" condim="3" friction=".1 .1 .01 .01 .01"/>
   </contact>
-  <tendon><spatial name="rope" stiffness="5" springlength="0" damping=".1" range="0 1.41"
-    limited="true" actuatorfrcrange="-.2 .2" frictionloss=".01"><site site="tip"/>
+  <tendon><spatial name="rope" stiffness="5" armature=".01" springlength="0" damping=".1"
+    range="0 1.41" limited="true" actuatorfrcrange="-.2 .2" frictionloss=".01"><site site="tip"/>
     <site site="hook"/></spatial></tendon>
   <equality><joint name="gear" joint1="b" joint2="crank" active="true"/></equality>
   <actuator>
@@ -94,7 +96,7 @@ def _other(field, own):
         return np.array([0.5, 0.5, 0.1, 0.7])
     if field in ("jnt_axis", "light_dir"):
         return np.array([0, 0.6, 0.8])
-    if field == "eq_active0":
+    if field.endswith(("rgba", "active0", "diffuse")):
         return 1 - own
     if field.endswith(("range", "mass", "inertia", "size", "gainprm", "biasprm", "mass_scale")):
         return own * 0.3 if field != "geom_size" else own * 1.2
@@ -133,7 +135,10 @@ def _roll_out(source, changes, num, controls=(0.5, 0.4, 0.9, 0.3, 0.5), entries=
 
 
 def test_every_field_that_can_be_changed_reaches_the_simulation():
-    """Each in a condition of its own, beside plain MuJoCo; all but looks make a difference."""
+    """Each in a condition of its own, beside plain MuJoCo with the source changed and compiled.
+
+    All but looks make a difference.
+    """
     model, layout, _ = load_model(MODEL, ENTRIES)
     changes, others = {}, {}
     for c, key in enumerate(KEYS, start=1):
@@ -143,13 +148,12 @@ def test_every_field_that_can_be_changed_reaches_the_simulation():
         changes[key][c] = others[key]
     x = _roll_out(MODEL, changes, len(KEYS) + 1)
     for c, key in enumerate(KEYS, start=1):
-        changed, _, _ = load_model(MODEL, ENTRIES)
-        if key.startswith("body_mass_scale"):
-            changed.body("arm").mass *= others[key]
-            changed.body("arm").inertia *= others[key]
-        else:
-            _own(changed, key)[...] = others[key]
-        mujoco.mj_setConst(changed, mujoco.MjData(changed))
+        changed = recompiled(MODEL, key, others[key])
+        rows = {name: value[c : c + 1] for name, value in changes.items()}
+        given = Conditions(model.qpos0[None], np.zeros((1, model.nv)), rows)
+        [applied] = condition_models(model, check_conditions(model, given))
+        same = {"qpos_spring"} if key == "qpos_spring" else set()  # of a free joint: not in sources
+        assert different(applied, load_model(changed, ("qpos",))[0]) <= same, key
         data = mujoco.MjData(changed)
         data.qvel[:] = 0.3
         for t in range(HORIZON):
@@ -271,14 +275,29 @@ def test_the_structure_of_the_model_is_refused_by_name():
         ({"body_quat:arm": np.zeros((2, 4))}, "all of its numbers are 0; no rotation is"),
         ({"jnt_axis:a": np.zeros((2, 3))}, "all of its numbers are 0; it has no direction"),
         ({"body_pos:ball": np.zeros((2, 3))}, r"free joint; where it starts is in qpos\[2:9\]"),
-        ({"body_quat": np.tile([0.6, 0.8, 0, 0], (2, 7, 1))}, "'ball' has a free joint"),
+        ({"body_quat": np.tile([[1, 0, 0, 0]] + 6 * [[0.6, 0.8, 0, 0]], (2, 1, 1))}, "'ball' has"),
         ({"actuator_ctrlrange:p": [[-1, 1], [1, 2]]}, "no effect where the model does not limit"),
         ({"jnt_range:b": [[-1, 1], [1, 2]]}, "set jnt_limited there"),
         ({"jnt_axis:ball": [[1, 0, 0], [0, 1, 0]]}, "has no effect on a free or ball joint"),
         ({"qpos_spring:a": [1, 2]}, "'qpos_spring' has no names; write 'qpos_spring' for all"),
         ({"body_mass:arm": [1, np.nan]}, "body_mass:arm has values that are not finite"),
         ({"body_mass:arm": [1, 2, 3]}, r"body_mass:arm has shape \(3,\), expected \(2, 1\)"),
-        ({"body_mass:leg": [1, 2]}, "the model has no object 'leg'"),
+        ({"body_mass:leg": [1, 2]}, "no object 'leg' .* there are: world, arm, fore, ball, cart"),
+        ({"body_mass:amr": [1, 2]}, r"did you mean arm\?$"),
+        ({"bodymass:arm": [1, 2]}, r"no array 'bodymass' .key 'bodymass:arm'.; did you mean body_"),
+        ({"body_pos:world": np.zeros((2, 3)) + 1}, "'body_pos:world' has no effect on the world"),
+        ({"body_mass": np.ones((2, 7))}, "'body_mass' has no effect on the world"),
+        ({"geom_size:ball": [[0.1, 0, 0], [0, 0, 0]]}, "ball is 0 in condition 1; a size has to"),
+        ({"body_inertia:arm": [[1, 1, 2], [1, 2.1, 1]]}, "is 2.1 in condition 1; no moment of in"),
+        ({"cam_fovy:eye": [45, 180]}, "is 180 in condition 1; a field of view has to be within"),
+        ({"geom_rgba:ball": np.full((2, 4), 1.5)}, "is 1.5 in condition 0; a colour has to be"),
+        ({"geom_solref:ball": [[0.1, 1], [-9, 1]]}, "is -9 in condition 1; both of its numbers"),
+        ({"geom_solmix:ball": [1, -1]}, "geom_solmix:ball is -1 in condition 1; it has to be at"),
+        ({"jnt_pos:s": np.ones((2, 3))}, "'jnt_pos:s' has no effect on a slide joint"),
+        ([1], r"changes is \[1\]; it has to be a mapping of keys.* or left out"),
+        (None, "changes is None; it has to be a mapping"),
+        ({1: [1, 2]}, "changes has the key 1; it has to be a mapping"),
+        ({"body_mass:arm": ["1", "x"]}, r"changes\['body_mass:arm'\] is .* it has to be numbers"),
         ({"jnt_type:a": [1, 2]}, "'jnt_type' is no number of the physics.* there are jnt_pos"),
     ],
 )  # fmt: skip
@@ -314,3 +333,15 @@ def test_a_mocap_body_pulls_along_what_is_welded_to_it():
     message = _refused(source.format(""), moved)
     assert "'hand' is a mocap body and what an equality holds to it would not follow" in message
     assert "give mocap_pos" in message
+
+
+def test_sizes_of_assets_and_armature_from_nothing_are_refused():
+    mesh = '<asset><mesh name="m" vertex="0 0 0 1 0 0 0 1 0 0 0 1"/></asset><worldbody>'
+    source = SLIDE.replace("<worldbody>", mesh).replace(
+        'size=".1" mass', 'type="mesh" mesh="m" name="g" mass'
+    )
+    message = _refused(source, {"geom_size:g": np.ones((2, 3))})
+    assert "'geom_size:g' has no effect on the geom of a mesh, whose size is that of its" in message
+    tendon = '<tendon><fixed name="t"><joint joint="a" coef="1"/></fixed></tendon><equality>'
+    message = _refused(SLIDE.replace("<equality>", tendon), {"tendon_armature:t": [0, 1]})
+    assert "'tendon_armature:t' can't begin from 0, where MuJoCo's compiler leaves no" in message

@@ -208,3 +208,9 @@ def test_actuators_with_several_controls_have_no_joint_for_each():
     model, layout, _ = load_model(source, ("qpos", "qvel"))
     assert model.nu == 3 and model.nactuator == 2
     assert len(layout.positions) == len(layout.velocities) == 0
+
+
+def test_sensors_that_a_callback_fills_in_are_refused():
+    source = MODEL.replace("</mujoco>", '<sensor><user name="u" dim="0"/></sensor></mujoco>')
+    with pytest.raises(ValueError, match="state entry 'sensor:u': the sensor is of type user, who"):
+        load_model(source, ("qpos", "sensor:u"))

@@ -26,7 +26,7 @@ MODEL = """
     <body name="cart" pos="1 0 0.5"><joint name="lift" type="slide" axis="0 0 1"/>
       <geom size="0.05" contype="0" conaffinity="0"/></body>
   </worldbody>
-  <actuator><motor joint="lift"/></actuator>
+  <actuator><general joint="lift" dyntype="filter" dynprm="0.05" gainprm="3"/></actuator>
 </mujoco>
 """
 C, N, T = 2, 3, 6
@@ -46,7 +46,7 @@ def _starts(seed=0):
     rng = np.random.default_rng(seed)
     qpos, qvel = rng.normal(size=(C, N, 8)), rng.normal(size=(C, N, 7))
     qpos[..., 3:7] /= np.linalg.norm(qpos[..., 3:7], axis=-1, keepdims=True)
-    return Starts(qpos, qvel)
+    return Starts(qpos, qvel, rng.normal(size=(C, N, 1)))
 
 
 def _conditions(system, changes=CHANGES):
@@ -61,8 +61,8 @@ def _noise():
 def _as_conditions(system, starts):
     """The same poses as conditions [C * N] of one sample each: what starts replace."""
     changes = {key: np.repeat(value, N, axis=0) for key, value in CHANGES.items()}
-    qpos, qvel = (np.reshape(a, (C * N, -1)) for a in starts)
-    conditions = check_conditions(system.model, Conditions(qpos, qvel, changes))
+    qpos, qvel, act = (np.reshape(a, (C * N, -1)) for a in starts)
+    conditions = check_conditions(system.model, Conditions(qpos, qvel, changes, act=act))
     sampler = make_sampler(system, conditions, _policy, "native")
     params = jnp.repeat(jnp.array([0.5, -0.3]), N)
     result = sampler.sample(params, _noise().reshape(C * N, 1, T, 1))
@@ -109,7 +109,7 @@ def test_a_start_that_is_not_finite_leaves_the_others_bit_identical():
     for start, value in (((0, 1, 7), np.inf), ((0, 1, slice(3, 7)), 0.0)):  # no rotation
         qpos = starts.qpos.copy()
         qpos[start] = value
-        bad = sampler.sample(jnp.zeros(C), _noise(), Starts(qpos, starts.qvel))
+        bad = sampler.sample(jnp.zeros(C), _noise(), starts._replace(qpos=qpos))
         np.testing.assert_array_equal(bad.valid, [[True, False, True], [True] * 3])
         for field in ("x", "u", "qpos", "o"):
             good, now = np.array(getattr(clean, field)), np.array(getattr(bad, field))
@@ -124,7 +124,7 @@ def test_quaternions_of_starts_are_made_unit():
     longer = starts.qpos.copy()
     longer[..., 3:7] *= 3
     one = sampler.sample(jnp.zeros(C), _noise(), starts)
-    other = sampler.sample(jnp.zeros(C), _noise(), Starts(longer, starts.qvel))
+    other = sampler.sample(jnp.zeros(C), _noise(), starts._replace(qpos=longer))
     np.testing.assert_allclose(other.x, one.x, atol=1e-6)
 
 
@@ -134,6 +134,7 @@ def test_quaternions_of_starts_are_made_unit():
     [
         (((C, N, 7), (C, N, 7)), r"qpos has shape \(2, 3, 7\), expected \(2, 3, 8\)"),
         (((C, N, 8), (C, 7)), r"qvel has shape \(2, 7\), expected \(2, 3, 7\) for 2 conditions"),
+        (((C, N, 8), (C, N, 7), (C, N, 2)), r"act has shape .2, 3, 2., expected .2, 3, 1."),
         (((C, 1, 8), (C, 1, 7)), r"qpos has shape \(2, 1, 8\), .* noise for 3 samples"),
     ],
 )
@@ -142,3 +143,15 @@ def test_starts_of_other_shapes_are_refused(backend, shapes, message):
     sampler = make_sampler(system, _conditions(system), _policy, backend)
     with pytest.raises(ValueError, match=message):
         sampler.sample(jnp.zeros(C), _noise(), Starts(*(jnp.zeros(s) for s in shapes)))
+
+
+def test_activations_that_are_left_out_are_those_of_the_condition():
+    system, starts = _system(), _starts(seed=4)
+    conditions = _conditions(system)._replace(act=np.array([[1.0], [-2.0]]))
+    sampler = make_sampler(system, conditions, _policy, "native")
+    left_out = sampler.sample(jnp.zeros(C), _noise(), starts._replace(act=None))
+    written = np.repeat(conditions.act[:, None], N, axis=1)
+    told = sampler.sample(jnp.zeros(C), _noise(), starts._replace(act=written))
+    np.testing.assert_array_equal(left_out.x, told.x)
+    other = sampler.sample(jnp.zeros(C), _noise(), starts)
+    assert np.abs(np.asarray(other.x) - left_out.x).max() > 1e-3

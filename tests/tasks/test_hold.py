@@ -1,6 +1,7 @@
 """The default initial controller holds robots of any mix of actuators where they start."""
 
 import copy
+import dataclasses
 import warnings
 
 import jax
@@ -107,6 +108,7 @@ def test_a_keyframe_says_how_it_is_held():
     stays = 0.918337  # where MuJoCo comes to rest under that control
     assert abs(_roll_out(task)[-1, 0] - stays) < 1e-4
     both = _task(SERVO, qpos=("low", "low"))
+    np.testing.assert_array_equal(_task(SERVO, qpos=np.array(["low", "low"])).train.qpos, 1.2)
     assert both.train.num == 2 and both.ctrl is None
     assert _farthest(both, 1) < 1e-3
     said = _task(SERVO, qpos="home", ctrl=[0.5])
@@ -223,16 +225,24 @@ def test_limits_of_the_actuators_are_kept():
     assert np.all(settled >= 0) and np.all(settled <= 1) and settled.max() > 0.05
 
 
-def test_plain_motors_are_held_as_ever():
+def test_motors_without_a_load_are_held_as_ever():
     motors = robots.elbow('<motor joint="shoulder"/><motor joint="elbow"/>')
     default = _task(motors, qpos=ELBOW_POSE)
     x0 = initial_states(default, default.train)
+    held = dataclasses.replace(default, initial=HoldConfig())  # against gravity
+    for one, other in zip(
+        initial_controllers(default, x0), initial_controllers(held, x0), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
     with_ctrl = _task(motors, qpos=ELBOW_POSE, ctrl=[1.0, 2.0])
     named = initial_controllers(with_ctrl, x0)
     u = np.asarray(named.K[0, 0]) @ np.asarray(x0[0]) + np.asarray(named.k[0, 0])
     np.testing.assert_allclose(u, [1, 2], rtol=1e-5)
-    explicit = _task(motors, qpos=ELBOW_POSE, initial=hold_from_model(default.model, default.train))
-    assert isinstance(explicit.initial, LqrHoldConfig)
+    floating = motors.replace("<option", '<option gravity="0 0 0"')
+    default = _task(floating, qpos=[ELBOW_POSE, ELBOW_POSE])
+    x0 = initial_states(default, default.train)
+    lqr = hold_from_model(default.model, default.train)
+    explicit = dataclasses.replace(default, initial=lqr)
     for one, other in zip(
         initial_controllers(default, x0), initial_controllers(explicit, x0), strict=True
     ):
@@ -249,7 +259,9 @@ def test_holds_of_motors_say_that_they_hold_no_servo(initial):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"qpos": "hom"}, "the model has no keyframe 'hom'; it has: home, low"),
+        ({"qpos": "hom"}, "the model has no keyframe 'hom'; it has: home, low; did you mean home"),
+        ({"qpos": np.array(["hom"])}, "the model has no keyframe 'hom'; it has: home, low"),
+        ({"changes": [1]}, r"changes is \[1\]; it has to be a mapping"),
         ({"ctrl": [1.0, 2.0]}, r"ctrl has shape \(1, 2\), expected \(1, 1\)"),
         ({"ctrl": [np.nan]}, "ctrl has values that are not finite"),
         ({"qpos": "home", "initial": NoiseConfig(), "ctrl": [1.0]}, "ctrl .* NoiseConfig"),

@@ -11,8 +11,8 @@ from compilations import count_compilations
 
 import jgps
 from jgps import costs, policies, tasks
-from jgps.controllers import NearestController, NoiseConfig, PdHoldConfig, lqr_hold
-from jgps.simulation import load_model
+from jgps.controllers import HoldConfig, NearestController, NoiseConfig, PdHoldConfig, lqr_hold
+from jgps.simulation import Conditions, load_model
 from jgps.tasks import Task
 from jgps.tasks.start import (
     hold_from_model,
@@ -146,11 +146,15 @@ def test_a_cost_for_another_horizon_is_refused():
         _evaluate(task, _network(task))
 
 
-@pytest.mark.parametrize("initial", [None, NoiseConfig(variance=0.3), PdHoldConfig()])
+@pytest.mark.parametrize("initial", [None, "alike", NoiseConfig(variance=0.3), PdHoldConfig()])
 def test_initial_controllers_of_another_mass_compile_nothing(initial):
     def make(mass: float) -> Task:
         model = ARM.replace("armature", f'stiffness="{mass}" armature')  # changes gains and drift
         task = dataclasses.replace(_task(angle=mass), initial=initial)
+        if initial == "alike":  # one LQR hold for all: no load, no differences
+            model = ARM
+            rest = Conditions(qpos=np.zeros((2, 2)), qvel=np.zeros((2, 2)))
+            task = dataclasses.replace(task, initial=None, train=rest)
         heavier, *_ = load_model(model, tuple(task.layout.slices))
         heavier.body_mass[:] *= mass
         mujoco.mj_setConst(heavier, mujoco.MjData(heavier))
@@ -168,10 +172,15 @@ def test_initial_controllers_of_another_mass_compile_nothing(initial):
         found.append(make_all(controller, x0))
         for one, other in zip(found[-1], initial_controllers(task, x0), strict=True):
             np.testing.assert_array_equal(one, other)
-    if initial is None:
+    if initial is None:  # masses and poses differ
+        held = initial_controllers(dataclasses.replace(task, initial=HoldConfig()), x0)
+        for got, array in zip(found[1], held, strict=True):
+            np.testing.assert_allclose(got, array, rtol=1e-5, atol=1e-6)
+    if initial == "alike":
         hold = hold_from_model(task.model, task.train)
         entries = (task.layout.positions.tolist(), task.layout.velocities.tolist())
         expected = lqr_hold(x0[0], *entries, 2, HORIZON, task.control_dt, hold)
         for got, array in zip(found[1], expected, strict=True):
             np.testing.assert_allclose(got[0], array, rtol=1e-6, atol=1e-7)
+    if initial in (None, "alike"):
         assert not np.allclose(found[0].K, found[1].K)

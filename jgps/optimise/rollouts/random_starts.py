@@ -32,7 +32,7 @@ from jgps.simulation import (
     resolve_backend,
 )
 from jgps.tasks import Task
-from jgps.tasks.start import initial_controllers, initial_states
+from jgps.tasks.start import initial_controllers, initial_states, resting_act
 
 GROUP_BY = ("start", "trajectory")
 
@@ -119,7 +119,8 @@ def _make_sample(
     random_start, T, dU = task.random_start, task.horizon, task.action_dim
     num, noise_smoothing = config.num_rollouts, config.noise_smoothing
     assert random_start is not None
-    conditions = task.train.select(np.arange(num) % task.train.num)
+    rows = np.arange(num) % task.train.num
+    conditions = task.train.select(rows)
     sampler = make_sampler(task.system, conditions, act, resolve_backend(backend))
     roll_out = sampler.sample
 
@@ -127,14 +128,18 @@ def _make_sample(
     def prepare(state: Any, key: jax.Array):
         start_key, noise_key = jax.random.split(key)
         qpos, qvel = jax.vmap(random_start)(jax.random.split(start_key, num))
-        holding = initial_controllers(task, _pose_states(task, qpos, qvel))
+        holding = initial_controllers(task, _pose_states(task, qpos, qvel), rows)
         noise = exploration_noise(noise_key, num, T, dU, noise_smoothing, dtype=default_dtype())
         params = params_of(state._replace(controllers=holding))
         return params, noise[:, None], Starts(qpos[:, None], qvel[:, None])
 
     def sample(state: Any, key: jax.Array) -> SimulationRollouts:
         # Every rollout has a controller of its own to hold its start: M conditions of 1 sample.
-        sampled = roll_out(*prepare(state, key))
+        params, noise, starts = prepare(state, key)
+        act = resting_act(task, starts.qpos[:, 0], rows)
+        sampled = roll_out(
+            params, noise, starts._replace(act=None if act is None else act[:, None])
+        )
         return jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), sampled)
 
     return sample

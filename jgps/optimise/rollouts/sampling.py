@@ -35,7 +35,8 @@ class FixedStartsConfig(Config):
         0 is white.
       qpos_deviation, qvel_deviation: standard deviations of what is added at random to the joint
         positions and velocities in which a rollout with noise begins, in rad and metres, and per
-        second; one for all degrees of freedom of the model or one for each, 0 for none.
+        second; one for all degrees of freedom of the model or one for each, 0 for none. Activations
+        stay those of the condition.
     """
 
     num_samples: Annotated[
