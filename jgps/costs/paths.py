@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from numpy.typing import ArrayLike
 
 from jgps.core.checks import as_numbers
@@ -54,7 +55,8 @@ def waypoints(
             f"0..{horizon - 1}, one per point. Leave it out to space them evenly."
         )
     weights = nonnegative("waypoints.weights", weights, max_ndim=1)
-    path = np.stack([np.interp(np.arange(horizon), due, column) for column in points.T], axis=1)
+    xp = jnp if isinstance(points, Tracer) else np
+    path = xp.stack([xp.interp(np.arange(horizon), due, column) for column in points.T], axis=1)
 
     def cost(x, u, t):
         del u

@@ -31,12 +31,13 @@ from jgps.optimise.models import (
     noise_free_metrics,
     predict,
     sample_metrics,
+    sampled_costs,
 )
 from jgps.optimise.rollouts.sampling import FixedStartsConfig, make_sample
 from jgps.optimise.steps.step import TrajectoryStep, about_controllers
 from jgps.simulation import SimulationRollouts, resolve_backend
 from jgps.tasks import Task
-from jgps.tasks.start import initial_controllers, initial_states
+from jgps.tasks.start import condition_features, initial_controllers, initial_states
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,9 +141,9 @@ def make_local_algorithm(
             tried = try_start(state) if int(state.iteration) == 0 else state
         return iterate(tried)
 
-    x0 = initial_states(task, task.train)
+    x0, features = initial_states(task, task.train), condition_features(task, task.train)
     return Algorithm(
-        init=shared_jit(functools.partial(_init, task, x0, models, step)),
+        init=shared_jit(functools.partial(_init, task, x0, features, models, step)),
         step=step_once,
         inspect=functools.partial(_inspect, task, config, parts),
         samples=draw,
@@ -152,7 +153,12 @@ def make_local_algorithm(
 
 
 def _init(
-    task: Task, x0: jax.Array, models: Models, step: TrajectoryStep, key: jax.Array
+    task: Task,
+    x0: jax.Array,
+    features: jax.Array,
+    models: Models,
+    step: TrajectoryStep,
+    key: jax.Array,
 ) -> LocalState:
     key, models_key = jax.random.split(key)
     controllers = initial_controllers(task, x0)
@@ -160,7 +166,7 @@ def _init(
         key=key,
         iteration=jnp.zeros((), jnp.int32),
         controllers=controllers,
-        policy=NearestController(controllers=controllers, x0=x0),
+        policy=NearestController(controllers=controllers, x0=features),
         policy_cost=jnp.full(task.train.num, jnp.inf, default_dtype()),
         models=models.init(models_key),
         memory=step.init(task.train.num),
@@ -209,9 +215,10 @@ def _improve(
     else:
         cost_now = expected_cost(previous, models)
         measured = {"cost_expected": cost_now}
+    costs = sampled_costs(task, rollouts)
     result = step.improve(
         state.memory,
-        about_controllers(previous, models, rollouts, cost_now),
+        about_controllers(previous, models, rollouts, costs, cost_now),
     )
     state = state._replace(
         iteration=state.iteration + 1, controllers=result.controllers, memory=result.memory

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import mujoco
 import numpy as np
 
 from jgps.core.checks import as_numbers
 from jgps.simulation import Conditions, check_conditions, mocap_bodies
+from jgps.simulation.conditions import check_params
 from jgps.tasks.checks import check_sets
 from jgps.tasks.hold import resting_activations
 
@@ -22,7 +24,7 @@ class StartPose(NamedTuple):
 
 
 def training_conditions(
-    model: mujoco.MjModel, start: StartPose, changes: Mapping[str, Any]
+    model: mujoco.MjModel, start: StartPose, changes: Mapping[str, Any], params: Any = None
 ) -> tuple[Conditions, np.ndarray | None]:
     """The conditions, and the controls [C, nu] that hold them, where they are named.
 
@@ -41,18 +43,20 @@ def training_conditions(
             given[name] = np.atleast_2d(as_numbers(name, getattr(start, name)))
     check_sets(qpos=Conditions(qpos, given["qvel"]))
     changes = {key: as_numbers(f"changes[{key!r}]", value) for key, value in changes.items()}
-    rows = [*given.values(), *map(np.atleast_1d, changes.values())]
+    params = check_params(params)
+    rows = [*given.values(), *map(np.atleast_1d, changes.values()), *jax.tree.leaves(params)]
     num = max(len(each) for each in rows)
     given = {
         name: np.repeat(each, num, axis=0) if len(each) == 1 else each
         for name, each in given.items()
     }
+    params = jax.tree.map(lambda p: np.repeat(p, num, axis=0) if len(p) == 1 else p, params)
     ctrl = given.pop("ctrl", None)
     if ctrl is not None and ctrl.shape != (num, model.nu):
         raise ValueError(f"ctrl has shape {ctrl.shape}, expected {(num, int(model.nu))}")
     if ctrl is not None and not np.all(np.isfinite(ctrl)):
         raise ValueError("ctrl has values that are not finite")
-    conditions = check_conditions(model, Conditions(changes=changes, **given))
+    conditions = check_conditions(model, Conditions(changes=changes, params=params, **given))
     return with_activations(model, conditions, ctrl), ctrl
 
 

@@ -20,18 +20,21 @@ from jgps.tasks.checks import (
     check_functions,
     check_initial,
     check_name,
+    check_params,
     check_sets,
     check_times,
     from_layout,
     warn_of_activations,
 )
+from jgps.tasks.functions import params_like
 from jgps.tasks.policy_camera import Vision, VisionSpec, see
 from jgps.tasks.start_pose import StartPose, training_conditions, with_activations
 
 Initial = HoldConfig | LqrHoldConfig | PdHoldConfig | NoiseConfig
-Cost = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-Success = Callable[[jax.Array, jax.Array], jax.Array]
-Distance = Callable[[jax.Array], jax.Array]
+# Each takes params as well where conditions have some, see `jgps.tasks.functions`.
+Cost = Callable[..., jax.Array]  # of x [dX], u [dU] and t
+Success = Callable[..., jax.Array]  # of x [T, dX] and u [T, dU]
+Distance = Callable[..., jax.Array]  # of x [T, dX]
 RandomStart = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 FUNCTIONS = ("cost", "success", "distance", "random_start")
 
@@ -53,7 +56,8 @@ class Task:
       layout: which of its quantities make up the state x [dX].
       horizon: number T of control steps.
       control_dt: duration of a control step, seconds.
-      cost: `cost(x [dX], u [dU], t) -> scalar`.
+      cost: `cost(x [dX], u [dU], t) -> scalar`. Where the conditions have `params`, it takes those
+        of the condition at hand as a last argument, and so do `success` and `distance`.
       train, test: initial conditions to optimise for, and unseen ones to evaluate on.
       success: `success(x [T, dX], u [T, dU]) -> bool`, or None where the task defines none.
       distance: `distance(x [T, dX]) -> metres` left to the target at the end, or None.
@@ -165,6 +169,7 @@ def from_mjcf(
     act: Any = None,
     ctrl: Any = None,
     changes: Mapping[str, Any] | None = None,
+    params: Any = None,
     test: Conditions | EvaluationSets | None = None,
     success: Callable[[StateLayout], Success] | None = None,
     distance: Callable[[StateLayout], Distance] | None = None,
@@ -197,6 +202,10 @@ def from_mjcf(
         controller; None is what holds it by statics.
       changes: per-condition changes of the model's numbers by `"field:object"`, each [C, ...]; for
         the fields, see `jgps.simulation.Conditions`.
+      params: what the task's functions have to know of each training condition that is not in the
+        state, such as its target or its weights: a pytree with leaves [C, ...], for instance
+        `{"goal": goals}`. They take the condition's own as their last argument, as in
+        `cost(x, u, t, params)`; see `jgps.tasks.functions`.
       test: unseen conditions to evaluate on, or several sets of conditions; None is the training
         conditions again.
       success, distance: make those functions from the layout.
@@ -227,7 +236,9 @@ def from_mjcf(
         raise ValueError(
             f"ctrl is what the default initial controller holds with; it says nothing to {initial}"
         )
-    train, ctrl = training_conditions(model, StartPose(qpos, qvel, act, ctrl), changes or {})
+    train, ctrl = training_conditions(
+        model, StartPose(qpos, qvel, act, ctrl), changes or {}, params
+    )
     unseen, distracted = _evaluation_sets(model, test)
     seen = None
     if spec is not None:
@@ -255,7 +266,9 @@ def from_mjcf(
         distracted=distracted,
         vision=seen,
     )
-    check_functions(layout, model, horizon, {each: getattr(task, each) for each in FUNCTIONS})
+    check_params(train, test=unseen, distracted=distracted)
+    functions = {each: getattr(task, each) for each in FUNCTIONS}
+    check_functions(layout, model, horizon, functions, params_like(train))
     return task
 
 
