@@ -29,6 +29,7 @@ from jgps.tasks.checks import (
 from jgps.tasks.functions import params_like
 from jgps.tasks.policy_camera import Vision, VisionSpec, see
 from jgps.tasks.start_pose import StartPose, training_conditions, with_activations
+from jgps.tasks.state_image import StateImage, image_dim, image_poses, with_image
 
 Initial = HoldConfig | LqrHoldConfig | PdHoldConfig | NoiseConfig
 # Each takes params as well where conditions have some, see `jgps.tasks.functions`.
@@ -162,6 +163,7 @@ def from_mjcf(
     cost: Callable[[StateLayout], Cost],
     state: Sequence[str] = ("qpos", "qvel"),
     observation: Sequence[str] | None = None,
+    image: StateImage | None = None,
     horizon: int = 100,
     control_dt: float = 0.05,
     qpos: Any = None,
@@ -189,6 +191,8 @@ def from_mjcf(
       state: entries of the state, see `jgps.simulation.layout`.
       observation: entries of all that a network sees, of the same kinds as those of the state; None
         is the state.
+      image: what the entry `"image"` of the state or the observation is made of, such as
+        `jgps.tasks.StateImage("eye")`.
       horizon: number of control steps, at least 2.
       control_dt: seconds per control step, a multiple of the model's timestep.
       qpos, qvel: initial joint positions [C, nq] and velocities [C, nv], one row per training
@@ -227,10 +231,12 @@ def from_mjcf(
     check_initial(initial)
     clutter = () if spec is None else spec.clutter
     check_entries(state=state, observation=observation, clutter=clutter)
-    compile_with = functools.partial(load_model, source, tuple(state))
-    model, layout, observed = compile_with(None if observation is None else tuple(observation))
+    given = None if observation is None else tuple(observation)
+    num_drawn = image_dim(image, (*state, *(given or ())))
+    compile_with = functools.partial(load_model, source, tuple(state), image_dim=num_drawn)
+    model, layout, observed = compile_with(given)
     horizon, control_dt = check_times(model, horizon, control_dt)
-    check_cameras(model, camera, None if spec is None else spec.camera)
+    check_cameras(model, camera, *(each.camera for each in (spec, image) if each is not None))
     warn_of_activations(model, state)
     if ctrl is not None and not isinstance(initial, HoldConfig | None):
         raise ValueError(
@@ -240,12 +246,15 @@ def from_mjcf(
         model, StartPose(qpos, qvel, act, ctrl), changes or {}, params
     )
     unseen, distracted = _evaluation_sets(model, test)
-    seen = None
+    sets = [each for each in (train, unseen, distracted) if each is not None]
+    poses = () if image is None else image_poses(model, sets, image)
+    seen, compile_with = None, functools.partial(compile_with, poses=poses)
+    compiled = (model, layout, observed) if image is None else compile_with(given)
     if spec is not None:
-        sets = [each for each in (train, unseen, distracted) if each is not None]
-        compiled = model, layout, observed
         compiled, seen = see(compile_with, compiled, observation, sets, spec)
-        model, layout, observed = compiled
+    if image is not None:
+        compiled = with_image(compiled, poses, sets, image)
+    model, layout, observed = compiled
     task = Task(
         name=check_name(name),
         model=model,

@@ -126,6 +126,9 @@ def _hash(task: Task) -> str:
         for name, array in sorted(arrays.items()):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(array).tobytes())
+    for layout in (task.layout, task.observation):
+        if layout is not None and layout.drawn is not None:
+            digest.update(layout.drawn.content.encode())
     if task.ctrl is not None:
         digest.update(b"ctrl" + np.ascontiguousarray(task.ctrl).tobytes())
     return digest.hexdigest()[:16]
