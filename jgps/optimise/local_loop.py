@@ -147,7 +147,7 @@ def make_local_algorithm(
         step=step_once,
         inspect=functools.partial(_inspect, task, config, parts),
         samples=draw,
-        forget_results=_forget_results,
+        forget_results=functools.partial(_forget_results, features),
         rollouts_per_step=task.train.num * (config.rollouts.num_samples + 1),
     )
 
@@ -173,9 +173,13 @@ def _init(
     )
 
 
-def _forget_results(state: LocalState) -> LocalState:
-    """The state with which everything has to be tried anew, the controllers that it holds first."""
+def _forget_results(features: jax.Array, state: LocalState) -> LocalState:
+    """The state with which everything has to be tried anew, the controllers that it holds first.
+
+    It may come from other conditions: the controllers belong to those of these features from now.
+    """
     return state._replace(
+        policy=state.policy._replace(x0=features),
         iteration=jnp.zeros_like(state.iteration),
         policy_cost=jnp.full_like(state.policy_cost, jnp.inf),
     )

@@ -48,8 +48,8 @@ class Conditions(NamedTuple):
     `body_quat` put them. Mocap bodies are in the order of their `mocapid`.
 
     `params` are for the task's functions alone and change no simulation: what they have to know of
-    a condition that is not in the state, such as its target or its weights. See
-    `jgps.tasks.functions`.
+    a condition that is not in the state, such as its target or its weights. A network does not
+    read them, only the observation. See `jgps.tasks.functions`.
     """
 
     qpos: np.ndarray  # [C, nq]

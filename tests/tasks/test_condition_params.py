@@ -185,6 +185,16 @@ def test_a_runs_description_tells_params_apart():
     assert same == hash_of() and same[0] != other[0] and same[1] == other[1]
 
 
+def test_a_run_that_begins_with_anothers_state_has_targets_of_its_own():
+    config = TrajoptConfig(models=LOCAL["models"])
+    make, key = ALGORITHMS["trajopt"][0], jax.random.key(0)
+    before = make(make_task(), config).init(key)
+    algorithm = make(make_task(params={**PARAMS, "goal": -GOALS}), config)
+    state = algorithm.forget_results(before._replace(policy_cost=jnp.zeros(3)))
+    np.testing.assert_array_equal(state.policy.x0, algorithm.init(key).policy.x0)
+    assert np.isinf(state.policy_cost).all() and not np.allclose(state.policy.x0, before.policy.x0)
+
+
 def test_reports_measure_to_the_target_of_each_condition():
     task = make_task()
     x = np.random.default_rng(0).normal(size=(3, 8, 4)).astype(np.float32)
