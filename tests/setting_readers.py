@@ -132,7 +132,10 @@ def of_models(config: Any) -> Fingerprints:
 
 def _of_step(step: TrajectoryStep) -> Fingerprints:
     def improve(memory: Any, models: Any, rollouts: Any, controller: Any, cost_now: Any) -> Any:
-        inputs = StepInputs(models, rollouts, controller, controller, controller, cost_now, True)
+        sampled_costs = costs.evaluate(_cost, rollouts.x, rollouts.u)
+        inputs = StepInputs(
+            models, rollouts, sampled_costs, controller, controller, controller, cost_now, True
+        )
         return step.improve(memory, inputs)
 
     memory = jax.eval_shape(lambda: step.init(C))
@@ -146,12 +149,12 @@ def of_lqr_step(config: Any) -> Fingerprints:
 
 def of_pi2_step(config: Any) -> Fingerprints:
     """The path-integral step."""
-    yield from _of_step(pi2_step(_cost, config))
+    yield from _of_step(pi2_step(config))
 
 
 def of_pilqr_step(config: Any) -> Fingerprints:
     """LQR and path integrals in a row."""
-    yield from _of_step(pilqr_step(T, _cost, config))
+    yield from _of_step(pilqr_step(T, config))
 
 
 def of_policy(task: tasks.Task) -> Callable[[Any], Fingerprints]:

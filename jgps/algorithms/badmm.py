@@ -118,6 +118,12 @@ class BadmmConfig(GuidedConfig):
         if not self.min_weight <= self.initial_weight <= self.max_weight:
             limits = f"from min_weight {self.min_weight} to max_weight {self.max_weight}"
             refuse(self, "initial_weight", limits)
+        if self.step.inner_iterations != 1:
+            refuse(
+                self,
+                "step.inner_iterations",
+                "1: BADMM has rounds of its own, in which the network learns too; set inner_rounds",
+            )
         settings = self.linearisation
         if isinstance(settings, OffsetConfig) and settings.agreement != OffsetConfig().agreement:
             refuse(

@@ -42,6 +42,7 @@ from jgps.optimise.models import (
     choose,
     default_dtype,
     expected_cost,
+    sampled_costs,
 )
 from jgps.optimise.rollouts.sampling import make_sample
 from jgps.optimise.step_size import StepMemory
@@ -247,7 +248,8 @@ def _improve(
     """One step of `trajopt`."""
     memory, previous = state.memory, state.controllers
     cost_now = expected_cost(previous, models)
-    inputs = about_controllers(previous, models, rollouts, cost_now)
+    costs = sampled_costs(task, rollouts)
+    inputs = about_controllers(previous, models, rollouts, costs, cost_now)
     result = lqr_step(task.horizon, config.step).improve(memory.step, inputs)
     state = state._replace(
         controllers=result.controllers, memory=memory._replace(step=result.memory)

@@ -46,4 +46,4 @@ def mdgps_pilqr(
       ValueError: for an unknown backend, or where the task's initial controller does not fit its
         model.
     """
-    return mirror_descent(task, config, backend, pilqr_step(task.horizon, task.cost, config.step))
+    return mirror_descent(task, config, backend, pilqr_step(task.horizon, config.step))

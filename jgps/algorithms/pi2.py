@@ -41,5 +41,5 @@ def pi2(task: Task, config: Pi2Config = Pi2Config(), backend: str = "auto") -> A
       ValueError: for an unknown backend, or where the task's initial controller does not fit its
         model.
     """
-    step = pi2_step(task.cost, config.step)
+    step = pi2_step(config.step)
     return make_local_algorithm(task, config, backend, no_models(), step)

@@ -48,4 +48,4 @@ def pigps(task: Task, config: PigpsConfig = PigpsConfig(), backend: str = "auto"
       ValueError: for an unknown backend, or where the task's initial controller does not fit its
         model.
     """
-    return mirror_descent(task, config, backend, pi2_step(task.cost, config.step))
+    return mirror_descent(task, config, backend, pi2_step(config.step))

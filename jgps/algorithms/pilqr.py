@@ -46,5 +46,5 @@ def pilqr(task: Task, config: PilqrConfig = PilqrConfig(), backend: str = "auto"
         model.
     """
     models = fitted_models(task, config.models, config.shape(task))
-    step = pilqr_step(task.horizon, task.cost, config.step)
+    step = pilqr_step(task.horizon, config.step)
     return make_local_algorithm(task, config, backend, models, step)

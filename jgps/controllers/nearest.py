@@ -12,16 +12,16 @@ from jgps.core.types import Controller
 
 
 class NearestController(NamedTuple):
-    """A bank of local controllers, chosen by initial state."""
+    """A bank of local controllers, chosen by what tells conditions apart."""
 
     controllers: Controller  # leaves [C, T, ...]
-    x0: jax.Array  # [C, dX], where each of them starts
+    x0: jax.Array  # [C, D], where each of them starts; behind it the params of its condition
 
     @one_program()
     def params_for(self, x0: jax.Array) -> FactoredController:
-        """What `act` needs in conditions that start at x0 [C', dX]: leaves [C', T, ...].
+        """What `act` needs in conditions that start at x0 [C', D]: leaves [C', T, ...].
 
-        Distance is measured with every entry of the state scaled by its spread over `self.x0`;
+        Distance is measured with every entry scaled by its spread over `self.x0`;
         entries that are the same in all conditions don't count.
         """
         spread = jnp.std(self.x0, axis=0)

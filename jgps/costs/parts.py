@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from numpy.typing import ArrayLike
 
 from jgps.core.checks import as_numbers
 
 Cost = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 Entries = slice | Sequence[int]
+Numbers = np.ndarray | jax.Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,7 @@ def ramped(name: str, cost: Cost, ramp: ArrayLike | None, horizon: int | None = 
     return Term(name, lambda x, u, t: at(weights, t, x.dtype) * cost(x, u, t), weights.size)
 
 
-def at(table: np.ndarray, t: jax.Array, dtype) -> jax.Array:
+def at(table: Numbers, t: jax.Array, dtype) -> jax.Array:
     """A table's row of step t, NaN past its end."""
     # Plain indexing would silently repeat the last step there.
     return jnp.asarray(table, dtype).at[t].get(mode="fill", fill_value=jnp.nan)
@@ -73,7 +75,7 @@ def take(x: jax.Array, entries: Entries, field: str) -> jax.Array:
     return x[indices]
 
 
-def fits(field: str, values: np.ndarray, size: int) -> None:
+def fits(field: str, values: Numbers, size: int) -> None:
     """Refuses an array that is neither a scalar nor has one number for each of `size` entries."""
     if values.ndim and values.size != size:
         raise ValueError(
@@ -82,9 +84,28 @@ def fits(field: str, values: np.ndarray, size: int) -> None:
         )
 
 
-def finite(field: str, values: ArrayLike, max_ndim: int) -> np.ndarray:
-    """An array of finite numbers with few enough axes; anything else is refused."""
-    array = as_numbers(field, values)
+def numbers(field: str, values: ArrayLike) -> Numbers:
+    """An array of numbers; traced ones, such as those of a condition's params, as they are."""
+    return values if isinstance(values, Tracer) else as_numbers(field, values)
+
+
+def scalar(number: float | Numbers) -> float | jax.Array:
+    """A checked number as Python has it, or a traced one."""
+    return number if isinstance(number, Tracer) else float(number)
+
+
+def finite(field: str, values: ArrayLike, max_ndim: int) -> Numbers:
+    """An array of finite numbers with few enough axes; anything else is refused.
+
+    Of traced numbers nothing is known but their shape.
+    """
+    array = numbers(field, values)
+    if isinstance(array, Tracer):
+        if array.ndim > max_ndim:
+            raise ValueError(
+                f"{field} has shape {array.shape}; it has to have at most {max_ndim} axes."
+            )
+        return array
     if array.ndim > max_ndim or not np.all(np.isfinite(array)):
         raise ValueError(
             f"{field} is {array.tolist()}; it has to be finite, with at most {max_ndim} axes."
@@ -92,9 +113,11 @@ def finite(field: str, values: ArrayLike, max_ndim: int) -> np.ndarray:
     return array
 
 
-def nonnegative(field: str, values: ArrayLike, max_ndim: int) -> np.ndarray:
+def nonnegative(field: str, values: ArrayLike, max_ndim: int) -> Numbers:
     """The same of numbers that are all >= 0."""
     array = finite(field, values, max_ndim)
+    if isinstance(array, Tracer):
+        return array
     if np.any(array < 0):
         raise ValueError(
             f"{field} is {array.tolist()}; it has to be >= 0. Use 0 to leave a part out."

@@ -1,12 +1,14 @@
 """Cost terms that follow a path: points that are due at certain times."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from numpy.typing import ArrayLike
 
-from jgps.core.checks import as_numbers
+from jgps.core.checks import Range, as_numbers, check_argument
 from jgps.costs.parts import Entries, Term, at, finite, fits, nonnegative, ramped, take
 from jgps.costs.penalties import SQUARED, Penalty
 
@@ -39,8 +41,7 @@ def waypoints(
             f"waypoints.points has shape {points.shape}; it has to be [K, D] with K >= 2. "
             "For a single point use state_target or distance."
         )
-    if horizon < 2:
-        raise ValueError(f"waypoints.horizon is {horizon}; it has to be >= 2.")
+    horizon = check_argument("waypoints.horizon", horizon, Annotated[int, Range(">= 2")])
     num_points = points.shape[0]
     due = (
         np.linspace(0, horizon - 1, num_points)
@@ -54,7 +55,8 @@ def waypoints(
             f"0..{horizon - 1}, one per point. Leave it out to space them evenly."
         )
     weights = nonnegative("waypoints.weights", weights, max_ndim=1)
-    path = np.stack([np.interp(np.arange(horizon), due, column) for column in points.T], axis=1)
+    xp = jnp if isinstance(points, Tracer) else np
+    path = xp.stack([xp.interp(np.arange(horizon), due, column) for column in points.T], axis=1)
 
     def cost(x, u, t):
         del u
@@ -103,9 +105,13 @@ def linear_waypoints(
             f"linear_waypoints.A has shape {A.shape} and linear_waypoints.b {b.shape}; they have "
             "to be [K, D, n] and [K, D] with K >= 1."
         )
-    if horizon < 1:
-        raise ValueError(f"linear_waypoints.horizon is {horizon}; it has to be >= 1.")
+    horizon = check_argument("linear_waypoints.horizon", horizon, Annotated[int, Range(">= 1")])
     num, steps = A.shape[0], np.arange(horizon)
+    if num > horizon:
+        raise ValueError(
+            f"linear_waypoints.A has {num} waypoints and linear_waypoints.horizon is {horizon}; "
+            "there has to be a step for each."
+        )
     due = (
         (np.arange(num) + 1) * horizon / num - 1
         if times is None

@@ -3,15 +3,29 @@
 The terms below are such functions that also know the horizon they were built for, so that a ramp
 of the wrong length is refused. They know no simulator: they read entries of the state by
 position (`layout["site_pos:tip"]`), and compute in the dtype of the state.
+
+Their targets, weights and ramps may be traced, as the params of a condition are (see
+`jgps.tasks.functions`); then only shapes are checked.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from numpy.typing import ArrayLike
 
-from jgps.core.checks import as_numbers
-from jgps.costs.parts import Cost, Entries, Term, finite, fits, nonnegative, ramped, take
+from jgps.costs.parts import (
+    Cost,
+    Entries,
+    Term,
+    finite,
+    fits,
+    nonnegative,
+    numbers,
+    ramped,
+    scalar,
+    take,
+)
 from jgps.costs.penalties import SQUARED, Penalty
 
 
@@ -72,7 +86,7 @@ def state_target(
 def distance(
     entries: Entries,
     target: ArrayLike | slice,
-    weight: float = 1.0,
+    weight: float | jax.Array = 1.0,
     penalty: Penalty = SQUARED,
     ramp: ArrayLike | None = None,
     *,
@@ -97,7 +111,7 @@ def distance(
     """
     if not isinstance(target, slice):
         target = finite("distance.target", target, max_ndim=2)
-    weight = float(nonnegative("distance.weight", weight, max_ndim=0))
+    weight = scalar(nonnegative("distance.weight", weight, max_ndim=0))
     if point_dim < 1:
         raise ValueError(f"distance.point_dim is {point_dim}; it has to be >= 1, usually 3.")
 
@@ -123,7 +137,7 @@ def region(
     entries: Entries,
     lower: ArrayLike,
     upper: ArrayLike,
-    weight: float = 1.0,
+    weight: float | jax.Array = 1.0,
     ramp: ArrayLike | None = None,
     *,
     edge: float = 0.0,
@@ -143,13 +157,15 @@ def region(
       ramp: weight of every step [T]; None is 1 throughout.
       edge: width of the soft edge in the units of the entries, >= 0.
     """
-    lower, upper = as_numbers("region.lower", lower), as_numbers("region.upper", upper)
-    if max(lower.ndim, upper.ndim) > 1 or not np.all(lower < upper):
+    lower, upper = numbers("region.lower", lower), numbers("region.upper", upper)
+    known = not isinstance(lower, Tracer) and not isinstance(upper, Tracer)
+    if max(lower.ndim, upper.ndim) > 1 or (known and not np.all(lower < upper)):
+        what = (lower.tolist(), upper.tolist()) if known else (lower.shape, upper.shape)
         raise ValueError(
-            f"region.lower is {lower.tolist()} and region.upper is {upper.tolist()}; each has to "
+            f"region.lower is {what[0]} and region.upper is {what[1]}; each has to "
             "be a scalar or one number per entry, with lower < upper. Check their order."
         )
-    weight = float(nonnegative("region.weight", weight, max_ndim=0))
+    weight = scalar(nonnegative("region.weight", weight, max_ndim=0))
     edge = float(nonnegative("region.edge", edge, max_ndim=0))
 
     def cost(x, u, t):
@@ -170,7 +186,7 @@ def region(
     return ramped("region", cost, ramp)
 
 
-def weighted_sum(*parts: tuple[float, Cost]) -> Term:
+def weighted_sum(*parts: tuple[float | jax.Array, Cost]) -> Term:
     """Sum of weight * cost over `(weight, cost)` pairs; the costs may be the user's own.
 
     Raises:
@@ -191,7 +207,7 @@ def weighted_sum(*parts: tuple[float, Cost]) -> Term:
         )
 
     def total(x, u, t):
-        return sum((float(w) * cost(x, u, t) for w, cost in parts), jnp.zeros((), x.dtype))
+        return sum((scalar(w) * cost(x, u, t) for w, cost in parts), jnp.zeros((), x.dtype))
 
     return Term("weighted_sum", total, horizons[0] if horizons else None)
 

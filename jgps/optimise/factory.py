@@ -17,6 +17,7 @@ from jgps.core.names import did_you_mean, shown
 from jgps.dynamics import MixturePriorConfig
 from jgps.optimise.algorithm import Algorithm
 from jgps.tasks import Task
+from jgps.tasks.checks import check_params
 
 Arguments = ParamSpec("Arguments")
 
@@ -55,7 +56,7 @@ def factory(make: Callable[Arguments, Algorithm]) -> Callable[Arguments, Algorit
 
 
 def check_task(name: str, task: Any) -> None:
-    """Refuses what is no task.
+    """Refuses what is no task, and one whose conditions have params that are not alike.
 
     Raises:
       ValueError: says how to make one.
@@ -63,6 +64,7 @@ def check_task(name: str, task: Any) -> None:
     if not isinstance(task, Task):
         made = f"jgps.tasks.make({task!r})" if isinstance(task, str) else "jgps.tasks.make(...)"
         raise ValueError(f"task is {shown(task)}; {name} takes a task, as {made} returns")
+    check_params(task.train, test=task.test, distracted=task.distracted)
 
 
 def check_key(key: Any) -> None:

@@ -31,12 +31,13 @@ from jgps.optimise.models import (
     noise_free_metrics,
     predict,
     sample_metrics,
+    sampled_costs,
 )
 from jgps.optimise.rollouts.sampling import FixedStartsConfig, make_sample
 from jgps.optimise.steps.step import TrajectoryStep, about_controllers
 from jgps.simulation import SimulationRollouts, resolve_backend
 from jgps.tasks import Task
-from jgps.tasks.start import initial_controllers, initial_states
+from jgps.tasks.start import condition_features, initial_controllers, initial_states
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,19 +141,24 @@ def make_local_algorithm(
             tried = try_start(state) if int(state.iteration) == 0 else state
         return iterate(tried)
 
-    x0 = initial_states(task, task.train)
+    x0, features = initial_states(task, task.train), condition_features(task, task.train)
     return Algorithm(
-        init=shared_jit(functools.partial(_init, task, x0, models, step)),
+        init=shared_jit(functools.partial(_init, task, x0, features, models, step)),
         step=step_once,
         inspect=functools.partial(_inspect, task, config, parts),
         samples=draw,
-        forget_results=_forget_results,
+        forget_results=functools.partial(_forget_results, features),
         rollouts_per_step=task.train.num * (config.rollouts.num_samples + 1),
     )
 
 
 def _init(
-    task: Task, x0: jax.Array, models: Models, step: TrajectoryStep, key: jax.Array
+    task: Task,
+    x0: jax.Array,
+    features: jax.Array,
+    models: Models,
+    step: TrajectoryStep,
+    key: jax.Array,
 ) -> LocalState:
     key, models_key = jax.random.split(key)
     controllers = initial_controllers(task, x0)
@@ -160,16 +166,20 @@ def _init(
         key=key,
         iteration=jnp.zeros((), jnp.int32),
         controllers=controllers,
-        policy=NearestController(controllers=controllers, x0=x0),
+        policy=NearestController(controllers=controllers, x0=features),
         policy_cost=jnp.full(task.train.num, jnp.inf, default_dtype()),
         models=models.init(models_key),
         memory=step.init(task.train.num),
     )
 
 
-def _forget_results(state: LocalState) -> LocalState:
-    """The state with which everything has to be tried anew, the controllers that it holds first."""
+def _forget_results(features: jax.Array, state: LocalState) -> LocalState:
+    """The state with which everything has to be tried anew, the controllers that it holds first.
+
+    It may come from other conditions: the controllers belong to those of these features from now.
+    """
     return state._replace(
+        policy=state.policy._replace(x0=features),
         iteration=jnp.zeros_like(state.iteration),
         policy_cost=jnp.full_like(state.policy_cost, jnp.inf),
     )
@@ -209,9 +219,10 @@ def _improve(
     else:
         cost_now = expected_cost(previous, models)
         measured = {"cost_expected": cost_now}
+    costs = sampled_costs(task, rollouts)
     result = step.improve(
         state.memory,
-        about_controllers(previous, models, rollouts, cost_now),
+        about_controllers(previous, models, rollouts, costs, cost_now),
     )
     state = state._replace(
         iteration=state.iteration + 1, controllers=result.controllers, memory=result.memory

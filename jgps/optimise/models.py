@@ -25,6 +25,7 @@ from jgps.core.types import (
 from jgps.dynamics import FitConfig, MixturePriorConfig, PriorConfig
 from jgps.optimise.algorithm import Metrics
 from jgps.tasks import Task
+from jgps.tasks.functions import over_rollouts, params_of, step_costs, with_params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,9 @@ def _fit(
     initial = jax.vmap(lambda r: dynamics.fit_initial(r.x[:, 0], r.valid, config.initial_variance))(
         rollouts
     )
-    cost, info = jax.vmap(lambda r: costs.expand(task.cost, r, config.expand))(rollouts)
+    cost, info = jax.vmap(
+        lambda params, r: costs.expand(with_params(task.cost, params), r, config.expand)
+    )(params_of(task.train), rollouts)
     models = LocalModels(
         dynamics=fitted,
         cost=cost,
@@ -150,15 +153,20 @@ def choose(flags: jax.Array, yes: Any, no: Any) -> Any:
     return jax.tree.map(select, yes, no)
 
 
+def sampled_costs(task: Task, rollouts: Rollouts) -> jax.Array:
+    """What every step of rollouts of the training conditions costs, [C, N, T]."""
+    return step_costs(params_of(task.train), task.cost, rollouts.x, rollouts.u)
+
+
 def sample_metrics(task: Task, rollouts: Rollouts) -> Metrics:
     """What the samples cost and how close they came, over the valid ones of every condition [C]."""
-    valid = rollouts.valid
+    valid, params = rollouts.valid, params_of(task.train)
     count = jnp.maximum(jnp.sum(valid, axis=1), 1)
 
     def mean(values):
         return jnp.sum(jnp.where(valid, values, 0), axis=1) / count
 
-    total = jnp.sum(costs.evaluate(task.cost, rollouts.x, rollouts.u), axis=-1)
+    total = jnp.sum(sampled_costs(task, rollouts), axis=-1)
     average = mean(total)
     metrics = {
         "cost": average,
@@ -166,9 +174,9 @@ def sample_metrics(task: Task, rollouts: Rollouts) -> Metrics:
         "samples_valid": jnp.sum(valid, axis=1, dtype=jnp.int32),
     }
     if task.distance is not None:
-        metrics["distance"] = mean(jax.vmap(jax.vmap(task.distance))(rollouts.x))
+        metrics["distance"] = mean(over_rollouts(params, task.distance, rollouts.x))
     if task.success is not None:
-        reached = jax.vmap(jax.vmap(task.success))(rollouts.x, rollouts.u)
+        reached = over_rollouts(params, task.success, rollouts.x, rollouts.u)
         metrics["success"] = mean(reached.astype(average.dtype))
     return metrics
 

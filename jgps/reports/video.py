@@ -6,7 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from jgps.reports.policy_view import PolicyView
 from jgps.reports.quality import affordable_quality
 from jgps.simulation import condition_models
 from jgps.tasks import Task
+from jgps.tasks.functions import over_rollouts, params_of
 from jgps.training.files import writing
 
 MAX_CONDITIONS = 6  # in one video
@@ -150,7 +151,11 @@ def _draw_pictures(
     tiles = np.stack(
         [draw(models[c], qpos[c, steps], task.camera, width=width, height=height) for c in shown]
     )
-    distances = None if rollouts.x is None else _distances(task, rollouts.x[shown][:, steps])
+    conditions = task.test if rollouts.unseen else task.train
+    params = jax.tree.map(lambda leaf: leaf[np.asarray(shown)], params_of(conditions))
+    distances = (
+        None if rollouts.x is None else _distances(task, rollouts.x[shown][:, steps], params)
+    )
     name = "unseen" if rollouts.unseen else "condition"
     captions = [
         [
@@ -306,16 +311,22 @@ def _check_indices(what: str, indices: Sequence[int], size: int) -> None:
             raise ValueError(f"{what} {index} is not in 0..{size - 1}")
 
 
-def _distances(task: Task, x: np.ndarray) -> np.ndarray | None:
-    """Computes the distance [C, I] that is left where the state of a moment lasts to the end."""
+def _distances(task: Task, x: np.ndarray, params: Any) -> np.ndarray | None:
+    """Computes the distance [C, I] that is left where the state of a moment lasts to the end.
+
+    Args:
+      task: the task.
+      x: states of some moments in some conditions, [C, I, dX].
+      params: of these conditions, leaves [C, ...], or None.
+    """
     distance = task.distance
     if distance is None:
         return None
 
-    def held(state):
-        return distance(jnp.broadcast_to(state, (task.horizon, *state.shape)))
+    def held(state, *extra):
+        return distance(jnp.broadcast_to(state, (task.horizon, *state.shape)), *extra)
 
-    return np.asarray(jax.jit(jax.vmap(jax.vmap(held)))(x))
+    return np.asarray(jax.jit(lambda params, x: over_rollouts(params, held, x))(params, x))
 
 
 def _reading(time: float, distances: np.ndarray | None, row: int, column: int) -> str:

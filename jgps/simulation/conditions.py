@@ -4,10 +4,12 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import mujoco
 import numpy as np
 
 from jgps.core.checks import as_numbers
+from jgps.core.names import shown
 from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation.changes import apply_changes, check_changes
 from jgps.simulation.layout import quaternion_addresses, unit_quaternions
@@ -54,6 +56,10 @@ class Conditions(NamedTuple):
     `ctrl` are controls that hold the start, where they are known: the mean of the default initial
     controller, and what actuators with a delay still remember. None takes what statics says for the
     former, and zeros for the latter.
+
+    `params` are for the task's functions alone and change no simulation: what they have to know of
+    a condition that is not in the state, such as its target or its weights. A network does not
+    read them, only the observation. See `jgps.tasks.functions`.
     """
 
     qpos: np.ndarray  # [C, nq]
@@ -63,6 +69,7 @@ class Conditions(NamedTuple):
     mocap_pos: np.ndarray | None = None  # [C, nmocap, 3] metres, world frame
     mocap_quat: np.ndarray | None = None  # [C, nmocap, 4] (w, x, y, z)
     ctrl: np.ndarray | None = None  # [C, nu] in the actuators' units
+    params: Any = None  # a pytree with leaves [C, ...], or None
 
     @property
     def num(self) -> int:
@@ -82,6 +89,7 @@ class Conditions(NamedTuple):
             self.qvel[rows],
             {key: value[rows] for key, value in self.changes.items()},
             **{name: value[rows] for name, value in self.optional.items()},
+            params=jax.tree.map(lambda leaf: leaf[rows], self.params),
         )
 
 
@@ -136,7 +144,40 @@ def check_conditions(model: mujoco.MjModel, conditions: Conditions) -> Condition
             raise ValueError(f"conditions: {name} has shape {value.shape}, expected {shape}")
         if not np.all(np.isfinite(value)):
             raise ValueError(f"conditions: {name} has values that are not finite")
-    return Conditions(qpos=qpos, qvel=qvel, changes=changes, **_unit_mocap(optional))
+    params = check_params(conditions.params, num)
+    return Conditions(qpos, qvel, changes, **_unit_mocap(optional), params=params)
+
+
+def check_params(params: Any, num: int | None = None) -> Any:
+    """The pytree with leaves that are arrays of numbers, [C, ...].
+
+    Raises:
+      ValueError: naming a leaf that holds something else, or has no row for each of `num`
+        conditions.
+    """
+
+    def check(path: Any, leaf: Any) -> np.ndarray:
+        name = f"params{jax.tree_util.keystr(path)}"
+        try:
+            array = np.asarray(leaf)
+        except ValueError as error:
+            raise ValueError(f"{name} has rows of different lengths: {error}") from None
+        if array.dtype.kind not in "fiub":
+            raise ValueError(f"{name} is {shown(leaf)}; it has to be an array of numbers")
+        if array.dtype.kind == "f":
+            array = np.asarray(array, np.float64)
+            if not np.all(np.isfinite(array)):
+                raise ValueError(f"{name} has values that are not finite")
+        if array.ndim == 0 or (num is not None and len(array) != num):
+            each = "each condition" if num is None else f"each of the {num} conditions"
+            raise ValueError(
+                f"{name} has shape {array.shape}; it has to have a row for {each} along its first "
+                "axis"
+            )
+        return array
+
+    # A list is rows of numbers, not a tree of them.
+    return jax.tree_util.tree_map_with_path(check, params, is_leaf=lambda n: isinstance(n, list))
 
 
 def _optional(model: mujoco.MjModel, conditions: Conditions, num: int) -> dict[str, np.ndarray]:
@@ -238,7 +279,7 @@ def mocap_bodies(model: mujoco.MjModel) -> np.ndarray:
 
 
 def concatenate_conditions(model: mujoco.MjModel, sets: Sequence[Conditions]) -> Conditions:
-    """All of these conditions, which have the same keys of `changes`, in a row.
+    """All of these conditions, which have the same keys of `changes` and of `params`, in a row.
 
     What only some give of act and mocap poses is the model's own in the others; controls that only
     some give are left out.
@@ -252,6 +293,7 @@ def concatenate_conditions(model: mujoco.MjModel, sets: Sequence[Conditions]) ->
         np.concatenate([each.qvel for each in sets]),
         {key: np.concatenate([each.changes[key] for each in sets]) for key in sets[0].changes},
         **{name: np.concatenate([getattr(each, name) for each in complete]) for name in names},
+        params=jax.tree.map(lambda *rows: np.concatenate(rows), *(each.params for each in sets)),
     )
 
 

@@ -42,6 +42,8 @@ def site_position(model: mujoco.MjModel, site: str) -> Callable[[jax.Array], jax
                 f"({int(model.nq)},). The state has 6 numbers for every rotation of a free or ball "
                 "joint: take the entries of the other joints by name"
             )
+        if not jnp.issubdtype(jnp.result_type(qpos), jnp.floating):  # whole numbers of radians
+            qpos = jnp.asarray(qpos, jax.dtypes.canonicalize_dtype(float))
         where, frame = jnp.zeros(3, qpos.dtype), jnp.eye(3, dtype=qpos.dtype)
         for body in chain:
             where = where + frame @ _constant(model.body_pos[body], qpos)

@@ -12,6 +12,7 @@ Entries are strings, `"kind"` or `"kind:name"`:
 | `body_rot:body` | 6, see below | - |
 | `body_vel:body` | 3 linear + 3 angular, world frame | m/s, rad/s |
 | `sensor:sensor` | the sensor's dimension | its own |
+| `image` | as many as are made of what a camera sees, see `jgps.tasks.StateImage` | - |
 
 Orientations enter as the first two columns of the rotation matrix (6 numbers). Unlike a quaternion
 this is continuous and unique, so that a linear-Gaussian model of nearby orientations is well
@@ -24,11 +25,13 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import mujoco
 import numpy as np
 
 from jgps.core.names import did_you_mean
 from jgps.mujoco_log import quiet_mujoco
+from jgps.simulation.drawn import Drawn, draw_on_host
 from jgps.simulation.source import Compiled, Source, parse
 
 _SENSORS = {
@@ -39,7 +42,7 @@ _SENSORS = {
     "body_rot": ("body", ("FRAMEXAXIS", "FRAMEYAXIS")),
     "body_vel": ("body", ("FRAMELINVEL", "FRAMEANGVEL")),
 }
-_KINDS = ("qpos", "qvel", "act", *_SENSORS, "sensor")
+_KINDS = ("qpos", "qvel", "act", *_SENSORS, "sensor", "image")
 _OBJECT = {"site": mujoco.mjtObj.mjOBJ_SITE, "body": mujoco.mjtObj.mjOBJ_XBODY}
 
 
@@ -59,6 +62,7 @@ class StateLayout:
     velocities: np.ndarray  # [dU] the same of its velocity; empty if some actuator has none in x
     uses_sensors: bool
     what: str = "state"  # or "observation"
+    drawn: Drawn | None = None  # of the model: layouts without the entry have it, too
 
     @functools.cached_property
     def _key(self) -> tuple[Any, ...]:
@@ -67,6 +71,7 @@ class StateLayout:
             self.what,
             self.size,
             self.uses_sensors,
+            self.drawn,
             *((entry, place.start, place.stop) for entry, place in self.slices.items()),
             *(tuple(array.tolist()) for array in arrays),
         )
@@ -90,17 +95,27 @@ class StateLayout:
             )
         return self.slices[entry]
 
+    @property
+    def reads(self) -> np.ndarray:
+        """Places in `features` of all that is read, what an image is drawn from included."""
+        return self.index if self.drawn is None else np.concatenate([self.index, self.drawn.reads])
+
     def features(
         self, qpos: Any, qvel: Any, act: Any, sensordata: Any, xp: types.ModuleType = np
     ) -> Any:
-        """All that entries may name, [qpos, qvel, act, sensordata, rotations of the quaternions].
+        """All that entries may name.
 
-        It is the same for every layout of one model; `xp` is numpy or jax.numpy.
+        That is [qpos, qvel, act, sensordata, rotations of the quaternions, image]. It is the same
+        for every layout of one model; `xp` is numpy or jax.numpy.
         """
         parts = [qpos, qvel, act, sensordata]
         for address in self.quaternions:
             parts.append(_first_two_columns(qpos[..., address : address + 4], xp))
-        return xp.concatenate(parts, axis=-1)
+        features = xp.concatenate(parts, axis=-1)
+        if self.drawn is None:
+            return features
+        image = self.drawn(features) if xp is jnp else draw_on_host(self.drawn, features)
+        return xp.concatenate([features, image], axis=-1)
 
     def state(
         self, qpos: Any, qvel: Any, act: Any, sensordata: Any, xp: types.ModuleType = np
@@ -132,6 +147,8 @@ def load_model(
     source: Source,
     entries: Sequence[str],
     observation: Sequence[str] | None = None,
+    poses: Sequence[str] = (),
+    image_dim: int | None = None,
 ) -> tuple[mujoco.MjModel, StateLayout, StateLayout | None]:
     """Compiles a model together with the sensors that the state and the observation need.
 
@@ -140,6 +157,9 @@ def load_model(
         compiled model, which is copied and has to have the sensors already.
       entries: state entries, see above, in the order in which they make up x.
       observation: entries of the observation in the order of o; None where it is the state.
+      poses: entries whose sensors the model gets as well, for an image.
+      image_dim: how many numbers the entry `image` has; None where there is none. What draws them
+        is put into the layouts afterwards.
 
     Returns:
       The model, the layout of the state, and that of the observation (None where it is the state).
@@ -151,7 +171,12 @@ def load_model(
     spec = parse(source)
     kinds = _split_all(spec, entries, "state")
     observed = None if observation is None else _split_all(spec, observation, "observation")
-    for kind, name in (*kinds, *(observed or ())):
+    named = (*kinds, *(observed or ()))
+    if image_dim is None and ("image", "") in named:
+        raise ValueError(
+            "the entry 'image' needs a camera: pass image=jgps.tasks.StateImage(camera=...)"
+        )
+    for kind, name in (*named, *_split_all(spec, poses or entries, "state")):
         if kind in _SENSORS:
             _add_sensors(spec, kind, name)
     try:
@@ -161,10 +186,11 @@ def load_model(
     if model.nu == 0:
         raise ValueError("the model has no actuator; add an <actuator> for every controlled joint")
     _refuse_callbacks(model)
-    layout, seen = _layout(model, entries, kinds, "state"), None
+    layout, seen = _layout(model, entries, kinds, "state", image_dim), None
     if observation is not None and observed is not None:
-        seen = _layout(model, observation, observed, "observation")
-    _set_flags(model, layout.uses_sensors or (seen is not None and seen.uses_sensors))
+        seen = _layout(model, observation, observed, "observation", image_dim)
+    needed = layout.uses_sensors or (seen is not None and seen.uses_sensors) or bool(poses)
+    _set_flags(model, needed)
     return model, layout, seen
 
 
@@ -232,8 +258,10 @@ def _split(spec: mujoco.MjSpec | Compiled, entry: str, what: str) -> tuple[str, 
     if kind not in _KINDS:
         meant = did_you_mean(kind, _KINDS)
         raise ValueError(f"unknown {what} entry {entry!r}; kinds: {', '.join(_KINDS)}{meant}")
-    if kind == "act" and not name:
+    if kind in ("act", "image") and not name:
         return kind, name
+    if kind == "image":
+        raise ValueError(f"{what} entry {entry!r}: a state has one image; write 'image'")
     if kind == "act":
         raise ValueError(f"{what} entry {entry!r}: activations come together; write 'act'")
     if kind in ("qpos", "qvel"):
@@ -294,13 +322,18 @@ def unit_quaternions(model: mujoco.MjModel, qpos: Any, xp: types.ModuleType = np
 
 
 def _layout(
-    model: mujoco.MjModel, entries: Sequence[str], kinds: Sequence[tuple[str, str]], what: str
+    model: mujoco.MjModel,
+    entries: Sequence[str],
+    kinds: Sequence[tuple[str, str]],
+    what: str,
+    image_dim: int | None = None,
 ) -> StateLayout:
     free, ball = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)
     quaternions = quaternion_addresses(model)
     offset_activations = model.nq + model.nv
     offset_sensors = offset_activations + model.na
     offset_rotations = offset_sensors + model.nsensordata
+    offset_image = offset_rotations + 6 * len(quaternions)
 
     def joint_index(kind: str, joint: int) -> list[int]:
         joint_type = int(model.jnt_type[joint])
@@ -339,6 +372,8 @@ def _layout(
             index += range(offset_activations, offset_sensors)
         elif kind == "sensor":
             index += sensor_index(name)
+        elif kind == "image":
+            index += range(offset_image, offset_image + (image_dim or 0))
         else:
             for sensor in _SENSORS[kind][1]:
                 index += sensor_index(_sensor_name(kind, sensor, name))
@@ -352,7 +387,7 @@ def _layout(
         quaternions=np.asarray(quaternions, np.int32),
         positions=np.asarray([p for p, _ in actuated], np.int32),
         velocities=np.asarray([v for _, v in actuated], np.int32),
-        uses_sensors=any(kind not in ("qpos", "qvel", "act") for kind, _ in kinds),
+        uses_sensors=any(kind not in ("qpos", "qvel", "act", "image") for kind, _ in kinds),
         what=what,
     )
 

@@ -166,7 +166,7 @@ def _sensor_stage(system: System) -> int:
     model, layouts = system.model, system.layouts
     if not layouts.uses_sensors:
         return _NO_STAGE
-    numbers = np.concatenate([each.index for each in layouts if each is not None])
+    numbers = np.concatenate([each.reads for each in layouts if each is not None])
     numbers = numbers - (model.nq + model.nv + model.na)
     sensor_of = np.repeat(np.arange(model.nsensor), model.sensor_dim)
     used = sensor_of[numbers[(numbers >= 0) & (numbers < model.nsensordata)]]

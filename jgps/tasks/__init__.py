@@ -2,10 +2,12 @@
 
 from jgps.tasks.policy_camera import VisionSpec
 from jgps.tasks.registry import describe, make, names, with_vision
+from jgps.tasks.state_image import StateImage
 from jgps.tasks.task import EvaluationSets, Task, from_mjcf
 
 __all__ = [
     "EvaluationSets",
+    "StateImage",
     "Task",
     "VisionSpec",
     "describe",

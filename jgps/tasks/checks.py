@@ -15,6 +15,7 @@ from jgps.controllers import HoldConfig, LqrHoldConfig, NoiseConfig, PdHoldConfi
 from jgps.core.checks import Range, check_argument
 from jgps.core.names import did_you_mean, shown
 from jgps.simulation import Conditions, StateLayout
+from jgps.tasks.functions import params_like
 from jgps.tasks.indices import OutsideError, check_program, watched
 
 LONGEST_NAME = 100  # a run's directory has it in its name, of which file systems take 255
@@ -128,6 +129,41 @@ def check_sets(**sets: Conditions | None) -> None:
             raise ValueError(f"{what} has 0 conditions; give at least one, or leave it out")
 
 
+def check_params(train: Conditions, **others: Conditions | None) -> None:
+    """Refuses sets of conditions whose params are not alike.
+
+    Raises:
+      ValueError: names the set, and what differs.
+    """
+    like = params_like(train)
+    for what, each in others.items():
+        if each is None or params_like(each) == like:
+            continue
+        if not like:
+            raise ValueError(
+                f"{what} has params, and the training conditions have none: give them "
+                "params=..., which the task's functions take as their last argument"
+            )
+        if each.params is None:
+            raise ValueError(
+                f"{what} has no params, and the training conditions have: give these conditions "
+                f"some, Conditions(..., params=...) with rows of {_described(like)}"
+            )
+        raise ValueError(
+            f"the params of {what} are {_described(params_like(each))} for each condition, those "
+            f"of the training conditions {_described(like)}; they have to be alike"
+        )
+
+
+def _described(params: tuple[Any, ...]) -> str:
+    """Names, shapes and dtypes of params, as in "params['goal'] [2] of float32"."""
+    leaves = jax.tree_util.tree_leaves_with_path(params[0])
+    return ", ".join(
+        f"params{jax.tree_util.keystr(path)} {list(leaf.shape)} of {leaf.dtype}"
+        for path, leaf in leaves
+    )
+
+
 def check_cameras(model: mujoco.MjModel, *names: str | None) -> None:
     """Refuses cameras that the model does not have.
 
@@ -177,11 +213,13 @@ def check_functions(
     model: mujoco.MjModel,
     horizon: int,
     functions: Mapping[str, Callable[..., Any] | None],
+    params: tuple[Any, ...] = (),
 ) -> None:
     """Traces the task's functions once, so that mistakes show at once and in one sentence.
 
     Args:
       functions: "cost", "success", "distance" and "random_start", None where there is none.
+      params: what else the first three take, see `jgps.tasks.functions.params_like`.
 
     Raises:
       ValueError: names the function, what it is called with, and what is wrong.
@@ -200,7 +238,7 @@ def check_functions(
         function = functions.get(what)
         if function is None:
             continue
-        result = _trace(what, function, given)
+        result = _trace(what, function, {**given, **({"params": params[0]} if params else {})})
         shape = getattr(result, "shape", None)
         if shape != ():
             raise ValueError(f"{what} has to return a scalar; it returns shape {shape}")
@@ -217,11 +255,15 @@ def _trace(what: str, function: Callable[..., Any], given: Mapping[str, Any]) ->
     try:
         inspect.signature(function).bind(*given.values())
     except TypeError as error:
-        raise ValueError(f"{what} is called as {call}; its signature differs: {error}") from None
+        why = ", whose last argument are the params of a condition" if "params" in given else ""
+        raise ValueError(
+            f"{what} is called as {call}{why}; its signature differs: {error}"
+        ) from None
     except ValueError:  # some callables have no signature
         pass
     try:
-        make = jax.make_jaxpr(functools.partial(_watching, function), return_shape=True)
+        names = [name.partition(" ")[0] for name in given]
+        make = jax.make_jaxpr(functools.partial(_watching, function, names), return_shape=True)
         program, result = make(*given.values())
         check_program(program)
         return result
@@ -235,9 +277,13 @@ def _trace(what: str, function: Callable[..., Any], given: Mapping[str, Any]) ->
         raise ValueError(f"{call} fails with a {type(error).__name__}: {reason}") from error
 
 
-def _watching(function: Callable[..., Any], *arguments: Any) -> Any:
-    names = ("x", "u", "t")
-    return function(*(watched(name, each) for name, each in zip(names, arguments, strict=False)))
+def _watching(function: Callable[..., Any], names: Sequence[str], *arguments: Any) -> Any:
+    def watch(name: str, argument: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: watched(name + jax.tree_util.keystr(path), leaf), argument
+        )
+
+    return function(*map(watch, names, arguments))
 
 
 def _check_random_start(function: Callable[..., Any], model: mujoco.MjModel) -> None:

@@ -37,6 +37,13 @@ def initial_states(task: Task, conditions: Conditions) -> jax.Array:
     return to_device(_initial_states(task, conditions))
 
 
+def condition_features(task: Task, conditions: Conditions) -> jax.Array:
+    """What tells conditions apart, [C, D]: where they begin, x0, and behind it their params."""
+    x0 = _initial_states(task, conditions)
+    rows = [np.reshape(leaf, (len(x0), -1)) for leaf in jax.tree.leaves(conditions.params)]
+    return to_device(np.concatenate([x0, *rows], axis=1))
+
+
 @quiet_mujoco()
 def _initial_states(task: Task, conditions: Conditions) -> np.ndarray:
     states = []

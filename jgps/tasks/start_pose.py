@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import mujoco
 import numpy as np
 
@@ -10,6 +11,7 @@ from jgps.core.checks import as_numbers
 from jgps.core.names import did_you_mean
 from jgps.simulation import Conditions, check_conditions, mocap_bodies
 from jgps.simulation.changes import as_arrays
+from jgps.simulation.conditions import check_params
 from jgps.tasks.checks import check_sets
 from jgps.tasks.hold import resting_activations, resting_controls
 
@@ -24,7 +26,7 @@ class StartPose(NamedTuple):
 
 
 def training_conditions(
-    model: mujoco.MjModel, start: StartPose, changes: Mapping[str, Any]
+    model: mujoco.MjModel, start: StartPose, changes: Mapping[str, Any], params: Any = None
 ) -> Conditions:
     """The conditions, at rest as far as nothing else is said.
 
@@ -42,14 +44,16 @@ def training_conditions(
         if getattr(start, name) is not None:
             given[name] = np.atleast_2d(as_numbers(name, getattr(start, name)))
     check_sets(qpos=Conditions(qpos, given["qvel"]))
-    changes = as_arrays(changes)
-    rows = [*given.values(), *map(np.atleast_1d, changes.values())]
+    changes, params = as_arrays(changes), check_params(params)
+    rows = [*given.values(), *map(np.atleast_1d, changes.values()), *jax.tree.leaves(params)]
     num = max(len(each) for each in rows)
     given = {
         name: np.repeat(each, num, axis=0) if len(each) == 1 else each
         for name, each in given.items()
     }
-    return at_rest(model, check_conditions(model, Conditions(changes=changes, **given)))
+    params = jax.tree.map(lambda p: np.repeat(p, num, axis=0) if len(p) == 1 else p, params)
+    conditions = Conditions(changes=changes, params=params, **given)
+    return at_rest(model, check_conditions(model, conditions))
 
 
 def rests(model: mujoco.MjModel, conditions: Conditions) -> bool:

@@ -20,18 +20,22 @@ from jgps.tasks.checks import (
     check_functions,
     check_initial,
     check_name,
+    check_params,
     check_sets,
     check_times,
     from_layout,
     warn_of_activations,
 )
+from jgps.tasks.functions import params_like
 from jgps.tasks.policy_camera import Vision, VisionSpec, see
 from jgps.tasks.start_pose import StartPose, at_rest, rests, training_conditions
+from jgps.tasks.state_image import StateImage, image_dim, image_poses, with_image
 
 Initial = HoldConfig | LqrHoldConfig | PdHoldConfig | NoiseConfig
-Cost = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-Success = Callable[[jax.Array, jax.Array], jax.Array]
-Distance = Callable[[jax.Array], jax.Array]
+# Each takes params as well where conditions have some, see `jgps.tasks.functions`.
+Cost = Callable[..., jax.Array]  # of x [dX], u [dU] and t
+Success = Callable[..., jax.Array]  # of x [T, dX] and u [T, dU]
+Distance = Callable[..., jax.Array]  # of x [T, dX]
 RandomStart = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 FUNCTIONS = ("cost", "success", "distance", "random_start")
 
@@ -53,7 +57,8 @@ class Task:
       layout: which of its quantities make up the state x [dX].
       horizon: number T of control steps.
       control_dt: duration of a control step, seconds.
-      cost: `cost(x [dX], u [dU], t) -> scalar`.
+      cost: `cost(x [dX], u [dU], t) -> scalar`. Where the conditions have `params`, it takes those
+        of the condition at hand as a last argument, and so do `success` and `distance`.
       train, test: initial conditions to optimise for, and unseen ones to evaluate on; activations
         that they leave out are those that hold the pose at rest.
       success: `success(x [T, dX], u [T, dU]) -> bool`, or None where the task defines none.
@@ -167,6 +172,7 @@ def from_mjcf(
     cost: Callable[[StateLayout], Cost],
     state: Sequence[str] = ("qpos", "qvel"),
     observation: Sequence[str] | None = None,
+    image: StateImage | None = None,
     horizon: int = 100,
     control_dt: float = 0.05,
     qpos: Any = None,
@@ -174,6 +180,7 @@ def from_mjcf(
     act: Any = None,
     ctrl: Any = None,
     changes: Mapping[str, Any] | None = None,
+    params: Any = None,
     test: Conditions | EvaluationSets | None = None,
     success: Callable[[StateLayout], Success] | None = None,
     distance: Callable[[StateLayout], Distance] | None = None,
@@ -193,6 +200,8 @@ def from_mjcf(
       state: entries of the state, see `jgps.simulation.layout`.
       observation: entries of all that a network sees, of the same kinds as those of the state; None
         is the state.
+      image: what the entry `"image"` of the state or the observation is made of, such as
+        `jgps.tasks.StateImage("eye")`.
       horizon: number of control steps, at least 2.
       control_dt: seconds per control step, a multiple of the model's timestep.
       qpos, qvel: initial joint positions [C, nq] and velocities [C, nv], one row per training
@@ -206,6 +215,10 @@ def from_mjcf(
         controller; None is what holds it by statics.
       changes: per-condition changes of the model's numbers by `"field:object"`, each [C, ...]; for
         the fields, see `jgps.simulation.Conditions`.
+      params: what the task's functions have to know of each training condition that is not in the
+        state, such as its target or its weights: a pytree with leaves [C, ...], for instance
+        `{"goal": goals}`. They take the condition's own as their last argument, as in
+        `cost(x, u, t, params)`; see `jgps.tasks.functions`.
       test: unseen conditions to evaluate on, or several sets of conditions; None is the training
         conditions again.
       success, distance: make those functions from the layout.
@@ -227,24 +240,29 @@ def from_mjcf(
     check_initial(initial)
     clutter = () if spec is None else spec.clutter
     check_entries(state=state, observation=observation, clutter=clutter)
-    compile_with = functools.partial(load_model, source, tuple(state))
-    model, layout, observed = compile_with(None if observation is None else tuple(observation))
+    given = None if observation is None else tuple(observation)
+    num_drawn = image_dim(image, (*state, *(given or ())))
+    compile_with = functools.partial(load_model, source, tuple(state), image_dim=num_drawn)
+    model, layout, observed = compile_with(given)
     horizon, control_dt = check_times(model, horizon, control_dt)
-    check_cameras(model, camera, None if spec is None else spec.camera)
+    check_cameras(model, camera, *(each.camera for each in (spec, image) if each is not None))
     warn_of_activations(model, state)
     if ctrl is not None and not isinstance(initial, HoldConfig | None):
         raise ValueError(
             f"ctrl is what the default initial controller holds with; it says nothing to {initial}"
         )
     start = StartPose(qpos, qvel, act, ctrl)
-    train = training_conditions(model, start, {} if changes is None else changes)
+    train = training_conditions(model, start, {} if changes is None else changes, params)
     unseen, distracted = _evaluation_sets(model, test)
-    seen = None
+    sets = [each for each in (train, unseen, distracted) if each is not None]
+    poses = () if image is None else image_poses(model, sets, image)
+    seen, compile_with = None, functools.partial(compile_with, poses=poses)
+    compiled = (model, layout, observed) if image is None else compile_with(given)
     if spec is not None:
-        sets = [each for each in (train, unseen, distracted) if each is not None]
-        compiled = model, layout, observed
         compiled, seen = see(compile_with, compiled, observation, sets, spec)
-        model, layout, observed = compiled
+    if image is not None:
+        compiled = with_image(compiled, poses, sets, image)
+    model, layout, observed = compiled
     task = Task(
         name=check_name(name),
         model=model,
@@ -264,7 +282,9 @@ def from_mjcf(
         distracted=distracted,
         vision=seen,
     )
-    check_functions(layout, model, horizon, {each: getattr(task, each) for each in FUNCTIONS})
+    check_params(train, test=unseen, distracted=distracted)
+    functions = {each: getattr(task, each) for each in FUNCTIONS}
+    check_functions(layout, model, horizon, functions, params_like(train))
     return task
 
 

@@ -333,8 +333,9 @@ def _said_once() -> Iterator[None]:
 def _other_state(path: Path, why: str) -> UsageError:
     return UsageError(
         f"checkpoint {path} holds another state than these settings make in this version of "
-        f"jgps ({why}); use the version and the config.json that the run was made with, or train "
-        "anew"
+        f"jgps ({why}); what its shapes follow from has to be as in that run (conditions, horizon, "
+        "state, the kind and window of the prior, the network): use the version and the "
+        "config.json that it was made with, or train anew"
     )
 
 

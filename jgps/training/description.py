@@ -15,6 +15,7 @@ import numpy as np
 from jgps.core.lifted import fingerprint
 from jgps.simulation import Conditions
 from jgps.tasks import Task
+from jgps.tasks.functions import params_like
 from jgps.training.codec import encode
 
 
@@ -120,9 +121,14 @@ def _hash(task: Task) -> str:
             continue
         arrays = {"qpos": conditions.qpos, "qvel": conditions.qvel, **conditions.changes}
         arrays |= conditions.optional
+        for path, leaf in jax.tree_util.tree_leaves_with_path(conditions.params):
+            arrays[f"params{jax.tree_util.keystr(path)}"] = leaf
         for name, array in sorted(arrays.items()):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(array).tobytes())
+    for layout in (task.layout, task.observation):
+        if layout is not None and layout.drawn is not None:
+            digest.update(layout.drawn.content.encode())
     return digest.hexdigest()[:16]
 
 
@@ -134,10 +140,11 @@ def _function_hashes(task: Task) -> dict[str, str | None]:
 
     x, u, t = array(task.state_dim), array(task.action_dim), jax.ShapeDtypeStruct((), jnp.int32)
     xs, us = array(task.horizon, task.state_dim), array(task.horizon, task.action_dim)
+    extra = params_like(task.train)
     functions = {
-        "cost": (task.cost, (x, u, t)),
-        "success": (task.success, (xs, us)),
-        "distance": (task.distance, (xs,)),
+        "cost": (task.cost, (x, u, t, *extra)),
+        "success": (task.success, (xs, us, *extra)),
+        "distance": (task.distance, (xs, *extra)),
         "random_start": (task.random_start, (jax.eval_shape(jax.random.key, 0),)),
     }
     return {

@@ -28,14 +28,19 @@ from jgps.simulation import (
 )
 from jgps.simulation.conditions import changed_mocap
 from jgps.tasks import Task
-from jgps.tasks.start import initial_states
+from jgps.tasks.functions import over_rollouts, params_like, params_of, step_costs
+from jgps.tasks.start import condition_features
 
 
 class EvaluablePolicy(Protocol):
     """What `evaluate` takes; for instance the field `policy` of an algorithm's state."""
 
     def params_for(self, x0: jax.Array) -> Any:
-        """Parameters for conditions that start at x0 [C, dX]; leaves [C, ...], or `Shared`."""
+        """Parameters for conditions that start at x0 [C, D]; leaves [C, ...], or `Shared`.
+
+        x0 has the dX entries of the initial state, and behind them the params of a condition that
+        has some (`jgps.simulation.Conditions`), flattened.
+        """
         ...
 
     @property
@@ -170,12 +175,12 @@ def make_evaluator(
         )
     sets = [task.train, task.test, *([] if task.distracted is None else [task.distracted])]
     _check_memory(task, sets, num_samples or 1)
-    name, score = resolve_backend(backend), _make_score(task)
+    name = resolve_backend(backend)
     joint = _join(task.model, sets)
     if joint is None:
-        runs = [_make_run(task, act, each, name, num_samples, score) for each in sets]
+        runs = [_make_run(task, act, each, name, num_samples) for each in sets]
     else:  # one program for all compiles in half the time
-        runs = [_make_run(task, act, joint, name, num_samples, score)]
+        runs = [_make_run(task, act, joint, name, num_samples)]
     ends = np.cumsum([0, *(each.num for each in sets)])
 
     def evaluator(params_for: Callable[[jax.Array], Any], key: jax.Array) -> EvaluationResult:
@@ -261,12 +266,11 @@ def _make_run(
     conditions: Conditions,
     backend: Backend,
     num_samples: int | None,
-    score: _Score,
 ) -> _Run:
     """Rolls out in one set of conditions, and scores the rollouts."""
     sample = make_sampler(task.system, conditions, act, backend).sample
     shape = (conditions.num, num_samples or 1, task.horizon, task.action_dim)
-    x0 = initial_states(task, conditions)
+    x0, score = condition_features(task, conditions), _make_score(task, conditions)
     noise_free = to_device(np.zeros(shape))
 
     def run(params_for: Callable[[jax.Array], Any], key: jax.Array) -> ConditionsResult:
@@ -288,21 +292,23 @@ def _lift_functions(task: Task) -> _Functions:
     dtype = jax.dtypes.canonicalize_dtype(float)
     x = jax.ShapeDtypeStruct((task.horizon, task.state_dim), dtype)
     u = jax.ShapeDtypeStruct((task.horizon, task.action_dim), dtype)
-    jax.eval_shape(functools.partial(costs.evaluate, task.cost), x, u)  # refuses other horizons
+    extra = params_like(task.train)
+    if not extra:
+        jax.eval_shape(functools.partial(costs.evaluate, task.cost), x, u)  # refuses other horizons
     one_x, one_u = (jax.ShapeDtypeStruct(each.shape[1:], dtype) for each in (x, u))
     lifted = functools.partial(lift, differentiable=False)
     return _Functions(
-        cost=lifted(task.cost, one_x, one_u, jax.ShapeDtypeStruct((), jnp.int32)),
-        distance=None if task.distance is None else lifted(task.distance, x),
-        success=None if task.success is None else lifted(task.success, x, u),
+        cost=lifted(task.cost, one_x, one_u, jax.ShapeDtypeStruct((), jnp.int32), *extra),
+        distance=None if task.distance is None else lifted(task.distance, x, *extra),
+        success=None if task.success is None else lifted(task.success, x, u, *extra),
     )
 
 
-def _make_score(task: Task) -> _Score:
-    functions = _lift_functions(task)
+def _make_score(task: Task, conditions: Conditions) -> _Score:
+    params, functions = params_of(conditions), _lift_functions(task)
 
     def score(sampled: SimulationRollouts) -> ConditionsResult:
-        values = _evaluate_functions(functions, sampled.x, sampled.u)
+        values = _evaluate_functions(functions, params, sampled.x, sampled.u)
         total, distance, success = jax.device_get(values)
         valid = np.asarray(sampled.valid)
         return ConditionsResult(
@@ -318,14 +324,14 @@ def _make_score(task: Task) -> _Score:
 
 @jax.jit
 def _evaluate_functions(
-    functions: _Functions, x: jax.Array, u: jax.Array
+    functions: _Functions, params: Any, x: jax.Array, u: jax.Array
 ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
     """Cost, distance and success of every rollout, [C, N] each."""
     cost, distance, success = functions
     return (
-        jnp.sum(costs.evaluate(cost, x, u), axis=-1),
-        None if distance is None else jax.vmap(jax.vmap(distance))(x),
-        None if success is None else jax.vmap(jax.vmap(success))(x, u),
+        jnp.sum(step_costs(params, cost, x, u), axis=-1),
+        None if distance is None else over_rollouts(params, distance, x),
+        None if success is None else over_rollouts(params, success, x, u),
     )
 
 

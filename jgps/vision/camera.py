@@ -3,15 +3,14 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jgps.policies.observation import Observe, RandomisedObserve
 from jgps.rendering import View, make_view
+from jgps.rendering.batching import batching
 from jgps.tasks import Task
 from jgps.tasks.policy_camera import Vision, body_poses
 from jgps.vision.config import VisualConfig
@@ -72,27 +71,6 @@ def make_observers(task: Task, config: VisualConfig) -> tuple[Observe, Randomise
         return draw(*randomise_scene(key, *body_poses(vision, o))), o[vision.configuration]
 
     return CameraObserve(_content(view, vision), observe), observe_randomised
-
-
-def batching(draw: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """The same, but under vmap it gets the axis, and so draws as many at once as its memory allows.
-
-    Args:
-      draw: takes any leading axes, the same of all leaves.
-    """
-
-    @jax.custom_batching.custom_vmap
-    def drawn(*arguments: Any) -> jax.Array:
-        return draw(*arguments)
-
-    @drawn.def_vmap
-    def _(axis_size: int, in_batched: Any, *arguments: Any) -> tuple[jax.Array, bool]:
-        def broadcast(leaf: jax.Array, batched: bool) -> jax.Array:
-            return leaf if batched else jnp.broadcast_to(leaf, (axis_size, *jnp.shape(leaf)))
-
-        return drawn(*jax.tree.map(broadcast, arguments, tuple(in_batched))), True
-
-    return drawn
 
 
 def pose_dim(task: Task) -> int:

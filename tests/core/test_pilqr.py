@@ -157,7 +157,7 @@ def test_every_step_may_have_a_bound_and_limits_of_its_own(x64):
     np.testing.assert_allclose(info.epsilon, np.array(kl_step) * memory.multiplier)
     np.testing.assert_allclose(info.lqr.kl, np.sum(info.epsilon), rtol=0.05)
     with pytest.raises(ValueError, match=r"kl_step is .*one for each of the 12 steps"):
-        pilqr_step(12, lambda x, u, t: 0.0, config)
+        pilqr_step(12, config)
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,15 @@ def test_a_ramp_scales_its_term_over_time():
         (lambda: costs.distance((0,), [0], point_dim=0), "distance.point_dim is 0"),
         (lambda: costs.waypoints((0,), [[1.0]], 5), r"waypoints.points has shape \(1, 1\); .*>= 2"),
         (lambda: costs.waypoints((0,), [[1.0], [2.0]], 1), "waypoints.horizon is 1"),
+        (lambda: costs.waypoints((0,), [[1.0], [2.0]], 4.5), r"horizon is 4.5; it has to be .*int"),
+        (
+            lambda: costs.linear_waypoints((0,), np.ones((1, 1, 1)), [[0.0]], 4.5),
+            r"linear_waypoints.horizon is 4.5; it has to be .*int",
+        ),
+        (
+            lambda: costs.linear_waypoints((0,), np.ones((3, 1, 1)), np.zeros((3, 1)), 2),
+            "linear_waypoints.A has 3 waypoints and linear_waypoints.horizon is 2; there has to be",
+        ),
         (
             lambda: costs.waypoints((0,), [[1.0], [2.0]], 5, times=(3, 9)),
             r"waypoints.times is \(3, 9\); .*2 increasing steps within 0..4",

@@ -43,3 +43,9 @@ def test_sites_that_it_cannot_follow_are_refused():
         site_position(model, "toe")
     with pytest.raises(ValueError, match=r"'other' is moved by joint 'loose'.*'site_pos:'"):
         site_position(model, "other")
+
+
+def test_whole_numbers_of_radians_are_numbers_too():
+    tip = site_position(mujoco.MjModel.from_xml_string(MODEL), "tip")
+    qpos = jnp.zeros(10, jnp.int32).at[1].set(1)
+    np.testing.assert_array_equal(tip(qpos), tip(qpos.astype(jnp.float32)))

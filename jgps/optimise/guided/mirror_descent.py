@@ -17,7 +17,7 @@ from jgps.optimise.guided.projection import (
     trust_region_centre,
 )
 from jgps.optimise.guided.state import GuidedState
-from jgps.optimise.models import LocalModels, predict, predicted_cost
+from jgps.optimise.models import LocalModels, predict, predicted_cost, sampled_costs
 from jgps.optimise.steps.step import StepInputs, TrajectoryStep
 from jgps.policies import Supervision
 from jgps.simulation import SimulationRollouts
@@ -50,7 +50,9 @@ def mirror_descent(
     """
     parts = make_parts(task, config, backend, slots)
     source = parts.slots.source
-    improve = shared_jit(functools.partial(_improve, config, step, step_rule, source.comparable))
+    improve = shared_jit(
+        functools.partial(_improve, task, config, step, step_rule, source.comparable)
+    )
     label = shared_jit(functools.partial(_label, config))
 
     def learn(state, models, linearised, sampled, key):
@@ -72,6 +74,7 @@ class _Predicted(NamedTuple):
 
 
 def _improve(
+    task: Task,
     config: MirrorDescentConfig,
     step: TrajectoryStep,
     step_rule: str,
@@ -88,6 +91,7 @@ def _improve(
     inputs = StepInputs(
         models=models,
         rollouts=sampled.rollouts,
+        sampled_costs=sampled_costs(task, sampled.rollouts),
         controllers=state.controllers,
         trust_region_centre=trust_region_centre(config, state, linearised),
         sampled_with=sampled_with(config, state, linearised),

@@ -78,8 +78,13 @@ def random_starts(task: Task, config: RandomStartsConfig) -> RolloutSource:
     Rollout m happens in the model of training condition m mod C, as conditions may change it.
 
     Raises:
-      ValueError: if the task has no `random_start`.
+      ValueError: if the task has no `random_start`, or a cost that differs between conditions.
     """
+    if task.train.params is not None:
+        raise ValueError(
+            f"the conditions of {task.name!r} have params, which a random start has none of; use "
+            "fixed starts, rollouts=FixedStartsConfig(), or put what differs into the state"
+        )
     if task.random_start is None:
         raise ValueError(
             f"the task {task.name!r} draws no random starts; give it a function of a key: "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
 import jax
@@ -34,6 +35,11 @@ class LqrStepConfig(Config):
         The bound is adapted by the cost alone: a step that trades cost for entropy lowers it.
       shared_multiplier: whether all conditions have the same multiplier, from what the last step
         came to on average; a condition whose models err then holds back no step of its own.
+      inner_iterations: how often the step is taken on the same models and samples, >= 1, each time
+        within the bound about what the one before made; so controllers move further than models
+        have been seen to be right. It counts for the next multiplier what all of them promised
+        together. (In the code of 2016 a setting of this name solves the same problem again, about
+        the same controllers, from a better start of the search.)
       trust_region: how the multiplier eta of the divergence is searched for.
     """
 
@@ -42,6 +48,7 @@ class LqrStepConfig(Config):
     max_multiplier: Annotated[float, Range("[1, 1e6]", "usually 1 to 10")] = 10.0
     entropy_weight: Annotated[float, Range(">= 0", "usually 0 to 0.1")] = 0.0
     shared_multiplier: bool = False
+    inner_iterations: Annotated[int, Range(">= 1", "usually 1")] = 1
     trust_region: TrustRegionConfig = TrustRegionConfig()
 
 
@@ -54,9 +61,10 @@ def lqr_step(horizon: int, config: LqrStepConfig) -> TrajectoryStep:
         trusted = explains(models, cost_now, inputs.rollouts)
         usable = (models.status.code == OK) & trusted & inputs.comparable
         memory = adapt_bound(memory, cost_now, usable, config)
-        result = improve_within_bound(
-            horizon, config, memory, models, inputs.trust_region_centre, inputs.controllers
-        )
+        improve_once = functools.partial(improve_within_bound, horizon, config)
+        several = config.inner_iterations > 1
+        take = functools.partial(_repeat, improve_once, config) if several else improve_once
+        result = take(memory, models, inputs.trust_region_centre, inputs.controllers)
         stepped = result.memory.stepped & trusted
         return result._replace(memory=result.memory._replace(stepped=stepped))
 
@@ -122,6 +130,41 @@ def improve_within_bound(
         models, trust_region_centre, epsilon, memory.eta, entropy_weight
     )
     return _conclude(_Solved(*solved), models.status, kept, memory, epsilon)
+
+
+def _repeat(
+    improve_once: Callable[..., StepResult],
+    config: LqrStepConfig,
+    memory: StepMemory,
+    models: LocalModels,
+    trust_region_centre: Controller,
+    kept: Controller,
+) -> StepResult:
+    """The inner iterations. One that fails leaves what the ones before it made.
+
+    Metrics are those of a condition's last inner iteration that did not fail, but for the status,
+    which is the first one's; `inner_iterations` says how many did not.
+    """
+
+    def once(carry, _):
+        centre, kept, memory = carry
+        result = improve_once(memory, models, centre, kept)
+        # One that failed is tried again with what it failed with, and fails again.
+        centre = choose(result.memory.stepped, result.controllers, centre)
+        return (centre, result.controllers, result.memory), (result.memory, result.metrics)
+
+    carry = (trust_region_centre, kept, memory)
+    carry, (memories, metrics) = jax.lax.scan(once, carry, length=config.inner_iterations)
+    _, controllers, last = carry
+    taken = jnp.sum(memories.stepped, axis=0, dtype=jnp.int32)
+    index = jnp.maximum(taken - 1, 0)[None]
+    found = jax.tree.map(lambda leaf: jnp.take_along_axis(leaf, index, axis=0)[0], metrics)
+    first = {name: metrics[name][0] for name in ("status", "status_step")}
+    return StepResult(
+        controllers=controllers,
+        memory=last._replace(cost_before=memories.cost_before[0], stepped=memories.stepped[0]),
+        metrics={**found, **first, "inner_iterations": taken},
+    )
 
 
 class _Solved(NamedTuple):

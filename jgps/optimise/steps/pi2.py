@@ -5,23 +5,20 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jgps import costs
 from jgps.core import path_integral
 from jgps.core.path_integral import Pi2StepConfig
 from jgps.core.types import OK, Controller
-from jgps.costs import Cost
 from jgps.optimise.models import choose
 from jgps.optimise.steps.step import StepInputs, StepResult, TrajectoryStep
 
 
-def pi2_step(cost: Cost, config: Pi2StepConfig) -> TrajectoryStep:
-    """The step on a task's cost; it remembers nothing."""
+def pi2_step(config: Pi2StepConfig) -> TrajectoryStep:
+    """The step on what the rollouts cost; it remembers nothing."""
 
     def improve(memory: tuple[()], inputs: StepInputs) -> StepResult:
         rollouts, sampled_with = inputs.rollouts, inputs.sampled_with
-        sampled_costs = costs.evaluate(cost, rollouts.x, rollouts.u)
         update = functools.partial(path_integral.improve, config=config)
-        updated, info = jax.vmap(update)(sampled_with, rollouts, sampled_costs)
+        updated, info = jax.vmap(update)(sampled_with, rollouts, inputs.sampled_costs)
         moved = updated
         if inputs.trust_region_centre is not sampled_with:
             # The noise that cost little is added to what the controllers are held to.

@@ -5,19 +5,17 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jgps import costs
 from jgps.core import pilqr
 from jgps.core.checks import refuse
 from jgps.core.pilqr import PilqrInfo, PilqrMemory, PilqrStepConfig
 from jgps.core.types import OK, worst
-from jgps.costs import Cost
 from jgps.optimise.algorithm import Metrics
 from jgps.optimise.models import choose, default_dtype
 from jgps.optimise.steps.step import StepInputs, StepResult, TrajectoryStep
 
 
-def pilqr_step(horizon: int, cost: Cost, config: PilqrStepConfig) -> TrajectoryStep:
-    """The step of trajectories of `horizon` steps on a task's cost.
+def pilqr_step(horizon: int, config: PilqrStepConfig) -> TrajectoryStep:
+    """The step of trajectories of `horizon` steps.
 
     Raises:
       ValueError: if a setting has a number for every step, but of another horizon.
@@ -34,11 +32,10 @@ def pilqr_step(horizon: int, cost: Cost, config: PilqrStepConfig) -> TrajectoryS
     def improve(memory: PilqrMemory, inputs: StepInputs) -> StepResult:
         models, rollouts = inputs.models, inputs.rollouts
         assert models is not None
-        sampled_costs = costs.evaluate(cost, rollouts.x, rollouts.u)
         update = functools.partial(pilqr.improve, config=config)
         controllers, new_memory, info = jax.vmap(update)(
             inputs.trust_region_centre, inputs.sampled_with, models.dynamics, models.cost,
-            models.initial, rollouts, sampled_costs, memory,
+            models.initial, rollouts, inputs.sampled_costs, memory,
         )  # fmt: skip
         status = jax.vmap(worst)(models.status, info.status)
         stepped = status.code == OK

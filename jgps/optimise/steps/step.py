@@ -16,6 +16,7 @@ class StepInputs(NamedTuple):
     # fitted to the rollouts, their status is not OK where that failed; None without models
     models: LocalModels | None
     rollouts: Rollouts  # [C, N, T, ...], with noise
+    sampled_costs: jax.Array  # [C, N, T], what their steps cost
     controllers: Controller  # the last ones, which a condition keeps where its step fails
     trust_region_centre: Controller  # what the new controllers stay near to
     sampled_with: Controller  # what the rollouts were drawn from
@@ -28,12 +29,14 @@ def about_controllers(
     controllers: Controller,
     models: LocalModels | None,
     rollouts: Rollouts,
+    sampled_costs: jax.Array,
     cost_now: jax.Array | None,
 ) -> StepInputs:
     """The inputs where rollouts are the controllers' own, and new ones stay near to them."""
     return StepInputs(
         models=models,
         rollouts=rollouts,
+        sampled_costs=sampled_costs,
         controllers=controllers,
         trust_region_centre=controllers,
         sampled_with=controllers,

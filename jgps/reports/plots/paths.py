@@ -15,11 +15,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse
 
+from jgps.core.lifted import shared_jit
 from jgps.reports.plots.style import COLOURS, GREY, INK, WIDTH, new_figure, save, style
 from jgps.reports.run_data import RunData
 from jgps.simulation import condition_models
 from jgps.simulation.system import control_ranges
 from jgps.tasks import Task
+from jgps.tasks.functions import params_of, with_params
 
 MAX_CONDITIONS, MAX_ACTUATORS = 4, 8  # more of them would be too small to read
 _ELLIPSES = 12  # per path
@@ -38,8 +40,8 @@ def draw_paths(run: RunData, path: Path, task: Task | None = None) -> Path:
     """Draws paths of the samples and two-sigma ellipses of the marginals, per condition."""
     data = _trajectories(run)
     points = find_points(task, data["x"].shape[-1])
-    target = None if task is None else find_target(task, data["x"][0])
     num, total = min(len(data["sample_x"]), MAX_CONDITIONS), len(data["sample_x"])
+    targets = [None] * num if task is None else _targets(task, data["x"], num)
     network = data["x"] if run.trains_network and run.locals_are == "condition" else None
     planes = _planes(data["sample_x"][:num], points)
     limits = [[_limits(data, num, points, axis) for axis in plane] for plane in planes]
@@ -51,7 +53,7 @@ def draw_paths(run: RunData, path: Path, task: Task | None = None) -> Path:
     caption += "Circles: start."
     if network is not None:
         caption += "  Dotted: the network, without noise."
-    if target is not None:
+    if any(target is not None for target in targets):
         caption += "  Cross: target."
     with style():
         figure = new_figure(
@@ -69,6 +71,7 @@ def draw_paths(run: RunData, path: Path, task: Task | None = None) -> Path:
                     _draw_point(ax, data, c, point, plane, COLOURS[i % len(COLOURS)])
                     if network is not None:
                         ax.plot(*_pick(network[c], point, plane), ":", color=INK, lw=1.4, zorder=4)
+                target = targets[c]
                 if target is not None:
                     ax.plot(*_pick(target, points[0], plane), "x", color=INK, ms=8, mew=2, zorder=5)
                 ax.set(xlim=x_limits, ylim=y_limits)
@@ -101,7 +104,14 @@ def find_points(task: Task | None, state_dim: int) -> list[Point]:
     return [Point("state", entries, tuple(names))]
 
 
-def find_target(task: Task, x: np.ndarray) -> np.ndarray | None:
+def _targets(task: Task, x: np.ndarray, num: int) -> list[np.ndarray | None]:
+    """Targets of the conditions or groups that are shown: one for all, or each has its own."""
+    if task.train.params is None:
+        return [find_target(task, x[0])] * num
+    return [find_target(task, x[c], c) for c in range(num)]
+
+
+def find_target(task: Task, x: np.ndarray, condition: int = 0) -> np.ndarray | None:
     """Finds the state that the task's distance is measured to, if it is that of a point.
 
     Then its gradient is the unit vector away from the target, so that one step along it ends there.
@@ -109,6 +119,7 @@ def find_target(task: Task, x: np.ndarray) -> np.ndarray | None:
     Args:
       task: any task.
       x: a trajectory, [T, dX].
+      condition: the training condition that it is of; it counts where these have params.
 
     Returns:
       A state [dX] at distance zero, equal to the trajectory's last one in all entries that do not
@@ -116,7 +127,9 @@ def find_target(task: Task, x: np.ndarray) -> np.ndarray | None:
     """
     if task.distance is None:
         return None
-    end, found = jax.jit(functools.partial(_step_to_target, task.distance))(x)
+    params = jax.tree.map(lambda leaf: leaf[condition], params_of(task.train))
+    step = shared_jit(functools.partial(_step_to_target, with_params(task.distance, params)))
+    end, found = step(jnp.asarray(x))
     return np.asarray(end) if found else None
 
 
