@@ -12,13 +12,15 @@ from xla_flags import compile_fast
 
 # Programs compiled by an earlier run are reused. This goes through the environment as well, for the
 # command lines that tests start. It changes how long tests take, nothing else.
-CACHE_SETTINGS = {
+SETTINGS = {
     "jax_compilation_cache_dir": str(pathlib.Path(__file__).parents[1] / ".jax_cache"),
     "jax_persistent_cache_min_compile_time_secs": "0",
     "jax_persistent_cache_min_entry_size_bytes": "-1",
+    # Where in Python an operation comes from is not written into what is compiled.
+    "jax_traceback_in_locations_limit": "0",
 }
 compile_fast()
-for name, value in CACHE_SETTINGS.items():
+for name, value in SETTINGS.items():
     value = os.environ.setdefault(name.upper(), value)
     jax.config.update(name, value if name.endswith("dir") else int(value))
 # Tracing makes so many objects that looking for unused ones takes up to a tenth of the time.

@@ -106,7 +106,7 @@ def untrained(task, vision):
     return initialise(network, jax.random.key(0), *sizes, jnp.float32, observe)
 
 
-# A run of all phases that several files look at: its programs are compiled once.
+# A run of all phases.
 SHOWN = MdgpsConfig(
     policy=small_vision(20, 10, width=40, pretraining_images=50),
     trajectory_iterations=1,

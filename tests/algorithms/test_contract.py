@@ -108,9 +108,14 @@ def _assert_contract(name, algorithm, task, directory):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_contract(algorithm, tmp_path):
-    task, (make, _) = _point_mass(15), ALGORITHMS[algorithm]
-    run = make(task, _config(algorithm), backend="native")
-    _assert_contract(algorithm, run, task, tmp_path)
+    """On a task and with settings whose programs the tests below have use for, too."""
+    task, (make, _), config = to_goal(HORIZON), ALGORITHMS[algorithm], _breakable_config(algorithm)
+    _assert_contract(algorithm, make(task, config, backend="native"), task, tmp_path)
+
+
+def test_contract_with_all_settings_as_they_are(tmp_path):
+    task, (make, _) = _point_mass(15), ALGORITHMS["mdgps"]
+    _assert_contract("mdgps", make(task, _config("mdgps"), backend="native"), task, tmp_path)
 
 
 @pytest.mark.parametrize("algorithm", ["trajopt", "pi2", "mdgps"])

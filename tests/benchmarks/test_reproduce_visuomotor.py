@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import shutil
+import warnings
 
+import mediapy
 import numpy as np
 import pytest
 import visuomotor_runs
@@ -28,6 +31,10 @@ from visuomotor_runs import cost_key, count_key, pose_error, pose_settings, sett
 from jgps import tasks
 from jgps.algorithms import FixedStartsConfig
 from jgps.policies import ARCHITECTURES
+from jgps.rendering import RenderConfig
+from jgps.reports import report
+from jgps.reports.report import write_report
+from jgps.reports.video import write_task_video
 
 VISION = small_vision(
     5, 5, batch_size=8, width=36, height=36, channels=(2, 2, 2), pretraining_images=20
@@ -41,11 +48,19 @@ def task() -> tasks.Task:
     )
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A training of all phases, what `success` found, and where it is kept."""
+    kept, task = tmp_path_factory.mktemp("kept"), shown_task()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the policy succeeds in")  # it trains for 3 iterations
+        return task, success(task, SHOWN, 3, "native", kept, seed=0), kept
+
+
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:the policy succeeds in")  # it trains for two iterations
-def test_a_finished_training_is_not_done_again(tmp_path, monkeypatch):
-    task = shown_task()
-    found = success(task, SHOWN, 3, "native", tmp_path, seed=0)
+def test_a_finished_training_is_not_done_again(finished, tmp_path, monkeypatch):
+    task, found, kept = finished
+    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
     assert [found[count_key(key)] for key in SETS] == [2, 3, 2]
     for key in SETS:
         assert found[key] == np.mean(found[f"{key}_by_condition"])
@@ -75,6 +90,31 @@ def test_a_finished_training_is_not_done_again(tmp_path, monkeypatch):
     (directory / "numbers.json").unlink()  # as if it had been interrupted
     with pytest.raises(TrainedError, match="True"):
         success(task, SHOWN, 3, "native", tmp_path, seed=0)
+
+
+@pytest.mark.slow
+def test_a_report_of_it_shows_what_the_policy_sees(finished, tmp_path, monkeypatch):
+    def rough_video(*arguments, options, **keywords):
+        options = options._replace(config=RenderConfig(shadows=0, supersample=1))
+        return write_task_video(*arguments, options=options, **keywords)
+
+    monkeypatch.setattr(report, "write_task_video", rough_video)
+    task, _, kept = finished
+    (directory,) = kept.iterdir()
+    out = tmp_path / "run"
+    shutil.copytree(directory, out)
+    with np.load(out / "trajectories.npz") as arrays:
+        assert arrays["distracted_qpos"].shape == (2, task.horizon, 1)
+    said = []
+    written = [path.name for path in write_report(out, task, say=said.append)]
+    assert written[-3:] == ["feature_points.png", "final.mp4", "final.png"] and not said
+    image = mediapy.read_image(out / "figures" / "feature_points.png")
+    assert image.shape[1] == 1200 and image.std() > 20
+    # Without its checkpoints all else is drawn.
+    shutil.rmtree(out / "checkpoints")
+    written = [path.name for path in write_report(out, task, say=said.append)]
+    assert "feature_points.png" not in written and written[-1] == "final.png"
+    assert len(said) == 1 and "no whole checkpoint" in said[0]
 
 
 @pytest.mark.slow

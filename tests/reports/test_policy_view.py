@@ -1,7 +1,6 @@
 """What a policy saw, against what it would see in the simulation (seed 0)."""
 
 import dataclasses
-import shutil
 
 import jax
 import jax.numpy as jnp
@@ -10,16 +9,13 @@ import numpy as np
 import pytest
 from pointer import SHOWN, shown_task, untrained
 
-import jgps
 from jgps import policies
 from jgps.policies.learner import MlpConfig
 from jgps.policies.networks.visuomotor import feature_pixels
 from jgps.policies.observation import cache_features
 from jgps.rendering import RenderConfig
-from jgps.reports import report
 from jgps.reports.plots.features import POINT_COLOURS, draw_feature_points
 from jgps.reports.policy_view import PolicyView, _influence, _readout, _trunk, draw_policy_view
-from jgps.reports.report import write_report
 from jgps.reports.video import VideoOptions, VideoRollouts, thin_out, write_task_video
 from jgps.simulation import condition_models, make_sampler
 from jgps.vision.learner import make_learner
@@ -135,26 +131,3 @@ def test_a_video_of_many_shows_some_at_equal_distances():
     assert thin_out(range(3)) == [0, 1, 2]
     assert thin_out([0, 1, 2, 4, 5, 6, 7]) == [0, 1, 2, 5, 6, 7]
     assert thin_out(range(15)) == [0, 3, 6, 8, 11, 14]
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:the policy succeeds in")  # it trains for a few iterations
-def test_a_report_shows_what_the_policy_sees(task, tmp_path, monkeypatch):
-    def rough_video(*arguments, options, **keywords):
-        options = options._replace(config=ROUGH)
-        return write_task_video(*arguments, options=options, **keywords)
-
-    monkeypatch.setattr(report, "write_task_video", rough_video)
-    jgps.train(task, "mdgps", config=SHOWN, iterations=3, out=tmp_path, backend="native")
-    with np.load(tmp_path / "trajectories.npz") as arrays:
-        assert arrays["distracted_qpos"].shape == (2, T, 1)
-    said = []
-    written = [path.name for path in write_report(tmp_path, task, say=said.append)]
-    assert written[-3:] == ["feature_points.png", "final.mp4", "final.png"] and not said
-    image = mediapy.read_image(tmp_path / "figures" / "feature_points.png")
-    assert image.shape[1] == 1200 and image.std() > 20
-    # Without its checkpoints all else is drawn.
-    shutil.rmtree(tmp_path / "checkpoints")
-    written = [path.name for path in write_report(tmp_path, task, say=said.append)]
-    assert "feature_points.png" not in written and written[-1] == "final.png"
-    assert len(said) == 1 and "no whole checkpoint" in said[0]
