@@ -32,6 +32,7 @@ import numpy as np
 from jgps.core.names import did_you_mean
 from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation.drawn import Drawn, draw_on_host
+from jgps.simulation.requirements import refuse_callbacks, refuse_user_sensor, set_flags
 from jgps.simulation.source import Compiled, Source, parse
 
 _SENSORS = {
@@ -185,57 +186,13 @@ def load_model(
         raise ValueError(f"the model does not compile: {_one_line(error)}") from None
     if model.nu == 0:
         raise ValueError("the model has no actuator; add an <actuator> for every controlled joint")
-    _refuse_callbacks(model)
+    refuse_callbacks(model)
     layout, seen = _layout(model, entries, kinds, "state", image_dim), None
     if observation is not None and observed is not None:
         seen = _layout(model, observation, observed, "observation", image_dim)
     needed = layout.uses_sensors or (seen is not None and seen.uses_sensors) or bool(poses)
-    _set_flags(model, needed)
+    set_flags(model, needed)
     return model, layout, seen
-
-
-def _refuse_callbacks(model: mujoco.MjModel) -> None:
-    """Refuses actuators for which MuJoCo calls functions back.
-
-    Raises:
-      ValueError: naming the first one, and what of it is of type user.
-    """
-    kinds = {"dyn": mujoco.mjtDyn.mjDYN_USER, "gain": mujoco.mjtGain.mjGAIN_USER,
-             "bias": mujoco.mjtBias.mjBIAS_USER}  # fmt: skip
-    for kind, user in kinds.items():
-        found = np.flatnonzero(getattr(model, f"actuator_{kind}type") == int(user))
-        if len(found):
-            name = model.actuator(int(found[0])).name
-            raise ValueError(
-                f'actuator {name!r} has {kind}type="user", for which MuJoCo calls a function back; '
-                "rollouts, which run on many threads, call none; choose one of MuJoCo's own types"
-            )
-
-
-def _set_flags(model: mujoco.MjModel, uses_sensors: bool) -> None:
-    """Sets the flags that rollouts rely on, and refuses those that they can't do with.
-
-    Whatever else a model switches off is its physics: contacts, limits, gravity, the range of
-    controls (`clampctrl`), the solver's warm start.
-
-    Raises:
-      ValueError: naming the flag.
-    """
-    disable, enable = mujoco.mjtDisableBit, mujoco.mjtEnableBit
-    for present, flag, why in (
-        (model.opt.disableflags & disable.mjDSBL_ACTUATION, 'actuation="disable"',
-         "with which no control has an effect"),
-        (model.opt.enableflags & enable.mjENBL_SLEEP, 'sleep="enable"',
-         "with which what happens next does not follow from the state alone"),
-        (model.opt.enableflags & enable.mjENBL_IPC, 'ipc="enable"',
-         "with which what happens next does not follow from the state alone"),
-    ):  # fmt: skip
-        if present:
-            raise ValueError(f"the model has <flag {flag}/>, {why}; take it out")
-    # A diverging simulation has to be seen, not silently put back to its start.
-    model.opt.disableflags |= disable.mjDSBL_AUTORESET
-    if uses_sensors:  # x and o are made of them
-        model.opt.disableflags &= ~int(disable.mjDSBL_SENSOR)
 
 
 def _one_line(error: BaseException) -> str:
@@ -350,11 +307,7 @@ def _layout(
 
     def sensor_index(sensor_name: str) -> list[int]:
         sensor = model.sensor(sensor_name).id
-        if int(model.sensor_type[sensor]) == int(mujoco.mjtSensor.mjSENS_USER):
-            raise ValueError(
-                f"{what} entry 'sensor:{sensor_name}': the sensor is of type user, whose numbers a "
-                "callback computes; rollouts call none"
-            )
+        refuse_user_sensor(model, sensor, f"{what} entry 'sensor:{sensor_name}'")
         start = offset_sensors + int(model.sensor_adr[sensor])
         return list(range(start, start + int(model.sensor_dim[sensor])))
 
