@@ -15,7 +15,8 @@ from jgps.controllers import HoldConfig, LqrHoldConfig, NoiseConfig, PdHoldConfi
 from jgps.core.checks import Range, check_argument
 from jgps.core.names import did_you_mean, shown
 from jgps.simulation import Conditions, StateLayout
-from jgps.tasks.indices import OutsideError, check_program, watched
+from jgps.tasks.constant_indices import check_program
+from jgps.tasks.indices import OutsideError, watched
 
 LONGEST_NAME = 100  # a run's directory has it in its name, of which file systems take 255
 INITIAL = {"hold": HoldConfig, "lqr": LqrHoldConfig, "pd": PdHoldConfig, "noise": NoiseConfig}
@@ -236,8 +237,9 @@ def _trace(what: str, function: Callable[..., Any], given: Mapping[str, Any]) ->
 
 
 def _watching(function: Callable[..., Any], *arguments: Any) -> Any:
-    names = ("x", "u", "t")
-    return function(*(watched(name, each) for name, each in zip(names, arguments, strict=False)))
+    for name, each in zip(("x", "u", "t"), arguments, strict=False):
+        watched(name, each, time_axis=0 if each.ndim == 2 else None)
+    return function(*arguments)
 
 
 def _check_random_start(function: Callable[..., Any], model: mujoco.MjModel) -> None:
