@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.util
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +15,7 @@ from jgps import tasks, training
 from jgps.algorithms import ALGORITHMS
 from jgps.cli.arguments import parse
 from jgps.cli.machine import check_backend, enable_compilation_cache
+from jgps.core.warn import warn
 from jgps.simulation import num_threads, resolve_backend
 from jgps.training import UsageError
 from jgps.training.directory import read_config
@@ -128,7 +128,7 @@ def evaluate(arguments: list[str]) -> None:
     table.title = f"{options.directory}, {run.iterations} iterations, {noise}"
     Console().print(table)
     if result.advice:
-        warnings.warn(result.advice, stacklevel=1)
+        warn(result.advice)
 
 
 def report(arguments: list[str]) -> None:

@@ -4,11 +4,11 @@ import contextlib
 import importlib
 import io
 import os
-import warnings
 from pathlib import Path
 
 import jax
 
+from jgps.core.warn import warn
 from jgps.simulation import num_threads, resolve_backend
 from jgps.training import UsageError
 
@@ -24,10 +24,9 @@ def enable_compilation_cache() -> None:
     if _CACHE.upper() not in os.environ:
         directory = _cache_directory()
         if directory is None:
-            warnings.warn(
+            warn(
                 "there is no home directory to keep compiled programs in, so that every run "
-                "compiles anew; set XDG_CACHE_HOME to a directory that can be written",
-                stacklevel=2,
+                "compiles anew; set XDG_CACHE_HOME to a directory that can be written"
             )
             return
         settings[_CACHE] = str(directory)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
+from jgps.core.warn import warn
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
 from jgps.training import metrics_file
 from jgps.training.codec import decode
@@ -149,7 +149,7 @@ def read_run(directory: str | os.PathLike[str]) -> RunData:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, stacklevel=4)
+    warn(text)
 
 
 def _read_summary(path: Path) -> dict[str, Any] | None:

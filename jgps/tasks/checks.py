@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from jgps.controllers import HoldConfig, LqrHoldConfig, NoiseConfig, PdHoldConfig
 from jgps.core.checks import Range, check_argument
 from jgps.core.names import did_you_mean, shown
+from jgps.core.warn import warn
 from jgps.simulation import Conditions, StateLayout
 from jgps.tasks.constant_indices import check_program
 from jgps.tasks.indices import OutsideError, watched
@@ -147,10 +147,9 @@ def check_cameras(model: mujoco.MjModel, *names: str | None) -> None:
 def warn_of_activations(model: mujoco.MjModel, state: Sequence[str]) -> None:
     """Warns where the state lacks activations that decide what comes next."""
     if model.na and "act" not in state:
-        warnings.warn(
+        warn(
             f"the model has {model.na} activation states that are not in the state; add 'act', or "
-            "the fitted dynamics cannot know them",
-            stacklevel=4,  # where from_mjcf was called
+            "the fitted dynamics cannot know them"
         )
 
 

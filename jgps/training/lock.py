@@ -6,10 +6,10 @@ import json
 import os
 import socket
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from jgps.core.warn import warn
 from jgps.training.errors import UsageError
 
 try:
@@ -89,10 +89,9 @@ def _is_open(path: Path, file: int) -> bool:
 
 
 def _warn(path: Path, reason: str) -> None:
-    warnings.warn(
+    warn(
         f"{path.parent} cannot be locked ({reason}): nothing keeps a second process from writing "
-        "into it and spoiling the run, so start none",
-        stacklevel=5,
+        "into it and spoiling the run, so start none"
     )
 
 

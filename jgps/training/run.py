@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jgps.core.names import explain_unknown
+from jgps.core.warn import warn
 from jgps.tasks import Task
 from jgps.training import directory
 from jgps.training.begin import first_state, one_kind_of_error, prepare
@@ -170,9 +170,7 @@ def _loop(
             if on_iteration is not None:
                 on_iteration(record)
             elif describe_policy(record) and not any(map(describe_policy, records[:-1])):
-                warnings.warn(
-                    f"iteration {len(records) - 1}: {describe_policy(record)}", stacklevel=3
-                )
+                warn(f"iteration {len(records) - 1}: {describe_policy(record)}")
     except WriteError:  # what is saved has to do
         raise
     except BaseException:  # Ctrl-C, a TrainingError, or a mistake in what the user passed
@@ -273,5 +271,5 @@ def _finish(
     if setup.out is not None:
         write_json(setup.out / "summary.json", summary)
     if evaluation.advice:
-        warnings.warn(evaluation.advice, stacklevel=4)
+        warn(evaluation.advice)
     return TrainingResult(state, records, evaluation, summary, setup.out)

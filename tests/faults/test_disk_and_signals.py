@@ -244,8 +244,10 @@ def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr("jgps.training.lock.fcntl.flock", unsupported)
-    with pytest.warns(UserWarning, match=r"cannot be locked \(No locks available\): .*so start"):
+    message = r"cannot be locked \(No locks available\): .*so start"
+    with pytest.warns(UserWarning, match=message) as warned:
         train(tmp_path / "run", iterations=1)
+    assert warned[0].filename == train.__code__.co_filename
 
 
 @pytest.mark.parametrize(

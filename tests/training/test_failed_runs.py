@@ -145,6 +145,7 @@ def test_a_network_that_diverges_is_reported_once_and_training_goes_on(task: Tas
     with pytest.warns(UserWarning, match="iteration 0: the network kept its parameters") as warned:
         result = train_network(task, config=diverging("continue"), iterations=2, seed=1)
     assert sum("the network" in str(each.message) for each in warned) == 1
+    assert warned[0].filename == train_network.__code__.co_filename
     assert [record["policy_status"] for record in result.metrics] == [NON_FINITE] * 2
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(result.state.newest))
     assert result.metrics[0]["cost_test_policy"] == result.metrics[1]["cost_test_policy"]
