@@ -68,7 +68,8 @@ class _TrainOptions:
       prior: prior of the fitted dynamics: mixture, constant or none.
       random_starts: whether to learn from rollouts that start at random, in groups, instead of
         from fixed conditions.
-      config: settings of the algorithm.
+      config: settings of the algorithm. With --config.sampling on_policy the others that go well
+        with it are the defaults.
     """
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
@@ -88,7 +89,7 @@ class _TrainOptions:
 
 def _spell(argument: str) -> str:
     """Returns the command line's option for an argument of `jgps.train`."""
-    return f"--{argument.replace('_', '-')}"
+    return "--config.sampling" if argument == "sampling" else f"--{argument.replace('_', '-')}"
 
 
 def _options(
@@ -96,11 +97,14 @@ def _options(
     prior: str | None,
     random_starts: bool = False,
     policy: str | None = None,
+    sampling: str | None = None,
     task: str | None = None,
 ) -> type:
     """Makes the class of the options of `jgps train`, whose defaults are the recipe's settings."""
     try:
-        chosen = recipe(task or "", algorithm, policy, prior, random_starts, _spell)
+        if not has_setting(algorithm, "sampling"):
+            sampling = None  # which is then no option
+        chosen = recipe(task or "", algorithm, policy, prior, random_starts, sampling, _spell)
     except ValueError as error:
         raise UsageError(str(error)) from error
     fields: list[Any] = []
@@ -172,6 +176,7 @@ def read(arguments: list[str]) -> tuple[str, Any]:
         given("prior", arguments),
         flagged("random-starts", arguments),
         given("policy", arguments),
+        given("config.sampling", arguments),
     )
     # Help is shown while it is read, before the task is known.
     named = next((each for each in arguments if each in tasks.names()), None)

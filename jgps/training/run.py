@@ -44,6 +44,7 @@ def train(
     policy: str | None = None,
     prior: str | None = None,
     random_starts: bool = False,
+    sampling: str | None = None,
     iterations: int | None = None,
     config: Any = None,
     seed: int = 0,
@@ -63,11 +64,11 @@ def train(
     Args:
       task: a task or the name of one.
       algorithm: name of an algorithm.
-      policy, prior, random_starts: choose the settings and the number of iterations, see
+      policy, prior, random_starts, sampling: choose the settings and the number of iterations, see
         `jgps.recipes.recipe`; not together with `config`.
       iterations: how many in all, those before a resume included; None takes as many as go with the
         settings.
-      config: the algorithm's settings, in place of those that the three above choose.
+      config: the algorithm's settings, in place of those that the four above choose.
       seed: of everything random; the same seed gives the same metrics.
       backend: "native", "mjx" or "auto".
       out: run directory for metrics, checkpoints and results; None writes nothing.
@@ -109,6 +110,7 @@ def train(
         policy=policy,
         prior=prior,
         random_starts=random_starts,
+        sampling=sampling,
         iterations=iterations,
         config=config,
         seed=seed,

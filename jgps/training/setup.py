@@ -34,6 +34,7 @@ class Options(NamedTuple):
     policy: str | None
     prior: str | None
     random_starts: bool
+    sampling: str | None
     iterations: int | None
     config: Any
     seed: int
@@ -159,15 +160,16 @@ def _check_kinds(options: Options) -> None:
 
 def _choose(task: Task, options: Options) -> Recipe:
     """The settings and the number of iterations: those that were given, or the recipe's."""
-    algorithm, chosen_by = options.algorithm, (options.policy, options.prior, options.random_starts)
+    algorithm = options.algorithm
+    chosen_by = (options.policy, options.prior, options.random_starts, options.sampling)
     if options.config is None:
         chosen = recipe(task.name, algorithm, *chosen_by)
-    elif chosen_by == (None, None, False):
+    elif chosen_by == (None, None, False, None):
         chosen = _checked(algorithm, options.config)
     else:
         raise UsageError(
-            "config is given beside policy, prior or random_starts, which choose a config; "
-            "pass one or the other"
+            "config is given beside policy, prior, random_starts or sampling, which choose a "
+            "config; pass one or the other"
         )
     if options.iterations is None:
         return chosen
