@@ -13,7 +13,7 @@ from rich.console import Console
 
 from jgps import tasks, training
 from jgps.algorithms import ALGORITHMS
-from jgps.cli.arguments import parse
+from jgps.cli.arguments import given, parse
 from jgps.cli.machine import check_backend, enable_compilation_cache
 from jgps.core.warn import warn
 from jgps.simulation import num_threads, resolve_backend
@@ -30,7 +30,7 @@ class EvaluateOptions:
       backend: native, mjx or auto.
       samples: rollouts per condition, with exploration noise; if not given, there is one rollout
         without noise.
-      seed: seed of the noise.
+      seed: seed of the noise, which --samples asks for.
       iteration: of the policy after how many iterations; of the newest checkpoint if not given.
     """
 
@@ -107,6 +107,11 @@ def evaluate(arguments: list[str]) -> None:
         raise UsageError(
             f"--samples is {options.samples}; it has to be at least 1; leave the option out for "
             "one rollout without noise"
+        )
+    if options.samples is None and given("seed", arguments) is not None:
+        raise UsageError(
+            "--seed is of the noise that rollouts with --samples have; without it there is none. "
+            "Add --samples, or leave out --seed"
         )
     if not 0 <= options.seed < 2**32:
         raise UsageError(f"--seed is {options.seed}; it has to be from 0 to {2**32 - 1}")
