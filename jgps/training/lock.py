@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jgps.core.warn import warn
 from jgps.training.errors import UsageError
+from jgps.training.files import parse_json
 
 try:
     import fcntl
@@ -98,9 +99,9 @@ def _warn(path: Path, reason: str) -> None:
 def _describe(file: int, path: Path) -> str:
     """Who holds the lock, as far as it says so."""
     try:
-        holder = json.loads(os.pread(file, 4096, 0))
+        holder = parse_json(os.pread(file, 4096, 0))
         who = f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, KeyError):
         who = "another process"  # which has not written its name yet
     return (
         f"{path.parent} is in use by {who}; wait until it has finished or end it, or choose "
