@@ -59,10 +59,11 @@ def check_name(name: Any) -> str:
       ValueError: for anything else.
     """
     fits = isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and name.isprintable()
-    if not fits or "/" in name or "\\" in name or name.strip(".") == "":
+    if not fits or "/" in name or "\\" in name or name.strip(" .") != name:
         raise ValueError(
             f"name is {shown(name)}; it has to be a printable string of 1 to {LONGEST_NAME} "
-            "characters without slashes: a run's directory is called by it"
+            "characters without slashes, and without spaces or dots at its ends: a run's directory "
+            "is called by it"
         )
     return name
 
@@ -142,6 +143,22 @@ def check_cameras(model: mujoco.MjModel, *names: str | None) -> None:
                 f"the model has no camera {shown(each)}; it has: {', '.join(known) or 'none'}"
                 f"{did_you_mean(each, known)}"
             )
+
+
+def check_changes(changes: Any) -> Mapping[str, Any]:
+    """What differs between conditions, by the name of the model's field.
+
+    Raises:
+      ValueError: for anything but a mapping of strings.
+    """
+    if changes is None:
+        return {}
+    if not isinstance(changes, Mapping) or not all(isinstance(key, str) for key in changes):
+        raise ValueError(
+            f"changes is {shown(changes)}; it has to be a dict of numbers for every condition by "
+            "the model's field, as {'body_mass:ball': [1.0, 2.0]}"
+        )
+    return changes
 
 
 def warn_of_activations(model: mujoco.MjModel, state: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from jgps.core.names import explain_unknown
 from jgps.simulation import Conditions, Source, StateLayout, System, check_conditions, load_model
 from jgps.tasks.checks import (
     check_cameras,
+    check_changes,
     check_entries,
     check_functions,
     check_initial,
@@ -227,7 +228,9 @@ def from_mjcf(
         raise ValueError(
             f"ctrl is what the default initial controller holds with; it says nothing to {initial}"
         )
-    train, ctrl = training_conditions(model, StartPose(qpos, qvel, act, ctrl), changes or {})
+    train, ctrl = training_conditions(
+        model, StartPose(qpos, qvel, act, ctrl), check_changes(changes)
+    )
     unseen, distracted = _evaluation_sets(model, test)
     seen = None
     if spec is not None:
