@@ -19,6 +19,7 @@ from jgps.core.warn import warn
 from jgps.simulation import num_threads, resolve_backend
 from jgps.training import UsageError
 from jgps.training.directory import read_config
+from jgps.training.files import as_path
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,8 +85,8 @@ def list_all(arguments: list[str]) -> None:
         print(f"  {name:<20} {tasks.describe(name)}")
     print("algorithms")
     for name, (make, _) in ALGORITHMS.items():
-        module = sys.modules[make.__module__].__doc__ or ""
-        print(f"  {name:<20} {module.strip().splitlines()[0]}")
+        head, _, _ = (sys.modules[make.__module__].__doc__ or "").strip().partition("\n")
+        print(f"  {name:<20} {head}")
     print("backends")
     devices = jax.devices()
     auto = resolve_backend("auto")
@@ -141,7 +142,8 @@ def report(arguments: list[str]) -> None:
     options = parse(ReportOptions, "report", arguments)
     if not options.directories:
         raise UsageError("name at least one run directory; see jgps report --help")
-    directories = list({path.resolve(): path for path in options.directories}.values())
+    resolved = {as_path("DIR", path).resolve(): path for path in options.directories}
+    directories = list(resolved.values())
     for path in directories:
         read_config(path)
     enable_compilation_cache()

@@ -15,6 +15,23 @@ from jgps.training import UsageError
 _CACHE = "jax_compilation_cache_dir"
 
 
+def check_platform() -> None:
+    """Makes sure that JAX has a device, which it looks for when it first needs one.
+
+    Raises:
+      UsageError: it has none, for instance because JAX_PLATFORMS names none of this machine.
+    """
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter where a plugin is missing
+        asked = os.environ.get("JAX_PLATFORMS")
+        remedy = "set JAX_PLATFORMS to cpu"
+        if asked:
+            remedy = f"JAX_PLATFORMS is {asked!r}; leave it out, or set it to cpu"
+        said = f" ({str(error).splitlines()[0]})" if str(error) else ""
+        raise UsageError(f"JAX finds no device to compute on{said}; {remedy}") from None
+
+
 def enable_compilation_cache() -> None:
     """Keeps compiled programs between runs, unless the user's environment says where or how."""
     settings: dict[str, str | float] = {

@@ -122,6 +122,8 @@ def train(
         checkpoint=checkpoint,
         start_from=start_from,
         keep_samples=keep_samples,
+        on_start=on_start,
+        on_iteration=on_iteration,
     )
     with one_kind_of_error():
         setup = set_up(options)

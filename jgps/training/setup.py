@@ -1,5 +1,6 @@
 """What `train` was asked for, checked and made into what a run needs."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,9 @@ from jgps.tasks import Task
 from jgps.training.checkpoint import CheckpointConfig
 from jgps.training.description import describe
 from jgps.training.errors import UsageError
+from jgps.training.files import as_path
+from jgps.training.metrics import Record
+from jgps.training.metrics_file import MAX_ITERATIONS
 
 
 class StartFrom(NamedTuple):
@@ -46,6 +50,8 @@ class Options(NamedTuple):
     checkpoint: CheckpointConfig | None
     start_from: str | Path | StartFrom | None
     keep_samples: bool
+    on_start: Callable[[int], None] | None
+    on_iteration: Callable[[Record], None] | None
 
 
 class Setup(NamedTuple):
@@ -103,7 +109,7 @@ def set_up(options: Options) -> Setup:
         description=_describe(task, options, config, iterations, seed, backend),
         seed=seed,
         iterations=iterations,
-        out=None if options.out is None else Path(options.out),
+        out=None if options.out is None else as_path("out", options.out),
         resume=options.resume,
         overwrite=options.overwrite,
         start_from=_start_from(options.start_from),
@@ -126,10 +132,11 @@ def _start_from(given: str | Path | StartFrom | None) -> StartFrom | None:
             f"start_from is {given!r}; pass a run directory or jgps.training.StartFrom(directory, "
             "iteration)"
         )
+    directory = as_path("start_from", start.directory)
     iteration = start.iteration
     if iteration is not None:
         iteration = _integer("start_from.iteration", iteration, 0)
-    return StartFrom(Path(start.directory).resolve(), iteration)
+    return StartFrom(directory.resolve(), iteration)
 
 
 def _describe(
@@ -154,8 +161,10 @@ def _check_kinds(options: Options) -> None:
         check_task("jgps.train", options.task)
     for name in ("resume", "overwrite", "random_starts", "keep_samples"):
         check_argument(name, getattr(options, name), bool)
-    if not isinstance(options.out, str | Path | None):
-        raise UsageError(f"out is {shown(options.out)}; it has to be a path, or None")
+    for name in ("on_start", "on_iteration"):
+        value = getattr(options, name)
+        if not (value is None or callable(value)):
+            raise UsageError(f"{name} is {shown(value)}; it has to be a function, or None")
 
 
 def _choose(task: Task, options: Options) -> Recipe:
@@ -173,7 +182,7 @@ def _choose(task: Task, options: Options) -> Recipe:
         )
     if options.iterations is None:
         return chosen
-    return chosen._replace(iterations=_integer("iterations", options.iterations, 1))
+    return chosen._replace(iterations=_integer("iterations", options.iterations, 1, MAX_ITERATIONS))
 
 
 def _checked(algorithm: str, config: Any) -> Recipe:

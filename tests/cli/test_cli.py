@@ -145,18 +145,32 @@ def test_list(capsys: pytest.CaptureFixture):
         (["train", "point_mass", "--backend", "gpu"], ["unknown backend 'gpu'", "native, mjx"]),
         (["train", "point_mass", "--frobnicate"], ["--frobnicate", "jgps train --help"]),
         (["train", "point_mass", "--iterations", "many"], ["--iterations", "many"]),
-        (["train", "point_mass", "--iterations", "0"], ["iterations is 0", "at least 1"]),
+        (["train", "point_mass", "--iterations", "0"], ["--iterations is 0", "from 1 to 10"]),
+        (["train", "point_mass", "--iterations", str(2**63)], ["--iterations is 9", "from 1 to"]),
+        (["train", "point_mass", "--seed", "1e3"], ["--seed is '1e3'; it has to be an integer"]),
+        (["train", "point_mass", "--seed=-1"], ["--seed is -1; it has to be from 0"]),
+        (
+            ["train", "point_mass", "--config.step.kl-step", "nan"],
+            ["jgps: --config.step.kl-step is nan; it has to be finite"],
+        ),
+        (
+            ["train", "point_mass", "--config.step.kl-step", "far"],
+            ["jgps: --config.step.kl-step is 'far'; it has to be a number"],
+        ),
+        (["train", "point_mass", "--config.policy.hidden", "a"], ["--config.policy.hidden is 'a'"]),
+        (["train", "point_mass", "--out", "r\udcff"], ["--out is 'r", "text in UTF-8"]),
+        (["report", "r\0"], ["DIR is 'r", "text in UTF-8"]),
         (
             ["train", "point_mass", "--algorithm", "trajopt", "--config.rollouts.num-samples", "1"],
-            ["FixedStartsConfig.num_samples is 1", "at least 2"],
+            ["--config.rollouts.num-samples is 1", "at least 2"],
         ),
         (
             ["train", "point_mass", "--config.step.kl-step", "-1"],
-            ["LqrStepConfig.kl_step is -1", "in (0, 1e9], usually 0.1 to 2 nats"],
+            ["--config.step.kl-step is -1", "in (0, 1e9], usually 0.1 to 2 nats"],
         ),
         (
             ["train", "point_mass", "--config.policy.distil.learning-rate", "0"],
-            ["DistilConfig.learning_rate is 0", "> 0"],
+            ["--config.policy.distil.learning-rate is 0", "> 0"],
         ),
         (
             ["train", "point_mass", "--evaluate-every", "-1"],
