@@ -7,17 +7,19 @@ conditions (whose rollouts count).
 
 import functools
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from reproduce import Column, Row
+from reproduce import SEEDS, Claim, Column, Row, refuse, run_seeds, status
 
 from jgps import tasks
 from jgps.algorithms import Algorithm
 from jgps.training import make_evaluator
 
+ITERATIONS = (6, 9, 12)  # after which newest networks are judged, as in the published table
 TRAIN, TEST, SECONDS = "train", "test", "seconds_per_iteration"
 RESULT_TRAIN, RESULT_TEST = "result_train", "result_test"
 FARTHEST = "farthest"  # metres left at the end in the worst training condition, of the result
@@ -37,6 +39,55 @@ def columns(iterations: Sequence[int]) -> list[Column]:
         Column(RESULT_TEST, "unseen, result", ".0%"),
         Column(SECONDS, "seconds per iteration", ".2f"),
     ]
+
+
+class Table(NamedTuple):
+    """A table of success while learning."""
+
+    name: str  # of its files
+    title: str  # what its script shows, in a sentence
+    entries: Mapping[str, Any]  # of the rows, by the names that the command line has
+    row: Callable[[Any, tuple[int, ...], str], Row]  # of an entry, iterations and a backend
+    claims: Callable[[tuple[str, ...]], tuple[Claim, ...]]  # of rows, by name
+    published: str
+    seeds: tuple[int, ...] = SEEDS
+    columns: Callable[[Sequence[int]], list[Column]] = columns
+
+
+def make_main(table: Table) -> Callable[..., int]:
+    """What the script of a table runs, whose arguments are its options."""
+    names = tuple(table.entries)
+
+    def main(
+        seeds: tuple[int, ...] = table.seeds,
+        rows: tuple[str, ...] = names,
+        backend: str = "auto",
+        out: Path | None = None,
+        quick: bool = False,
+    ) -> int:
+        if not rows or not set(rows) <= set(names):
+            return refuse(f"--rows is {' '.join(rows)}; it has to name some of {', '.join(names)}")
+        iterations = (1, 2) if quick else ITERATIONS
+        result = run_seeds(
+            table.name, [table.row(table.entries[name], iterations, backend) for name in rows],
+            seeds[:1] if quick else seeds, columns=table.columns(iterations),
+            claims=() if quick else table.claims(rows), published=table.published, out=out,
+            whole=rows == names and seeds == table.seeds and not quick,
+        )  # fmt: skip
+        return status(result)
+
+    main.__doc__ = f"""{table.title}
+
+    Args:
+      seeds: one run of every row with each.
+      rows: which: {", ".join(names)}.
+      backend: "native", "mjx" or "auto".
+      out: JSON file of the result, Markdown goes beside it; benchmarks/results/{table.name}.json,
+        or runs/{table.name}.json where rows or seeds are not the default ones.
+      quick: show within a minute or two that the script runs: one seed, as little as it can do;
+        no claim is judged, and the result goes to runs.
+    """
+    return main
 
 
 def network_row(

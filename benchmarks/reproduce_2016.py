@@ -6,32 +6,32 @@ Success in the training conditions after so many iterations, of the best control
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
 from network_success import (
     FARTHEST,
+    ITERATIONS,
     RESULT_TEST,
     RESULT_TRAIN,
     TEST,
     TRAIN,
+    Table,
     columns,
     key_at,
+    make_main,
     network_row,
 )
-from reproduce import Claim, Column, Results, Row, refuse, run_seeds, status
-from reproduce_mdgps import AS_PUBLISHED, ON_POLICY
+from reproduce import Claim, Column, Results, Row
+from reproduce_mdgps import AS_PUBLISHED
 
 from jgps import tasks
 from jgps.algorithms import ALGORITHMS
 from jgps.recipes import recipe
 
 TASK = "peg_insertion"
-SEEDS = (0, 1, 2, 3, 4)
-ITERATIONS = (6, 9, 12)
 TRIALS = {TRAIN: "train_conditions", TEST: "unseen_conditions"}
 REACHED = 0.055  # metres; the guides stop a flat peg at 0.04 to 0.05
 PUBLISHED = (
@@ -50,6 +50,7 @@ class Entry(NamedTuple):
     name: str
     algorithm: str
     settings: Mapping[str, Any] = {}  # beside the recipe's
+    sampling: str | None = None  # that the recipe is for
     published: tuple[float, ...] = ()  # after ITERATIONS
     code: tuple[float | None, ...] = ()  # the same of the code of 2016
     train: float | None = None
@@ -59,52 +60,21 @@ class Entry(NamedTuple):
 ENTRIES = {
     "trajopt": Entry("trajectory optimisation", "trajopt", code=(None, None, 0.75)),
     "off_policy": Entry(
-        "MDGPS, off-policy", "mdgps", {}, (0.22, 0.74, 0.93), (0.62, 0.75, 0.62), 0.95, 0.90
+        "MDGPS, off-policy", "mdgps", {}, None, (0.22, 0.74, 0.93), (0.62, 0.75, 0.62), 0.95, 0.90
     ),
-    "on_policy": Entry("MDGPS, on-policy", "mdgps", ON_POLICY, (0.33, 0.82, 0.85)),
+    "on_policy": Entry("MDGPS, on-policy", "mdgps", {}, "on_policy", (0.33, 0.82, 0.85)),
     "published": Entry(
-        "MDGPS, off-policy, as published", "mdgps", AS_PUBLISHED, (0.22, 0.74, 0.93)
+        "MDGPS, off-policy, as published", "mdgps", AS_PUBLISHED, None, (0.22, 0.74, 0.93)
     ),
-    "badmm": Entry("BADMM", "badmm", {}, (0.52, 0.52, 0.78), (0.75, 1.0, 0.75), 0.80),
+    "badmm": Entry("BADMM", "badmm", {}, None, (0.52, 0.52, 0.78), (0.75, 1.0, 0.75), 0.80),
 }
 
 
-def main(
-    seeds: tuple[int, ...] = SEEDS,
-    rows: tuple[str, ...] = tuple(ENTRIES),
-    backend: str = "auto",
-    out: Path | None = None,
-    quick: bool = False,
-) -> int:
-    """Success after 6, 9 and 12 iterations with a flat-ended peg, with 95% intervals.
-
-    Args:
-      seeds: one run of every row with each.
-      rows: which: trajopt, off_policy, on_policy, published, badmm.
-      backend: "native", "mjx" or "auto".
-      out: JSON file of the result, Markdown goes beside it; benchmarks/results/2016.json, or
-        runs/2016.json where rows or seeds are not the default ones.
-      quick: show within a minute or two that the script runs: one seed, as little as it can do;
-        no claim is judged, and the result goes to runs.
-    """
-    unknown = [row for row in rows if row not in ENTRIES]
-    if unknown or not rows:
-        return refuse(f"--rows is {' '.join(rows)}; it has to name some of {', '.join(ENTRIES)}")
-    iterations = (1, 2) if quick else ITERATIONS
-    result = run_seeds(
-        "2016", [row(ENTRIES[name], iterations, backend) for name in rows],
-        seeds[:1] if quick else seeds, columns=with_intervals(columns(iterations)),
-        claims=() if quick else claims(rows), published=PUBLISHED, out=out,
-        whole=rows == tuple(ENTRIES) and seeds == SEEDS and not quick,
-    )  # fmt: skip
-    return status(result)
-
-
-def with_intervals(plain: list[Column]) -> list[Column]:
+def with_intervals(iterations: Sequence[int]) -> list[Column]:
     """The columns, those of success with the number of conditions; and how far the peg stays."""
     counts = {RESULT_TRAIN: TRIALS[TRAIN], RESULT_TEST: TRIALS[TEST]}
     found = []
-    for column in plain:
+    for column in columns(iterations):
         kind = column.key.partition("_")[0]
         count = counts.get(column.key, TRIALS.get(kind, ""))
         found.append(column._replace(count=count))
@@ -114,8 +84,8 @@ def with_intervals(plain: list[Column]) -> list[Column]:
 def row(entry: Entry, iterations: tuple[int, ...], backend: str, task: str = TASK) -> Row:
     """What is run for one entry, judged after these iterations."""
     make, _ = ALGORITHMS[entry.algorithm]
-    usual = recipe(task, entry.algorithm).config
-    config = dataclasses.replace(usual, **{**entry.settings, "rollouts": usual.rollouts})
+    usual = recipe(task, entry.algorithm, sampling=entry.sampling).config
+    config = dataclasses.replace(usual, **entry.settings)
     plain = network_row(entry.name, task, make, config, iterations, backend)
     return plain._replace(
         run=_counted(plain.run, task),
@@ -181,6 +151,20 @@ def claims(rows: tuple[str, ...]) -> tuple[Claim, ...]:
 def _numbers(results: Results, row: str, key: str) -> np.ndarray:
     """Of every seed; NaN, which satisfies no comparison, where one has no value."""
     return np.asarray(results.values(row, key), float)
+
+
+main = make_main(
+    Table(
+        name="2016",
+        title="Success after 6, 9 and 12 iterations with a flat-ended peg, with 95% intervals.",
+        entries=ENTRIES,
+        row=row,
+        claims=claims,
+        published=PUBLISHED,
+        seeds=(0, 1, 2, 3, 4),
+        columns=with_intervals,
+    )
+)
 
 
 if __name__ == "__main__":

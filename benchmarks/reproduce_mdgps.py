@@ -5,30 +5,19 @@ and in those that it never saw.
 """
 
 import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import tyro
-from network_success import (
-    TEST,
-    TRAIN,
-    columns,
-    key_at,
-    network_row,
-)
-from reproduce import SEEDS, Claim, Row, refuse, run_seeds, status
+from network_success import ITERATIONS, TEST, TRAIN, Table, key_at, make_main, network_row
+from reproduce import Claim, Row
 
 from jgps.algorithms import (
     BadmmConfig,
-    FixedStartsConfig,
-    LqrStepConfig,
     MdgpsConfig,
-    MlpConfig,
     RegressionConfig,
     badmm,
     mdgps,
 )
-from jgps.policies import DistilConfig
 
 PUBLISHED = (
     "Montgomery & Levine (2016), peg insertion, with the global step rule, fitted linearisation "
@@ -44,16 +33,7 @@ AS_PUBLISHED = dict(
     linearisation=RegressionConfig(covariance="network"),
     policy_weighting="precision",
 )
-# Rollouts of the network show less of what the controllers do. More of them, a longer training, and
-# one bound that stays wide, so that no condition falls behind, go well with that.
-ON_POLICY = dict(
-    sampling="on_policy",
-    rollouts=FixedStartsConfig(num_samples=10),
-    step=LqrStepConfig(min_multiplier=0.5, max_multiplier=3.0, shared_multiplier=True),
-    policy=MlpConfig(distil=DistilConfig(steps=4000, batch_size=25, learning_rate=1e-3)),
-)
 ROUND = "peg_insertion_round"
-ITERATIONS = (6, 9, 12)
 
 
 class Entry(NamedTuple):
@@ -73,7 +53,7 @@ ENTRIES = {
         "MDGPS, off-policy", ROUND, mdgps, MdgpsConfig(), (0.22, 0.74, 0.93), 0.95, 0.90
     ),
     "on_policy": Entry(
-        "MDGPS, on-policy", ROUND, mdgps, MdgpsConfig(**ON_POLICY),
+        "MDGPS, on-policy", ROUND, mdgps, MdgpsConfig.suited_to("on_policy"),
         (0.33, 0.82, 0.85), 0.95, 0.90,
     ),
     "published": Entry(
@@ -88,37 +68,6 @@ ENTRIES = {
         (0.33, 0.58, 0.92), 0.92,
     ),
 }  # fmt: skip
-
-
-def main(
-    seeds: tuple[int, ...] = SEEDS,
-    rows: tuple[str, ...] = tuple(ENTRIES),
-    backend: str = "auto",
-    out: Path | None = None,
-    quick: bool = False,
-) -> int:
-    """Success after 6, 9 and 12 iterations of MDGPS and BADMM on peg insertion.
-
-    Args:
-      seeds: one run of every row with each.
-      rows: which: off_policy, on_policy, published, badmm, blind.
-      backend: "native", "mjx" or "auto".
-      out: JSON file of the result, Markdown goes beside it; benchmarks/results/mdgps.json, or
-        runs/mdgps.json where rows or seeds are not the default ones.
-      quick: show within a minute or two that the script runs: one seed, as little as it can do;
-        no claim is judged, and the result goes to runs.
-    """
-    unknown = [row for row in rows if row not in ENTRIES]
-    if unknown or not rows:
-        return refuse(f"--rows is {' '.join(rows)}; it has to name some of {', '.join(ENTRIES)}")
-    whole = rows == tuple(ENTRIES) and seeds == SEEDS and not quick
-    iterations = (1, 2) if quick else ITERATIONS
-    result = run_seeds(
-        "mdgps", [row(ENTRIES[name], iterations, backend) for name in rows],
-        seeds[:1] if quick else seeds, columns=columns(iterations),
-        claims=() if quick else claims(rows), published=PUBLISHED, out=out, whole=whole,
-    )  # fmt: skip
-    return status(result)
 
 
 def row(entry: Entry, iterations: tuple[int, ...], backend: str) -> Row:
@@ -151,6 +100,18 @@ def claims(rows: tuple[str, ...]) -> tuple[Claim, ...]:
         if entry.test is not None:
             found.append(claim(entry.name, "unseen", key_at(TEST, last), entry.test))
     return tuple(found)
+
+
+main = make_main(
+    Table(
+        name="mdgps",
+        title="Success after 6, 9 and 12 iterations of MDGPS and BADMM on peg insertion.",
+        entries=ENTRIES,
+        row=row,
+        claims=claims,
+        published=PUBLISHED,
+    )
+)
 
 
 if __name__ == "__main__":

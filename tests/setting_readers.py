@@ -200,9 +200,10 @@ def of_training(config: DistilConfig) -> Fingerprints:
     yield traced(lambda *args: policies.distil(*args, config), policy, supervision, KEY)
     options = Options(
         task=seen, algorithm="mdgps", config=MdgpsConfig(policy=MlpConfig(distil=config)),
-        policy=None, prior=None, random_starts=False, iterations=1, seed=0, backend="native",
+        policy=None, prior=None, random_starts=False, sampling=None, iterations=1,
+        seed=0, backend="native",
         start_from=None, keep_samples=False, out=None, resume=False, overwrite=False,
-        evaluate_every=0, checkpoint=None,
+        evaluate_every=0, checkpoint=None, on_start=None, on_iteration=None,
     )  # fmt: skip
     yield set_up(options).stop_on_divergence
 

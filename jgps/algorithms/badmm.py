@@ -191,9 +191,9 @@ def _learn(
         state, more = parts.distil(state, _supervision(config, state, sampled), key)
         # By now the network is trained, in the first iteration too.
         trained = state._replace(iteration=state.iteration + 1)
-        trained, linearised, status = parts.linearise(trained, sampled)
+        trained, linearised, status, regression = parts.linearise(trained, sampled)
         state = trained._replace(iteration=state.iteration)
-        return (state, linearised, status), {**metrics, **more}
+        return (state, linearised, status), {**metrics, **more, **regression}
 
     keys = jax.random.split(key, config.inner_rounds)
     carry, metrics = jax.lax.scan(one_round, (state, linearised, models.status), keys)

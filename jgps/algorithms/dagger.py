@@ -160,10 +160,10 @@ def make_parts(task: Task, config: DaggerConfig, backend: str) -> Parts:
 
     def linearise(
         state: GuidedState, sampled: SimulationRollouts
-    ) -> tuple[GuidedState, Controller, Status]:
+    ) -> tuple[GuidedState, Controller, Status, Metrics]:
         """Nothing stays near the network here."""
         ok = jnp.full(sampled.valid.shape[0], OK, jnp.int32)
-        return state, state.controllers, Status(code=ok, step=jnp.full_like(ok, -1))
+        return state, state.controllers, Status(code=ok, step=jnp.full_like(ok, -1)), {}
 
     return parts._replace(sample=sample, select_best=select_best, linearise=linearise)
 

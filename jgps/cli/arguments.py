@@ -25,7 +25,7 @@ def parse(options: type[Options], command: str, arguments: list[str]) -> Options
         with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
             return tyro.cli(options, args=arguments, prog=prog, config=config)
     except SystemExit:
-        sentence = _sentence(output.getvalue())
+        sentence = _in_our_words(_sentence(output.getvalue()))
         see = " See" if sentence.endswith("?") else "; see"
         raise UsageError(f"{sentence}{see} {prog} --help") from None
 
@@ -49,6 +49,30 @@ def _sentence(box: str) -> str:
     return text
 
 
+# What tyro and Python say of a value that cannot be read, and what is meant.
+_WRONG_VALUES = (
+    (r"invalid literal for int\(\) with base 10: (.*)", "an integer"),
+    (r"could not convert string to float: (.*)", "a number"),
+    (r"Could not find valid parse for arguments: \[(.*)\]", "of the kind that the help shows"),
+)
+
+
+def _in_our_words(sentence: str) -> str:
+    """Returns a sentence on an option's value as messages of jgps are written."""
+    found = re.fullmatch(r"Error parsing (?:--)?(\S+): (.*)", sentence)
+    if found is None:
+        return sentence
+    option, said = f"--{found[1]}", found[2]
+    for pattern, kind in _WRONG_VALUES:
+        value = re.fullmatch(pattern, said)
+        if value is not None:
+            return f"{option} is {value[1]}; it has to be {kind}"
+    setting = re.match(r"\w+Config\.([\w.]+) is ", said)
+    if setting is None:
+        return sentence
+    return f"{option}.{setting[1].replace('_', '-')}{said[setting.end(1) :]}"
+
+
 # Arguments of Python's functions, in the words of the command line.
 _ARGUMENTS = {
     "start_from.iteration": "--start-iteration",
@@ -57,6 +81,10 @@ _ARGUMENTS = {
     "evaluate_every": "--evaluate-every",
     "keep_samples": "--keep-samples",
 }
+
+
+# Arguments that are words of plain sentences too: where a message begins with one.
+_AT_THE_START = re.compile(r"^(seed|iterations|out|backend)(?= is )")
 
 
 def _option(name: str) -> str:
@@ -77,6 +105,7 @@ def as_options(message: object) -> str:
     )
     for name, option in _ARGUMENTS.items():
         text = re.sub(rf"(?<![\w.-]){re.escape(name)}\b", option, text)
+    text = _AT_THE_START.sub(lambda found: _option(found[1]), text)
     return text.replace("another out", "another --out")
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.util
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +13,13 @@ from rich.console import Console
 
 from jgps import tasks, training
 from jgps.algorithms import ALGORITHMS
-from jgps.cli.arguments import parse
+from jgps.cli.arguments import given, parse
 from jgps.cli.machine import check_backend, enable_compilation_cache
+from jgps.core.warn import warn
 from jgps.simulation import num_threads, resolve_backend
 from jgps.training import UsageError
 from jgps.training.directory import read_config
+from jgps.training.files import as_path
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class EvaluateOptions:
       backend: native, mjx or auto.
       samples: rollouts per condition, with exploration noise; if not given, there is one rollout
         without noise.
-      seed: seed of the noise.
+      seed: seed of the noise, which --samples asks for.
       iteration: of the policy after how many iterations; of the newest checkpoint if not given.
     """
 
@@ -84,8 +85,8 @@ def list_all(arguments: list[str]) -> None:
         print(f"  {name:<20} {tasks.describe(name)}")
     print("algorithms")
     for name, (make, _) in ALGORITHMS.items():
-        module = sys.modules[make.__module__].__doc__ or ""
-        print(f"  {name:<20} {module.strip().splitlines()[0]}")
+        head, _, _ = (sys.modules[make.__module__].__doc__ or "").strip().partition("\n")
+        print(f"  {name:<20} {head}")
     print("backends")
     devices = jax.devices()
     auto = resolve_backend("auto")
@@ -108,6 +109,11 @@ def evaluate(arguments: list[str]) -> None:
             f"--samples is {options.samples}; it has to be at least 1; leave the option out for "
             "one rollout without noise"
         )
+    if options.samples is None and given("seed", arguments) is not None:
+        raise UsageError(
+            "--seed is of the noise that rollouts with --samples have; without it there is none. "
+            "Add --samples, or leave out --seed"
+        )
     if not 0 <= options.seed < 2**32:
         raise UsageError(f"--seed is {options.seed}; it has to be from 0 to {2**32 - 1}")
     run = training.load(options.directory, iteration=options.iteration)
@@ -128,7 +134,7 @@ def evaluate(arguments: list[str]) -> None:
     table.title = f"{options.directory}, {run.iterations} iterations, {noise}"
     Console().print(table)
     if result.advice:
-        warnings.warn(result.advice, stacklevel=1)
+        warn(result.advice)
 
 
 def report(arguments: list[str]) -> None:
@@ -136,7 +142,8 @@ def report(arguments: list[str]) -> None:
     options = parse(ReportOptions, "report", arguments)
     if not options.directories:
         raise UsageError("name at least one run directory; see jgps report --help")
-    directories = list({path.resolve(): path for path in options.directories}.values())
+    resolved = {as_path("DIR", path).resolve(): path for path in options.directories}
+    directories = list(resolved.values())
     for path in directories:
         read_config(path)
     enable_compilation_cache()

@@ -4,15 +4,32 @@ import contextlib
 import importlib
 import io
 import os
-import warnings
 from pathlib import Path
 
 import jax
 
+from jgps.core.warn import warn
 from jgps.simulation import num_threads, resolve_backend
 from jgps.training import UsageError
 
 _CACHE = "jax_compilation_cache_dir"
+
+
+def check_platform() -> None:
+    """Makes sure that JAX has a device, which it looks for when it first needs one.
+
+    Raises:
+      UsageError: it has none, for instance because JAX_PLATFORMS names none of this machine.
+    """
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter where a plugin is missing
+        asked = os.environ.get("JAX_PLATFORMS")
+        remedy = "set JAX_PLATFORMS to cpu"
+        if asked:
+            remedy = f"JAX_PLATFORMS is {asked!r}; leave it out, or set it to cpu"
+        said = f" ({str(error).splitlines()[0]})" if str(error) else ""
+        raise UsageError(f"JAX finds no device to compute on{said}; {remedy}") from None
 
 
 def enable_compilation_cache() -> None:
@@ -26,10 +43,9 @@ def enable_compilation_cache() -> None:
     if _CACHE.upper() not in os.environ:
         directory = _cache_directory()
         if directory is None:
-            warnings.warn(
+            warn(
                 "there is no home directory to keep compiled programs in, so that every run "
-                "compiles anew; set XDG_CACHE_HOME to a directory that can be written",
-                stacklevel=2,
+                "compiles anew; set XDG_CACHE_HOME to a directory that can be written"
             )
             return
         settings[_CACHE] = str(directory)

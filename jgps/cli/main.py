@@ -11,11 +11,12 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jgps.cli import commands
 from jgps.cli.arguments import as_options
+from jgps.cli.machine import check_platform
 from jgps.cli.train import train
 from jgps.core.names import unknown
 from jgps.training import TrainingError, UsageError
@@ -46,10 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        with warnings.catch_warnings():
+        with _some_output(), warnings.catch_warnings():
             warnings.showwarning = _show_warning
             code = _run(arguments)
-        sys.stdout.flush()  # what cannot be written is said here, not at exit
+            sys.stdout.flush()  # what cannot be written is said here, not at exit
         return code
     except UsageError as error:
         return _say(as_options(error), 2)
@@ -67,6 +68,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(error.text, error.code)
 
 
+@contextlib.contextmanager
+def _some_output() -> Iterator[None]:
+    """Puts the output that was closed by whoever started this process nowhere."""
+    if sys.stdout is not None:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
+
+
 def _run(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP, end="")
@@ -76,6 +87,8 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     if arguments[0] not in COMMANDS:
         raise UsageError(unknown("command", arguments[0], COMMANDS))
+    if not {"-h", "--help"} & set(arguments):
+        check_platform()
     return COMMANDS[arguments[0]](list(arguments[1:])) or 0
 
 

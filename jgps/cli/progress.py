@@ -10,7 +10,7 @@ from rich.status import Status
 from rich.table import Table
 
 from jgps.training import ConditionsResult, EvaluationResult
-from jgps.training.failure import describe_failures, describe_policy
+from jgps.training.failure import describe_failures, describe_policy, describe_ridges
 from jgps.training.metrics import MAX_LISTED, NUM_WORST, Record, highest, quantiles
 
 # heading, metric, format, how conditions become one number
@@ -111,7 +111,9 @@ def _problems(record: Record, grouped: int | None) -> list[str]:
         lost = grouped - sum(valid)
         problems = [f"{lost} {_LOST}"] if lost > 0 else []
     return problems + [
-        text for text in (describe_failures(record), describe_policy(record)) if text
+        text
+        for text in (describe_failures(record), describe_policy(record), describe_ridges(record))
+        if text
     ]
 
 

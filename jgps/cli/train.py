@@ -51,9 +51,10 @@ class _TrainOptions:
       algorithm: name of the algorithm; `jgps list` shows them.
       iterations: number of iterations, those before --resume included; 12 by default, and with a
         policy that looks through a camera 7 more than those in which controllers improve alone.
-      seed: seed of all random numbers.
+      seed: seed of all random numbers; not with --start-from, whose state has its own.
       backend: native, mjx or auto.
-      out: run directory; runs/TASK-ALGORITHM-seedS if not given.
+      out: run directory; runs/TASK-ALGORITHM-seedS if not given, or runs/TASK-ALGORITHM-from-RUN
+        with --start-from.
       resume: whether to go on with the run in the directory.
       overwrite: whether to replace the run in the directory.
       evaluate_every: after how many iterations the newest policy is evaluated without noise, on
@@ -68,7 +69,8 @@ class _TrainOptions:
       prior: prior of the fitted dynamics: mixture, constant or none.
       random_starts: whether to learn from rollouts that start at random, in groups, instead of
         from fixed conditions.
-      config: settings of the algorithm.
+      config: settings of the algorithm. With --config.sampling on_policy the others that go well
+        with it are the defaults.
     """
 
     task: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK")]
@@ -88,7 +90,7 @@ class _TrainOptions:
 
 def _spell(argument: str) -> str:
     """Returns the command line's option for an argument of `jgps.train`."""
-    return f"--{argument.replace('_', '-')}"
+    return "--config.sampling" if argument == "sampling" else f"--{argument.replace('_', '-')}"
 
 
 def _options(
@@ -96,11 +98,14 @@ def _options(
     prior: str | None,
     random_starts: bool = False,
     policy: str | None = None,
+    sampling: str | None = None,
     task: str | None = None,
 ) -> type:
     """Makes the class of the options of `jgps train`, whose defaults are the recipe's settings."""
     try:
-        chosen = recipe(task or "", algorithm, policy, prior, random_starts, _spell)
+        if not has_setting(algorithm, "sampling"):
+            sampling = None  # which is then no option
+        chosen = recipe(task or "", algorithm, policy, prior, random_starts, sampling, _spell)
     except ValueError as error:
         raise UsageError(str(error)) from error
     fields: list[Any] = []
@@ -136,6 +141,14 @@ def _start_from(options: Any) -> StartFrom | None:
     return None
 
 
+def _origin(options: Any) -> str:
+    """What a run's random numbers come from: the name that its directory has by default."""
+    if options.start_from is None:
+        return f"seed{options.seed}"
+    at = "" if options.start_iteration is None else f"-{options.start_iteration}"
+    return f"from-{options.start_from.resolve().name}{at}"
+
+
 def _check(options: Any) -> str:
     """Checks that options go together on this machine, and returns the kind of policy.
 
@@ -166,12 +179,18 @@ def read(arguments: list[str]) -> tuple[str, Any]:
     )
     if given("out", arguments) == "":
         raise UsageError("--out is empty; name a directory, or leave the option out")
+    if given("seed", arguments) is not None and given("start-from", arguments) is not None:
+        raise UsageError(
+            "--seed decides nothing with --start-from: the other run's state has its random key in "
+            "it, with which this run goes on; leave out --seed"
+        )
     kind = functools.partial(
         _options,
         algorithm,
         given("prior", arguments),
         flagged("random-starts", arguments),
         given("policy", arguments),
+        given("config.sampling", arguments),
     )
     # Help is shown while it is read, before the task is known.
     named = next((each for each in arguments if each in tasks.names()), None)
@@ -202,7 +221,8 @@ def train(arguments: list[str]) -> None:
     from jgps.cli.progress import Progress, evaluation_table
 
     suffix = "" if policy == POLICIES[0] else f"-{policy}"
-    out = options.out or Path("runs") / f"{options.task}-{algorithm}{suffix}-seed{options.seed}"
+    origin = _origin(options)
+    out = options.out or Path("runs") / f"{options.task}-{algorithm}{suffix}-{origin}"
     console = Console()
     rollouts = options.config.rollouts
     grouped = rollouts.num_rollouts if isinstance(rollouts, RandomStartsConfig) else None
@@ -214,7 +234,8 @@ def train(arguments: list[str]) -> None:
         started.append(done)
         again = f", going on with iteration {done}" if done else ""
         device = where(options.backend)
-        print(f"{options.task}, {algorithm}, seed {options.seed}, {device} -> {out}{again}")
+        numbers = f"seed {options.seed}" if options.start_from is None else origin
+        print(f"{options.task}, {algorithm}, {numbers}, {device} -> {out}{again}")
 
     try:
         with progress.running():

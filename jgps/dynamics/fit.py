@@ -11,6 +11,7 @@ from jax.core import Tracer
 
 from jgps.core.checks import Config, Range
 from jgps.core.estimation.regression import (
+    FitInfo,
     NormalInverseWishart,
     divisor,
     fit_linear_gaussian,
@@ -23,7 +24,6 @@ from jgps.core.types import (
     Dynamics,
     Gaussian,
     Rollouts,
-    Status,
     first_failure,
     worst,
 )
@@ -36,7 +36,8 @@ class FitConfig(Config):
     Attributes:
       ridge: added to the variance of every state and action entry, in units of its squared
         standard deviation over all samples and steps. Where rounding hides it, as with
-        fewer samples than entries and some hundred of these, a larger one is taken; 0 stays 0.
+        fewer samples than entries and some hundred of these, a larger one is taken, which
+        `FitInfo.ridge_added` and the metrics `ridge_raised` and `ridge_added` say; 0 stays 0.
     """
 
     ridge: Annotated[
@@ -54,7 +55,7 @@ def fit(
     rollouts: Rollouts,
     prior: NormalInverseWishart | None = None,
     config: FitConfig = FitConfig(),
-) -> tuple[Dynamics, Status]:
+) -> tuple[Dynamics, FitInfo]:
     """Fits x' ~ N(F [x; u] + f, W) separately at every step.
 
     Args:
@@ -63,9 +64,9 @@ def fit(
       prior: over [x; u; x'] in task units, one per step (leaves [T-1, ...]) or one for all.
 
     Returns:
-      Dynamics of T - 1 steps in task units, and a Status with the first failing step:
-      TOO_FEW_SAMPLES below two valid trajectories, NON_FINITE where a valid one is not finite,
-      NOT_PD where the covariance is singular and the ridge is 0.
+      Dynamics of T - 1 steps in task units, and a FitInfo: its ridge_added is [T - 1], its status
+      has the first failing step, and is TOO_FEW_SAMPLES below two valid trajectories, NON_FINITE
+      where a valid one is not finite, NOT_PD where the covariance is singular and the ridge is 0.
 
     Raises:
       ValueError: while tracing, if the shapes or the prior's number of steps disagree.
@@ -88,12 +89,30 @@ def fit(
         return fit_linear_gaussian(inputs, outputs, prior, weights, config.ridge, scale)
 
     has_steps = prior is not None and prior.mean.ndim == 2
-    F, f, W, status = jax.vmap(fit_step, in_axes=(1, 1, 0 if has_steps else None))(
+    F, f, W, info = jax.vmap(fit_step, in_axes=(1, 1, 0 if has_steps else None))(
         inputs[:, :-1], x[:, 1:], prior
     )
+    return Dynamics(F=F, f=f, W=W), over_steps(info)
+
+
+def over_steps(info: FitInfo) -> FitInfo:
+    """How the fits of all steps went, from one FitInfo per step: its status names the first."""
     codes = (TOO_FEW_SAMPLES, NON_FINITE, NOT_PD)
-    failures = [first_failure(status.code == code, code) for code in codes]
-    return Dynamics(F=F, f=f, W=W), worst(*failures)
+    failures = [first_failure(info.status.code == code, code) for code in codes]
+    return info._replace(status=worst(*failures))
+
+
+def ridge_metrics(ridge_added: jax.Array, whose: str = "") -> dict[str, jax.Array]:
+    """At how many steps of every condition the ridge was raised, and by how much at most, [C].
+
+    Args:
+      ridge_added: [C, S], see `FitInfo`.
+      whose: what the names of the metrics begin with.
+    """
+    return {
+        f"{whose}ridge_raised": jnp.sum(ridge_added > 0, axis=-1, dtype=jnp.int32),
+        f"{whose}ridge_added": jnp.max(ridge_added, axis=-1),
+    }
 
 
 def fit_initial(x0: jax.Array, weights: jax.Array, minimum_variance: float | jax.Array) -> Gaussian:

@@ -301,6 +301,7 @@ def _metrics(info: gmm.MixtureInfo, num_active: jax.Array) -> dict[str, jax.Arra
         "mixture_iterations": info.iterations,
         "mixture_converged": info.converged,
         "mixture_reseeded": info.reseeded,
+        "mixture_ridge_added": info.ridge_added,
         "mixture_clusters": num_active.astype(jnp.int32),
         "mixture_status": info.status.code,
     }

@@ -23,6 +23,7 @@ from jgps.core.types import (
     worst,
 )
 from jgps.dynamics import FitConfig, MixturePriorConfig, PriorConfig
+from jgps.dynamics.fit import ridge_metrics
 from jgps.optimise.algorithm import Metrics
 from jgps.tasks import Task
 from jgps.tasks.functions import over_rollouts, params_of, step_costs, with_params
@@ -100,7 +101,7 @@ def _fit(
 ) -> tuple[Any, LocalModels, Metrics]:
     prior_state, prior_metrics = prior.update(prior_state, rollouts if seen is None else seen)
     niw = prior.evaluate(prior_state, rollouts)
-    fitted, fit_status = jax.vmap(
+    fitted, fit_info = jax.vmap(
         lambda r, p: dynamics.fit(r, p, config.fit), in_axes=(0, None if niw is None else 0)
     )(rollouts, niw)
     initial = jax.vmap(lambda r: dynamics.fit_initial(r.x[:, 0], r.valid, config.initial_variance))(
@@ -113,11 +114,12 @@ def _fit(
         dynamics=fitted,
         cost=cost,
         initial=initial,
-        status=jax.vmap(worst)(fit_status, info.status),
+        status=jax.vmap(worst)(fit_info.status, info.status),
     )
     metrics = {
         **sample_metrics(task, rollouts),
         **prior_metrics,
+        **ridge_metrics(fit_info.ridge_added),
         "hessians_projected": info.num_projected,
         "hessian_smallest_eigenvalue": info.smallest_eigenvalue,
     }

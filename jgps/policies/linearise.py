@@ -4,10 +4,14 @@ import jax
 import jax.numpy as jnp
 
 from jgps.core import linalg
-from jgps.core.estimation.regression import NormalInverseWishart, fit_linear_gaussian, spread
+from jgps.core.estimation.regression import (
+    FitInfo,
+    NormalInverseWishart,
+    fit_linear_gaussian,
+    spread,
+)
 from jgps.core.types import (
     NON_FINITE,
-    NOT_PD,
     TOO_FEW_SAMPLES,
     Controller,
     Status,
@@ -15,6 +19,7 @@ from jgps.core.types import (
     worst,
 )
 from jgps.dynamics import FitConfig
+from jgps.dynamics.fit import over_steps
 
 
 @linalg.full_precision
@@ -25,7 +30,7 @@ def linearise(
     cov: jax.Array,
     prior: NormalInverseWishart | None = None,
     config: FitConfig = FitConfig(),
-) -> tuple[Controller, Status]:
+) -> tuple[Controller, FitInfo]:
     """Fits mu_pi(o) ~ N(K x + k, .) at every step of one condition's samples.
 
     A regression and not a derivative: the policy reads an observation, which need not be a function
@@ -41,7 +46,7 @@ def linearise(
 
     Returns:
       Controller of T steps, whose covariance is `cov` plus that of the regression's residual, and a
-      status as of `jgps.dynamics.fit`.
+      FitInfo as of `jgps.dynamics.fit`, with T steps.
 
     Source: Levine et al. (2016), section 4.2; Montgomery & Levine (2016), section 3.
     """
@@ -55,12 +60,10 @@ def linearise(
     def fit_step(inputs, outputs, prior):
         return fit_linear_gaussian(inputs, outputs, prior, weights, config.ridge, scale)
 
-    K, k, residual, status = jax.vmap(fit_step, in_axes=(1, 1, None if prior is None else 0))(
+    K, k, residual, info = jax.vmap(fit_step, in_axes=(1, 1, None if prior is None else 0))(
         x, mean, prior
     )
-    codes = (TOO_FEW_SAMPLES, NON_FINITE, NOT_PD)
-    failures = [first_failure(status.code == code, code) for code in codes]
-    return Controller(K=K, k=k, C=residual + cov), worst(*failures)
+    return Controller(K=K, k=k, C=residual + cov), over_steps(info)
 
 
 @linalg.full_precision

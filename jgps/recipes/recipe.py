@@ -1,7 +1,7 @@
 """The settings that a task is trained with, for Python and the command line alike.
 
-`jgps.train(task, algorithm, policy=..., prior=..., random_starts=...)` and `jgps train TASK` both
-take their settings and their number of iterations from `recipe`.
+`jgps.train(task, algorithm, policy=..., prior=..., random_starts=..., sampling=...)` and
+`jgps train TASK` both take their settings and their number of iterations from `recipe`.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from jgps.algorithms import (
 )
 from jgps.core.names import unknown
 from jgps.dynamics import ConstantPriorConfig, MixturePriorConfig, NoPriorConfig
-from jgps.optimise.guided.config import MirrorDescentConfig
+from jgps.optimise.guided.config import SAMPLING, MirrorDescentConfig
 from jgps.optimise.steps.lqr import LqrStepConfig
 from jgps.vision.config import KINDS
 
@@ -51,6 +51,7 @@ def recipe(
     policy: str | None = None,
     prior: str | None = None,
     random_starts: bool = False,
+    sampling: str | None = None,
     spell: Callable[[str], str] = str,
 ) -> Recipe:
     """The settings and the iterations that go well together.
@@ -64,20 +65,28 @@ def recipe(
       prior: of the fitted dynamics, a name in `PRIORS`; None is the algorithm's own.
       random_starts: whether rollouts start at random and are learned from in groups, in place of
         fixed conditions.
+      sampling: "off_policy" or "on_policy": whose rollouts teach, the controllers' or the
+        network's, with what goes well with that. None is the algorithm's own; so is all else with
+        a policy that sees or with random starts.
       spell: how messages write the name of an argument, for a command line that has options.
 
     Raises:
       ValueError: for a name that is unknown, or an argument that the algorithm has no use for.
     """
     _check_choice("algorithm", algorithm, ALGORITHMS)
+    if sampling is not None:
+        _check_sampling(algorithm, sampling, spell)
     _, config_type = ALGORITHMS[algorithm]
+    alone = policy in (None, "mlp") and not random_starts
+    usual = config_type.suited_to(sampling) if sampling and alone else config_type()
     changes = {
+        **({} if sampling is None else {"sampling": sampling}),
         **_prior_changes(algorithm, prior, spell),
         **_policy_changes(task_name, algorithm, policy, spell),
-        **_sample_changes(task_name, algorithm),
-        **_start_changes(algorithm, policy, random_starts, spell),
+        **_sample_changes(task_name, usual),
+        **_start_changes(algorithm, policy, random_starts, sampling, spell),
     }
-    config = config_type(**changes)
+    config = dataclasses.replace(usual, **changes)
     return Recipe(config, usual_iterations(config))
 
 
@@ -169,8 +178,14 @@ def _policy_changes(
     return _visual_changes(config_type(), policy, task_name)
 
 
-def _sample_changes(task_name: str, algorithm: str) -> dict[str, Any]:
-    usual = getattr(ALGORITHMS[algorithm][1](), "rollouts", None)
+def _check_sampling(algorithm: str, sampling: str, spell: Callable[[str], str]) -> None:
+    _check_choice("sampling", sampling, SAMPLING)
+    if not has_setting(algorithm, "sampling"):
+        raise ValueError(f"{algorithm} has no choice of rollouts; leave out {spell('sampling')}")
+
+
+def _sample_changes(task_name: str, config: Any) -> dict[str, Any]:
+    usual = getattr(config, "rollouts", None)
     least = TASK_SAMPLES.get(task_name, 0)
     if not isinstance(usual, FixedStartsConfig) or usual.num_samples >= least:
         return {}
@@ -178,7 +193,11 @@ def _sample_changes(task_name: str, algorithm: str) -> dict[str, Any]:
 
 
 def _start_changes(
-    algorithm: str, policy: str | None, random_starts: bool, spell: Callable[[str], str]
+    algorithm: str,
+    policy: str | None,
+    random_starts: bool,
+    sampling: str | None,
+    spell: Callable[[str], str],
 ) -> dict[str, Any]:
     if not random_starts:
         return {}
@@ -192,7 +211,11 @@ def _start_changes(
             f"first, and from random starts only networks can act; leave out {spell('policy')} or "
             f"{spell('random_starts')}"
         )
-    # A random start belongs to no controller before its rollout: only networks can act.
+    if sampling == "off_policy":
+        raise ValueError(
+            "a random start belongs to no controller before its rollout, so that only networks can "
+            f"act; leave out {spell('sampling')} or {spell('random_starts')}"
+        )
     return {
         "rollouts": RandomStartsConfig(),
         "sampling": "on_policy",

@@ -29,7 +29,7 @@ from jgps.reports.run_data import RunData, read_run
 from jgps.reports.video import VIDEO, VideoOptions, VideoRollouts, thin_out, write_task_video
 from jgps.simulation import condition_models
 from jgps.tasks import Task
-from jgps.training.files import exists, write_bytes, writing
+from jgps.training.files import as_path, exists, write_bytes, writing
 
 _FEATURE_ROWS = 3  # unseen conditions whose feature points are shown
 Groups = dict[tuple[str, str], list[RunData]]  # (task, label) -> runs that differ in the seed alone
@@ -206,7 +206,7 @@ def compare(
     if not directories:
         raise ValueError("no run directories to compare; name at least one")
     groups = group_runs([read_run(directory) for directory in directories])
-    out = Path(out)
+    out = as_path("out", out)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     written = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -11,12 +10,13 @@ from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
+from jgps.core.warn import warn
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
 from jgps.training import metrics_file
 from jgps.training.codec import decode
 from jgps.training.directory import read_config
 from jgps.training.errors import DamagedError
-from jgps.training.files import exists, read_arrays, read_json
+from jgps.training.files import as_path, exists, read_arrays, read_json
 from jgps.vision.config import NetworkPolicyConfig
 
 
@@ -128,7 +128,7 @@ def read_run(directory: str | os.PathLike[str]) -> RunData:
       ValueError: the directory does not exist, its `config.json` is missing or damaged, or none of
         its metrics are whole; the message names the file.
     """
-    directory = Path(directory)
+    directory = as_path("directory", directory)
     config = read_config(directory)
     path = directory / metrics_file.NAME
     records, problem = metrics_file.read_metrics(directory)
@@ -149,7 +149,7 @@ def read_run(directory: str | os.PathLike[str]) -> RunData:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, stacklevel=4)
+    warn(text)
 
 
 def _read_summary(path: Path) -> dict[str, Any] | None:

@@ -69,16 +69,23 @@ def parse(source: Source) -> mujoco.MjSpec | Compiled:
 
 
 def _text(source: str | bytes) -> str:
-    """Without a byte-order mark."""
+    """Without a byte-order mark.
+
+    Raises:
+      ValueError: it is no text.
+    """
     if isinstance(source, str):
+        if any("\ud800" <= letter <= "\udfff" for letter in source):
+            raise ValueError("the MJCF holds halves of characters, which are no text in UTF-8")
         return source.removeprefix("\ufeff")
-    if source.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return source.decode("utf-16")
+    marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    encoding = "utf-16" if source.startswith(marks) else "utf-8-sig"
     try:
-        return source.decode("utf-8-sig")
+        return source.decode(encoding)
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"the MJCF is bytes that are not UTF-8 ({error}); decode them and pass text"
+            f"the MJCF is bytes that are not {encoding[:6].upper().rstrip('-')} ({error}); decode "
+            "them and pass text"
         ) from None
 
 

@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -14,9 +13,11 @@ import numpy as np
 from jgps.controllers import HoldConfig, LqrHoldConfig, NoiseConfig, PdHoldConfig
 from jgps.core.checks import Range, check_argument
 from jgps.core.names import did_you_mean, shown
+from jgps.core.warn import warn
 from jgps.simulation import Conditions, StateLayout
+from jgps.tasks.constant_indices import check_program
 from jgps.tasks.functions import params_like
-from jgps.tasks.indices import OutsideError, check_program, watched
+from jgps.tasks.indices import OutsideError, watched
 
 LONGEST_NAME = 100  # a run's directory has it in its name, of which file systems take 255
 INITIAL = {"hold": HoldConfig, "lqr": LqrHoldConfig, "pd": PdHoldConfig, "noise": NoiseConfig}
@@ -59,10 +60,11 @@ def check_name(name: Any) -> str:
       ValueError: for anything else.
     """
     fits = isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and name.isprintable()
-    if not fits or "/" in name or "\\" in name or name.strip(".") == "":
+    if not fits or "/" in name or "\\" in name or name.strip(" .") != name:
         raise ValueError(
             f"name is {shown(name)}; it has to be a printable string of 1 to {LONGEST_NAME} "
-            "characters without slashes: a run's directory is called by it"
+            "characters without slashes, and without spaces or dots at its ends: a run's directory "
+            "is called by it"
         )
     return name
 
@@ -182,10 +184,9 @@ def check_cameras(model: mujoco.MjModel, *names: str | None) -> None:
 def warn_of_activations(model: mujoco.MjModel, state: Sequence[str]) -> None:
     """Warns where the state lacks activations that decide what comes next."""
     if model.na and "act" not in state:
-        warnings.warn(
+        warn(
             f"the model has {model.na} activation states that are not in the state; add 'act', or "
-            "the fitted dynamics cannot know them",
-            stacklevel=4,  # where from_mjcf was called
+            "the fitted dynamics cannot know them"
         )
 
 
@@ -279,9 +280,12 @@ def _trace(what: str, function: Callable[..., Any], given: Mapping[str, Any]) ->
 
 def _watching(function: Callable[..., Any], names: Sequence[str], *arguments: Any) -> Any:
     def watch(name: str, argument: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(
-            lambda path, leaf: watched(name + jax.tree_util.keystr(path), leaf), argument
-        )
+        def leaf_of(path: Any, leaf: Any) -> Any:
+            # Those of the task are [T, ...]; params have no time.
+            time_axis = 0 if not path and leaf.ndim == 2 else None
+            return watched(name + jax.tree_util.keystr(path), leaf, time_axis=time_axis)
+
+        return jax.tree_util.tree_map_with_path(leaf_of, argument)
 
     return function(*map(watch, names, arguments))
 

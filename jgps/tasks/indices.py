@@ -1,80 +1,103 @@
-"""Finds where a function reads what its arrays do not have.
+"""Finds where a function reads what its arguments do not have.
 
-JAX reads the nearest entry in place of one that is not there, and cuts slices, without a word.
-Indices that are constants show in the traced program; what a slice was before it was cut does not,
-so that the arguments themselves watch how they are read.
+JAX reads the nearest entry in place of one that is not there, and cuts slices, without a word. What
+a slice was before it was cut does not show in the traced program, so that the arguments
+themselves watch how they are read. What else is read outside, `constant_indices` finds.
 """
 
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
-
-KNOWN = {
-    "lt": np.less,
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "squeeze": lambda a, dimensions: np.squeeze(a, dimensions),
-    "convert_element_type": lambda a, new_dtype, **_: np.asarray(a).astype(new_dtype),
-    "select_n": lambda which, *cases: np.choose(np.asarray(which, int), cases),
-    "concatenate": lambda *parts, dimension: np.concatenate(parts, dimension),
-}
 
 
 class OutsideError(IndexError):
     """An index beyond an array's axis."""
 
 
-def watched(name: str, array: jax.Array) -> jax.Array:
+def watched(name: str, array: jax.Array, time_axis: int | None = None) -> jax.Array:
     """The traced array, which raises `OutsideError` when it is read beyond its end.
 
     So does what is read from it. For JAX it stays the same tracer.
 
     Args:
       name: what a message calls it.
+      time_axis: the axis on which slices may be longer than the array, as in Python: the last 20
+        steps of 10 are all of them. None where it has no such axis.
     """
     kind = type(array)
     if array.ndim and kind.__name__ != "Watched":
-        array.__class__ = _watched_kind(kind, name)
+        array.__class__ = _watched_kind(kind, name, time_axis)
     return array
 
 
 @functools.cache
-def _watched_kind(kind: Any, name: str) -> type:
+def _watched_kind(kind: Any, name: str, time_axis: int | None) -> type:
     def read(self: Any, index: Any) -> Any:
-        check_index(name, self.shape, index)
-        return watched(name, kind.__getitem__(self, index))
+        check_index(name, self.shape, index, time_axis)
+        part = kind.__getitem__(self, index)
+        if time_axis is None:
+            return watched(name, part)
+        known, left = _follow(self.ndim, index, time_axis)
+        return watched(name, part, left) if known else part
 
     return type("Watched", (kind,), {"__slots__": (), "__getitem__": read})
 
 
-def check_index(name: str, shape: tuple[int, ...], index: Any) -> None:
+def check_index(
+    name: str, shape: tuple[int, ...], index: Any, time_axis: int | None = None
+) -> None:
     """Checks one index of Python, as far as its values are known.
+
+    Args:
+      time_axis: see `watched`.
 
     Raises:
       OutsideError: "x has 4 entries along axis 0, and index 7 is read".
     """
-    parts = index if isinstance(index, tuple) else (index,)
-    taken = [part for part in parts if part is not None]
-    given = sum(_axes(part) for part in taken if part is not Ellipsis)
     axis = 0
-    for part in taken:
-        if part is Ellipsis:
-            axis += len(shape) - given
-        elif axis < len(shape):  # of more than that JAX itself complains
-            _check_part(name, axis, shape[axis], part)
+    for part in _parts(len(shape), index):
+        if part is not None and axis < len(shape):  # of more than that JAX itself complains
+            if not (axis == time_axis and isinstance(part, slice)):
+                _check_part(name, axis, shape[axis], part)
             axis += _axes(part)
+
+
+def _parts(ndim: int, index: Any) -> list[Any]:
+    """The parts of an index, with a slice for every axis that an ellipsis stands for."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    given = sum(_axes(part) for part in parts if part is not None and part is not Ellipsis)
+    found = []
+    for part in parts:
+        found += [slice(None)] * (ndim - given) if part is Ellipsis else [part]
+    return found
 
 
 def _axes(part: Any) -> int:
     """How many axes a part of an index takes: as many as a mask has."""
     mask = getattr(part, "dtype", None) == np.bool_
     return max(1, part.ndim) if mask else 1
+
+
+def _follow(ndim: int, index: Any, axis: int) -> tuple[bool, int | None]:
+    """Whether it is known where an axis goes, and which it is in what an index reads, if any."""
+    before, now = 0, 0
+    for part in _parts(ndim, index):
+        if part is None:
+            now += 1
+        elif isinstance(part, slice):
+            if before == axis:
+                return True, now
+            before, now = before + 1, now + 1
+        elif isinstance(part, int | np.integer) and not isinstance(part, bool):
+            if before == axis:
+                return True, None
+            before += 1
+        else:  # arrays move axes
+            return False, None
+    return True, now + axis - before
 
 
 def _check_part(name: str, axis: int, size: int, part: Any) -> None:
@@ -93,85 +116,3 @@ def _check_part(name: str, axis: int, size: int, part: Any) -> None:
     outside = values[(values < -size) | (values >= size)]
     if outside.size:
         raise OutsideError(f"{along}, and index {int(outside.flat[0])} is read")
-
-
-def check_program(closed: ClosedJaxpr) -> None:
-    """Checks all constant indices of a traced program.
-
-    Raises:
-      OutsideError: "an array [4, 3] is read at 7 along axis 0".
-    """
-    known = zip(closed.jaxpr.constvars, closed.consts, strict=True)
-    _check_jaxpr(closed.jaxpr, {var: np.asarray(value) for var, value in known if _small(value)})
-
-
-def _small(value: Any) -> bool:
-    return hasattr(value, "dtype") and value.dtype.kind in "iub" and value.size <= 10_000
-
-
-def _check_jaxpr(jaxpr: Jaxpr, known: dict[Any, np.ndarray]) -> None:
-    for eqn in jaxpr.eqns:
-        values = [
-            np.asarray(var.val) if isinstance(var, Literal) else known.get(var)
-            for var in eqn.invars
-        ]
-        name = eqn.primitive.name
-        if name == "dynamic_slice":
-            _check_starts(_shape(eqn.invars[0]), eqn.params["slice_sizes"], values[1:])
-        elif name == "gather":
-            _check_gather(_shape(eqn.invars[0]), eqn.params, values[1])
-        elif name == "broadcast_in_dim" and values[0] is not None:
-            known[eqn.outvars[0]] = _broadcast(values[0], eqn.params)
-        elif name in KNOWN and all(value is not None for value in values):
-            known[eqn.outvars[0]] = np.asarray(KNOWN[name](*values, **_options(eqn.params)))
-        for inner in _inner(eqn.params):
-            same = len(inner.jaxpr.invars) == len(values)
-            pairs = zip(inner.jaxpr.invars, values, strict=True) if same else ()
-            given = {var: value for var, value in pairs if value is not None}
-            constants = zip(inner.jaxpr.constvars, inner.consts, strict=True)
-            given |= {var: np.asarray(value) for var, value in constants if _small(value)}
-            _check_jaxpr(inner.jaxpr, given)
-
-
-def _shape(variable: Any) -> tuple[int, ...]:
-    return variable.aval.shape
-
-
-def _options(params: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in params.items() if name not in ("weak_type", "sharding")}
-
-
-def _broadcast(value: np.ndarray, params: Mapping[str, Any]) -> np.ndarray:
-    shape = np.ones(len(params["shape"]), int)
-    shape[list(params["broadcast_dimensions"])] = value.shape
-    return np.broadcast_to(value.reshape(shape), params["shape"])
-
-
-def _inner(params: Mapping[str, Any]) -> list[ClosedJaxpr]:
-    """The programs that an equation calls."""
-    found = []
-    for value in params.values():
-        found += [each for each in (value if isinstance(value, tuple) else (value,))]
-    return [each for each in found if isinstance(each, ClosedJaxpr)]
-
-
-def _check_starts(shape: Any, sizes: Any, starts: list[np.ndarray | None]) -> None:
-    for axis, (start, size) in enumerate(zip(starts, sizes, strict=True)):
-        if start is not None:
-            _check_known(shape, axis, start, size)
-
-
-def _check_gather(shape: Any, params: Mapping[str, Any], indices: np.ndarray | None) -> None:
-    # With another mode the user says what indices outside mean.
-    if indices is None or params["mode"] != jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS:
-        return
-    for column, axis in enumerate(params["dimension_numbers"].start_index_map):
-        _check_known(shape, axis, indices[..., column], params["slice_sizes"][axis])
-
-
-def _check_known(shape: Any, axis: int, start: np.ndarray, size: int) -> None:
-    outside = start[(start < 0) | (start > shape[axis] - size)]
-    if outside.size:
-        raise OutsideError(
-            f"an array {list(shape)} is read at {int(outside.flat[0])} along axis {axis}"
-        )

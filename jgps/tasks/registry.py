@@ -48,7 +48,7 @@ def with_vision() -> tuple[str, ...]:
 
 def describe(name: str) -> str:
     """One line on a task."""
-    return (_TASKS[name].__doc__ or "").strip().splitlines()[0]
+    return (_TASKS[name].__doc__ or "").strip().partition("\n")[0]  # without with python -OO
 
 
 def make(name: str) -> Task:

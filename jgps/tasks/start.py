@@ -1,7 +1,6 @@
 """Where a task's trajectories start, and the controllers to start with."""
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +24,7 @@ from jgps.controllers import (
 from jgps.core.host import to_device
 from jgps.core.lifted import Lifted, lift
 from jgps.core.types import Controller
+from jgps.core.warn import warn
 from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation import Conditions, condition_models, initial_act
 from jgps.simulation.layout import unit_quaternions
@@ -322,11 +322,10 @@ def _make_initial(task: Task) -> Callable[[jax.Array], Controller]:
     entries = (layout.positions.tolist(), layout.velocities.tolist())
     if config is not None and not _plain(task.model).all():
         name = task.model.actuator(int(np.argmin(_plain(task.model)))).name
-        warnings.warn(
+        warn(
             f"{type(config).__name__} holds motors, whose control is their force; actuator "
             f"{name!r} of {task.name!r} is none, and the start pose is not held. Leave initial "
-            "out, or pass jgps.controllers.HoldConfig()",
-            stacklevel=2,
+            "out, or pass jgps.controllers.HoldConfig()"
         )
     if isinstance(config, PdHoldConfig):
         return lambda x: pd_hold(x, *entries, task.action_dim, task.horizon, config)

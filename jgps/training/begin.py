@@ -2,13 +2,13 @@
 
 import contextlib
 import functools
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
+from jgps.core.warn import warn
 from jgps.training import checkpoint as checkpoints
 from jgps.training import directory, metrics_file
 from jgps.training.description import Description, describe_changes
@@ -65,7 +65,7 @@ def _check_resume(setup: Setup, out: Path) -> None:
         raise UsageError(f"{out} already has {done} iterations; ask for at least as many")
     changes = describe_changes(directory.read_config(out, Description))
     if changes and done:
-        warnings.warn(f"{out}: {changes}", stacklevel=5)
+        warn(f"{out}: {changes}")
 
 
 def _make_evaluate(setup: Setup, template: Any) -> Callable[[Any], EvaluationResult]:
@@ -82,17 +82,16 @@ def first_state(setup: Setup, prepared: Prepared) -> tuple[Any, list[Record]]:
     restored = checkpoints.restore_newest(setup.out, prepared.template)
     records, problem = read_metrics(setup.out)
     if problem:
-        warnings.warn(problem, stacklevel=3)
+        warn(problem)
     if restored is not None:
         done = restored[0]
         # What is newer is no part of the run from here on; a broken one would outlive what follows.
         checkpoints.discard_after(setup.out, done)
         if done > len(records):
-            warnings.warn(
+            warn(
                 f"{setup.out / metrics_file.NAME} has {len(records)} whole lines and the newest "
                 f"checkpoint {done} iterations; the run goes on from there, and the metrics of "
-                "those between are lost",
-                stacklevel=3,
+                "those between are lost"
             )
         return restored[1], pad(records, done)
     if checkpoints.iterations(setup.out):
@@ -103,14 +102,9 @@ def first_state(setup: Setup, prepared: Prepared) -> tuple[Any, list[Record]]:
             checkpoints.discard_after(setup.out, -1)
         kept += [directory.set_metrics_aside(setup.out)] if records else []
         aside = f", and what there was is kept in {' and '.join(map(str, kept))}" if kept else ""
-        warnings.warn(
-            f"{setup.out} has no whole checkpoint; the run starts from its beginning{aside}",
-            stacklevel=3,
-        )
+        warn(f"{setup.out} has no whole checkpoint; the run starts from its beginning{aside}")
     elif records:  # it ended before its first checkpoint
-        warnings.warn(
-            f"{setup.out} has no checkpoint yet; the run starts from its beginning", stacklevel=3
-        )
+        warn(f"{setup.out} has no checkpoint yet; the run starts from its beginning")
     return _init(setup, prepared.start), []
 
 
@@ -127,7 +121,7 @@ def _init(setup: Setup, start: Any | None) -> Any:
     if problem is not None:
         if problem.fatal:
             raise TrainingError(problem.text)
-        warnings.warn(problem.text, stacklevel=4)
+        warn(problem.text)
     return state
 
 

@@ -14,7 +14,6 @@ import logging
 import os
 import re
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -23,6 +22,7 @@ import jax
 import numpy as np
 
 from jgps.core.checks import Config, Range
+from jgps.core.warn import warn
 from jgps.training.codec import decode
 from jgps.training.errors import DamagedError, UsageError
 from jgps.training.files import cannot_write, exists, read_json, remove, write_json
@@ -214,7 +214,7 @@ def restore_newest(directory: Path, template: Any) -> tuple[int, Any] | None:
                 if found
                 else "there is none before it"
             )
-            warnings.warn(f"checkpoint {path} {wrong}; {then}", stacklevel=2)
+            warn(f"checkpoint {path} {wrong}; {then}")
         if not exists(path):  # pruned meanwhile, so that there are newer ones
             found = [each for each in iterations(directory) if each not in warned]
     return None

@@ -54,6 +54,32 @@ def describe_policy(record: Record) -> str:
     return f"the network kept its parameters, because its training failed ({STATUS_TEXT[code]})"
 
 
+# What the metrics of raised ridges begin with, and whose ridge that is.
+_RIDGES = {
+    "": "models.fit.ridge",
+    "linearisation_": "models.fit.ridge, in the regression of the network,",
+    "observation_": "models.fit.ridge, in the regression of the state on the observation,",
+}
+
+
+def describe_ridges(record: Record) -> str:
+    """One line on ridges that were raised in an iteration; empty where none was."""
+    parts = []
+    for whose, name in _RIDGES.items():
+        steps = record.get(f"{whose}ridge_raised", [])
+        raised = sum(count > 0 for count in steps)
+        if raised:
+            most = max(record[f"{whose}ridge_added"])
+            parts.append(
+                f"{name} was raised in {raised} of {len(steps)} conditions, at {sum(steps)} steps "
+                f"and by up to {most:.2g}"
+            )
+    mixture = max(record.get("mixture_ridge_added", [0.0]))
+    if mixture > 0:
+        parts.append(f"models.prior.em.ridge was raised by {mixture:.2g}")
+    return f"{'; '.join(parts)}: rounding would hide it" if parts else ""
+
+
 def describe_failures(record: Record) -> str:
     """One line on the failed conditions of an iteration; empty where none failed.
 

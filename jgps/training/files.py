@@ -17,11 +17,32 @@ from typing import Any
 
 import numpy as np
 
-from jgps.training.errors import DamagedError, WriteError
+from jgps.core.names import shown
+from jgps.training.errors import DamagedError, UsageError, WriteError
 
 CHECKSUM = "checksum"  # key of a JSON object that says what the rest of it was when it was written
 _MAX_DEPTH = 50  # of lists and objects in each other; what jgps writes has less than ten
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of disks, quotas and limits
+
+
+def as_path(name: str, value: Any) -> Path:
+    """A path of a directory that can be written and read again on every system.
+
+    Args:
+      name: of the argument, for messages.
+      value: text or a path.
+
+    Raises:
+      UsageError: it is something else, is empty, or is no text in UTF-8, which checkpoints need.
+    """
+    if not isinstance(value, str | Path):
+        raise UsageError(f"{name} is {shown(value)}; it has to be a path")
+    text = str(value)
+    if not text:
+        raise UsageError(f"{name} is empty; it has to name a directory")
+    if "\0" in text or not _is_unicode(text):
+        raise UsageError(f"{name} is {shown(text)}; it has to be text in UTF-8 without NUL bytes")
+    return Path(value)
 
 
 def exists(path: Path) -> bool:
@@ -59,6 +80,9 @@ def parse_json(content: bytes) -> dict[str, Any]:
     Raises:
       ValueError: it is something else; the message says what, as in "is not JSON".
     """
+    foreign = describe_encoding(content)
+    if foreign:
+        raise ValueError(foreign)
     try:
         value = json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -76,6 +100,16 @@ def parse_json(content: bytes) -> dict[str, Any]:
             "checksum out if the change is meant)"
         )
     return value
+
+
+def describe_encoding(content: bytes) -> str:
+    """What is said of JSON that is no text in UTF-8 by its NUL bytes; empty where it has none."""
+    if b"\0" not in content:
+        return ""
+    encoding = json.detect_encoding(content[:4])  # which takes it for JSON
+    if encoding != "utf-8" and content.decode(encoding, "ignore").lstrip().startswith(("{", "[")):
+        return f"is in {encoding[:6].upper()} and has to be in UTF-8"
+    return "holds NUL bytes, as a crash of the machine leaves them"
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
@@ -224,10 +258,8 @@ def _check_values(value: Any, depth: int = 0) -> None:
     if depth > _MAX_DEPTH:
         raise ValueError("is nested too deeply")
     if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ValueError("holds text that is not Unicode") from None
+        if not _is_unicode(value):
+            raise ValueError("holds text that is not Unicode")
     elif isinstance(value, int) and abs(value) > 2**1000:
         raise ValueError("holds a number that is too large")
     elif isinstance(value, list):
@@ -237,6 +269,11 @@ def _check_values(value: Any, depth: int = 0) -> None:
         for key, each in value.items():
             _check_values(key, depth)
             _check_values(each, depth + 1)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it has no half of a character, by which Python stands for bytes of no encoding."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _reason(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from jgps.training import checkpoint, directory
 from jgps.training.codec import decode
 from jgps.training.description import Description, describe
 from jgps.training.errors import UsageError
+from jgps.training.files import as_path
 
 
 class Run(NamedTuple):
@@ -34,7 +35,7 @@ def load(path: str | Path, task: Task | None = None, iteration: int | None = Non
     Raises:
       UsageError: if there is no run, no such whole checkpoint, or another task.
     """
-    path = Path(path)
+    path = as_path("path", path)
     saved = directory.read_config(path, Description)
     if task is None:
         if saved["task"] not in tasks.names():

@@ -6,11 +6,12 @@ import json
 import os
 import socket
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from jgps.core.warn import warn
 from jgps.training.errors import UsageError
+from jgps.training.files import parse_json
 
 try:
     import fcntl
@@ -89,19 +90,18 @@ def _is_open(path: Path, file: int) -> bool:
 
 
 def _warn(path: Path, reason: str) -> None:
-    warnings.warn(
+    warn(
         f"{path.parent} cannot be locked ({reason}): nothing keeps a second process from writing "
-        "into it and spoiling the run, so start none",
-        stacklevel=5,
+        "into it and spoiling the run, so start none"
     )
 
 
 def _describe(file: int, path: Path) -> str:
     """Who holds the lock, as far as it says so."""
     try:
-        holder = json.loads(os.pread(file, 4096, 0))
+        holder = parse_json(os.pread(file, 4096, 0))
         who = f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, KeyError):
         who = "another process"  # which has not written its name yet
     return (
         f"{path.parent} is in use by {who}; wait until it has finished or end it, or choose "

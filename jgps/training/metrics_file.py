@@ -13,6 +13,7 @@ from jgps.training.errors import DamagedError
 from jgps.training.files import (
     CHECKSUM,
     cannot_write,
+    describe_encoding,
     exists,
     parse_json,
     read_bytes,
@@ -24,7 +25,7 @@ from jgps.training.metrics import MAX_LISTED, Record, quantiles
 from jgps.training.tensorboard import EventFile
 
 NAME = "metrics.jsonl"
-_MAX_ITERATIONS = 10**9
+MAX_ITERATIONS = 10**9
 _NAMED = 5  # damaged lines that a message names
 
 
@@ -106,17 +107,23 @@ def read_metrics(directory: Path) -> Metrics:
     if not exists(path):
         return Metrics([], "")
     try:
-        lines = read_bytes(path, "what it said is left out").split(b"\n")
+        content = read_bytes(path, "what it said is left out")
     except DamagedError as error:
         return Metrics([], str(error))
+    lines = content.split(b"\n")
     records: list[Record] = []
     damaged = []
     for number, line in enumerate(lines, start=1):
         record = _parse(line, number - 1, len(damaged))
+        if record is None and number == len(lines):  # perhaps whole, and what ended it is damaged
+            record = _parse(line[:-1], number - 1, len(damaged))
         if record is not None and record["iteration"] >= len(records):
             records = [*pad(records, record["iteration"]), record]
         elif number < len(lines):  # the last one was not written to its end
             damaged.append(number)
+    foreign = "" if records else describe_encoding(content)
+    if foreign:
+        return Metrics([], f"{path} {foreign}; what it said is left out")
     return Metrics(records, _describe(path, damaged, records))
 
 
@@ -126,10 +133,10 @@ def _describe(path: Path, damaged: Sequence[int], records: Sequence[Record]) -> 
     if damaged:
         parts.append(f"line{'s' * (len(damaged) > 1)} {_list(damaged)} of {path} cannot be read")
     if lost:
-        what = "is lost" if len(lost) == 1 else "are lost"
-        parts.append(f"the metrics of iteration{'s' * (len(lost) > 1)} {_list(lost)} {what}")
+        parts.append(f"the metrics of iteration{'s' * (len(lost) > 1)} {_list(lost)} are lost")
         parts[-1] += "" if damaged else f" in {path}"
-    return "; ".join([*parts, "the others are used"]) if parts else ""
+    rest = "the others are used" if records else "none is left"
+    return "; ".join([*parts, rest]) if parts else ""
 
 
 def _list(numbers: Sequence[int]) -> str:
@@ -154,7 +161,7 @@ def _parse(line: bytes, index: int, shift: int) -> Record | None:
         return None
     signed = f'"{CHECKSUM}"'.encode() in line
     at = record.get("iteration")
-    if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at < _MAX_ITERATIONS:
+    if not isinstance(at, int) or isinstance(at, bool) or not 0 <= at < MAX_ITERATIONS:
         return None
     if not all(map(_is_metric, record.values())):
         return None

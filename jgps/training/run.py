@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jgps.core.names import explain_unknown
+from jgps.core.warn import warn
 from jgps.tasks import Task
 from jgps.training import directory
 from jgps.training.begin import first_state, one_kind_of_error, prepare
@@ -44,6 +44,7 @@ def train(
     policy: str | None = None,
     prior: str | None = None,
     random_starts: bool = False,
+    sampling: str | None = None,
     iterations: int | None = None,
     config: Any = None,
     seed: int = 0,
@@ -63,11 +64,11 @@ def train(
     Args:
       task: a task or the name of one.
       algorithm: name of an algorithm.
-      policy, prior, random_starts: choose the settings and the number of iterations, see
+      policy, prior, random_starts, sampling: choose the settings and the number of iterations, see
         `jgps.recipes.recipe`; not together with `config`.
       iterations: how many in all, those before a resume included; None takes as many as go with the
         settings.
-      config: the algorithm's settings, in place of those that the three above choose.
+      config: the algorithm's settings, in place of those that the four above choose.
       seed: of everything random; the same seed gives the same metrics.
       backend: "native", "mjx" or "auto".
       out: run directory for metrics, checkpoints and results; None writes nothing.
@@ -109,6 +110,7 @@ def train(
         policy=policy,
         prior=prior,
         random_starts=random_starts,
+        sampling=sampling,
         iterations=iterations,
         config=config,
         seed=seed,
@@ -120,6 +122,8 @@ def train(
         checkpoint=checkpoint,
         start_from=start_from,
         keep_samples=keep_samples,
+        on_start=on_start,
+        on_iteration=on_iteration,
     )
     with one_kind_of_error():
         setup = set_up(options)
@@ -170,9 +174,7 @@ def _loop(
             if on_iteration is not None:
                 on_iteration(record)
             elif describe_policy(record) and not any(map(describe_policy, records[:-1])):
-                warnings.warn(
-                    f"iteration {len(records) - 1}: {describe_policy(record)}", stacklevel=3
-                )
+                warn(f"iteration {len(records) - 1}: {describe_policy(record)}")
     except WriteError:  # what is saved has to do
         raise
     except BaseException:  # Ctrl-C, a TrainingError, or a mistake in what the user passed
@@ -273,5 +275,5 @@ def _finish(
     if setup.out is not None:
         write_json(setup.out / "summary.json", summary)
     if evaluation.advice:
-        warnings.warn(evaluation.advice, stacklevel=4)
+        warn(evaluation.advice)
     return TrainingResult(state, records, evaluation, summary, setup.out)

@@ -1,5 +1,6 @@
 """What `train` was asked for, checked and made into what a run needs."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,9 @@ from jgps.tasks import Task
 from jgps.training.checkpoint import CheckpointConfig
 from jgps.training.description import describe
 from jgps.training.errors import UsageError
+from jgps.training.files import as_path
+from jgps.training.metrics import Record
+from jgps.training.metrics_file import MAX_ITERATIONS
 
 
 class StartFrom(NamedTuple):
@@ -34,6 +38,7 @@ class Options(NamedTuple):
     policy: str | None
     prior: str | None
     random_starts: bool
+    sampling: str | None
     iterations: int | None
     config: Any
     seed: int
@@ -45,6 +50,8 @@ class Options(NamedTuple):
     checkpoint: CheckpointConfig | None
     start_from: str | Path | StartFrom | None
     keep_samples: bool
+    on_start: Callable[[int], None] | None
+    on_iteration: Callable[[Record], None] | None
 
 
 class Setup(NamedTuple):
@@ -102,7 +109,7 @@ def set_up(options: Options) -> Setup:
         description=_describe(task, options, config, iterations, seed, backend),
         seed=seed,
         iterations=iterations,
-        out=None if options.out is None else Path(options.out),
+        out=None if options.out is None else as_path("out", options.out),
         resume=options.resume,
         overwrite=options.overwrite,
         start_from=_start_from(options.start_from),
@@ -125,10 +132,11 @@ def _start_from(given: str | Path | StartFrom | None) -> StartFrom | None:
             f"start_from is {given!r}; pass a run directory or jgps.training.StartFrom(directory, "
             "iteration)"
         )
+    directory = as_path("start_from", start.directory)
     iteration = start.iteration
     if iteration is not None:
         iteration = _integer("start_from.iteration", iteration, 0)
-    return StartFrom(Path(start.directory).resolve(), iteration)
+    return StartFrom(directory.resolve(), iteration)
 
 
 def _describe(
@@ -153,25 +161,28 @@ def _check_kinds(options: Options) -> None:
         check_task("jgps.train", options.task)
     for name in ("resume", "overwrite", "random_starts", "keep_samples"):
         check_argument(name, getattr(options, name), bool)
-    if not isinstance(options.out, str | Path | None):
-        raise UsageError(f"out is {shown(options.out)}; it has to be a path, or None")
+    for name in ("on_start", "on_iteration"):
+        value = getattr(options, name)
+        if not (value is None or callable(value)):
+            raise UsageError(f"{name} is {shown(value)}; it has to be a function, or None")
 
 
 def _choose(task: Task, options: Options) -> Recipe:
     """The settings and the number of iterations: those that were given, or the recipe's."""
-    algorithm, chosen_by = options.algorithm, (options.policy, options.prior, options.random_starts)
+    algorithm = options.algorithm
+    chosen_by = (options.policy, options.prior, options.random_starts, options.sampling)
     if options.config is None:
         chosen = recipe(task.name, algorithm, *chosen_by)
-    elif chosen_by == (None, None, False):
+    elif chosen_by == (None, None, False, None):
         chosen = _checked(algorithm, options.config)
     else:
         raise UsageError(
-            "config is given beside policy, prior or random_starts, which choose a config; "
-            "pass one or the other"
+            "config is given beside policy, prior, random_starts or sampling, which choose a "
+            "config; pass one or the other"
         )
     if options.iterations is None:
         return chosen
-    return chosen._replace(iterations=_integer("iterations", options.iterations, 1))
+    return chosen._replace(iterations=_integer("iterations", options.iterations, 1, MAX_ITERATIONS))
 
 
 def _checked(algorithm: str, config: Any) -> Recipe:

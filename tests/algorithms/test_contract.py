@@ -72,6 +72,8 @@ def _assert_contract(name, algorithm, task, directory):
         # NaN stands for what dagger does not do in this iteration.
         assert np.isfinite(value).all() or (name == "dagger" and key.startswith("policy")), key
     assert (metrics["status"] == OK).all()
+    for name in ("ridge_raised", "ridge_added", "mixture_ridge_added"):
+        assert not np.any(metrics.get(name, 0))
     # One rollout per condition is the trial without noise.
     assert metrics["samples_valid"].sum() + task.train.num == algorithm.rollouts_per_step
 

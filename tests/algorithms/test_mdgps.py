@@ -51,7 +51,7 @@ def _models(config, state):
     _, sample_key, _, _ = jax.random.split(state.key, 4)
     sampled = parts.sample(state, sample_key)
     fitted, models, _ = parts.fit(state, sampled)
-    _, linearised, _ = parts.linearise(fitted, sampled)
+    _, linearised, _, _ = parts.linearise(fitted, sampled)
     return models, linearised, sampled
 
 

@@ -106,7 +106,7 @@ def test_mixture_and_fit_equal_the_loop():
         rollouts = Rollouts(x=jnp.asarray(x), u=jnp.asarray(u), valid=jnp.ones(num, bool))
         y = jnp.asarray(np.concatenate([z[:, :-1], x[:, 1:]], axis=-1).swapaxes(0, 1))
         prior = jax.jit(jax.vmap(lambda y: mixture.to_prior(fitted, y, jnp.ones(num), 1.0)))(y)
-        ours, status = dynamics.fit(rollouts, prior, dynamics.FitConfig(ridge=1e-3))
+        ours, (status, _) = dynamics.fit(rollouts, prior, dynamics.FitConfig(ridge=1e-3))
         assert int(status.code) == 0
         expected = reference.fit_dynamics(x, u, loop, len(points), 1.0, 1e-3)
         for left, right in zip(ours, expected, strict=True):

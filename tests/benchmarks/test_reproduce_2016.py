@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import reproduce_2016
-from network_success import FARTHEST, RESULT_TEST, RESULT_TRAIN, columns
+from network_success import FARTHEST, RESULT_TEST, RESULT_TRAIN
 from reproduce import Results
 from reproduce_2016 import ENTRIES, ITERATIONS, claims, main, row, with_intervals
 
@@ -21,7 +21,7 @@ def test_rows_have_the_recipes_rollouts_and_what_is_known_from_elsewhere():
 
 def test_runs_say_how_many_conditions_their_shares_are_of(monkeypatch):
     """From which the intervals of all success columns follow."""
-    found = with_intervals(columns(ITERATIONS))
+    found = with_intervals(ITERATIONS)
     counted = {column.key: column.count for column in found if column.count}
     assert set(counted) == {
         *(f"{kind}_{at}" for kind in ("train", "test") for at in ITERATIONS),

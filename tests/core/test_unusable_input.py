@@ -80,7 +80,7 @@ def rollouts(N=5, dX=2, scale=1.0):
 
 
 def test_a_fit_that_overflows_is_finite_and_says_so():
-    fitted, status = dynamics.fit(rollouts(scale=1e30))
+    fitted, (status, _) = dynamics.fit(rollouts(scale=1e30))
     assert int(status.code) == NON_FINITE
     assert all(np.all(np.isfinite(leaf)) for leaf in fitted)
 

@@ -9,6 +9,7 @@ import pytest
 from jgps import dynamics
 from jgps.core import types
 from jgps.core.types import Rollouts
+from jgps.dynamics.fit import ridge_metrics
 
 DX, DU, T = 4, 2, 12
 SCALE = np.array([1e-3, 1.0, 1e2, 1e-2])
@@ -44,7 +45,7 @@ def test_recovers_a_linear_system():
     x, u, F, f = _linear_rollouts(0, num_samples=400, noise=1e-3, same_start=False)
     with jax.enable_x64(True):
         config = dynamics.FitConfig(ridge=0.0)
-        fitted, status = dynamics.fit(_rollouts(x, u, dtype=jnp.float64), config=config)
+        fitted, (status, _) = dynamics.fit(_rollouts(x, u, dtype=jnp.float64), config=config)
         fitted = jax.tree.map(np.asarray, fitted)
     assert status.code == types.OK
     unit = np.concatenate([SCALE, np.ones(DU)])
@@ -60,9 +61,9 @@ def test_recovers_a_linear_system():
 def test_float32_matches_float64(num_samples):
     """Stated tolerance: 2e-3 of the spreads at 60 samples; predictions alike at 5."""
     x, u, _, _ = _linear_rollouts(1, num_samples)
-    single, status = dynamics.fit(_rollouts(x, u))
+    single, (status, _) = dynamics.fit(_rollouts(x, u))
     with jax.enable_x64(True):
-        double, status64 = dynamics.fit(_rollouts(x, u, dtype=jnp.float64))
+        double, (status64, _) = dynamics.fit(_rollouts(x, u, dtype=jnp.float64))
         double = jax.tree.map(np.asarray, double)
     assert status.code == types.OK and status64.code == types.OK
     chex.assert_tree_all_finite(single)
@@ -82,7 +83,7 @@ def test_an_invalid_sample_is_left_out():
     kept, _ = dynamics.fit(_rollouts(x[1:], u[1:]))
     x[0, 3:], u[0, 5] = np.nan, np.inf
     valid = np.arange(6) > 0
-    masked, status = dynamics.fit(_rollouts(x, u, valid))
+    masked, (status, _) = dynamics.fit(_rollouts(x, u, valid))
     assert status.code == types.OK
     z = np.concatenate([x, u], axis=2)[1:, :-1]
     predictions = [np.einsum("tij,ntj->nti", d.F, z) + d.f for d in (masked, kept)]
@@ -91,13 +92,13 @@ def test_an_invalid_sample_is_left_out():
 
 def test_status_names_the_failure_and_the_step():
     x, u, _, _ = _linear_rollouts(3, num_samples=5)
-    _, status = dynamics.fit(_rollouts(x, u, np.arange(5) == 2))
+    _, (status, _) = dynamics.fit(_rollouts(x, u, np.arange(5) == 2))
     assert (status.code, status.step) == (types.TOO_FEW_SAMPLES, 0)
     bad = x.copy()
     bad[4, 7, 1] = np.nan
-    _, status = dynamics.fit(_rollouts(bad, u))
+    _, (status, _) = dynamics.fit(_rollouts(bad, u))
     assert (status.code, status.step) == (types.NON_FINITE, 6)
-    _, status = dynamics.fit(_rollouts(x, u), config=dynamics.FitConfig(ridge=0.0))
+    _, (status, _) = dynamics.fit(_rollouts(x, u), config=dynamics.FitConfig(ridge=0.0))
     assert (status.code, status.step) == (types.NOT_PD, 0)
 
 
@@ -106,8 +107,12 @@ def test_many_more_entries_than_samples_are_fitted_in_float32():
     rng = np.random.default_rng(7)
     steps = rng.normal(size=(5, 3, 130))
     x, u = np.cumsum(steps, axis=1), rng.normal(size=(5, 3, 40))
-    fitted, status = dynamics.fit(_rollouts(x, u))
+    fitted, (status, ridge_added) = dynamics.fit(_rollouts(x, u))
     assert status.code == types.OK
+    assert ridge_added.shape == (2,) and (ridge_added > 0).all() and (ridge_added < 1e-2).all()
+    metrics = ridge_metrics(jnp.stack([ridge_added, 0 * ridge_added]), "own_")
+    assert metrics["own_ridge_raised"].tolist() == [2, 0]
+    assert metrics["own_ridge_added"].tolist() == [float(ridge_added.max()), 0.0]
     z = np.concatenate([x, u], axis=-1)[:, :-1]
     predicted = np.einsum("tij,ntj->nti", fitted.F, z) + np.asarray(fitted.f)
     np.testing.assert_allclose(predicted, x[:, 1:], atol=1e-2)
@@ -115,8 +120,9 @@ def test_many_more_entries_than_samples_are_fitted_in_float32():
 
 def test_still_state_at_the_first_step_is_finite():
     x, u, _, _ = _linear_rollouts(4, num_samples=5)
-    fitted, status = dynamics.fit(_rollouts(x, u))
+    fitted, (status, ridge_added) = dynamics.fit(_rollouts(x, u))
     assert status.code == types.OK
+    assert not ridge_added.any()
     np.testing.assert_array_equal(fitted.F[0, :, :DX], 0.0)
     eigenvalues = np.linalg.eigvalsh(np.asarray(fitted.W, float) / np.outer(SCALE, SCALE))
     assert eigenvalues.min() > -1e-6
@@ -130,7 +136,7 @@ def test_vmap_over_conditions_equals_a_loop(x64, dtype, atol):
     valid[1, 4] = False
     x, u = (np.stack([d[i] for d in data]) for i in range(2))
     batch = _rollouts(x, u, valid, dtype)
-    fitted, status = jax.jit(jax.vmap(lambda rollouts: dynamics.fit(rollouts)))(batch)
+    fitted, (status, _) = jax.jit(jax.vmap(lambda rollouts: dynamics.fit(rollouts)))(batch)
     assert status.code.tolist() == [types.OK] * 3 and fitted.F.dtype == dtype
     z = jnp.concatenate([batch.x, batch.u], axis=-1)[:, :, :-1]
     for c in range(3):
@@ -150,7 +156,7 @@ def test_prior_with_and_without_time_axis():
         mean=jnp.zeros(dim), scatter=jnp.eye(dim), dof=jnp.asarray(1.0), strength=jnp.asarray(1.0)
     )
     per_step = jax.tree.map(lambda leaf: jnp.stack([leaf] * (T - 1)), prior)
-    shared, status = dynamics.fit(_rollouts(x, u), prior)
+    shared, (status, _) = dynamics.fit(_rollouts(x, u), prior)
     stacked, _ = dynamics.fit(_rollouts(x, u), per_step)
     without, _ = dynamics.fit(_rollouts(x, u))
     assert status.code == types.OK
@@ -210,7 +216,7 @@ def test_mixed_dtypes_are_promoted_and_valid_may_be_numbers():
     x, u, _, _ = _linear_rollouts(8, num_samples=9)
     expected, _ = dynamics.fit(_rollouts(x, u, np.arange(9) > 0))
     rollouts = _rollouts(x, u, 0.5 * (np.arange(9) > 0))
-    got, status = dynamics.fit(rollouts)
+    got, (status, _) = dynamics.fit(rollouts)
     assert status.code == types.OK
     chex.assert_trees_all_equal(got, expected)
     with jax.enable_x64(True):

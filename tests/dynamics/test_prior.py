@@ -76,7 +76,7 @@ def test_five_samples_predict_better_with_the_mixture_prior(shared, seed):
         rollouts = _double_pendulum(10 * seed + iteration, N)
         state, _ = shared.update(state, rollouts)
     held_out = _double_pendulum(1000 + seed, 20)
-    fitted, status = fit(rollouts, shared.evaluate(state, rollouts))
+    fitted, (status, _) = fit(rollouts, shared.evaluate(state, rollouts))
     without, _ = jax.vmap(lambda own: dynamics.fit(own))(rollouts)
     assert status.code.tolist() == [types.OK] * C
     error, error_without = (_prediction_error(d, held_out) for d in (fitted, without))
@@ -156,7 +156,7 @@ def test_a_broken_sample_is_contained(shared):
     assert metrics["mixture_status"] == types.OK
     prior = shared.evaluate(state, broken)
     chex.assert_tree_all_finite((state.mixture, prior))
-    fitted, status = jax.vmap(dynamics.fit)(broken, prior)
+    fitted, (status, _) = jax.vmap(dynamics.fit)(broken, prior)
     assert status.code.tolist() == [types.OK] * C
     assert _prediction_error(fitted, _double_pendulum(1000, 20)) < 0.05
 
@@ -188,7 +188,7 @@ def test_no_valid_sample_at_first_then_a_cold_start(shared):
     state, _ = shared.update(shared.init(jax.random.key(0)), nothing)
     prior = shared.evaluate(state, nothing)
     chex.assert_trees_all_close(prior, jax.tree.map(jnp.zeros_like, prior))
-    _, status = jax.vmap(dynamics.fit)(nothing, prior)
+    _, (status, _) = jax.vmap(dynamics.fit)(nothing, prior)
     assert status.code.tolist() == [types.TOO_FEW_SAMPLES] * C
     state, metrics = shared.update(state, rollouts)
     assert metrics["mixture_status"] == types.OK
@@ -210,7 +210,7 @@ def test_one_mixture_per_condition_sees_only_its_own():
     assert prior.mean.shape == (C, T - 1, 2 * DX + DU)
     np.testing.assert_array_equal(prior.mean[0], other_prior.mean[0])
     assert np.abs(prior.mean[1] - other_prior.mean[1]).max() > 0.1
-    fitted, status = jax.vmap(dynamics.fit)(rollouts, prior)
+    fitted, (status, _) = jax.vmap(dynamics.fit)(rollouts, prior)
     assert status.code.tolist() == [types.OK] * C
     assert _prediction_error(fitted, _double_pendulum(1000, 20)) < 0.1
 
@@ -229,7 +229,7 @@ def test_constant_prior():
     np.testing.assert_array_equal(niw.mean[1, 3], 0.5)
     np.testing.assert_array_equal(niw.scatter[1, 3], 2.0 * np.diag(variance))
     assert niw.dof[0, 0] == niw.strength[0, 0] == 2.0
-    _, status = jax.vmap(dynamics.fit)(rollouts, niw)
+    _, (status, _) = jax.vmap(dynamics.fit)(rollouts, niw)
     assert status.code.tolist() == [types.OK] * C
 
 

@@ -86,8 +86,36 @@ ANY_FILE: dict[str, Damage] = {
     "a pipe": lambda path: _replace(path, lambda: os.mkfifo(path)),
     "a link to itself": lambda path: _replace(path, lambda: path.symlink_to(path)),
 }
+
+
+def _encode(encoding: str, start: bytes = b"") -> Damage:
+    """Writes a text anew as an editor of another system does."""
+    return lambda path: path.write_bytes(start + path.read_text().encode(encoding)) and None
+
+
 JSON_FILE: dict[str, Damage] = {
     **ANY_FILE,
+    "UTF-16 with its mark": _encode("utf-16"),
+    "UTF-16 LE without a mark": _encode("utf-16-le"),
+    "UTF-16 BE without a mark": _encode("utf-16-be"),
+    "UTF-16 with an odd byte": lambda path: (
+        path.write_bytes(path.read_text().encode("utf-16")[:-1]) and None
+    ),
+    "UTF-32 with its mark": _encode("utf-32"),
+    "UTF-8 with a mark": _encode("utf-8-sig"),
+    "UTF-8 with two marks": _encode("utf-8-sig", b"\xef\xbb\xbf"),
+    "UTF-7": _encode("utf-7"),
+    "EBCDIC": _encode("cp500"),
+    "a mark of UTF-16 alone": lambda path: path.write_bytes(b"\xff\xfe") and None,
+    "lines of DOS": lambda path: (
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n")) and None
+    ),
+    "NUL bytes after it": lambda path: path.write_bytes(path.read_bytes() + bytes(99)) and None,
+    "NUL bytes before it": lambda path: path.write_bytes(bytes(9) + path.read_bytes()) and None,
+    "NUL bytes within": lambda path: (
+        path.write_bytes(path.read_bytes().replace(b": ", b":\0", 1)) and None
+    ),
+    "a lone surrogate": lambda path: path.write_bytes(b'{"task": "\xed\xa0\x80"}\n') and None,
     "a byte that is no UTF-8": lambda path: path.write_bytes(b"\xff" + path.read_bytes()) and None,
     "200,000 brackets": lambda path: path.write_text("[" * 200_000) and None,
     "2,000 objects in each other": lambda path: path.write_text('{"task":' * 2000) and None,

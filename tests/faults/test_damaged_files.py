@@ -18,7 +18,7 @@ from jgps.training import TrainingResult, UsageError, checkpoint, load
 from jgps.training.description import Description
 from jgps.training.directory import read_config
 from jgps.training.errors import DamagedError
-from jgps.training.files import read_arrays, read_json
+from jgps.training.files import parse_json, read_arrays, read_json
 from jgps.training.metrics_file import lost_record, read_metrics
 
 
@@ -150,6 +150,29 @@ def test_the_command_line_says_it_in_lines(
     assert all(line.startswith("jgps: ") and len(line) < 1000 for line in errors.splitlines())
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"a": 1}'.encode("utf-16"), "is in UTF-16 and has to be in UTF-8"),
+        ('{"a": 1}'.encode("utf-16")[:-1], "is in UTF-16 and has to be in UTF-8"),
+        (' {"a": 1}'.encode("utf-16-be"), "is in UTF-16 and has to be in UTF-8"),
+        ("[1]".encode("utf-32-le"), "is in UTF-32 and has to be in UTF-8"),
+        (bytes(64), "holds NUL bytes, as a crash of the machine leaves them"),
+        (b'{"a": 1}' + bytes(9), "holds NUL bytes, as a crash"),
+        (b'{"a":\0 1}', "holds NUL bytes, as a crash"),
+        (b'\xff{"a": 1}', "is not UTF-8 \\(byte 0\\)"),
+        (b"", "is not JSON"),
+    ],
+)
+def test_another_encoding_is_named(tmp_path: Path, content: bytes, message: str):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        parse_json(content)
+    (tmp_path / "metrics.jsonl").write_bytes(content * 2 + b"\n")
+    records, problem = read_metrics(tmp_path)
+    assert records == [] and "the others" not in problem
+    assert ("NUL" in message or "in UTF-" in message) == (problem.endswith("is left out"))
+
+
 def test_files_of_before_there_were_checksums_are_read(run: Path, whole: TrainingResult):
     for path in (*run.glob("*.json"), *run.glob("checkpoints/*.json"), run / "metrics.jsonl"):
         text = path.read_text()
@@ -165,6 +188,16 @@ def test_files_of_before_there_were_checksums_are_read(run: Path, whole: Trainin
     assert same_state(found, whole) and found.metrics == whole.metrics
     for path in (config, run / "metrics.jsonl"):
         assert "checksum" in path.read_text()
+
+
+def test_a_last_line_is_whole_whatever_became_of_its_end(run: Path, whole: TrainingResult):
+    path = run / "metrics.jsonl"
+    content = path.read_bytes()
+    for end in (b"", b"\0", b"\x08", b"\x8a", b"\n\n", b"\r\n"):
+        path.write_bytes(content[:-1] + end)
+        assert read_metrics(run).records == whole.metrics, end
+    path.write_bytes(content[:-2])
+    assert read_metrics(run) == (whole.metrics[:-1], "")
 
 
 def test_lines_without_checksums_are_told_by_their_place(tmp_path: Path):

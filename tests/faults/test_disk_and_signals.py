@@ -219,6 +219,21 @@ def test_what_a_killed_process_left_locks_nobody_out(run: Path, whole: TrainingR
     assert same_state(train(run, resume=True), whole)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"\xff\xfe", "[" * 4096, b"[]", b"7", b"{}", bytes(99), b'{"pid": 1}'),
+        *('{"pid": 1}'.encode(encoding) for encoding in ("utf-16", "utf-32-be", "utf-8-sig")),
+    ],
+)
+def test_whatever_a_lock_says_it_is_held(tmp_path: Path, content: bytes | str):
+    out = tmp_path / "run"
+    with lock.held(out):
+        (out / lock.NAME).write_bytes(content if isinstance(content, bytes) else content.encode())
+        with pytest.raises(UsageError, match="is in use by another process; wait"):
+            lock.held(out).__enter__()
+
+
 def test_a_lock_that_was_deleted_is_none(tmp_path: Path):
     """Whoever waits for a file that its holder deletes has to take the next one."""
     first, second = tmp_path / "run", tmp_path / "run" / lock.NAME
@@ -244,8 +259,10 @@ def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr("jgps.training.lock.fcntl.flock", unsupported)
-    with pytest.warns(UserWarning, match=r"cannot be locked \(No locks available\): .*so start"):
+    message = r"cannot be locked \(No locks available\): .*so start"
+    with pytest.warns(UserWarning, match=message) as warned:
         train(tmp_path / "run", iterations=1)
+    assert warned[0].filename == train.__code__.co_filename
 
 
 @pytest.mark.parametrize(

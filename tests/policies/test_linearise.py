@@ -35,8 +35,9 @@ def _least_squares(x, mean):
 
 def test_linearize_is_least_squares(samples):
     x, mean, cov = samples
-    controller, status = _linearize(x, mean, jnp.ones(N, bool), cov)
+    controller, (status, ridge_added) = _linearize(x, mean, jnp.ones(N, bool), cov)
     assert int(status.code) == OK
+    assert not ridge_added.any()
     for t in range(T):
         K, k, residual = _least_squares(np.asarray(x[:, t]), np.asarray(mean[:, t]))
         np.testing.assert_allclose(controller.K[t], K, atol=2e-3)
@@ -60,8 +61,8 @@ def test_invalid_samples_do_not_matter(samples):
         bad_x, bad_mean = x.at[3].set(junk), mean.at[3].set(junk)
         results.append(_linearize(bad_x, bad_mean, valid, cov))
         results.append(offset(results[0][0], bad_x, bad_mean, valid))
+    assert int(results[0][1].status.code) == int(results[1][1].code) == OK
     for one in (0, 1):
-        assert int(results[one][1].code) == OK
         for other in results[one::2]:
             for a, b in zip(jax.tree.leaves(results[one]), jax.tree.leaves(other), strict=True):
                 np.testing.assert_array_equal(a, b)
@@ -94,9 +95,9 @@ def test_what_went_wrong_is_said(samples):
     valid = jnp.ones(N, bool)
     own, _ = _linearize(x, mean, valid, cov)
     none, broken = jnp.zeros(N, bool), mean.at[4, 2].set(jnp.nan)
-    status = _linearize(x, broken, valid, cov)[1]
+    status = _linearize(x, broken, valid, cov)[1].status
     assert (int(status.code), int(status.step)) == (NON_FINITE, 2)
-    assert int(_linearize(x, mean, none, cov)[1].code) == TOO_FEW_SAMPLES
+    assert int(_linearize(x, mean, none, cov)[1].status.code) == TOO_FEW_SAMPLES
     moved, status = offset(own, x, broken, valid)
     assert (int(status.code), int(status.step)) == (NON_FINITE, 2)
     np.testing.assert_array_equal(moved.k[2], own.k[2])

@@ -11,6 +11,7 @@ from small_runs import read_lines, without_seconds
 import jgps
 from jgps.algorithms import (
     ALGORITHMS,
+    FixedStartsConfig,
     LqrStepConfig,
     MdgpsConfig,
     OffsetConfig,
@@ -25,6 +26,7 @@ from jgps.cli.train import read
 from jgps.dynamics import ConstantPriorConfig
 from jgps.recipes import POLICIES, PRIORS, recipe
 from jgps.recipes.recipe import has_setting, usual_iterations
+from jgps.training import UsageError
 
 
 class Refused(NamedTuple):
@@ -146,6 +148,30 @@ def test_a_flat_peg_takes_more_rollouts_than_a_round_one():
     assert recipe("peg_insertion", random_starts=True).config.rollouts == RandomStartsConfig()
 
 
+def test_settings_follow_the_sampling():
+    suited = MdgpsConfig.suited_to("on_policy")
+    assert recipe("peg_insertion_round", sampling="on_policy").config == suited
+    assert suited.on_policy and suited.rollouts.num_samples == 10
+    assert (suited.step.min_multiplier, suited.step.max_multiplier) == (0.5, 3.0)
+    assert suited.step.shared_multiplier
+    distil = suited.policy.distil
+    assert (distil.steps, distil.batch_size, distil.learning_rate) == (4000, 25, 1e-3)
+    assert recipe("reacher", sampling="off_policy").config == MdgpsConfig()
+    assert MdgpsConfig.suited_to("off_policy") == recipe("reacher").config == MdgpsConfig()
+    flat = recipe("peg_insertion", sampling="on_policy").config
+    assert flat == dataclasses.replace(suited, rollouts=FixedStartsConfig(num_samples=20))
+    constant = recipe("reacher", sampling="on_policy", prior="constant").config
+    assert dataclasses.replace(constant, models=suited.models) == suited
+    for algorithm in ("pigps", "mdgps_pilqr"):
+        chosen = recipe("reacher", algorithm, sampling="on_policy").config
+        assert chosen == ALGORITHMS[algorithm][1](sampling="on_policy")
+    started = recipe("reacher", random_starts=True, sampling="on_policy").config
+    assert started == recipe("reacher", random_starts=True).config
+    seeing = recipe("hanger", policy="visuomotor", sampling="on_policy").config
+    usual = recipe("hanger", policy="visuomotor").config
+    assert seeing == dataclasses.replace(usual, sampling="on_policy")
+
+
 def test_priors_and_random_starts():
     for algorithm in ALGORITHMS:
         if not has_setting(algorithm, "models"):
@@ -159,10 +185,28 @@ def test_priors_and_random_starts():
     assert (started.sampling, started.linearisation) == ("on_policy", RegressionConfig())
 
 
+def test_the_command_line_has_the_defaults_that_go_with_the_sampling():
+    command = ["peg_insertion_round", "--algorithm", "mdgps"]
+    for sampling in (["--config.sampling", "on_policy"], ["--config.sampling=on_policy"]):
+        _, options = read([*command, *sampling])
+        assert options.config == MdgpsConfig.suited_to("on_policy")
+    _, options = read([*command, "--config.sampling", "on_policy", "--config.step.kl-step", "2"])
+    step = dataclasses.replace(MdgpsConfig.suited_to("on_policy").step, kl_step=2.0)
+    assert options.config == dataclasses.replace(MdgpsConfig.suited_to("on_policy"), step=step)
+    assert read(command)[1].config == MdgpsConfig()
+    with pytest.raises(UsageError, match=r"^unknown sampling 'onpolicy'; .*did you mean on_policy"):
+        read([*command, "--config.sampling", "onpolicy"])
+    with pytest.raises(UsageError, match=r"config\.sampling"):
+        read(["point_mass", "--algorithm", "trajopt", "--config.sampling", "on_policy"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         ({"algorithm": "ppo"}, "unknown algorithm 'ppo'; algorithms: mdgps, "),
+        ({"sampling": "onpolicy"}, "unknown sampling 'onpolicy'; samplings: "),
+        ({"algorithm": "trajopt", "sampling": "on_policy"}, "trajopt has no choice of rollouts; "),
+        ({"random_starts": True, "sampling": "off_policy"}, "leave out sampling or random_starts"),
         ({"policy": "cnn"}, "unknown policy 'cnn'; policies: mlp, visuomotor, "),
         ({"prior": "flat"}, "unknown prior 'flat'; priors: mixture, constant, none"),
         ({"algorithm": "pi2", "prior": "none"}, "pi2 fits no dynamics; leave out prior"),
@@ -178,6 +222,7 @@ def test_priors_and_random_starts():
         ({"config": MdgpsConfig(), "prior": "none"}, "pass one or the other"),
         ({"config": MdgpsConfig(), "random_starts": True}, "pass one or the other"),
         ({"config": MdgpsConfig(), "policy": "mlp"}, "pass one or the other"),
+        ({"config": MdgpsConfig(), "sampling": "on_policy"}, "pass one or the other"),
     ],
 )
 def test_what_does_not_go_together_is_refused_in_one_sentence(arguments: dict, sentence: str):

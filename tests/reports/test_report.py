@@ -19,6 +19,7 @@ from made_runs import (
 )
 
 from jgps import costs, tasks
+from jgps.reports.plots.diagnostics import describe_ridges, draw_diagnostics
 from jgps.reports.plots.policy import draw_policy
 from jgps.reports.report import compare, write_report
 from jgps.reports.run_data import read_run
@@ -112,6 +113,17 @@ def test_an_unfinished_run_gets_its_curves(task, tmp_path):
     names = [path.name for path in written]
     assert names == ["learning_curve.png", "policy.png", "diagnostics.png"]
     assert len(said) == 1 and "not finished" in said[0]
+
+
+def test_diagnostics_say_where_ridges_were_raised(task, tmp_path):
+    run = read_run(make_run(tmp_path / "run"))
+    assert describe_ridges(run) == ""
+    metrics = {**run.metrics, "ridge_added": np.zeros((4, 2)), "mixture_ridge_added": np.zeros(4)}
+    assert describe_ridges(run._replace(metrics=metrics)) == ""
+    metrics["ridge_added"] = np.array([[0.0, np.nan], [0.0, 3e-4]])
+    text = describe_ridges(run._replace(metrics=metrics))
+    assert text.endswith("raised where rounding would hide them: the models by up to 0.0003.")
+    assert draw_diagnostics(run._replace(metrics=metrics), tmp_path / "diagnostics.png").exists()
 
 
 def test_diverged_rollouts_are_left_out_and_named(task, tmp_path):

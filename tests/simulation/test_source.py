@@ -50,7 +50,9 @@ def test_a_compiled_model_is_copied_and_gains_no_sensors():
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (b"\xff<mujoco/>", "bytes that are not UTF-8"),
+        (b"\xff<mujoco/>", "bytes that are not UTF-8 "),
+        (MJCF.encode("utf-16")[:-1], "bytes that are not UTF-16 "),
+        ("<mujoco model='\udcff'/>", "holds halves of characters, which are no text in UTF-8"),
         (7, "the model is int; it has to be"),
         (b"<mujoco", "the MJCF does not parse"),
         ("\ufeffnowhere.xml", "model file 'nowhere.xml' does not exist"),

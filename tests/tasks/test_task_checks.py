@@ -16,6 +16,13 @@ SLIDE = """
 <actuator><motor name="m" joint="slide" ctrlrange="-1 1"/></actuator></mujoco>"""  # dX = 4, dU = 1
 
 
+ROWS = jnp.array([[0, 1], [1, 2], [2, 3]])
+
+
+def add_up(read, turns):
+    return jax.lax.scan(lambda total, i: (total + read(i), None), 0.0, jnp.arange(turns))[0]
+
+
 def cost(s):
     return lambda x, u, t: jnp.sum(x**2) + jnp.sum(u**2)
 
@@ -46,6 +53,9 @@ def costs_that(read):
         ({"horizon": 2**31}, r"^horizon is 2147483648; .* below 2\^31"),
         ({"name": "n" * 300}, r"^name is 'nnn.*\(302 characters\); it has to be a printable"),
         ({"name": ""}, "^name is ''; it has to be a printable string of 1 to 100"),
+        ({"name": " a"}, "^name is ' a'; .* without spaces or dots at its ends"),
+        ({"changes": [1]}, r"^changes is \[1\]; it has to be a dict of numbers"),
+        ({"changes": {3: [1.0]}}, r"^changes is \{3: \[1.0\]\}; it has to be a dict of numbers"),
         ({"name": "a/b"}, "^name is 'a/b'; .* without slashes"),
         ({"name": 3}, "^name is 3; it has to be a printable string"),
         ({"test": Conditions(np.zeros((0, 2)), np.zeros((0, 2)))}, "^test has 0 conditions; give"),
@@ -74,8 +84,18 @@ def costs_that(read):
         (costs_that(lambda x, u, t: jax.jit(lambda y: jnp.sin(y)[5])(x)), r"\[4\] is read at 5"),
         (costs_that(lambda x, u, t: jax.lax.cond(t > 0, lambda y: y[1], lambda y: (-y)[5], x)),
          r"\[4\] is read at 5"),
+        (costs_that(lambda x, u, t: jax.lax.map(lambda row: x[row], ROWS + 1)), r"is read at 4"),
+        (costs_that(lambda x, u, t: jax.lax.map(lambda row: x[row[1]], ROWS + 1)), r"is read at 4"),
+        (costs_that(lambda x, u, t: add_up(lambda i: x[i + 1], 4)), r"\[4\] is read at 4"),
+        (costs_that(lambda x, u, t: jax.lax.fori_loop(0, 5, lambda i, s: s + x[i], 0.0)),
+         r"\[4\] is read at 4"),
+        (costs_that(lambda x, u, t: jax.lax.cond(t > 0, lambda i: x[i], lambda i: x[i - 1], 4)),
+         r"\[4\] is read at 4"),
         (costs_that(lambda x, u, t: x[:2][2]), "x has 2 entries along axis 0, and index 2 is read"),
         ({"success": lambda s: lambda x, u: x[-1, 4] > 0}, "x has 4 entries along axis 1"),
+        ({"success": lambda s: lambda x, u: x[-20:, 4].all() > 0}, "along axis 1, and index 4"),
+        ({"success": lambda s: lambda x, u: x[-20:][9, 0] > 0}, "axis 0, and index 9 is read"),
+        ({"success": lambda s: lambda x, u: x[-1][:9].any() > 0}, "axis 0, and the slice :9 is"),
         ({"success": lambda s: lambda x, u: x[9, 0] > 0}, "x has 9 entries along axis 0.* index 9"),
         ({"success": lambda s: lambda x, u: x[..., 4].any()}, "along axis 1, and index 4"),
         ({"distance": lambda s: lambda x: x[:, 2:5].sum()}, "along axis 1, and the slice 2:5"),
@@ -128,6 +148,48 @@ def test_numbers_of_numpy_and_lists_are_taken():
 )
 def test_what_is_right_is_taken(read):
     tasks.from_mjcf(SLIDE, horizon=9, **costs_that(read))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda x, u, t: jax.lax.map(lambda row: x[row[0]] * x[row[1]], ROWS),
+        lambda x, u, t: jax.lax.map(lambda row: jnp.prod(x[row]), ROWS),
+        lambda x, u, t: add_up(lambda i: x[i] * jnp.sin(x)[3 - i] + x[(i + 1) % 4], 4),
+        lambda x, u, t: jax.lax.scan(
+            lambda left, i: (left - 1, x[left] * x[i]), 3, jnp.arange(4), reverse=True
+        )[1],
+        lambda x, u, t: jax.lax.fori_loop(0, 4, lambda i, s: s + x[i], 0.0),
+        lambda x, u, t: jax.lax.fori_loop(0, 10**9, lambda i, s: s + x[i // 10**9], 0.0),
+        lambda x, u, t: jax.lax.while_loop(
+            lambda s: s[0] < 4, lambda s: (s[0] + 1, s[1] + x[s[0]]), (9, 0.0)
+        )[1],
+        lambda x, u, t: jax.lax.scan(lambda c, i: (c + x[i], None), 0.0, jnp.arange(9)[:0])[0],
+        lambda x, u, t: jax.lax.switch(1, [lambda i: x[i], lambda i: x[i - 4]], 7),
+        lambda x, u, t: jax.vmap(lambda i: x[i])(jnp.arange(4)).reshape(2, 2),
+    ],
+)
+def test_loops_over_indices_are_taken(read):
+    tasks.from_mjcf(SLIDE, horizon=9, **costs_that(read))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda x: x[-20:, 0].max(),
+        lambda x: x[:20][..., 3].max() + x[-20:][None, :99, 1].max(),
+        lambda x: x[None][:, -20:].max() + x[:, 0][-20:].max() + x[:, None, 2][:50].max(),
+        lambda x: x[-20:][-20:][::2].max() + x[jnp.array([0, 8])][:3].max(),
+    ],
+)
+def test_slices_longer_than_the_horizon_are_taken_as_python_does(read):
+    tasks.from_mjcf(
+        SLIDE,
+        horizon=9,
+        cost=cost,
+        success=lambda s: lambda x, u: (read(x) > 0) & (u[-20:] > 0).all(),
+        distance=lambda s: read,
+    )
 
 
 def test_all_shipped_tasks_have_a_success_that_is_a_bool():

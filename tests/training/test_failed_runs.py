@@ -33,7 +33,15 @@ from jgps.training.failure import PATIENCE, explain_failure
         ({"task": "pointmass"}, "unknown task 'pointmass'; tasks: point_mass, "),
         ({"algorithm": "sac"}, "unknown algorithm 'sac'; algorithms: mdgps, badmm, "),
         ({"backend": "bullet"}, "unknown backend 'bullet'; backends: auto, native, mjx"),
-        ({"iterations": 0}, "iterations is 0; it has to be at least 1"),
+        ({"iterations": 0}, "iterations is 0; it has to be from 1 to 1000000000"),
+        ({"iterations": 2**63}, "iterations is 9223372036854775808; it has to be from 1"),
+        ({"out": ""}, "out is empty; it has to name a directory"),
+        ({"out": "a\0b"}, r"out is 'a\\x00b'; it has to be text in UTF-8 without NUL"),
+        ({"out": "a\udcff"}, r"out is 'a\\udcff'; it has to be text in UTF-8"),
+        ({"out": b"a"}, "out is b'a'; it has to be a path"),
+        ({"start_from": ""}, "start_from is empty; it has to name a directory"),
+        ({"on_start": 3}, "on_start is 3; it has to be a function, or None"),
+        ({"on_iteration": "print"}, "on_iteration is 'print'; it has to be a function, or None"),
         ({"iterations": 2.5}, "iterations is 2.5; it has to be an integer"),
         ({"iterations": True}, "iterations is True; it has to be an integer"),
         ({"seed": -1}, "seed is -1; it has to be from 0"),
@@ -43,7 +51,7 @@ from jgps.training.failure import PATIENCE, explain_failure
         ({"resume": True}, "need a run directory"),
         ({"resume": 1}, "^resume is 1; it has to be True or False"),
         ({"overwrite": "no"}, "^overwrite is 'no'; it has to be True or False"),
-        ({"out": 3}, "^out is 3; it has to be a path, or None"),
+        ({"out": 3}, "^out is 3; it has to be a path"),
         ({"task": 3}, "^task is 3; jgps.train takes a task, as jgps.tasks.make"),
         ({"task": "pont_mass"}, r"did you mean point_mass\?$"),
         ({"algorithm": "trajop"}, r"did you mean trajopt\?$"),
@@ -145,6 +153,7 @@ def test_a_network_that_diverges_is_reported_once_and_training_goes_on(task: Tas
     with pytest.warns(UserWarning, match="iteration 0: the network kept its parameters") as warned:
         result = train_network(task, config=diverging("continue"), iterations=2, seed=1)
     assert sum("the network" in str(each.message) for each in warned) == 1
+    assert {each.filename for each in warned if "the network" in str(each.message)} == {__file__}
     assert [record["policy_status"] for record in result.metrics] == [NON_FINITE] * 2
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(result.state.newest))
     assert result.metrics[0]["cost_test_policy"] == result.metrics[1]["cost_test_policy"]

@@ -1,5 +1,6 @@
 """What is shown of 100 conditions is a summary; `metrics.jsonl` holds all of them."""
 
+import io
 import struct
 from typing import Any
 
@@ -12,7 +13,7 @@ from tensorboardX.record_writer import masked_crc32c
 from jgps.cli.progress import Progress, evaluation_table
 from jgps.core.types import NON_FINITE, NOT_CONVERGED, OK
 from jgps.training import ConditionsResult, EvaluationResult
-from jgps.training.failure import describe_failures
+from jgps.training.failure import describe_failures, describe_ridges
 from jgps.training.metrics import highest, quantiles
 from jgps.training.metrics_file import MetricsLog, read_metrics
 from jgps.training.tensorboard import EventFile
@@ -119,6 +120,23 @@ def test_failures_of_many_conditions_are_counted_and_the_worst_are_named():
     record = _record(status=status)
     del record["cost"]
     assert describe_failures(record).endswith("the first of them 0, 1, 2, 3, 4")
+
+
+def test_raised_ridges_are_never_silent():
+    metrics = {
+        "ridge_raised": [0, 7, 3], "ridge_added": [0.0, 2e-3, 1e-3], "mixture_ridge_added": [5e-4],
+        "linearisation_ridge_raised": [0, 0, 0], "linearisation_ridge_added": [0.0, 0.0, 0.0],
+    }  # fmt: skip
+    text = describe_ridges(metrics)
+    assert text == (
+        "models.fit.ridge was raised in 2 of 3 conditions, at 10 steps and by up to 0.002; "
+        "models.prior.em.ridge was raised by 0.0005: rounding would hide it"
+    )
+    console = Console(file=io.StringIO(), width=200)
+    Progress(console, 1)(_record(3, **metrics))
+    assert text in console.file.getvalue()
+    none = {"ridge_raised": [0], "ridge_added": [0.0], "mixture_ridge_added": [0.0]}
+    assert describe_ridges(_record(1, **none)) == describe_ridges(_record()) == ""
 
 
 def test_few_failures_are_described_one_by_one():

@@ -134,3 +134,27 @@ def test_policies_of_earlier_iterations_are_evaluated(task: Task, whole, capsys)
     assert main(["train", "point_mass", "--start-iteration", "1"]) == 2
     assert "--start-from" in capsys.readouterr().err
     assert len(read_lines(source)) == 4
+
+
+def test_a_run_that_begins_with_another_is_named_after_it(tmp_path, monkeypatch, capsys):
+    """And has no seed: the other's random key goes on."""
+    asked = []
+
+    def train(*_, out, **__):
+        asked.append(str(out))
+        raise UsageError("that will do")
+
+    monkeypatch.setattr(training, "train", train)
+    source = tmp_path / "first run"
+    command = ["train", "point_mass", "--algorithm", "trajopt", "--start-from", str(source)]
+    for more in ([], ["--start-iteration", "3"], ["--out", "there"]):
+        assert main([*command, *more]) == 2
+    assert main(command[:-2]) == 2
+    assert main([*command, "--seed", "0"]) == 2
+    assert asked == [
+        "runs/point_mass-trajopt-from-first run",
+        "runs/point_mass-trajopt-from-first run-3",
+        "there",
+        "runs/point_mass-trajopt-seed0",
+    ]
+    assert "--seed decides nothing with --start-from: the other" in capsys.readouterr().err

@@ -28,7 +28,8 @@ class MixtureConfig(Config):
       tolerance: stop when the log-likelihood per point changes by less than this, relative to
         1 + its magnitude.
       ridge: added to every cluster's variance, in units of the data's squared spread; for points
-        of more than 200 dimensions in float32 as much more as rounding asks for.
+        of more than 200 dimensions in float32 as much more as rounding asks for, which
+        `MixtureInfo.ridge_added` and the metric `mixture_ridge_added` say.
       starved_fraction: a cluster with at most this fraction of an equal share of the points is
         moved to a badly explained point, once in a fit and not in its last iteration.
     """
@@ -61,6 +62,7 @@ class MixtureInfo(NamedTuple):
     iterations: jax.Array  # [] int32
     converged: jax.Array  # [] bool
     reseeded: jax.Array  # [] int32, starved clusters moved
+    ridge_added: jax.Array  # [], what the ridge was raised by, for rounding not to hide it
     status: Status  # NON_FINITE data, or NOT_PD: a cluster's covariance (raise the ridge)
 
 
@@ -173,6 +175,7 @@ def fit(
         iterations=iterations,
         converged=converged,
         reseeded=jnp.sum(was_moved, dtype=jnp.int32),
+        ridge_added=jnp.asarray(_ridge(points, config.ridge) - config.ridge, points.dtype),
         status=status,
     )
     return _restore(mixture, mean, scale), info
@@ -262,10 +265,8 @@ def _log_joint(mixture: Mixture, points):
 def _moments(points, share, count, ridge, active) -> Mixture:
     """Weights, means and centred covariances of the points shared out as `share` [K, M]."""
     mean = share @ points / divisor(count)[:, None]
-    dim = points.shape[1]
-    eye = jnp.eye(dim, dtype=points.dtype)
-    # What Cholesky's check calls zero grows with the size; a singular cluster has to stay above it.
-    ridge = max(ridge, 4 * dim * float(jnp.finfo(points.dtype).eps))
+    eye = jnp.eye(points.shape[1], dtype=points.dtype)
+    ridge = _ridge(points, ridge)
 
     def covariance(cluster):
         share, count, mean = cluster
@@ -281,6 +282,14 @@ def _moments(points, share, count, ridge, active) -> Mixture:
         active=active,
         count=total,
     )
+
+
+def _ridge(points: jax.Array, given: float) -> float:
+    """The ridge that is taken: what Cholesky's check calls zero grows with the size.
+
+    A singular cluster has to stay above it.
+    """
+    return max(given, 4 * points.shape[1] * float(jnp.finfo(points.dtype).eps))
 
 
 def _maximise(points, weights, share, log_density, active, movable, config):

@@ -19,6 +19,14 @@ from jgps.core.types import (
 _ATTEMPTS = 8  # at a ridge, each four times the last
 
 
+class FitInfo(NamedTuple):
+    """How a regression went."""
+
+    status: Status
+    # [...], what the ridge was raised by, in its own units; 0 where rounding does not hide it.
+    ridge_added: jax.Array
+
+
 class NormalInverseWishart(NamedTuple):
     """Prior over mean and covariance of y = [inputs; outputs]; D = dI + dO.
 
@@ -88,7 +96,7 @@ def fit_linear_gaussian(
     weights: jax.Array | None = None,
     ridge: float | jax.Array = 0.0,
     scale: jax.Array | None = None,
-) -> tuple[jax.Array, jax.Array, jax.Array, Status]:
+) -> tuple[jax.Array, jax.Array, jax.Array, FitInfo]:
     """Fits outputs ~ N(F inputs + f, W).
 
     Args:
@@ -96,16 +104,16 @@ def fit_linear_gaussian(
       prior: over y = [inputs; outputs], task units; its strength acts as extra samples.
       weights: [N], not negative, each the number of samples that a row is worth; None is all 1.
       ridge: added to the variance of every input, in units of its squared scale; one that is hidden
-        by rounding is raised until it is not.
+        by rounding is raised until it is not, which `FitInfo.ridge_added` says.
       scale: [dI + dO] > 0, the unit of each dimension; None takes the standard deviation of
         these samples. Only the ridge depends on it; pass one over all time steps where a
         dimension stands still at some of them.
 
     Returns:
-      F [dO, dI], f [dO], W [dO, dO] in task units, and a Status: TOO_FEW_SAMPLES below two rows
-      of positive weight, NON_FINITE where such a row, the prior or the result is not finite,
-      NOT_PD where the input covariance is not positive definite and the ridge is 0. After a
-      failure the arrays are finite and mean nothing.
+      F [dO, dI], f [dO], W [dO, dO] in task units, and a FitInfo, whose status is TOO_FEW_SAMPLES
+      below two rows of positive weight, NON_FINITE where such a row, the prior or the result is
+      not finite, NOT_PD where the input covariance is not positive definite and the ridge is 0.
+      After a failure the arrays are finite and mean nothing.
 
     Raises:
       ValueError: while tracing, if the shapes disagree.
@@ -139,7 +147,8 @@ def fit_linear_gaussian(
         prior_cov = linalg.symmetrise(prior.scatter) / (scale[:, None] * scale * total)
         cov = cov + prior_cov
 
-    L, ridge, positive_definite = _factor(cov[:num_inputs, :num_inputs], ridge)
+    given = jnp.asarray(ridge, cov.dtype)
+    L, ridge, positive_definite = _factor(cov[:num_inputs, :num_inputs], given)
     F = linalg.solve_psd(L, cov[:num_inputs, num_inputs:]).T
     residual = rows[:, num_inputs:] - rows[:, :num_inputs] @ F.T
     W = residual.T @ residual / total + ridge * F @ F.T
@@ -158,18 +167,17 @@ def fit_linear_gaussian(
         _fails(~positive_definite, NOT_PD),
     )
     F, f, W = (jnp.where(finite, array, 0) for array in (F, f, W))
-    return F, f, W, status
+    return F, f, W, FitInfo(status=status, ridge_added=ridge - given)
 
 
-def _factor(cov: jax.Array, ridge: float | jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Cholesky factor of cov + ridge I, the ridge that it took, and whether there is one.
+def _factor(cov: jax.Array, given: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Cholesky factor of cov + given I, the ridge that it took, and whether there is one.
 
     Fewer samples than inputs leave a singular matrix, whose rounding grows with its size: above
     some hundred inputs a ridge that suits small problems is below it. It is raised until it is not,
     from rounding's own size, and only where it has to be. Without a ridge nothing is raised.
     """
     eye = jnp.eye(cov.shape[0], dtype=cov.dtype)
-    given = jnp.asarray(ridge, cov.dtype)
     rounding = jnp.finfo(cov.dtype).eps * jnp.trace(cov)
 
     def attempt(ridge: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,7 +1,7 @@
 """The settings that guided algorithms have in common."""
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Self
 
 from jgps.core.checks import Config, OneOf, Range, refuse
 from jgps.dynamics import MixturePriorConfig, PriorConfig
@@ -115,9 +115,7 @@ class MirrorDescentConfig(GuidedConfig):
 
     Attributes:
       sampling: "off_policy" rolls the local controllers out, "on_policy" the network (but the
-        initial controllers at first). With that go 10 rollouts per condition, a longer training
-        (`DistilConfig(steps=4000, batch_size=25, learning_rate=1e-3)`) and one wide KL bound,
-        `LqrStepConfig(min_multiplier=0.5, max_multiplier=3.0, shared_multiplier=True)`.
+        initial controllers at first). Other settings have to go with it, see `suited_to`.
       policy_weighting: what the network's errors count: "pooled" measures them everywhere by the
         same precision, that of the controllers' mean covariance; "precision" by each step's own,
         the exact divergence. Those differ by decades, and a network then follows few steps well.
@@ -141,6 +139,11 @@ class MirrorDescentConfig(GuidedConfig):
                 f"1 with sampling {self.sampling!r}, or sampling 'off_policy': only controllers "
                 "say how likely their actions were",
             )
+
+    @classmethod
+    def suited_to(cls, sampling: str) -> Self:
+        """The settings that go well with a sampling: here no others are known than the defaults."""
+        return cls(sampling=sampling)
 
     @property
     def on_policy(self) -> bool:

@@ -63,7 +63,9 @@ class Parts(NamedTuple):
     slots: Slots
     sample: Callable[[GuidedState, jax.Array], SimulationRollouts]  # with noise
     fit: Callable[[GuidedState, SimulationRollouts], tuple[GuidedState, LocalModels, Metrics]]
-    linearise: Callable[[GuidedState, SimulationRollouts], tuple[GuidedState, Controller, Status]]
+    linearise: Callable[
+        [GuidedState, SimulationRollouts], tuple[GuidedState, Controller, Status, Metrics]
+    ]
     distil: Callable[[GuidedState, Supervision, jax.Array], tuple[GuidedState, Metrics]]
     select_best: Callable[
         [GuidedState, jax.Array], tuple[GuidedState, Metrics]
@@ -103,12 +105,12 @@ def make_algorithm(
         state = state._replace(key=key)
         state, sampled = source.share_out(state, parts.sample(state, sample_key))
         state, models, fit_metrics = parts.fit(state, sampled)
-        state, linearised, status = parts.linearise(state, sampled)
+        state, linearised, status, regression = parts.linearise(state, sampled)
         models = joint_status(models, status)
         state, metrics = learn(state, models, linearised, sampled, learn_key)
         state, noise_free = parts.select_best(state, noise_free_key)
         state = state._replace(iteration=following)
-        return state, {**metrics, **fit_metrics, **noise_free}
+        return state, {**regression, **metrics, **fit_metrics, **noise_free}
 
     if resolve_backend(backend) == "mjx":
         step = shared_jit(step)  # one program; on native only the sampling leaves JAX
@@ -268,7 +270,8 @@ def _fit(
         log_prob = log_prob_before(state.controllers, seen.x, seen.u, smoothing)
     model = state.observation_model
     if model is not None:
-        model = update_observation_model(task, config, source, model, sampled)
+        model, more = update_observation_model(task, config, source, model, sampled)
+        metrics = {**metrics, **more}
     history = state.history
     if history is not None:
         history = remember(history, state.iteration, seen, log_prob)

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 
 from jgps import dynamics, policies
 from jgps.core.types import OK
+from jgps.dynamics.fit import ridge_metrics
+from jgps.optimise.algorithm import Metrics
 from jgps.optimise.guided.config import GuidedConfig
 from jgps.optimise.models import choose, default_dtype
 from jgps.optimise.rollouts.conditions import RolloutSource
@@ -41,8 +43,11 @@ def update_observation_model(
     source: RolloutSource,
     model: ObservationModel,
     sampled: SimulationRollouts,
-) -> ObservationModel:
-    """How the state goes with the observation now; a failing condition keeps what it knew."""
+) -> tuple[ObservationModel, Metrics]:
+    """How the state goes with the observation now; a failing condition keeps what it knew.
+
+    The metrics say where it did, as `observation_status` [C], and where the ridge was raised.
+    """
     # What an image tells is left out.
     sampled = sampled._replace(o=sampled.o[..., task.configuration])
     prior, seen = observation_model_prior(task, config, source), source.pool(sampled)
@@ -54,8 +59,12 @@ def update_observation_model(
     def one(o, x, valid, niw):
         return policies.linearise(o, x, valid, jnp.zeros(()), niw, config.models.fit)
 
-    fitted, status = jax.vmap(one, in_axes=(0, 0, 0, None if niw is None else 0))(
+    fitted, info = jax.vmap(one, in_axes=(0, 0, 0, None if niw is None else 0))(
         sampled.o, sampled.x, sampled.valid, niw
     )
-    slope = choose(status.code == OK, fitted.K, model.slope)
-    return ObservationModel(prior=prior_state, slope=slope)
+    slope = choose(info.status.code == OK, fitted.K, model.slope)
+    metrics = {
+        "observation_status": info.status.code,
+        **ridge_metrics(info.ridge_added, "observation_"),
+    }
+    return ObservationModel(prior=prior_state, slope=slope), metrics

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from jgps import dynamics, policies
 from jgps.core import gaussian, linalg
 from jgps.core.types import Controller, Marginals, Status
+from jgps.dynamics.fit import ridge_metrics
+from jgps.optimise.algorithm import Metrics
 from jgps.optimise.guided.config import (
     GuidedConfig,
     MirrorDescentConfig,
@@ -40,11 +42,11 @@ def linearise(
     learner: PolicyLearner,
     state: GuidedState,
     sampled: SimulationRollouts,
-) -> tuple[GuidedState, Controller, Status]:
+) -> tuple[GuidedState, Controller, Status, Metrics]:
     """The learner as a controller in every condition, near this iteration's samples.
 
     What the controllers are held to is not always it: see `trust_region_centre`. A prior sees what
-    the learner does now wherever recent iterations have been.
+    the learner does now wherever recent iterations have been. Metrics are those of a regression.
     """
     valid, own = sampled.valid, state.controllers
     used = valid[..., None, None]
@@ -55,7 +57,7 @@ def linearise(
         cov = jnp.broadcast_to(state.newest.cov, cov.shape)
     if isinstance(settings, OffsetConfig):
         linearised, status = jax.vmap(policies.offset)(own._replace(C=cov), sampled.x, mean, valid)
-        return state, _unless_first(config, state, linearised), status
+        return state, _unless_first(config, state, linearised), status, {}
 
     prior, prior_state = regression_prior(task, settings, source), state.linearisation_prior
     if settings.history_length:
@@ -69,11 +71,12 @@ def linearise(
     def one(x, mean, valid, cov, niw):
         return policies.linearise(x, mean, valid, cov, niw, config.models.fit)
 
-    linearised, status = jax.vmap(one, in_axes=(0, 0, 0, 0, None if niw is None else 0))(
+    linearised, info = jax.vmap(one, in_axes=(0, 0, 0, 0, None if niw is None else 0))(
         sampled.x, mean, valid, cov, niw
     )
     state = state._replace(linearisation_prior=prior_state)
-    return state, _unless_first(config, state, linearised), status
+    metrics = ridge_metrics(info.ridge_added, "linearisation_")
+    return state, _unless_first(config, state, linearised), info.status, metrics
 
 
 def _unless_first(config: GuidedConfig, state: GuidedState, linearised: Controller) -> Controller:

@@ -84,7 +84,7 @@ def draw_diagnostics(run: RunData, path: Path) -> Path | None:
         return None
     columns = min(num, 2)
     labels = phase_labels(run, columns)
-    caption = labels.caption + SPREAD.format(run.locals_are)
+    caption = labels.caption + SPREAD.format(run.locals_are) + describe_ridges(run)
     with style():
         figure = new_figure(760 if num > 2 else 440, run.title + "  ·  optimisation", caption)
         grid = figure.subplots(-(-num // 2), columns, squeeze=False)
@@ -116,6 +116,25 @@ _DIAGNOSTICS = {
     "kl": "KL divergence of the step (nats)",
     "eta": "Multiplier η of the KL bound",
     "step_multiplier": "Step multiplier",
+}
+
+
+def describe_ridges(run: RunData) -> str:
+    """What the caption says of ridges that were raised; empty where none was."""
+    most = {
+        whose: np.nanmax(run.metrics[name], initial=0.0)
+        for name, whose in _RIDGES.items()
+        if name in run.metrics
+    }
+    text = ", ".join(f"{whose} by up to {value:.2g}" for whose, value in most.items() if value > 0)
+    return f"\nRidges were raised where rounding would hide them: {text}." if text else ""
+
+
+_RIDGES = {
+    "ridge_added": "the models",
+    "linearisation_ridge_added": "the network's regression",
+    "observation_ridge_added": "the observation's regression",
+    "mixture_ridge_added": "the mixture",
 }
 
 

@@ -10,11 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jgps import costs
-from jgps.controllers import LqrHoldConfig
 from jgps.simulation import StateLayout
 from jgps.tasks.bench import manipulation as bench
-from jgps.tasks.policy_camera import VisionSpec
-from jgps.tasks.task import EvaluationSets, Task, from_mjcf
+from jgps.tasks.task import Task, from_mjcf
 
 START = (-0.347, -0.168, -1.348, -1.545, -1.402, -1.74, -0.8)  # rad: the cap above the table
 POINTS = ("cap", "cap_top", "cap_mark")
@@ -70,19 +68,11 @@ def bottle() -> Task:
     return from_mjcf(
         bench.bench(bench.ASSETS / "bottle.xml", POINTS, "bottle_top"),
         name="bottle",
-        state=bench.full_state(POINTS),
-        observation=bench.CONFIGURATION,
         cost=cost,
         distance=lambda s: lambda x: jnp.linalg.norm(x[-1, s["sensor:cap_place"]]),
         success=success,
         horizon=HORIZON,
-        control_dt=0.05,
-        qpos=train.qpos,
-        changes=train.changes,
-        test=EvaluationSets(test, bench.distracted(train, NUM_DISTRACTED)),
-        initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
-        camera=bench.SIDE_CAMERA,
-        vision=VisionSpec(bench.HEAD_CAMERA, bench.CLUTTER),
+        **bench.setting(POINTS, train, test, NUM_DISTRACTED),
     )
 
 

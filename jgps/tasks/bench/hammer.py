@@ -13,11 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jgps import costs
-from jgps.controllers import LqrHoldConfig
 from jgps.simulation import StateLayout
 from jgps.tasks.bench import manipulation as bench
-from jgps.tasks.policy_camera import VisionSpec
-from jgps.tasks.task import EvaluationSets, Task, from_mjcf
+from jgps.tasks.task import Task, from_mjcf
 
 START = (-0.848, 0.262, -1.466, -1.776, -0.424, -0.689, 1.811)  # rad: the claw above the table
 POINTS = ("claw", "face", "grip")
@@ -78,19 +76,11 @@ def hammer() -> Task:
     return from_mjcf(
         bench.bench(bench.ASSETS / "hammer.xml", POINTS, "nail_shaft"),
         name="hammer",
-        state=bench.full_state(POINTS),
-        observation=bench.CONFIGURATION,
         cost=cost,
         distance=lambda s: lambda x: jnp.linalg.norm(x[-1, s["sensor:claw_place"]]),
         success=success,
         horizon=HORIZON,
-        control_dt=0.05,
-        qpos=train.qpos,
-        changes=train.changes,
-        test=EvaluationSets(test, bench.distracted(train, NUM_DISTRACTED)),
-        initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
-        camera=bench.SIDE_CAMERA,
-        vision=VisionSpec(bench.HEAD_CAMERA, bench.CLUTTER),
+        **bench.setting(POINTS, train, test, NUM_DISTRACTED),
     )
 
 

@@ -12,10 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jgps import costs
-from jgps.controllers import LqrHoldConfig
 from jgps.tasks.bench import manipulation as bench
-from jgps.tasks.policy_camera import VisionSpec
-from jgps.tasks.task import EvaluationSets, Task, from_mjcf
+from jgps.tasks.task import Task, from_mjcf
 
 START = (-0.375, -0.135, -1.627, -2.187, -1.832, -1.533, -1.311)  # rad: the hanger before the rack
 POINTS = ("hook", "hook_below", "hook_side")
@@ -85,17 +83,9 @@ def hanger() -> Task:
     return from_mjcf(
         bench.bench(bench.ASSETS / "hanger.xml", POINTS, "rod"),
         name="hanger",
-        state=bench.full_state(POINTS),
-        observation=bench.CONFIGURATION,
         cost=cost,
         distance=distance,
         success=success,
         horizon=100,
-        control_dt=0.05,
-        qpos=train.qpos,
-        changes=train.changes,
-        test=EvaluationSets(test, bench.distracted(train, NUM_DISTRACTED, SPOTS)),
-        initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
-        camera=bench.SIDE_CAMERA,
-        vision=VisionSpec(bench.HEAD_CAMERA, bench.CLUTTER),
+        **bench.setting(POINTS, train, test, NUM_DISTRACTED, SPOTS),
     )

@@ -9,10 +9,14 @@ import itertools
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from jgps.controllers import LqrHoldConfig
 from jgps.simulation import Conditions
+from jgps.tasks.policy_camera import VisionSpec
+from jgps.tasks.task import EvaluationSets
 
 ASSETS = Path(__file__).parent / "assets"
 HEAD_CAMERA, SIDE_CAMERA = "head", "side"  # cameras: the robot's own, and one that watches it
@@ -146,3 +150,31 @@ def distracted(
     turn = np.arange(num) % plain.num
     repeated = plain.select(turn)
     return repeated._replace(changes={**repeated.changes, **moved})
+
+
+def setting(
+    points: Sequence[str],
+    train: Conditions,
+    test: Conditions,
+    num_distracted: int,
+    spots: Sequence[tuple[float, float]] = SPOTS,
+) -> dict[str, Any]:
+    """What all tasks at the bench pass to `from_mjcf`: entries, conditions, hold and cameras.
+
+    Args:
+      points: of what is held, see `full_state`.
+      train, test: conditions.
+      num_distracted: conditions with distractors, see `distracted`.
+      spots: where those may stand.
+    """
+    return {
+        "state": full_state(points),
+        "observation": CONFIGURATION,
+        "control_dt": 0.05,
+        "qpos": train.qpos,
+        "changes": train.changes,
+        "test": EvaluationSets(test, distracted(train, num_distracted, spots)),
+        "initial": LqrHoldConfig(gains=tuple(1 / gain for gain in GAINS)),
+        "camera": SIDE_CAMERA,
+        "vision": VisionSpec(HEAD_CAMERA, CLUTTER),
+    }

@@ -9,10 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jgps import costs
-from jgps.controllers import LqrHoldConfig
 from jgps.tasks.bench import manipulation as bench
-from jgps.tasks.policy_camera import VisionSpec
-from jgps.tasks.task import EvaluationSets, Task, from_mjcf
+from jgps.tasks.task import Task, from_mjcf
 
 START = (-0.459, -0.376, -1.304, -1.617, -1.172, -1.8, -1.886)  # rad: the block above the table
 POINTS = ("block_tip", "block_top", "block_side")
@@ -65,17 +63,9 @@ def shape_sorting_cube() -> Task:
     return from_mjcf(
         bench.bench(bench.ASSETS / "shape_sorting_cube.xml", POINTS, "hole"),
         name="shape_sorting_cube",
-        state=bench.full_state(POINTS),
-        observation=bench.CONFIGURATION,
         cost=cost,
         distance=distance,
         success=success,
         horizon=100,
-        control_dt=0.05,
-        qpos=train.qpos,
-        changes=train.changes,
-        test=EvaluationSets(test, bench.distracted(train, NUM_DISTRACTED)),
-        initial=LqrHoldConfig(gains=tuple(1 / gain for gain in bench.GAINS)),
-        camera=bench.SIDE_CAMERA,
-        vision=VisionSpec(bench.HEAD_CAMERA, bench.CLUTTER),
+        **bench.setting(POINTS, train, test, NUM_DISTRACTED),
     )

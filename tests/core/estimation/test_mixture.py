@@ -239,6 +239,18 @@ def test_singular_clusters_of_many_dimensions_have_a_density():
     assert bool(linalg.cholesky(init.cov[0])[1])
 
 
+def test_a_ridge_that_rounding_would_hide_is_raised_and_said():
+    data = jnp.asarray(np.random.default_rng(2).normal(size=(6, 300)), jnp.float32)
+    ones = jnp.ones(6)
+    start = gmm.empty(1, 300, jnp.float32)._replace(weights=ones[:1], active=ones[:1] > 0)
+    _, info = fit(data, ones, start, 1, gmm.MixtureConfig(max_iterations=1))
+    assert info.status.code == types.OK
+    assert float(info.ridge_added) == pytest.approx(4 * 300 * 2.0**-23 - 1e-4, rel=1e-5)
+    few, ones = jnp.asarray(_clusters(8)[0], jnp.float32), jnp.ones(300)
+    _, info = fit(few, ones, gmm.empty(1, few.shape[1], jnp.float32), 1, ONE_STEP)
+    assert float(info.ridge_added) == 0.0
+
+
 def test_prior_matches_a_numpy_reference():
     """Law of total covariance over the mean responsibilities of the query points."""
     dim, num_active, strength = 4, 3, 1.5

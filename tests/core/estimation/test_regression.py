@@ -56,7 +56,7 @@ def test_is_least_squares_without_prior_and_ridge(seed):
     solution = np.linalg.lstsq(design, outputs, rcond=None)[0]
     residual = outputs - design @ solution
     with jax.enable_x64(True):
-        F, f, W, status = fit_linear_gaussian(jnp.asarray(inputs), jnp.asarray(outputs))
+        F, f, W, (status, _) = fit_linear_gaussian(jnp.asarray(inputs), jnp.asarray(outputs))
     assert status.code == types.OK and status.step == -1
     np.testing.assert_allclose(F, solution[:-1].T, rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(f, solution[-1], rtol=1e-8)
@@ -72,7 +72,7 @@ def test_posterior_matches_the_published_formulas(num_samples, ridge):
     scale = np.random.default_rng(10).uniform(0.5, 2.0, 7)
     expected = _posterior_reference(inputs, outputs, prior, weights, ridge, scale)
     with jax.enable_x64(True):
-        *fitted, status = fit_linear_gaussian(
+        *fitted, (status, _) = fit_linear_gaussian(
             jnp.asarray(inputs),
             jnp.asarray(outputs),
             _to_prior(prior, jnp.float64),
@@ -96,7 +96,7 @@ def test_float32_matches_float64_across_scales(with_prior):
     results = []
     with jax.enable_x64(True):
         for dtype in (jnp.float32, jnp.float64):
-            *fitted, status = fit_linear_gaussian(
+            *fitted, (status, _) = fit_linear_gaussian(
                 jnp.asarray(inputs, dtype),
                 jnp.asarray(outputs, dtype),
                 None if prior is None else _to_prior(prior, dtype),
@@ -118,7 +118,7 @@ def test_small_noise_survives_float32():
     inputs = rng.normal(size=(200, 3)) + 5.0
     noise = 1e-4 * rng.normal(size=(200, 2))
     outputs = inputs @ rng.normal(size=(3, 2)) + noise
-    _, _, W, status = fit_linear_gaussian(
+    _, _, W, (status, _) = fit_linear_gaussian(
         jnp.asarray(inputs, jnp.float32), jnp.asarray(outputs, jnp.float32)
     )
     assert status.code == types.OK
@@ -131,7 +131,7 @@ def test_few_samples_and_a_still_dimension():
     inputs[:, 2] = 0.3
     x, y = jnp.asarray(inputs, jnp.float32), jnp.asarray(outputs, jnp.float32)
     for prior in (None, _to_prior(_prior(2, 8), jnp.float32)):
-        F, f, W, status = fit_linear_gaussian(x, y, prior, ridge=1e-4)
+        F, f, W, (status, _) = fit_linear_gaussian(x, y, prior, ridge=1e-4)
         assert status.code == types.OK
         assert np.isfinite(F).all() and np.isfinite(f).all()
         np.testing.assert_allclose(W, W.T, rtol=1e-6, atol=1e-9)
@@ -152,7 +152,7 @@ def test_rows_of_weight_zero_do_not_matter():
     masked = fit_linear_gaussian(
         jnp.asarray(inputs, jnp.float32), jnp.asarray(outputs, jnp.float32), prior, weights
     )
-    assert masked[3].code == types.OK
+    assert masked[3].status.code == types.OK
     for value, reference in zip(masked[:3], kept[:3], strict=True):
         np.testing.assert_allclose(value, reference, rtol=2e-3, atol=1e-4)
 
@@ -165,7 +165,7 @@ def test_failures_are_reported_and_finite():
         types.NON_FINITE: fit_linear_gaussian(inputs.at[0, 1].set(jnp.nan), outputs, ridge=1e-3),
         types.NOT_PD: fit_linear_gaussian(inputs[:3], outputs[:3]),
     }
-    for code, (F, f, W, status) in cases.items():
+    for code, (F, f, W, (status, _)) in cases.items():
         assert status.code == code
         assert status.step == 0
         assert np.isfinite(F).all() and np.isfinite(f).all() and np.isfinite(W).all()
@@ -176,7 +176,7 @@ def test_jit_and_vmap_equal_a_loop_over_different_problems():
     inputs = jnp.asarray([p[0] for p in problems], jnp.float32)
     outputs = jnp.asarray([p[1] for p in problems], jnp.float32).at[1, 0, 0].set(jnp.nan)
     batched = jax.jit(jax.vmap(lambda a, b: fit_linear_gaussian(a, b, ridge=1e-3)))(inputs, outputs)
-    assert batched[3].code.tolist() == [types.OK, types.NON_FINITE, types.OK, types.OK]
+    assert batched[3].status.code.tolist() == [types.OK, types.NON_FINITE, types.OK, types.OK]
     for i in range(4):
         single = fit_eagerly(inputs[i], outputs[i], ridge=1e-3)
         for value, reference in zip(batched[:3], single[:3], strict=True):
