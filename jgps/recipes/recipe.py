@@ -172,7 +172,7 @@ def _policy_changes(
 def _sample_changes(task_name: str, algorithm: str) -> dict[str, Any]:
     usual = getattr(ALGORITHMS[algorithm][1](), "rollouts", None)
     least = TASK_SAMPLES.get(task_name, 0)
-    if not isinstance(usual, FixedStartsConfig) or usual.num_samples >= least:
+    if not isinstance(usual, FixedStartsConfig) or (usual.num_samples or 0) >= least:
         return {}
     return {"rollouts": dataclasses.replace(usual, num_samples=least)}
 
