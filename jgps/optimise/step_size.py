@@ -92,6 +92,7 @@ def adapt(
     """
     factor = predicted / (2 * jnp.maximum(1e-4, predicted - actual))
     factor = jnp.clip(factor, 0.1, 5.0)
-    improved = (actual > 0) & (actual >= enough * predicted)
-    factor = jnp.where(improved, jnp.maximum(factor, 1.0), factor)
+    if enough < 0.5:
+        improved = (actual > 0) & (actual >= enough * predicted)
+        factor = jnp.where(improved, jnp.maximum(factor, 1.0), factor)
     return jnp.clip(multiplier * factor, *limits)
