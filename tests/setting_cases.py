@@ -176,7 +176,7 @@ CASES = [
         readers.of_prior,
         inside=lambda em: MixturePriorConfig(max_clusters=3, em=em),
     ),
-    Case(LqrStepConfig(), readers.of_lqr_step),
+    Case(LqrStepConfig(), readers.of_lqr_step, values={"enough": 0.1}),
     Case(
         TrustRegionConfig(),
         readers.of_lqr_step,

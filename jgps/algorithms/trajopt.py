@@ -30,7 +30,7 @@ class TrajoptConfig(LocalConfig):
     """
 
     models: FittedModelsConfig = FittedModelsConfig()
-    step: LqrStepConfig = LqrStepConfig()
+    step: LqrStepConfig = LqrStepConfig(min_multiplier=0.5, enough=0.1)
 
 
 @factory

@@ -89,7 +89,7 @@ def _numpy_problem() -> dict[str, Any]:
     used = np.asarray(mixture.weights) > 0
     points = np.asarray(prior.points)[np.asarray(prior.valid)].reshape(-1, 2 * DX + DU)
     controllers, models = p.state.controllers, p.models
-    shape = (p.task.train.num, p.config.rollouts.num_samples, HORIZON, DU)
+    shape = (*p.config.shape(p.task), HORIZON, DU)
     return {
         "task": TASK,
         "points": points,
@@ -156,8 +156,7 @@ def fit() -> list[Row]:
         p.config.models.prior,
         DX,
         DU,
-        p.task.train.num,
-        p.config.rollouts.num_samples,
+        *p.config.shape(p.task),
         HORIZON,
         jnp.float32,
     )  # fmt: skip

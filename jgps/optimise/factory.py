@@ -16,6 +16,7 @@ from jgps.core.checks import Config, written_out
 from jgps.core.names import did_you_mean, shown
 from jgps.dynamics import MixturePriorConfig
 from jgps.optimise.algorithm import Algorithm
+from jgps.optimise.rollouts.sampling import USUAL_SAMPLES, rollouts_each
 from jgps.tasks import Task
 from jgps.tasks.checks import check_params
 
@@ -148,15 +149,16 @@ def _rollouts(task: Task, config: Any) -> int:
     """How many rollouts an iteration has."""
     settings = config.rollouts
     drawn = getattr(settings, "num_rollouts", None)
-    return settings.num_samples * task.train.num if drawn is None else drawn
+    return rollouts_each(task, settings) * task.train.num if drawn is None else drawn
 
 
 def _remedy(task: Task, config: Any) -> str:
     """Names what is furthest beyond what is usual."""
     numbers = {"the task's horizon": task.horizon / 100, "conditions": task.train.num / 20}
-    for name, usual in (("num_samples", 5), ("num_rollouts", 20)):
-        if hasattr(config.rollouts, name):
-            numbers[f"config.rollouts.{name}"] = getattr(config.rollouts, name) / usual
+    for name, usual in (("num_samples", USUAL_SAMPLES), ("num_rollouts", 20)):
+        number = getattr(config.rollouts, name, None)
+        if number is not None:
+            numbers[f"config.rollouts.{name}"] = number / usual
     policy: Any = getattr(config, "policy", None)
     if policy is not None:
         numbers["config.policy.hidden"] = math.prod(policy.hidden) / 1600

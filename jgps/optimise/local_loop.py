@@ -33,7 +33,7 @@ from jgps.optimise.models import (
     sample_metrics,
     sampled_costs,
 )
-from jgps.optimise.rollouts.sampling import FixedStartsConfig, make_sample
+from jgps.optimise.rollouts.sampling import FixedStartsConfig, make_sample, rollouts_each
 from jgps.optimise.steps.step import TrajectoryStep, about_controllers
 from jgps.simulation import SimulationRollouts, resolve_backend
 from jgps.tasks import Task
@@ -53,7 +53,7 @@ class LocalConfig(Config):
 
     def shape(self, task: Task) -> tuple[int, int]:
         """Leading axes of an iteration's rollouts with noise: conditions, samples."""
-        return task.train.num, self.rollouts.num_samples
+        return task.train.num, rollouts_each(task, self.rollouts)
 
 
 class LocalState(NamedTuple):
@@ -148,7 +148,7 @@ def make_local_algorithm(
         inspect=functools.partial(_inspect, task, config, parts),
         samples=draw,
         forget_results=functools.partial(_forget_results, features),
-        rollouts_per_step=task.train.num * (config.rollouts.num_samples + 1),
+        rollouts_per_step=task.train.num * (rollouts_each(task, config.rollouts) + 1),
     )
 
 

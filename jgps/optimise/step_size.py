@@ -34,6 +34,7 @@ def next_multiplier(
     usable: jax.Array,
     limits: tuple[float, float],
     *,
+    enough: float = 0.5,
     shared: bool = False,
 ) -> jax.Array:
     """The multiplier [C] of the next bound, given what the last step came to.
@@ -43,6 +44,7 @@ def next_multiplier(
       actual: expected cost [C] of what was made then, on the models fitted since.
       usable: whether those models are, [C]; without them the multiplier stays.
       limits: least and greatest result.
+      enough: see `adapt`.
       shared: one for all conditions, from what those with usable models came to on average.
     """
     counted = memory.stepped & usable & jnp.isfinite(actual)
@@ -53,7 +55,7 @@ def next_multiplier(
         multiplier = jnp.full_like(multiplier, jnp.exp(jnp.mean(jnp.log(multiplier))))
         promised, kept = (_mean(gain, counted) for gain in (promised, kept))
         counted = jnp.any(counted)
-    return jnp.where(counted, adapt(multiplier, promised, kept, limits), multiplier)
+    return jnp.where(counted, adapt(multiplier, promised, kept, limits, enough), multiplier)
 
 
 def _mean(values: jax.Array, counted: jax.Array) -> jax.Array:
@@ -62,7 +64,11 @@ def _mean(values: jax.Array, counted: jax.Array) -> jax.Array:
 
 
 def adapt(
-    multiplier: jax.Array, predicted: jax.Array, actual: jax.Array, limits: tuple[float, float]
+    multiplier: jax.Array,
+    predicted: jax.Array,
+    actual: jax.Array,
+    limits: tuple[float, float],
+    enough: float = 0.5,
 ) -> jax.Array:
     """The next multiplier from the predicted and the actual improvement of the expected cost.
 
@@ -71,13 +77,22 @@ def adapt(
 
       multiplier * clip(predicted / (2 max(1e-4, predicted - actual)), 0.1, 5)
 
+    That shrinks the bound where less than half of what was predicted came. Models of few samples
+    promise too much by a share that a smaller step does not lower: the bound would go on
+    shrinking while every step improves the cost. So from `enough` of it on, the bound stays.
+
     Args:
       multiplier: the last one.
       predicted, actual: decrease of the expected cost, on the models that the step was made with
         and on the models fitted to the rollouts after it.
       limits: least and greatest result.
+      enough: share of the predicted improvement; 0.5 is the published rule, without the exception.
 
     Source: Levine et al. (2016), code release.
     """
     factor = predicted / (2 * jnp.maximum(1e-4, predicted - actual))
-    return jnp.clip(multiplier * jnp.clip(factor, 0.1, 5.0), *limits)
+    factor = jnp.clip(factor, 0.1, 5.0)
+    if enough < 0.5:
+        improved = (actual > 0) & (actual >= enough * predicted)
+        factor = jnp.where(improved, jnp.maximum(factor, 1.0), factor)
+    return jnp.clip(multiplier * factor, *limits)

@@ -187,7 +187,7 @@ def _check_sampling(algorithm: str, sampling: str, spell: Callable[[str], str]) 
 def _sample_changes(task_name: str, config: Any) -> dict[str, Any]:
     usual = getattr(config, "rollouts", None)
     least = TASK_SAMPLES.get(task_name, 0)
-    if not isinstance(usual, FixedStartsConfig) or usual.num_samples >= least:
+    if not isinstance(usual, FixedStartsConfig) or (usual.num_samples or 0) >= least:
         return {}
     return {"rollouts": dataclasses.replace(usual, num_samples=least)}
 

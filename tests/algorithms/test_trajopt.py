@@ -212,6 +212,13 @@ def test_step_size_rule():
     assert after(2.0, 1.9) == pytest.approx(5.0)  # as predicted: at most five times
     assert after(2.0, -8.0) == pytest.approx(0.1)  # it became worse
     assert after(2.0, 0.0) == pytest.approx(0.5)
+    # A step that brought enough of what it promised does not lower it, and one that brought half of
+    # it may raise it as before.
+    for actual, wanted in ((0.3, 1.0), (0.19, 1 / 1.81), (-1.0, 1 / 3), (1.5, 2.0)):
+        found = adapt(one, jnp.asarray(2.0), jnp.asarray(actual), limits, enough=0.1)
+        assert float(found) == pytest.approx(wanted)
+    # Where the models promise that it gets worse, nothing was brought.
+    assert float(adapt(one, jnp.asarray(-1.0), jnp.asarray(-0.05), limits, enough=0.1)) < 1
     assert float(adapt(one * 10, jnp.asarray(2.0), jnp.asarray(2.0), limits)) == 10
     assert float(adapt(one * 0.01, jnp.asarray(2.0), jnp.asarray(-2.0), limits)) == pytest.approx(
         0.01

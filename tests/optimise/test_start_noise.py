@@ -1,5 +1,8 @@
 """Rollouts of fixed conditions that begin a little elsewhere each time."""
 
+import types
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ from pointer import make_task
 from jgps.algorithms import FixedStartsConfig
 from jgps.controllers import linear_gaussian
 from jgps.controllers.nearest import NearestController
-from jgps.optimise.rollouts.sampling import make_sample
+from jgps.optimise.rollouts.sampling import make_sample, rollouts_each
 from jgps.tasks.start import initial_controllers, initial_states
 
 
@@ -45,3 +48,16 @@ def test_without_deviations_nothing_is_drawn():
 def test_one_deviation_per_degree_of_freedom():
     with pytest.raises(ValueError, match=r"qpos_deviation is .*one for each of the 1 degrees"):
         _sample(qpos_deviation=(0.1, 0.1))
+
+
+def test_as_many_rollouts_are_taken_as_local_models_need():
+    def each(dX: int, conditions: int, **settings: Any) -> int:
+        task: Any = types.SimpleNamespace(
+            state_dim=dX, action_dim=2, train=types.SimpleNamespace(num=conditions)
+        )
+        return rollouts_each(task, FixedStartsConfig(**settings))
+
+    # Half as many as states and actions have entries, of all conditions together.
+    assert [each(dX, 1) for dX in (4, 8, 9, 48)] == [5, 5, 6, 25]
+    assert [each(dX, 4) for dX in (4, 31, 38, 120)] == [5, 5, 5, 16]
+    assert each(120, 1, num_samples=3) == 3

@@ -144,7 +144,7 @@ def test_a_flat_peg_takes_more_rollouts_than_a_round_one():
         usual = config_type().rollouts
         assert recipe("peg_insertion_round", algorithm).config.rollouts == usual
         chosen = recipe("peg_insertion", algorithm).config.rollouts
-        assert chosen == dataclasses.replace(usual, num_samples=max(usual.num_samples, 20))
+        assert chosen == dataclasses.replace(usual, num_samples=max(usual.num_samples or 0, 20))
     assert recipe("peg_insertion", random_starts=True).config.rollouts == RandomStartsConfig()
 
 

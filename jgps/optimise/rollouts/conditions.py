@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jgps.core.lifted import shared_jit
-from jgps.optimise.rollouts.sampling import FixedStartsConfig, make_sample
+from jgps.optimise.rollouts.sampling import FixedStartsConfig, make_sample, rollouts_each
 from jgps.policies import Supervision
 from jgps.simulation import Policy, SimulationRollouts
 from jgps.tasks import Task
@@ -37,7 +37,7 @@ class RolloutSource(NamedTuple):
 
 def fixed_starts(task: Task, config: FixedStartsConfig) -> RolloutSource:
     """Every training condition has a controller and `num_samples` rollouts of its own."""
-    num_samples = config.num_samples
+    num_samples = rollouts_each(task, config)
 
     def sampling(act: Policy, params_of: Callable[[Any], Any], backend: str) -> SampleGuided:
         roll_out = make_sample(task, act, backend, config)

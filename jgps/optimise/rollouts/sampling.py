@@ -22,6 +22,7 @@ from jgps.simulation import (
 )
 from jgps.tasks import Task
 
+USUAL_SAMPLES = 5  # at the least, unless the config says how many
 PerDof = float | tuple[float, ...]
 
 
@@ -30,7 +31,8 @@ class FixedStartsConfig(Config):
     """Settings of rollouts from the initial state of every training condition.
 
     Attributes:
-      num_samples: rollouts per condition and iteration, at least 2.
+      num_samples: rollouts per condition and iteration, at least 2; None takes as many as the
+        task's local models need, see `rollouts_each`.
       noise_smoothing: standard deviation, in steps, of the kernel that smooths exploration noise;
         0 is white.
       qpos_deviation, qvel_deviation: standard deviations of what is added at random to the joint
@@ -40,11 +42,26 @@ class FixedStartsConfig(Config):
     """
 
     num_samples: Annotated[
-        int, Range("[2, 1e15]", "usually 5: fitting takes at least 2 rollouts per condition")
-    ] = 5
+        int | None,
+        Range("[2, 1e15]", "usually 5: fitting takes at least 2 rollouts per condition"),
+    ] = None
     noise_smoothing: Annotated[float, Range(">= 0", "usually 2 steps")] = 2.0
     qpos_deviation: Annotated[PerDof, Range(">= 0", "usually 0 to 0.1")] = 0.0
     qvel_deviation: Annotated[PerDof, Range(">= 0", "usually 0 to 0.1")] = 0.0
+
+
+def rollouts_each(task: Task, config: FixedStartsConfig) -> int:
+    """How many rollouts with noise each training condition has in an iteration.
+
+    Local models have dX + dU inputs, and learn of them from the rollouts of all conditions by the
+    prior that these share. Half as many rollouts as inputs in all, and 5 in each condition, are
+    taken where the config has no number: a robot that starts in one pose takes more of them than
+    one that starts in many, and the more, the larger it is.
+    """
+    if config.num_samples is not None:
+        return config.num_samples
+    inputs = task.state_dim + task.action_dim
+    return max(USUAL_SAMPLES, -(-inputs // (2 * task.train.num)))
 
 
 def make_sample(
@@ -67,7 +84,7 @@ def make_sample(
     def draw(key: jax.Array) -> jax.Array:
         if config is None:
             return jnp.zeros((num, 1, T, dU), default_dtype())
-        samples, smoothing = config.num_samples, config.noise_smoothing
+        samples, smoothing = rollouts_each(task, config), config.noise_smoothing
         noise = exploration_noise(key, num * samples, T, dU, smoothing, dtype=default_dtype())
         return noise.reshape(num, samples, T, dU)
 
@@ -95,7 +112,7 @@ def _make_draw_starts(
         deviations.append(np.broadcast_to(np.asarray(value, float), (model.nv,)))
     if not np.any(deviations):
         return None
-    shape = (2, train.num, config.num_samples, model.nv)
+    shape = (2, train.num, rollouts_each(task, config), model.nv)
 
     @shared_jit
     def draw(key: jax.Array) -> Starts:

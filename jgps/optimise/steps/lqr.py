@@ -30,6 +30,8 @@ class LqrStepConfig(Config):
       min_multiplier, max_multiplier: limits of the multiplier, 0 < min <= 1 <= max. From one
         iteration to the next it follows how well the last step was predicted, see
         `jgps.optimise.step_size`.
+      enough: share of the improvement that the models predicted, (0, 0.5]: a step that brought it
+        does not lower the multiplier; 0.5 is the published rule.
       entropy_weight: what a nat of the actions' entropy, given the state, is worth at every step,
         in units of the cost, >= 0. Above 0 the controllers go on exploring where it costs little.
         The bound is adapted by the cost alone: a step that trades cost for entropy lowers it.
@@ -46,6 +48,7 @@ class LqrStepConfig(Config):
     kl_step: Annotated[float, Range("(0, 1e9]", "usually 0.1 to 2 nats")] = 1.0
     min_multiplier: Annotated[float, Range("(0, 1]", "usually 0.01 to 0.1")] = 0.01
     max_multiplier: Annotated[float, Range("[1, 1e6]", "usually 1 to 10")] = 10.0
+    enough: Annotated[float, Range("(0, 0.5]", "usually 0.1 to 0.5")] = 0.5
     entropy_weight: Annotated[float, Range(">= 0", "usually 0 to 0.1")] = 0.0
     shared_multiplier: bool = False
     inner_iterations: Annotated[int, Range(">= 1", "usually 1")] = 1
@@ -98,7 +101,9 @@ def adapt_bound(
 ) -> StepMemory:
     """The memory with the multiplier of the next bound, see `step_size.next_multiplier`."""
     limits = (config.min_multiplier, config.max_multiplier)
-    multiplier = next_multiplier(memory, cost_now, usable, limits, shared=config.shared_multiplier)
+    multiplier = next_multiplier(
+        memory, cost_now, usable, limits, enough=config.enough, shared=config.shared_multiplier
+    )
     return memory._replace(multiplier=multiplier)
 
 
