@@ -247,7 +247,7 @@ def _improve(
     """One step of `trajopt`."""
     memory, previous = state.memory, state.controllers
     cost_now = expected_cost(previous, models)
-    inputs = about_controllers(previous, models, rollouts, cost_now)
+    inputs = about_controllers(previous, models, rollouts, cost_now, state.iteration)
     result = lqr_step(task.horizon, config.step).improve(memory.step, inputs)
     state = state._replace(
         controllers=result.controllers, memory=memory._replace(step=result.memory)

@@ -211,7 +211,7 @@ def _improve(
         measured = {"cost_expected": cost_now}
     result = step.improve(
         state.memory,
-        about_controllers(previous, models, rollouts, cost_now),
+        about_controllers(previous, models, rollouts, cost_now, state.iteration),
     )
     state = state._replace(
         iteration=state.iteration + 1, controllers=result.controllers, memory=result.memory
