@@ -27,6 +27,7 @@ from jgps.optimise.guided.config import (
     OffsetConfig,
     RegressionConfig,
 )
+from jgps.optimise.guided.weight_rules import AscentWeightConfig, AverageWeightConfig
 from jgps.optimise.local_loop import LocalConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
@@ -71,6 +72,8 @@ __all__ = [
     "RandomStartsConfig",
     "OffsetConfig",
     "RegressionConfig",
+    "AverageWeightConfig",
+    "AscentWeightConfig",
     # of policies: one that reads a vector, and those that look through a camera
     "MlpConfig",
     "DistilConfig",

@@ -10,6 +10,8 @@ import setting_readers as readers
 from setting_programs import Fingerprints, of_algorithm
 
 from jgps.configs import (
+    AscentWeightConfig,
+    AverageWeightConfig,
     BadmmConfig,
     CheckpointConfig,
     ConstantPriorConfig,
@@ -52,6 +54,7 @@ OTHERS = {
     "classic": "global",
     "continue": "stop",
     "controllers": "network",
+    "divergence": "constant",
     "network": "controllers",
     "none": "convolutions",
     "off_policy": "on_policy",
@@ -155,7 +158,11 @@ ALGORITHM_CASES = [
         {"rollouts": RANDOM_STARTS},
         {"rollouts": GROUPS},
     ),
-    Case(BadmmConfig(**GUIDED), of_algorithm("badmm", TASK)),
+    Case(
+        BadmmConfig(**GUIDED),
+        of_algorithm("badmm", TASK),
+        within={"gain_dual_rate": {"linearisation": REGRESSION}},
+    ),
     Case(DaggerConfig(**LOCAL), of_algorithm("dagger", TASK)),
     Case(PigpsConfig(**GUIDED), of_algorithm("pigps", TASK)),
     Case(MdgpsPilqrConfig(**GUIDED), of_algorithm("mdgps_pilqr", TASK)),
@@ -182,6 +189,8 @@ CASES = [
         readers.of_lqr_step,
         inside=lambda search: LqrStepConfig(trust_region=search),
     ),
+    Case(AverageWeightConfig(), readers.of_weight_rule),
+    Case(AscentWeightConfig(), readers.of_weight_rule),
     Case(Pi2StepConfig(), readers.of_pi2_step),
     Case(PilqrStepConfig(), readers.of_pilqr_step),
     Case(

@@ -19,6 +19,7 @@ from setting_programs import Fingerprints, digest, traced, traced_for
 from jgps import controllers, costs, dynamics, policies, tasks
 from jgps.algorithms import MdgpsConfig
 from jgps.core.types import Controller, Dynamics, Gaussian, QuadraticCost, Rollouts, Status
+from jgps.optimise.guided.weight_rules import next_weights
 from jgps.optimise.models import LocalModels, fitted_models
 from jgps.optimise.steps.lqr import lqr_step
 from jgps.optimise.steps.pi2 import pi2_step
@@ -131,20 +132,47 @@ def of_models(config: Any) -> Fingerprints:
 
 
 def _of_step(step: TrajectoryStep) -> Fingerprints:
-    def improve(memory: Any, models: Any, rollouts: Any, controller: Any, cost_now: Any) -> Any:
+    def improve(
+        memory: Any, models: Any, rollouts: Any, controller: Any, cost_now: Any, iteration: Any
+    ) -> Any:
         sampled_costs = costs.evaluate(_cost, rollouts.x, rollouts.u)
         inputs = StepInputs(
-            models, rollouts, sampled_costs, controller, controller, controller, cost_now, True
+            models,
+            rollouts,
+            sampled_costs,
+            controller,
+            controller,
+            controller,
+            cost_now,
+            True,
+            iteration,
         )
         return step.improve(memory, inputs)
 
     memory = jax.eval_shape(lambda: step.init(C))
-    yield traced(improve, memory, _models(), _rollouts(C, N), _controller(), _shape(C))
+    yield traced(
+        improve,
+        memory,
+        _models(),
+        _rollouts(C, N),
+        _controller(),
+        _shape(C),
+        _shape(dtype=jnp.int32),
+    )
 
 
 def of_lqr_step(config: Any) -> Fingerprints:
     """The KL-constrained LQR step."""
     yield from _of_step(lqr_step(T, config))
+
+
+def of_weight_rule(config: Any) -> Fingerprints:
+    """How the weight of the agreement in BADMM follows the divergence."""
+
+    def step(weights: Any, kl: Any, iteration: Any) -> Any:
+        return next_weights(weights, kl, config, iteration)
+
+    yield traced(step, _shape(C, T), _shape(C, T), _shape(dtype=jnp.int32))
 
 
 def of_pi2_step(config: Any) -> Fingerprints:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 
 from jgps import configs
-from jgps.core.checks import Config, OneOf, Range
+from jgps.core.checks import Config, OneOf, Range, Schedule
 from jgps.costs import Penalty
 from jgps.rendering import Camera
 
@@ -93,6 +93,9 @@ def fits(value, option, limits) -> bool:
         return inside and not_zero and abs(value) <= size and not 0 < abs(value) < 1e-30
     if typing.get_origin(option) is tuple:
         of, *rest = typing.get_args(option)
+        empty = isinstance(value, tuple | list) and not value
+        if empty and any(isinstance(each, Schedule) for each in limits):
+            return False
         return (
             isinstance(value, tuple | list)
             and (rest == [Ellipsis] or len(value) == 1 + len(rest))

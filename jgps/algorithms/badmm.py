@@ -1,7 +1,7 @@
 """Guided policy search by Bregman ADMM: duals make local controllers and one network agree.
 
     repeat: roll out the local controllers p_c; fit linear-Gaussian dynamics to the samples
-            several times:
+            once or several times:
                 lambda_t <- lambda_t + alpha nu_t C_t^-1 (E[mu_pi] - E[u])               (duals)
                             shortened until sqrt(lambda_t' C_t lambda_t) / nu_t <= bound
                 p_c <- argmin E[cost - u'lambda - nu log pi_c(u|x)] - nu entropy(p_c)
@@ -22,9 +22,11 @@ Where it departs from the published form, and why:
 - The duals' step takes the gap in the metric of the divergence, C^-1: what lambda moves the
   network's targets by, C lambda / nu, then adds up alpha times the gaps. By the gap alone, every
   action's is multiplied by its own variance.
-- Lambda is bounded by how far it moves the targets, by default one standard deviation of the
+- Lambda is bounded by how far it moves the targets, by default 0.3 standard deviations of the
   controllers. One network can't close every gap, and the sum of what is left grows without end.
   With the bound the constraint is an exact penalty: it holds where its price is within the bound.
+- Samples that went elsewhere than the others count little, for the gap and for the network: of a
+  rollout that hits something and diverges, a controller asks for a hundred times the usual action.
 - The network as a controller has the gains of the controllers that it was trained on, and its
   errors count by one precision, as in `mdgps`. Published are a regression and each step's own
   precision, which `RegressionConfig` and `policy_weighting` ask for.
@@ -44,19 +46,31 @@ import jax
 import jax.numpy as jnp
 
 from jgps.core import gaussian
-from jgps.core.checks import OneOf, Range, refuse
+from jgps.core.checks import OneOf, Range, Schedule, refuse
 from jgps.core.lifted import shared_jit
+from jgps.core.schedule import at_iteration
 from jgps.core.types import OK, Controller
 from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.factory import factory
 from jgps.optimise.guided import agreement as agree
 from jgps.optimise.guided import loop as guided
 from jgps.optimise.guided.agreement import Agreement
-from jgps.optimise.guided.config import WEIGHTINGS, GuidedConfig, OffsetConfig
+from jgps.optimise.guided.config import (
+    WEIGHTINGS,
+    GuidedConfig,
+    OffsetConfig,
+    RegressionConfig,
+)
 from jgps.optimise.guided.loop import Parts, joint_status
+from jgps.optimise.guided.outliers import sample_weights
 from jgps.optimise.guided.projection import pooled
 from jgps.optimise.guided.rounds import over_rounds
 from jgps.optimise.guided.state import GuidedState
+from jgps.optimise.guided.weight_rules import (
+    AscentWeightConfig,
+    AverageWeightConfig,
+    next_weights,
+)
 from jgps.optimise.models import (
     LocalModels,
     choose,
@@ -73,7 +87,7 @@ from jgps.optimise.steps.lqr import (
     improve_within_bound,
     initial_memory,
 )
-from jgps.policies import DistilConfig, Supervision
+from jgps.policies import Supervision
 from jgps.policies.learner import MlpConfig
 from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task
@@ -88,11 +102,18 @@ class BadmmConfig(GuidedConfig):
 
     Attributes:
       inner_rounds: how often duals, controllers and network are updated per iteration, at least 1.
-      dual_rate: alpha of the duals' step, in (0, 1]; 1 takes the whole gap at once.
+        The code release has 4. A network that trains for longer on a few samples knows them better
+        than what lies between, and fails when it acts.
+      dual_rate: alpha of the duals' step, in (0, 1]; 1 takes the whole gap at once. One number, or
+        one per iteration, of which the last stays.
+      gain_dual_rate: the same of duals on the gains, 0 without: they hold the covariance of action
+        and state to be the same under controllers and network. They take a `RegressionConfig`,
+        which tells what gains the network has.
       dual_bound: how far the duals may move what the network imitates, standard deviations of the
         controllers' actions, > 0.
       initial_weight: nu of the agreement to begin with, > 0, units of the cost per nat.
       min_weight, max_weight: limits of nu, around the initial one.
+      weight_rule: how nu follows the divergence from one iteration to the next.
       policy_weighting: what the network's errors count, see `MirrorDescentConfig`; on top of it
         every step counts by its nu.
       policy: the network and how it is trained in one round.
@@ -100,18 +121,22 @@ class BadmmConfig(GuidedConfig):
         disagreement is made. `OffsetConfig.agreement` has no meaning here and stays as it is: nu
         says how strongly the controllers are held to the network.
       step: bound of the KL divergence, its adaptation, and the search for its multiplier.
+      outlier_bound: as of `GuidedConfig`, here also for the gap that the duals step by.
       others: see `GuidedConfig`.
     """
 
-    inner_rounds: Annotated[int, Range(">= 1")] = 4
-    dual_rate: Annotated[float, Range("(0, 1]")] = 0.1
-    dual_bound: Annotated[float, Range("> 0", "usually 1 standard deviation")] = 1.0
+    inner_rounds: Annotated[int, Range(">= 1")] = 1
+    dual_rate: Annotated[float | tuple[float, ...], Schedule("(0, 1]")] = 0.1
+    gain_dual_rate: Annotated[float, Range("[0, 1]", "usually 0 or 0.1")] = 0.0
+    dual_bound: Annotated[float, Range("> 0", "usually 0.3 standard deviations")] = 0.3
     initial_weight: Annotated[float, Range("> 0", WITHOUT_WEIGHT)] = 0.01
     min_weight: Annotated[float, Range("> 0", WITHOUT_WEIGHT)] = 1e-3
     max_weight: Annotated[float, Range("> 0", WITHOUT_WEIGHT)] = 0.1
+    weight_rule: AverageWeightConfig | AscentWeightConfig = AverageWeightConfig()
     policy_weighting: Annotated[str, OneOf(*WEIGHTINGS)] = "pooled"
-    policy: NetworkPolicyConfig = MlpConfig(distil=DistilConfig(steps=500, learning_rate=3e-3))
-    step: LqrStepConfig = LqrStepConfig(min_multiplier=0.5, max_multiplier=3.0)
+    policy: NetworkPolicyConfig = MlpConfig()
+    step: LqrStepConfig = LqrStepConfig(min_multiplier=0.1, max_multiplier=3.0)
+    outlier_bound: Annotated[float, Range("> 0", "usually 10 standard deviations")] = 10.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -125,6 +150,13 @@ class BadmmConfig(GuidedConfig):
                 "1: BADMM has rounds of its own, in which the network learns too; set inner_rounds",
             )
         settings = self.linearisation
+        if self.gain_dual_rate > 0 and not isinstance(settings, RegressionConfig):
+            refuse(
+                self,
+                "gain_dual_rate",
+                "0 with an OffsetConfig, which takes the network's gains for the controllers', so "
+                "that they never differ; set linearisation to a RegressionConfig",
+            )
         if isinstance(settings, OffsetConfig) and settings.agreement != OffsetConfig().agreement:
             refuse(
                 self,
@@ -157,11 +189,13 @@ def badmm(task: Task, config: BadmmConfig = BadmmConfig(), backend: str = "auto"
 
 def _first_memory(task: Task, config: BadmmConfig) -> Memory:
     num, T, dtype = task.train.num, task.horizon, default_dtype()
+    gains = (num, T, task.action_dim, task.state_dim)
     return Memory(
         step=initial_memory(num),
         agreement=Agreement(
             duals=jnp.zeros((num, T, task.action_dim), dtype),
             weights=jnp.full((num, T), config.initial_weight, dtype),
+            gain_duals=jnp.zeros(gains, dtype) if config.gain_dual_rate > 0 else None,
         ),
     )
 
@@ -215,11 +249,19 @@ def _improve(
 ) -> tuple[GuidedState, Metrics]:
     """The duals' step, then the trajectory step; a condition that fails keeps everything."""
     controllers, (step, agreement) = state.controllers, state.memory
-    gap = agree.gap_at_samples(controllers, linearised, sampled)
-    stepped = agree.step_duals(agreement, controllers, gap, config.dual_rate, config.dual_bound)
+    seen = agree.seen(sampled.x, sample_weights(controllers, sampled, config.outlier_bound))
+    gap = agree.gap_at(controllers, linearised, seen.mean)
+    rate = at_iteration(config.dual_rate, state.iteration)
+    entropy = at_iteration(config.step.entropy_weight, state.iteration)
+    stepped = agree.step_duals(agreement, controllers, gap, rate, config.dual_bound)
+    if config.gain_dual_rate > 0:
+        stepped = agree.step_gain_duals(
+            stepped, controllers, linearised, seen.cov, config.gain_dual_rate, config.dual_bound
+        )
     result = improve_within_bound(
-        task.horizon, config.step, step, agree.penalised(models, stepped, linearised), as_sampled,
-        controllers, entropy_weight=agreement.weights,
+        task.horizon, config.step, step,
+        agree.penalised(models, stepped, linearised, seen.mean), as_sampled, controllers,
+        entropy_weight=agreement.weights + entropy,
     )  # fmt: skip
     agreement = choose(result.memory.stepped, stepped, agreement)
     memory = Memory(step=result.memory, agreement=agreement)
@@ -230,7 +272,8 @@ def _supervision(
     config: BadmmConfig, state: GuidedState, sampled: SimulationRollouts
 ) -> Supervision:
     """What the policy step imitates, and what errors count."""
-    found = agree.supervise(state.memory.agreement, state, sampled, config.dual_bound)
+    weight = sample_weights(state.controllers, sampled, config.outlier_bound)
+    found = agree.supervise(state.memory.agreement, state, sampled, weight, config.dual_bound)
     return pooled(found, state.controllers.C) if config.policy_weighting == "pooled" else found
 
 
@@ -256,7 +299,9 @@ def _conclude(
     trains = state.iteration >= config.trajectory_iterations
     usable = (models.status.code == OK) & trains
     shift = agree.mean_shift(agreement, state.controllers)
-    agreement = agree.adapt(agreement, kl, usable, (config.min_weight, config.max_weight))
+    weights = next_weights(agreement.weights, kl, config.weight_rule, state.iteration)
+    limits = (config.min_weight, config.max_weight)
+    agreement = agree.adapt(agreement, kl, weights, usable, limits)
     metrics = {
         "policy_kl": jnp.sum(kl, axis=-1),
         "dual_shift": shift,

@@ -249,7 +249,7 @@ def _improve(
     memory, previous = state.memory, state.controllers
     cost_now = expected_cost(previous, models)
     costs = sampled_costs(task, rollouts)
-    inputs = about_controllers(previous, models, rollouts, costs, cost_now)
+    inputs = about_controllers(previous, models, rollouts, costs, cost_now, state.iteration)
     result = lqr_step(task.horizon, config.step).improve(memory.step, inputs)
     state = state._replace(
         controllers=result.controllers, memory=memory._replace(step=result.memory)

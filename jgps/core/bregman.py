@@ -16,6 +16,7 @@ Source: Wang & Banerjee (2014), "Bregman alternating direction method of multipl
 Darrell, Abbeel (2016), "End-to-end training of deep visuomotor policies", appendix A.
 """
 
+import functools
 import math
 
 import jax
@@ -123,20 +124,93 @@ def policy_targets(
     return mean - shift[:, None]
 
 
-def adapt_weights(weights: jax.Array, kl: jax.Array, low: float, high: float) -> jax.Array:
-    """Nu [..., T], doubled where KL_t is above its mean over t, halved 2 deviations below it.
+def adapt_weights(
+    weights: jax.Array,
+    kl: jax.Array,
+    *,
+    increase: float = 2.0,
+    decrease: float = 0.5,
+    upper: float = 0.0,
+    lower: float = 2.0,
+) -> jax.Array:
+    """Nu [..., T], multiplied where KL_t is above its mean over t, and where it is far below it.
 
-    KL_t has a heavy tail upwards, so that nu hardly ever falls.
+    By default it doubles above the mean, and halves 2 deviations below. KL_t has a heavy tail
+    upwards, so that nu hardly ever falls.
 
     Args:
       weights: nu.
       kl: divergence of the controllers from the network at every step, [..., T].
-      low, high: limits of nu.
+      increase, decrease: what nu is multiplied by.
+      upper, lower: how far from the mean, standard deviations of KL_t over t.
 
-    Source: Levine et al. (2016), section 4.
+    Source: Levine et al. (2016), section 4; the numbers are settings in its code release.
     """
     mean = jnp.mean(kl, axis=-1, keepdims=True)
     spread = jnp.std(kl, axis=-1, keepdims=True)
-    above = kl > mean * (1 + _ROUNDING)  # entries that are all alike are none of them
-    factor = jnp.where(above, 2.0, jnp.where(kl < mean - 2 * spread, 0.5, 1.0))
-    return jnp.clip(weights * factor, low, high).astype(weights.dtype)
+    # Entries that are all alike are neither above nor below.
+    above = kl > (mean + upper * spread) * (1 + _ROUNDING)
+    below = kl < (mean - lower * spread) * (1 - _ROUNDING)
+    factor = jnp.where(above, increase, jnp.where(below, decrease, 1.0))
+    return (weights * factor).astype(weights.dtype)
+
+
+def gain_penalty(gain_duals: jax.Array, centre: jax.Array) -> QuadraticCost:
+    """-u'Lambda (x - centre) as a quadratic in z = [x; u].
+
+    Args:
+      gain_duals: Lambda, [..., T, dU, dX], of the constraint that the covariances of action and
+        state are the same under controllers and network.
+      centre: mean state, [..., T, dX].
+    """
+    *lead, dU, dX = gain_duals.shape
+    zeros = functools.partial(jnp.zeros, dtype=gain_duals.dtype)
+    at_centre = jnp.einsum("...ij,...j->...i", gain_duals, centre)
+    upper = jnp.concatenate([zeros((*lead, dX, dX)), -linalg.transpose(gain_duals)], axis=-1)
+    lower = jnp.concatenate([-gain_duals, zeros((*lead, dU, dU))], axis=-1)
+    return QuadraticCost(
+        H=jnp.concatenate([upper, lower], axis=-2),
+        g=jnp.concatenate([zeros((*lead, dX)), at_centre], axis=-1),
+        h=zeros(tuple(lead)),
+    )
+
+
+def gain_dual_step(
+    gain_duals: jax.Array,
+    weights: jax.Array,
+    gap: jax.Array,
+    cov: jax.Array,
+    rate: float | jax.Array,
+) -> jax.Array:
+    """Lambda + alpha nu C^-1 (K_pi - K), [..., T, dU, dX]; see `dual_step`.
+
+    Source: Levine et al. (2016), code release.
+    """
+    precision, _, ok = linalg.inverse_psd(cov)
+    precision = jnp.where(ok[..., None, None], precision, jnp.nan)
+    with jax.default_matmul_precision("highest"):
+        return gain_duals + rate * weights[..., None, None] * (precision @ gap)
+
+
+def gain_bounded(
+    gain_duals: jax.Array,
+    weights: jax.Array,
+    cov: jax.Array,
+    spread: jax.Array,
+    bound: float | jax.Array,
+) -> jax.Array:
+    """Lambda, shortened such that it moves no target further than the bound; see `bounded`.
+
+    Targets move by C Lambda (x - centre) / nu; of that the root mean square counts.
+
+    Args:
+      gain_duals: Lambda, [..., T, dU, dX].
+      weights: nu, [..., T].
+      cov: C of the controllers, [..., T, dU, dU].
+      spread: covariance of the states, [..., T, dX, dX].
+      bound: standard deviations.
+    """
+    with jax.default_matmul_precision("highest"):
+        squared = jnp.einsum("...ij,...jk,...lk,...li->...", gain_duals, spread, gain_duals, cov)
+    size = jnp.sqrt(jnp.maximum(squared, 0)) / weights
+    return gain_duals * jnp.minimum(1, bound / jnp.maximum(size, bound))[..., None, None]

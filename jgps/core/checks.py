@@ -77,6 +77,14 @@ class Range:
         return any(holds in (operator.lt, operator.le) for holds, _ in _bounds(self.interval))
 
 
+class Schedule(Range):
+    """Which numbers a field may hold that is one number for all iterations, or one for each.
+
+    Its annotation is `float | tuple[float, ...]`, and the tuple has an entry at least; see
+    `jgps.core.schedule`.
+    """
+
+
 @functools.cache
 def _bounds(interval: str) -> list[tuple[Callable[[float, float], bool], float]]:
     if not interval:
@@ -285,11 +293,14 @@ def _plain(value: Any) -> Any:
 def _tuple(parts: tuple[Any, ...], limits: tuple[Any, ...]) -> Rule:
     each = _rule(parts[0], limits)
     length = None if parts[-1] is Ellipsis else len(parts)
+    scheduled = any(isinstance(limit, Schedule) for limit in limits)
 
     def read(value: Any) -> Any:
         if isinstance(value, np.ndarray | jax.Array) and not isinstance(value, jax.core.Tracer):
             value = list(value) if value.ndim == 1 else UNFIT
         if not isinstance(value, tuple | list) or length not in (None, len(value)):
+            return UNFIT
+        if scheduled and not value:
             return UNFIT
         found = tuple(each.read(entry) for entry in value)
         return UNFIT if any(entry is UNFIT for entry in found) else found
@@ -298,6 +309,8 @@ def _tuple(parts: tuple[Any, ...], limits: tuple[Any, ...]) -> Rule:
         entries = value if isinstance(value, tuple | list) else ()
         wrong = next((entry for entry in entries if each.read(entry) is UNFIT), None)
         size = "" if length is None else f" of {length}"
+        if scheduled:
+            size = " with one entry per iteration"
         return f"a tuple{size}, each {each.text(wrong)}"
 
     return Rule(read, text, each.declared)

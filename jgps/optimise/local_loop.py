@@ -222,7 +222,7 @@ def _improve(
     costs = sampled_costs(task, rollouts)
     result = step.improve(
         state.memory,
-        about_controllers(previous, models, rollouts, costs, cost_now),
+        about_controllers(previous, models, rollouts, costs, cost_now, state.iteration),
     )
     state = state._replace(
         iteration=state.iteration + 1, controllers=result.controllers, memory=result.memory

@@ -7,6 +7,7 @@ from jgps.core import linalg
 from jgps.core.estimation.regression import (
     FitInfo,
     NormalInverseWishart,
+    divisor,
     fit_linear_gaussian,
     spread,
 )
@@ -71,7 +72,7 @@ def offset(
     controller: Controller,
     x: jax.Array,
     mean: jax.Array,
-    valid: jax.Array,
+    weight: jax.Array,
 ) -> tuple[Controller, Status]:
     """The controller, moved so that its mean is the policy's over one condition's samples.
 
@@ -80,22 +81,20 @@ def offset(
 
     Args:
       controller: K [T, dU, dX], k, C.
-      x: states, [N, T, dX]. Trajectories that are not valid may hold anything.
+      x: states, [N, T, dX]. Where nothing has weight they may hold anything.
       mean: the policy's mean actions there, [N, T, dU].
-      valid: [N].
+      weight: what each of them counts in the mean, [N, T], >= 0.
 
     Returns:
-      The controller with another k, and a status that is TOO_FEW_SAMPLES without a valid sample and
-      NON_FINITE where one is not finite.
+      The controller with another k, and a status that is TOO_FEW_SAMPLES at a step at which nothing
+      has weight and NON_FINITE where something that has is not finite.
     """
-    used = valid[:, None, None]
+    used = (weight > 0)[..., None]
     own = jnp.einsum("tij,ntj->nti", controller.K, jnp.where(used, x, 0)) + controller.k
     gap = jnp.where(used, mean, 0) - own
-    count = jnp.sum(valid).astype(x.dtype)
-    shift = jnp.sum(jnp.where(used, gap, 0), axis=0) / jnp.maximum(count, 1)
+    total = jnp.sum(weight, axis=0)
+    shift = jnp.sum(jnp.where(used, weight[..., None] * gap, 0), axis=0) / divisor(total)[:, None]
     finite = jnp.all(jnp.isfinite(shift), axis=-1)
-    status = worst(
-        first_failure((count == 0)[None], TOO_FEW_SAMPLES), first_failure(~finite, NON_FINITE)
-    )
+    status = worst(first_failure(total == 0, TOO_FEW_SAMPLES), first_failure(~finite, NON_FINITE))
     shift = jnp.where(finite[:, None], shift, 0)
     return controller._replace(k=controller.k + shift), status

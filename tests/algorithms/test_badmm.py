@@ -37,7 +37,7 @@ from jgps.optimise.guided.rounds import over_rounds
 from jgps.optimise.models import expected_cost
 from jgps.policies import DistilConfig
 from jgps.policies.learner import MlpConfig
-from jgps.simulation import Conditions, SimulationRollouts
+from jgps.simulation import Conditions
 
 C, T, DX, DU, DO = 3, 6, 3, 2, 3
 TEMPERATURE = 1.0  # of the maximum entropy: without it both distributions would become points
@@ -148,10 +148,12 @@ def test_gaps_are_taken_at_the_valid_samples(rng, x64):
     x = rng.normal(size=(C, 4, T, DX))
     valid = np.array([[True, True, False, True], [True] * 4, [False] * 4])
     x[~valid] = np.nan
-    sampled = SimulationRollouts(
-        x=jnp.asarray(x), u=None, valid=jnp.asarray(valid), qpos=None, o=None
-    )
-    found = agree.gap_at_samples(controllers, network, sampled)
+    weight = jnp.broadcast_to(jnp.asarray(valid)[..., None], x.shape[:3]).astype(float)
+    states = agree.seen(jnp.asarray(x), weight)
+    found = agree.gap_at(controllers, network, states.mean)
+    for c in range(2):
+        cov = [np.cov(x[c, valid[c], t].T, bias=True) for t in range(T)]
+        np.testing.assert_allclose(states.cov[c], cov, atol=1e-12)
     for c in range(2):
         at = x[c, valid[c]]
         by_network = np.einsum("tij,ntj->nti", other[c], at) + np.asarray(moved[c])
@@ -177,7 +179,8 @@ def test_a_gap_that_is_not_finite_leaves_the_duals_of_its_condition(rng, wrong):
 def test_a_divergence_that_is_not_finite_leaves_the_weights_of_its_condition():
     kl = jnp.array([[1.0, 9.0], [jnp.nan, 1.0], [1.0, 9.0]])
     agreement = Agreement(jnp.zeros((3, 2, 1)), jnp.full((3, 2), 0.01))
-    found = agree.adapt(agreement, kl, jnp.array([True, True, False]), (1e-3, 1.0))
+    stepped = adapt_weights(agreement.weights, kl)
+    found = agree.adapt(agreement, kl, stepped, jnp.array([True, True, False]), (1e-3, 1.0))
     np.testing.assert_allclose(found.weights, [[0.01, 0.02], [0.01, 0.01], [0.01, 0.01]])
 
 
@@ -185,12 +188,17 @@ def test_weights_follow_the_divergence():
     """Doubled above the mean, halved two deviations below it, and within the limits."""
     kl = jnp.array([[4.0] * 9 + [0.0], [2.0] * 10, [1.0] * 9 + [90.0]])
     weights = jnp.full((3, 10), 0.01)
-    adapted = adapt_weights(weights, kl, 1e-3, 1.0)
+    adapted = adapt_weights(weights, kl)
     np.testing.assert_allclose(adapted[0], [0.02] * 9 + [0.005])
     np.testing.assert_array_equal(adapted[1], weights[1])
     np.testing.assert_allclose(adapted[2], [0.01] * 9 + [0.02])  # the tail does not halve the rest
-    limited = adapt_weights(weights, kl, 0.008, 0.015)
+    usable = jnp.ones(3, bool)
+    limited = agree.adapt(_agreement(weights), kl, adapted, usable, (0.008, 0.015)).weights
     np.testing.assert_allclose(limited[0], [0.015] * 9 + [0.008])
+
+
+def _agreement(weights):
+    return Agreement(jnp.zeros((*weights.shape, 1)), weights)
 
 
 @pytest.mark.parametrize(

@@ -20,13 +20,10 @@ from jgps.core.types import (
     Gaussian,
     QuadraticCost,
 )
-from jgps.policies import DistilConfig
-from jgps.policies.learner import MlpConfig
 
 C, T, DX, DU, DO = 3, 6, 3, 2, 3
 TEMPERATURE = 1.0  # of the maximum entropy: without it both distributions would become points
-NU, BOUND = 4.0, BadmmConfig().dual_bound
-CONFIG = BadmmConfig(policy=MlpConfig(distil=DistilConfig(steps=200)), inner_rounds=2)
+NU, BOUND = 4.0, 1.0  # times one another more than the price of agreement
 
 
 class _Problem:
@@ -132,7 +129,9 @@ def _reaches_optimum(problem, **signs):
 
 
 # The default bound takes a weight above the largest one that is shipped; see the test below.
-@pytest.mark.parametrize(("nu", "bound"), [(1.0, 3.0), (NU, BOUND)])
+@pytest.mark.parametrize(
+    ("nu", "bound"), [(1.0, 3.0), (NU, BOUND), (12.0, BadmmConfig().dual_bound)]
+)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_converges_to_the_constrained_optimum(seed, nu, bound, x64):
     assert _reaches_optimum(_Problem(seed), nu=nu, bound=bound)

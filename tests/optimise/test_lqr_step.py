@@ -1,4 +1,4 @@
-"""The LQR step: what it trusts, and how often it is taken."""
+"""The LQR step: what it trusts, how often it is taken, and what entropy is worth in it."""
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +91,9 @@ def improved(controllers, models, memory, **settings):
     """The step from controllers whose samples cost what the models say."""
     rollouts = Rollouts(jnp.ones((C, N, T, 2)), jnp.ones((C, N, T, 1)), jnp.ones((C, N), bool))
     now = expected_cost(controllers, models)
-    inputs = about_controllers(controllers, models, rollouts, jnp.zeros((C, N, T)), now)
+    inputs = about_controllers(
+        controllers, models, rollouts, jnp.zeros((C, N, T)), now, jnp.zeros((), jnp.int32)
+    )
     return lqr_step(T, LqrStepConfig(kl_step=0.2, **settings)).improve(memory, inputs)
 
 
@@ -159,3 +161,36 @@ def test_an_inner_iteration_that_fails_leaves_what_the_ones_before_it_made():
 def test_badmm_has_rounds_of_its_own():
     with pytest.raises(ValueError, match=r"step\.inner_iterations is 2; it has to be 1: BADMM has"):
         BadmmConfig(step=LqrStepConfig(inner_iterations=2))
+
+
+def test_what_entropy_is_worth_follows_the_iteration():
+    """At the last step C^-1 = (H_uu + eta C_before^-1) / (eta + worth), of one action."""
+    worth, T = (4.0, 0.5), 2
+    cost = QuadraticCost(
+        H=jnp.broadcast_to(2 * jnp.eye(2), (1, T, 2, 2)),
+        g=jnp.zeros((1, T, 2)),
+        h=jnp.zeros((1, T)),
+    )
+    models = LocalModels(
+        dynamics=Dynamics(jnp.ones((1, 1, 1, 2)), jnp.zeros((1, 1, 1)), jnp.ones((1, 1, 1, 1))),
+        cost=cost,
+        initial=Gaussian(jnp.ones((1, 1)), jnp.ones((1, 1, 1))),
+        status=jax.tree.map(lambda leaf: leaf[None], ok_status()),
+    )
+    before = Controller(jnp.zeros((1, T, 1, 1)), jnp.zeros((1, T, 1)), 3 * jnp.ones((1, T, 1, 1)))
+    rollouts = Rollouts(jnp.ones((1, 1, T, 1)), jnp.ones((1, 1, T, 1)), jnp.ones((1, 1), bool))
+    step = lqr_step(T, LqrStepConfig(entropy_weight=worth))
+
+    @jax.jit
+    def improve(iteration):
+        inputs = about_controllers(
+            before, models, rollouts, jnp.ones((1, 1, T)), jnp.ones(1), iteration
+        )
+        return step.improve(step.init(1), inputs)
+
+    for iteration, each in enumerate([4.0, 0.5, 0.5]):
+        found = improve(jnp.asarray(iteration))
+        assert found.metrics["status"] == OK
+        eta = float(found.metrics["eta"][0])
+        variance = float(found.controllers.C[0, -1, 0, 0])
+        assert variance == pytest.approx((eta + each) / (2 + eta / 3), rel=1e-3)

@@ -53,6 +53,11 @@ def test_linearize_takes_a_covariance_per_step(samples):
     np.testing.assert_allclose(other.C - per_step, one.C - cov, atol=1e-5)
 
 
+def _alike(valid):
+    """Weights [N, T] with which all valid samples count the same."""
+    return jnp.broadcast_to(valid[:, None], (N, T)).astype(jnp.float32)
+
+
 def test_invalid_samples_do_not_matter(samples):
     x, mean, cov = samples
     valid = jnp.arange(N) != 3
@@ -60,7 +65,7 @@ def test_invalid_samples_do_not_matter(samples):
     for junk in (0.0, jnp.nan, jnp.inf, 1e30):
         bad_x, bad_mean = x.at[3].set(junk), mean.at[3].set(junk)
         results.append(_linearize(bad_x, bad_mean, valid, cov))
-        results.append(offset(results[0][0], bad_x, bad_mean, valid))
+        results.append(offset(results[0][0], bad_x, bad_mean, _alike(valid)))
     assert int(results[0][1].status.code) == int(results[1][1].code) == OK
     for one in (0, 1):
         for other in results[one::2]:
@@ -76,15 +81,22 @@ def test_offset_moves_the_mean_to_the_policys(samples, rng):
     K = jnp.asarray(rng.normal(size=(T, DU, DX)), jnp.float32)
     own = Controller(K=K, k=jnp.ones((T, DU)), C=jnp.broadcast_to(cov, (T, DU, DU)))
     valid = jnp.arange(N) % 3 != 0
-    moved, status = offset(own, x, mean, valid)
+    moved, status = offset(own, x, mean, _alike(valid))
     assert int(status.code) == OK
     np.testing.assert_array_equal(moved.K, own.K)
     np.testing.assert_array_equal(moved.C, own.C)
     keep = np.asarray(valid)
     there = np.einsum("tij,ntj->nti", moved.K, x) + moved.k
     np.testing.assert_allclose(there[keep].mean(0), np.asarray(mean)[keep].mean(0), atol=1e-5)
+    # What counts twice pulls twice.
+    weight = _alike(valid).at[4].set(2.0)
+    moved, _ = offset(own, x, mean, weight)
+    there = np.einsum("tij,ntj->nti", moved.K, x) + moved.k
+    for found, expected in zip(np.swapaxes(there, 0, 1), np.swapaxes(mean, 0, 1), strict=True):
+        at = np.asarray(weight[:, 0])
+        np.testing.assert_allclose(at @ found / at.sum(), at @ expected / at.sum(), atol=1e-5)
     # One sample is enough, and then the controller does there what the policy does.
-    moved, status = offset(own, x, mean, jnp.arange(N) == 2)
+    moved, status = offset(own, x, mean, _alike(jnp.arange(N) == 2))
     assert int(status.code) == OK
     there = np.einsum("tij,tj->ti", moved.K, x[2]) + moved.k
     np.testing.assert_allclose(there, mean[2], atol=1e-5)
@@ -98,10 +110,10 @@ def test_what_went_wrong_is_said(samples):
     status = _linearize(x, broken, valid, cov)[1].status
     assert (int(status.code), int(status.step)) == (NON_FINITE, 2)
     assert int(_linearize(x, mean, none, cov)[1].status.code) == TOO_FEW_SAMPLES
-    moved, status = offset(own, x, broken, valid)
+    moved, status = offset(own, x, broken, _alike(valid))
     assert (int(status.code), int(status.step)) == (NON_FINITE, 2)
     np.testing.assert_array_equal(moved.k[2], own.k[2])
-    moved, status = offset(own, x, mean, none)
+    moved, status = offset(own, x, mean, _alike(none))
     assert int(status.code) == TOO_FEW_SAMPLES
     np.testing.assert_array_equal(moved.k, own.k)
 

@@ -22,69 +22,144 @@ class Agreement(NamedTuple):
 
     duals: jax.Array  # [C, T, dU], lambda
     weights: jax.Array  # [C, T], nu
+    gain_duals: jax.Array | None = None  # [C, T, dU, dX], Lambda; None where gains may differ
 
 
-def gap_at_samples(
-    controllers: Controller, network: Controller, sampled: SimulationRollouts
-) -> jax.Array:
-    """E[mu_pi] - E[u] [C, T, dU], both at the states that the valid rollouts went through.
+class Seen(NamedTuple):
+    """Where the samples went at every step, by what each counts; leaves [C, ...].
 
-    Where the fitted model would lead is not asked: it diverges now and then. Without a valid
-    rollout the gap is NaN.
+    NaN at a step at which none counts.
     """
-    valid = sampled.valid[..., None, None]
-    count = jnp.sum(sampled.valid, axis=1)[:, None, None]
-    x = jnp.sum(jnp.where(valid, sampled.x, 0), axis=1) / count
+
+    mean: jax.Array  # [C, T, dX]
+    cov: jax.Array  # [C, T, dX, dX]
+
+
+def seen(x: jax.Array, weight: jax.Array) -> Seen:
+    """Mean and covariance of states [C, N, T, dX], of which each counts `weight` [C, N, T].
+
+    Where the fitted model would lead is not asked: it diverges now and then. What has no weight may
+    hold anything.
+    """
+    total = jnp.sum(weight, axis=1)[..., None]
+    used = (weight > 0)[..., None]
+    x = jnp.where(used, x, 0)
+    mean = jnp.sum(weight[..., None] * x, axis=1) / total
+    away = jnp.where(used, x - mean[:, None], 0)
+    with jax.default_matmul_precision("highest"):
+        cov = jnp.einsum("cnt,cnti,cntj->ctij", weight, away, away) / total[..., None]
+    return Seen(mean, cov)
+
+
+def gap_at(controllers: Controller, network: Controller, x: jax.Array) -> jax.Array:
+    """E[mu_pi] - E[u] [C, T, dU], both at the mean state x [C, T, dX]."""
     with jax.default_matmul_precision("highest"):
         by_gains = jnp.einsum("ctij,ctj->cti", network.K - controllers.K, x)
     return by_gains + network.k - controllers.k
 
 
 def step_duals(
-    agreement: Agreement, controllers: Controller, gap: jax.Array, rate: float, bound: float
+    agreement: Agreement,
+    controllers: Controller,
+    gap: jax.Array,
+    rate: float | jax.Array,
+    bound: float,
 ) -> Agreement:
     """The duals after a step by the gap [C, T, dU], within the bound; see `bregman.bounded`.
 
     A condition whose gap is not finite keeps its duals.
     """
-    duals, weights = agreement
+    duals, weights, _ = agreement
     stepped = bregman.dual_step(duals, weights, gap, controllers.C, rate)
     finite = jnp.all(jnp.isfinite(stepped), axis=(-2, -1))
     duals = bregman.bounded(choose(finite, stepped, duals), weights, controllers.C, bound)
-    return Agreement(duals, weights)
+    return agreement._replace(duals=duals)
 
 
-def penalised(models: LocalModels, agreement: Agreement, network: Controller) -> LocalModels:
-    """The models, with -u'lambda - nu log pi(u|x) on top of the cost."""
+def step_gain_duals(
+    agreement: Agreement,
+    controllers: Controller,
+    network: Controller,
+    cov: jax.Array,
+    rate: float,
+    bound: float,
+) -> Agreement:
+    """Lambda after a step by the gap of the gains, within the bound; see `bregman.gain_bounded`.
+
+    A condition whose gap is not finite keeps it.
+
+    Args:
+      cov: of the samples' states, [C, T, dX, dX].
+    """
+    gains, weights = agreement.gain_duals, agreement.weights
+    assert gains is not None
+    gap = network.K - controllers.K
+    stepped = bregman.gain_dual_step(gains, weights, gap, controllers.C, rate)
+    stepped = bregman.gain_bounded(stepped, weights, controllers.C, cov, bound)
+    finite = jnp.all(jnp.isfinite(stepped), axis=(-3, -2, -1))
+    return agreement._replace(gain_duals=choose(finite, stepped, gains))
+
+
+def penalised(
+    models: LocalModels, agreement: Agreement, network: Controller, centre: jax.Array
+) -> LocalModels:
+    """The models, with -u'(lambda + Lambda (x - centre)) - nu log pi(u|x) on top of the cost."""
     penalty = bregman.agreement_penalty(agreement.duals, agreement.weights, network)
+    if agreement.gain_duals is not None:
+        more = bregman.gain_penalty(agreement.gain_duals, centre)
+        penalty = jax.tree.map(jnp.add, penalty, more)
     return models._replace(cost=jax.tree.map(jnp.add, models.cost, penalty))
 
 
 def supervise(
-    agreement: Agreement, state: GuidedState, sampled: SimulationRollouts, bound: float
+    agreement: Agreement,
+    state: GuidedState,
+    sampled: SimulationRollouts,
+    weight: jax.Array,
+    bound: float,
 ) -> Supervision:
-    """What the network imitates: the controllers' actions, moved by the duals within the bound."""
+    """What the network imitates: the controllers' actions, moved by the duals within the bound.
+
+    Args:
+      weight: what every sample counts, [C, N, T]; on top of it each step counts by its nu.
+    """
     C, weights = state.controllers.C, agreement.weights
     duals = bregman.bounded(agreement.duals, weights, C, bound)
     plain = projection.targets(state, sampled)
-    return plain._replace(
+    found = plain._replace(
         target=bregman.policy_targets(plain.target, C, duals, weights),
-        weight=plain.weight * weights[:, None],
+        weight=weight * weights[:, None],
     )
+    if agreement.gain_duals is None:
+        return found
+    used = (weight > 0)[..., None]
+    away = jnp.where(used, sampled.x - seen(sampled.x, weight).mean[:, None], 0)
+    with jax.default_matmul_precision("highest"):
+        gain = C @ agreement.gain_duals / weights[..., None, None]
+        target = found.target - jnp.einsum("ctij,cntj->cnti", gain, away)
+        observed = state.observation_model
+        gain = gain if observed is None else gain @ observed.slope
+    assert plain.gain is not None
+    return found._replace(target=target, gain=plain.gain - gain)
 
 
 def adapt(
-    agreement: Agreement, kl: jax.Array, usable: jax.Array, limits: tuple[float, float]
+    agreement: Agreement,
+    kl: jax.Array,
+    stepped: jax.Array,
+    usable: jax.Array,
+    limits: tuple[float, float],
 ) -> Agreement:
-    """The same duals with nu for the next iteration; see `bregman.adapt_weights`.
+    """The same duals with nu for the next iteration; see `guided.weight_rules`.
 
     Args:
       kl: divergence of the controllers from the network, [C, T]. A condition in which it is not
         finite keeps its weights.
-      usable: [C]; so does one in which this is False.
+      stepped: nu as the divergence asks for it, [C, T].
+      usable: [C]; a condition in which this is False keeps its weights, too.
       limits: of nu.
     """
-    weights = bregman.adapt_weights(agreement.weights, kl, *limits)
+    weights = jnp.clip(stepped, *limits).astype(agreement.weights.dtype)
     usable = usable & jnp.all(jnp.isfinite(kl), axis=-1)
     return agreement._replace(weights=choose(usable, weights, agreement.weights))
 

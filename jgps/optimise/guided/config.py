@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated, Self
 
-from jgps.core.checks import Config, OneOf, Range, refuse
+from jgps.core.checks import Config, OneOf, Range, Schedule, refuse
 from jgps.dynamics import MixturePriorConfig, PriorConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.optimise.rollouts.sampling import FixedStartsConfig
@@ -83,6 +83,12 @@ class GuidedConfig(Config):
         observation is not the state.
       trajectory_iterations: number of the first iterations in which the controllers improve alone,
         without the network, >= 0.
+      outlier_bound: how far a sample may be from the others before it counts less, > 0, in
+        standard deviations of the action that its controller answers it with; see
+        `guided.outliers`. By default all count alike.
+      variance_penalty: what the variance of the network's actions costs in its training, >= 0, nats
+        per squared action: one number, or one per iteration, of which the last stays. Above 0 the
+        network ends its exploration sooner.
     """
 
     rollouts: FixedStartsConfig = FixedStartsConfig()
@@ -91,6 +97,8 @@ class GuidedConfig(Config):
     linearisation: OffsetConfig | RegressionConfig = OffsetConfig()
     observation_prior: PriorConfig = MixturePriorConfig(window=1)
     trajectory_iterations: Annotated[int, Range(">= 0", "usually 0 or 10")] = 0
+    outlier_bound: Annotated[float, Range("> 0", "usually 10 standard deviations")] = 1e6
+    variance_penalty: Annotated[float | tuple[float, ...], Schedule(">= 0")] = 0.0
 
     @property
     def on_policy(self) -> bool:

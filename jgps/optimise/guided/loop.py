@@ -8,6 +8,7 @@
 The result is the best network so far, by its noise-free rollouts in all training conditions.
 """
 
+import dataclasses
 import functools
 import operator
 from collections.abc import Callable
@@ -17,7 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from jgps.core.lifted import shared_jit
-from jgps.core.types import Controller, Status, worst
+from jgps.core.schedule import at_iteration
+from jgps.core.types import OK, Controller, Status, worst
 from jgps.optimise.algorithm import Algorithm, Inspection, Metrics, inspection_key
 from jgps.optimise.guided.acting import SamplingAct, acting_params_of
 from jgps.optimise.guided.config import GuidedConfig, RegressionConfig
@@ -28,7 +30,7 @@ from jgps.optimise.guided.observation_model import (
     observation_model_prior,
     update_observation_model,
 )
-from jgps.optimise.guided.projection import linearise, regression_prior
+from jgps.optimise.guided.projection import linearise, penalised_cov, regression_prior
 from jgps.optimise.guided.selection import make_select_best
 from jgps.optimise.guided.state import GuidedState, trained
 from jgps.optimise.models import (
@@ -293,7 +295,12 @@ def _distil(
     iteration = state.iteration - config.trajectory_iterations
 
     def train(policy: NetworkPolicy) -> tuple[NetworkPolicy, DistilInfo]:
-        return learner.train(policy, supervision, iteration, key)
+        taught, info = learner.train(policy, supervision, iteration, key)
+        if config.variance_penalty == 0:
+            return taught, info
+        cost = at_iteration(config.variance_penalty, state.iteration)
+        cov = jnp.where(info.status.code == OK, penalised_cov(taught.cov, cost), taught.cov)
+        return dataclasses.replace(taught, cov=cov), info
 
     def wait(policy: NetworkPolicy) -> tuple[NetworkPolicy, DistilInfo]:
         return policy, no_training(supervision.target.dtype)

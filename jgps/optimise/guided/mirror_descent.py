@@ -9,6 +9,7 @@ from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.guided.config import MirrorDescentConfig
 from jgps.optimise.guided.importance import reused
 from jgps.optimise.guided.loop import Slots, make_algorithm, make_parts
+from jgps.optimise.guided.outliers import sample_weights
 from jgps.optimise.guided.projection import (
     divergence,
     pooled,
@@ -97,6 +98,7 @@ def _improve(
         sampled_with=sampled_with(config, state, linearised),
         cost_now=by_network if step_rule == "global" else by_controllers,
         comparable=comparable,
+        iteration=state.iteration,
     )
     result = step.improve(state.memory, inputs)
     metrics = {
@@ -112,9 +114,11 @@ def _label(
     config: MirrorDescentConfig, state: GuidedState, sampled: SimulationRollouts, drew: Controller
 ) -> Supervision:
     """What the network is to do in the visited states, and how much each error counts."""
-    supervision = targets(state, sampled)
     if config.weighs_history:
         supervision = reused(state, drew, config.reuse, config.rollouts.noise_smoothing)
+    else:
+        weight = sample_weights(state.controllers, sampled, config.outlier_bound)
+        supervision = targets(state, sampled)._replace(weight=weight)
     if config.policy_weighting == "pooled":
         return pooled(supervision, state.controllers.C)
     return supervision

@@ -15,6 +15,7 @@ from jgps.optimise.guided.config import (
     RegressionConfig,
 )
 from jgps.optimise.guided.history import History, recent
+from jgps.optimise.guided.outliers import sample_weights
 from jgps.optimise.guided.state import GuidedState, trained
 from jgps.optimise.models import default_dtype
 from jgps.optimise.rollouts.conditions import RolloutSource
@@ -56,7 +57,9 @@ def linearise(
     if settings.covariance == "network":
         cov = jnp.broadcast_to(state.newest.cov, cov.shape)
     if isinstance(settings, OffsetConfig):
-        linearised, status = jax.vmap(policies.offset)(own._replace(C=cov), sampled.x, mean, valid)
+        weights = sample_weights(own, sampled, config.outlier_bound)
+        moved = own._replace(C=cov)
+        linearised, status = jax.vmap(policies.offset)(moved, sampled.x, mean, weights)
         return state, _unless_first(config, state, linearised), status, {}
 
     prior, prior_state = regression_prior(task, settings, source), state.linearisation_prior
@@ -123,6 +126,20 @@ def pooled(supervision: Supervision, cov: jax.Array) -> Supervision:
     precision, _, _ = linalg.inverse_psd(jnp.mean(cov, axis=(0, 1)))
     precision = jnp.broadcast_to(precision, supervision.precision.shape)
     return supervision._replace(precision=precision)
+
+
+def penalised_cov(cov: jax.Array, cost: float | jax.Array) -> jax.Array:
+    """S [dU, dU] that minimises E[KL(pi || p)] + cost tr(S), of S [dU, dU] that does without cost.
+
+    Args:
+      cov: the inverse of the mean precision of the controllers.
+      cost: nats per squared action, >= 0.
+
+    Source: Levine et al. (2016), code release, the entropy regularisation of the policy.
+    """
+    precision, _, _ = linalg.inverse_psd(cov)
+    eye = jnp.eye(cov.shape[-1], dtype=cov.dtype)
+    return linalg.inverse_psd(precision + 2 * cost * eye)[0]
 
 
 def divergence(controllers: Controller, policy: Controller, marginals: Marginals) -> jax.Array:

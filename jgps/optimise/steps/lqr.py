@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from jgps.core import lqr
-from jgps.core.checks import Config, Range
+from jgps.core.checks import Config, Range, Schedule
 from jgps.core.lqr.trust_region import TrustRegionConfig, TrustRegionInfo
+from jgps.core.schedule import at_iteration
 from jgps.core.types import OK, Controller, Rollouts, Status, worst
 from jgps.optimise.models import LocalModels, choose, default_dtype
 from jgps.optimise.step_size import StepMemory, first_memory, next_multiplier
@@ -33,8 +34,9 @@ class LqrStepConfig(Config):
       enough: share of the improvement that the models predicted, (0, 0.5]: a step that brought it
         does not lower the multiplier; 0.5 is the published rule.
       entropy_weight: what a nat of the actions' entropy, given the state, is worth at every step,
-        in units of the cost, >= 0. Above 0 the controllers go on exploring where it costs little.
-        The bound is adapted by the cost alone: a step that trades cost for entropy lowers it.
+        in units of the cost, >= 0: one number, or one per iteration, of which the last stays.
+        Above 0 the controllers go on exploring where it costs little. The bound is adapted by the
+        cost alone: a step that trades cost for entropy lowers it.
       shared_multiplier: whether all conditions have the same multiplier, from what the last step
         came to on average; a condition whose models err then holds back no step of its own.
       inner_iterations: how often the step is taken on the same models and samples, >= 1, each time
@@ -49,7 +51,7 @@ class LqrStepConfig(Config):
     min_multiplier: Annotated[float, Range("(0, 1]", "usually 0.01 to 0.1")] = 0.01
     max_multiplier: Annotated[float, Range("[1, 1e6]", "usually 1 to 10")] = 10.0
     enough: Annotated[float, Range("(0, 0.5]", "usually 0.1 to 0.5")] = 0.5
-    entropy_weight: Annotated[float, Range(">= 0", "usually 0 to 0.1")] = 0.0
+    entropy_weight: Annotated[float | tuple[float, ...], Schedule(">= 0", "usually 0 to 0.1")] = 0.0
     shared_multiplier: bool = False
     inner_iterations: Annotated[int, Range(">= 1", "usually 1")] = 1
     trust_region: TrustRegionConfig = TrustRegionConfig()
@@ -64,7 +66,10 @@ def lqr_step(horizon: int, config: LqrStepConfig) -> TrajectoryStep:
         trusted = explains(models, cost_now, inputs.rollouts)
         usable = (models.status.code == OK) & trusted & inputs.comparable
         memory = adapt_bound(memory, cost_now, usable, config)
-        improve_once = functools.partial(improve_within_bound, horizon, config)
+        worth = at_iteration(config.entropy_weight, inputs.iteration)
+        improve_once = functools.partial(
+            improve_within_bound, horizon, config, entropy_weight=worth
+        )
         several = config.inner_iterations > 1
         take = functools.partial(_repeat, improve_once, config) if several else improve_once
         result = take(memory, models, inputs.trust_region_centre, inputs.controllers)
@@ -125,12 +130,12 @@ def improve_within_bound(
       models: of every condition.
       trust_region_centre: what the divergence is measured from.
       kept: the controllers of a condition whose models or whose search failed.
-      entropy_weight: scalar or [C, T], which is added to the config's.
+      entropy_weight: what a nat of entropy is worth, scalar or [C, T]; the config's own is not
+        read.
     """
     epsilon = horizon * config.kl_step * memory.multiplier  # nats, summed over time, [C]
     solve = functools.partial(_solve, config=config.trust_region)
-    entropy_weight = entropy_weight + config.entropy_weight
-    weight_axis = 0 if getattr(entropy_weight, "ndim", 0) else None
+    weight_axis = 0 if jnp.ndim(entropy_weight) else None
     solved = jax.vmap(solve, in_axes=(0, 0, 0, 0, weight_axis))(
         models, trust_region_centre, epsilon, memory.eta, entropy_weight
     )

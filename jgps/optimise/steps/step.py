@@ -23,6 +23,7 @@ class StepInputs(NamedTuple):
     # [C], expected cost on these models of what the last step led to; None without models
     cost_now: jax.Array | None
     comparable: bool  # whether that may be compared with what the last step promised
+    iteration: jax.Array  # [] int, the first is 0
 
 
 def about_controllers(
@@ -31,6 +32,7 @@ def about_controllers(
     rollouts: Rollouts,
     sampled_costs: jax.Array,
     cost_now: jax.Array | None,
+    iteration: jax.Array,
 ) -> StepInputs:
     """The inputs where rollouts are the controllers' own, and new ones stay near to them."""
     return StepInputs(
@@ -42,6 +44,7 @@ def about_controllers(
         sampled_with=controllers,
         cost_now=cost_now,
         comparable=True,
+        iteration=iteration,
     )
 
 
