@@ -22,6 +22,7 @@ from jgps.core.names import unknown
 from jgps.dynamics import ConstantPriorConfig, MixturePriorConfig, NoPriorConfig
 from jgps.optimise.guided.config import SAMPLING, MirrorDescentConfig
 from jgps.optimise.steps.lqr import LqrStepConfig
+from jgps.policies import DistilConfig
 from jgps.vision.config import KINDS
 
 POLICIES = ("mlp", *KINDS)
@@ -35,6 +36,11 @@ TASK_TRAJECTORY_ITERATIONS = {"hammer": 5}
 # Rollouts per condition and iteration, where it takes more than usual. Of those that meet the rim
 # of a slot some rest on it and some fall in: linear models of a few promise a way through it.
 TASK_SAMPLES = {"peg_insertion": 20}
+# From so many rollouts a network learns for longer and does not fail between them.
+LONG_BADMM = {
+    "inner_rounds": 4,
+    "policy": MlpConfig(distil=DistilConfig(steps=500, learning_rate=3e-3)),
+}
 PRIORS = {"mixture": MixturePriorConfig, "constant": ConstantPriorConfig, "none": NoPriorConfig}
 
 
@@ -82,8 +88,8 @@ def recipe(
     changes = {
         **({} if sampling is None else {"sampling": sampling}),
         **_prior_changes(algorithm, prior, spell),
+        **_sample_changes(task_name, algorithm, usual),
         **_policy_changes(task_name, algorithm, policy, spell),
-        **_sample_changes(task_name, usual),
         **_start_changes(algorithm, policy, random_starts, sampling, spell),
     }
     config = dataclasses.replace(usual, **changes)
@@ -184,12 +190,13 @@ def _check_sampling(algorithm: str, sampling: str, spell: Callable[[str], str]) 
         raise ValueError(f"{algorithm} has no choice of rollouts; leave out {spell('sampling')}")
 
 
-def _sample_changes(task_name: str, config: Any) -> dict[str, Any]:
+def _sample_changes(task_name: str, algorithm: str, config: Any) -> dict[str, Any]:
     usual = getattr(config, "rollouts", None)
     least = TASK_SAMPLES.get(task_name, 0)
     if not isinstance(usual, FixedStartsConfig) or (usual.num_samples or 0) >= least:
         return {}
-    return {"rollouts": dataclasses.replace(usual, num_samples=least)}
+    changes: dict[str, Any] = {"rollouts": dataclasses.replace(usual, num_samples=least)}
+    return {**changes, **LONG_BADMM} if algorithm == "badmm" else changes
 
 
 def _start_changes(

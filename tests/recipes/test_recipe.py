@@ -121,7 +121,7 @@ def test_a_policy_that_sees_brings_what_goes_well_with_it():
     assert (taught.config.teacher_iterations, taught.iterations) == (5, 12)
     assert recipe("a task of my own", policy="visuomotor") == hanger
     agreeing = recipe("hanger", "badmm", policy="visuomotor").config
-    assert agreeing.step == LqrStepConfig(min_multiplier=0.5, max_multiplier=1.0)
+    assert agreeing.step == LqrStepConfig(min_multiplier=0.1, max_multiplier=1.0)
     assert agreeing.linearisation == OffsetConfig()  # whose agreement badmm does not read
 
 
@@ -248,3 +248,12 @@ def test_both_doors_train_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         json.loads((tmp_path / door / "config.json").read_text()) for door in ("python", "command")
     )
     assert one == other
+
+
+def test_badmm_learns_for_longer_from_more_rollouts():
+    usual, more = (
+        recipe(task, "badmm").config for task in ("peg_insertion_round", "peg_insertion")
+    )
+    assert (usual.inner_rounds, more.inner_rounds) == (1, 4)
+    assert (usual.policy.distil.steps, more.policy.distil.steps) == (450, 500)
+    assert recipe("peg_insertion", "badmm", policy="visuomotor").config.policy.kind == "visuomotor"
