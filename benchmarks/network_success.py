@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from reproduce import SEEDS, Claim, Column, Row, refuse, run_seeds, status
+from reproduce import SEEDS, Claim, Column, Results, Row, refuse, run_seeds, status
 
 from jgps import tasks
 from jgps.algorithms import Algorithm
@@ -88,6 +88,20 @@ def make_main(table: Table) -> Callable[..., int]:
         no claim is judged, and the result goes to runs.
     """
     return main
+
+
+def every_seed(name: str, conditions: str, key: str, share: float) -> Claim:
+    """Of the newest network after the last of `ITERATIONS`, with whichever seed does least."""
+    return Claim(
+        f"{name}: success of at least {share:.0%} in {conditions} conditions after "
+        f"{ITERATIONS[-1]} iterations, with every seed",
+        lambda results: numbers(results, name, key).min() >= share,
+    )
+
+
+def numbers(results: Results, row: str, key: str) -> np.ndarray:
+    """Of every seed; NaN, which satisfies no comparison, where one has no value."""
+    return np.asarray(results.values(row, key), float)
 
 
 def network_row(

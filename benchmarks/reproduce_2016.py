@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import tyro
 from network_success import (
     FARTHEST,
@@ -20,11 +19,13 @@ from network_success import (
     TRAIN,
     Table,
     columns,
+    every_seed,
     key_at,
     make_main,
     network_row,
+    numbers,
 )
-from reproduce import Claim, Column, Results, Row
+from reproduce import Claim, Column, Row
 from reproduce_mdgps import AS_PUBLISHED
 
 from jgps import tasks
@@ -122,35 +123,22 @@ def _counted(
 
 def claims(rows: tuple[str, ...]) -> tuple[Claim, ...]:
     """What every seed of the entries has to show after the last iteration."""
-
-    def least(name: str, conditions: str, key: str, share: float) -> Claim:
-        return Claim(
-            f"{name}: success of at least {share:.0%} in {conditions} conditions after "
-            f"{ITERATIONS[-1]} iterations, with every seed",
-            lambda results: _numbers(results, name, key).min() >= share,
-        )
-
-    found = []
+    last, found = ITERATIONS[-1], []
     for entry in (ENTRIES[name] for name in rows):
         if entry.train is not None:
-            found.append(least(entry.name, "training", key_at(TRAIN, ITERATIONS[-1]), entry.train))
+            found.append(every_seed(entry.name, "training", key_at(TRAIN, last), entry.train))
         if entry.test is not None:
-            found.append(least(entry.name, "unseen", key_at(TEST, ITERATIONS[-1]), entry.test))
+            found.append(every_seed(entry.name, "unseen", key_at(TEST, last), entry.test))
     if "trajopt" in rows:
         name = ENTRIES["trajopt"].name
         found.append(
             Claim(
                 f"{name}: within {REACHED} m of the slot's bottom in all training conditions, with "
                 "every seed",
-                lambda results: _numbers(results, name, FARTHEST).max() <= REACHED,
+                lambda results: numbers(results, name, FARTHEST).max() <= REACHED,
             )
         )
     return tuple(found)
-
-
-def _numbers(results: Results, row: str, key: str) -> np.ndarray:
-    """Of every seed; NaN, which satisfies no comparison, where one has no value."""
-    return np.asarray(results.values(row, key), float)
 
 
 main = make_main(

@@ -26,7 +26,7 @@ FIELDS = [(kind, field) for kind in KINDS for field in dataclasses.fields(kind)]
 GIVEN = {Penalty: {"l2": 1.0, "l1": 1.0}}
 # Fields that have to go with others, too; what the others then say names a field as well.
 TOGETHER = {
-    "BadmmConfig": {"initial_weight", "min_weight", "max_weight"},
+    "BadmmConfig": {"initial_weight", "min_weight", "max_weight", "gain_dual_rate"},
     "DaggerConfig": {"beta"},
     "DistilConfig": {"checks", "steps"},
     "DomainRandomisationConfig": {"nearest", "farthest"},

@@ -5,8 +5,14 @@ import os
 import sys
 import warnings
 
+import jax
+
 # Frames of this library, and of what it calls itself through.
-_OWN = (os.path.dirname(os.path.dirname(__file__)) + os.sep, contextlib.__file__)
+_OWN = (
+    os.path.dirname(os.path.dirname(__file__)) + os.sep,
+    os.path.dirname(jax.__file__) + os.sep,
+    contextlib.__file__,
+)
 
 
 def warn(text: str) -> None:

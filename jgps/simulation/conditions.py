@@ -162,12 +162,15 @@ def check_params(params: Any, num: int | None = None) -> Any:
             array = np.asarray(leaf)
         except ValueError as error:
             raise ValueError(f"{name} has rows of different lengths: {error}") from None
+        except TypeError:  # a key of jax.random, say
+            array = np.asarray(None)
         if array.dtype.kind not in "fiub":
             raise ValueError(f"{name} is {shown(leaf)}; it has to be an array of numbers")
         if array.dtype.kind == "f":
             array = np.asarray(array, np.float64)
             if not np.all(np.isfinite(array)):
                 raise ValueError(f"{name} has values that are not finite")
+        _check_precision(name, array)
         if array.ndim == 0 or (num is not None and len(array) != num):
             each = "each condition" if num is None else f"each of the {num} conditions"
             raise ValueError(
@@ -178,6 +181,20 @@ def check_params(params: Any, num: int | None = None) -> Any:
 
     # A list is rows of numbers, not a tree of them.
     return jax.tree_util.tree_map_with_path(check, params, is_leaf=lambda n: isinstance(n, list))
+
+
+def _check_precision(name: str, array: np.ndarray) -> None:
+    """Refuses numbers that JAX, as it computes now, can't hold.
+
+    Raises:
+      ValueError: naming the type that it computes with.
+    """
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+    with np.errstate(over="ignore"):
+        held = array.astype(dtype)
+    kept = np.isfinite(held) if array.dtype.kind == "f" else held == array
+    if not np.all(kept):
+        raise ValueError(f"{name} has numbers beyond those of {dtype}, with which JAX computes")
 
 
 def _optional(model: mujoco.MjModel, conditions: Conditions, num: int) -> dict[str, np.ndarray]:
@@ -230,6 +247,7 @@ def _unit_mocap(optional: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         raise ValueError(
             "conditions: mocap_quat has a quaternion of zeros; no rotation is (1, 0, 0, 0)"
         )
+    length = np.where(np.abs(length - 1) <= 8 * np.finfo(float).eps, 1, length)
     return {**optional, "mocap_quat": optional["mocap_quat"] / length}
 
 

@@ -269,11 +269,16 @@ def quaternion_addresses(model: mujoco.MjModel) -> list[int]:
 
 
 def unit_quaternions(model: mujoco.MjModel, qpos: Any, xp: types.ModuleType = np) -> Any:
-    """The same qpos [..., nq] with quaternions of free and ball joints at unit length."""
+    """The same qpos [..., nq] with quaternions of free and ball joints at unit length.
+
+    Those that are, up to rounding, stay as they are to the last bit.
+    """
     for address in quaternion_addresses(model):
         end = address + 4
         quat = qpos[..., address:end]
-        quat = quat / xp.sqrt(xp.sum(quat * quat, axis=-1, keepdims=True))
+        length = xp.sqrt(xp.sum(quat * quat, axis=-1, keepdims=True))
+        rounding = 8 * float(xp.finfo(length.dtype).eps)
+        quat = quat / xp.where(xp.abs(length - 1) <= rounding, 1, length)
         qpos = xp.concatenate([qpos[..., :address], quat, qpos[..., end:]], axis=-1)
     return qpos
 

@@ -60,7 +60,7 @@ class _Checker:
             return self._while(params, values)
         if name == "cond":
             return self._cond(params["branches"], values)
-        if len(inner) == 1 and len(_jaxpr(inner[0]).invars) == len(values):
+        if len(inner) == 1 and _is_called_with(_jaxpr(inner[0]), eqn.invars):
             results = self.run(inner[0], values)
             if len(results) == len(eqn.outvars):
                 return results
@@ -85,7 +85,7 @@ class _Checker:
         for turn in reversed(turns) if params["reverse"] else turns:
             if self._equations_left <= 0:
                 return [None] * (len(carried) + len(stacked))
-            rows = [None if array is None else array[turn] for array in scanned]
+            rows = [None if array is None else np.asarray(array[turn]) for array in scanned]
             changing = any(value is not None for value in [*carried, *rows])
             carried = self.run(params["jaxpr"], [*constants, *carried, *rows])[: len(carried)]
             if not changing and all(value is None for value in carried):  # all turns are like it
@@ -107,6 +107,12 @@ class _Checker:
             return self.run(branches[int(np.clip(which, 0, len(branches) - 1))], values[1:])
         results = [self.run(branch, values[1:]) for branch in branches]
         return [None] * len(results[0])
+
+
+def _is_called_with(inner: Any, arguments: Any) -> bool:
+    """Whether a program takes these, one by one; that of a reduction, say, takes single entries."""
+    shapes = [variable.aval.shape for variable in inner.invars]
+    return shapes == [variable.aval.shape for variable in arguments]
 
 
 def _integers(value: Any) -> Known:

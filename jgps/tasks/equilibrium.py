@@ -211,7 +211,9 @@ def _least_acceleration(
     lower = np.concatenate([(low - idle) / scale, np.where(pushing, 0.0, -_FREE)])
     upper = np.concatenate([(high - idle) / scale, np.full(len(rows), _FREE)])
     curvature = accelerations @ forces.T
-    ridge = _REGULARISATION * max(np.trace(curvature) / max(len(forces), 1), 1e-12)
+    mean = np.trace(curvature) / max(len(forces), 1)
+    # Where nothing has a force, as a damper at rest, all unknowns do the same: the smallest ones.
+    ridge = _REGULARISATION * mean if mean > 0 else 1.0
     unknowns = _bounded(curvature + ridge * np.eye(len(forces)), -accelerations @ wanted,
                         lower, upper)  # fmt: skip
     missing = wanted - unknowns @ forces

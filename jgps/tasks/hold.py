@@ -10,13 +10,13 @@ the joints, e is the distance from the start, v the velocity and a what enters i
 with f, s and d the change of its force with a, e and v, and m the mass that it moves.
 """
 
-import warnings
 from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
 
 from jgps.controllers import Hold, HoldConfig
+from jgps.core.warn import warn
 from jgps.simulation import Conditions, StateLayout, condition_models
 from jgps.tasks import equilibrium
 from jgps.tasks.equilibrium import Inputs
@@ -124,6 +124,8 @@ def make_hold(
 
 def _settle(model: mujoco.MjModel, conditions: Conditions, inputs: Inputs) -> np.ndarray:
     """The inputs [C, nu] that hold the start poses: named by the conditions, or by statics."""
+    if conditions.ctrl is not None and not inputs.integrates.any():
+        return conditions.ctrl
     settled = equilibrium.settle(model, conditions)
     if conditions.ctrl is None:
         return settled
@@ -141,11 +143,10 @@ def _warn_of_dampers(
         moving = dampers & equilibrium.accelerated(changed, conditions, c, inputs, settled[c])
         if moving.any():
             name = model.actuator(int(inputs.actuator[np.argmax(moving)])).name
-            warnings.warn(
+            warn(
                 f"actuator {name!r} is a damper, which exerts no force at rest, and nothing else "
                 f"holds its joint in the start pose of condition {c}: it moves off. Start where it "
-                "rests, or give the joint a motor",
-                stacklevel=4,
+                "rests, or give the joint a motor"
             )
             return
 

@@ -160,9 +160,10 @@ def initial_controllers(
     hold = Hold(*map(to_device, hold))
     if trained and conditions is None:
         return _known_holds(hold, task.horizon)
-    known = _same_models(task)[slice(None) if conditions is None else conditions]
     if conditions is None:
         known = np.ones((len(x0), task.train.num), bool)
+    else:
+        known = _same_models(task)[conditions]
     return _known_poses(hold, x0, to_device(known), task.horizon)
 
 

@@ -28,7 +28,7 @@ from jgps.tasks.checks import (
 )
 from jgps.tasks.functions import params_like
 from jgps.tasks.policy_camera import Vision, VisionSpec, see
-from jgps.tasks.start_pose import StartPose, at_rest, rests, training_conditions
+from jgps.tasks.start_pose import StartPose, at_rest, training_conditions
 from jgps.tasks.state_image import StateImage, image_dim, image_poses, with_image
 
 Initial = HoldConfig | LqrHoldConfig | PdHoldConfig | NoiseConfig
@@ -103,7 +103,7 @@ class Task:
     def __post_init__(self) -> None:
         for name in ("train", "test", "distracted"):  # also those that `replace` brings
             given = getattr(self, name)
-            if given is not None and not rests(self.model, given):
+            if given is not None:
                 completed = at_rest(self.model, check_conditions(self.model, given))
                 object.__setattr__(self, name, completed)
 

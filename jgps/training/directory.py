@@ -189,9 +189,12 @@ def _check_same(directory: Path, description: dict[str, Any]) -> None:
         if not {key, key.split(".")[0]} & set(free)
         and saved.get(key, _MISSING) != given.get(key, _MISSING)
     ]
-    if different and all(key.startswith("config.") and key not in saved for key in different):
+    new = [key for key in different if key not in saved]
+    # With parts of other kinds some settings are gone, too; defaults may have changed meanwhile.
+    older = all(key.startswith("config.") and key in given for key in different)
+    if new and older:
         raise UsageError(
-            f"{directory} was made by a jgps without {' or '.join(different)}, so it cannot be "
+            f"{directory} was made by a jgps without {' or '.join(new)}, so it cannot be "
             "resumed; choose another out"
         )
     differences = [

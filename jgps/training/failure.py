@@ -1,6 +1,7 @@
 """What a failed iteration means and which setting to turn."""
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -69,12 +70,13 @@ def describe_ridges(record: Record) -> str:
         steps = record.get(f"{whose}ridge_raised", [])
         raised = sum(count > 0 for count in steps)
         if raised:
-            most = max(record[f"{whose}ridge_added"])
+            added = record.get(f"{whose}ridge_added", [])
+            most = max((each for each in added if each is not None), default=math.inf)
             parts.append(
                 f"{name} was raised in {raised} of {len(steps)} conditions, at {sum(steps)} steps "
                 f"and by up to {most:.2g}"
             )
-    mixture = max(record.get("mixture_ridge_added", [0.0]))
+    mixture = max((each or 0.0 for each in record.get("mixture_ridge_added", [])), default=0.0)
     if mixture > 0:
         parts.append(f"models.prior.em.ridge was raised by {mixture:.2g}")
     return f"{'; '.join(parts)}: rounding would hide it" if parts else ""

@@ -20,7 +20,7 @@ TEACHING, ROUNDS = 3, 3
 CONFIG = DaggerConfig(
     teacher_iterations=TEACHING, rounds_kept=2, policy=MlpConfig(distil=DistilConfig(steps=1000))
 )
-NUM_SAMPLES = CONFIG.rollouts.num_samples
+NUM_SAMPLES = 5  # of each condition, where no number is given
 
 
 @functools.cache

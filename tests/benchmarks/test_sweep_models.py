@@ -85,10 +85,12 @@ def test_claims_want_every_model():
 
     def held(**rows):
         results = Results({name: [line] for name, line in rows.items()})
-        return [claim.holds(results) for claim in sweep_models.claims()]
+        return [claim.holds(results) for claim in sweep_models.claims([learner])]
 
     assert all(held(**{learner: good, "b": template, "c": good | {"improves": None}}))
-    assert held(a=good, b=bad) == [True, False, False, True, False]
+    assert held(a=good, b=bad) == [True, False, False, False, False]
+    assert len(sweep_models.claims([])) == len(sweep_models.claims()) - 1
+    assert not sweep_models.claims()[3].holds(Results({learner: [good]})), "all have to be there"
     for key in ("improves", "improves_noise_free"):
         for value in (0.29, None):
             assert held(**{learner: good | {key: value}}) == [True, True, True, False, True]

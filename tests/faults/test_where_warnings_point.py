@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import faults
+import jax
 import pytest
 
 import jgps
@@ -19,6 +20,9 @@ MUSCLE = """
 <mujoco><worldbody><body><joint name="slide" type="slide"/><geom size="0.1"/></body></worldbody>
 <actuator><general joint="slide" dyntype="integrator" actlimited="true" actrange="-1 1"/></actuator>
 </mujoco>"""
+DAMPER = """
+<mujoco><worldbody><body><joint name="hinge"/><geom size="0.1" pos="0.3 0 0"/></body></worldbody>
+<actuator><damper joint="hinge" kv="1" ctrlrange="0 1"/></actuator></mujoco>"""
 ADVICE = "more of them, please"
 
 
@@ -51,6 +55,11 @@ def comparison(run: Path) -> None:
 
 def from_mjcf(_: Path) -> None:
     tasks.from_mjcf(MUSCLE, cost=lambda s: lambda x, u, t: x @ x, horizon=5)
+
+
+def init(_: Path) -> None:
+    task = tasks.from_mjcf(DAMPER, cost=lambda s: lambda x, u, t: x @ x, horizon=5)
+    jgps.algorithms.trajopt(task).init(jax.random.key(0))
 
 
 def nothing(_: Path) -> None:
@@ -94,6 +103,7 @@ def move_to_another_machine(run: Path) -> None:
         (break_summary, read, "summary.json"),
         (break_summary, report, "summary.json"),
         (break_summary, comparison, "summary.json"),
+        (nothing, init, "is a damper, which exerts no force at rest"),
         (nothing, from_mjcf, "1 activation states that are not in the state"),
     ],
 )

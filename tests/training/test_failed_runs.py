@@ -69,7 +69,8 @@ def test_mistakes_in_arguments(task: Task, arguments: dict, message: str):
 
 
 def test_a_condition_whose_rollouts_are_not_finite_is_contained(task: Task, result: TrainingResult):
-    broken = train(broken_in(task, [2]), iterations=3, seed=1)
+    spoilt = broken_in(task, [2])
+    broken = train(spoilt, iterations=3, seed=1)
     assert [record["samples_valid"] for record in broken.metrics] == [[3, 3, 0, 3]] * 3
     assert all(record["status"][2] != 0 for record in broken.metrics)
     others = [0, 1, 3]
@@ -77,7 +78,7 @@ def test_a_condition_whose_rollouts_are_not_finite_is_contained(task: Task, resu
     cost = np.asarray([record["cost"] for record in broken.metrics], float)[:, others]
     assert np.all(cost[-1] < cost[0])
     # It kept the controller that it began with, and the others are no worse for it.
-    start = jgps.algorithms.trajopt(task, CONFIG).init(jax.random.key(1)).policy.controllers
+    start = jgps.algorithms.trajopt(spoilt, CONFIG).init(jax.random.key(1)).policy.controllers
     kept = broken.state.policy.controllers
     assert all(bool(jnp.all(a[2] == b[2])) for a, b in zip(kept, start, strict=True))
     np.testing.assert_allclose(

@@ -95,9 +95,11 @@ def step_gain_duals(
     assert gains is not None
     gap = network.K - controllers.K
     stepped = bregman.gain_dual_step(gains, weights, gap, controllers.C, rate)
-    stepped = bregman.gain_bounded(stepped, weights, controllers.C, cov, bound)
     finite = jnp.all(jnp.isfinite(stepped), axis=(-3, -2, -1))
-    return agreement._replace(gain_duals=choose(finite, stepped, gains))
+    kept = choose(finite, stepped, gains)
+    return agreement._replace(
+        gain_duals=bregman.gain_bounded(kept, weights, controllers.C, cov, bound)
+    )
 
 
 def penalised(
@@ -133,9 +135,11 @@ def supervise(
     if agreement.gain_duals is None:
         return found
     used = (weight > 0)[..., None]
-    away = jnp.where(used, sampled.x - seen(sampled.x, weight).mean[:, None], 0)
+    states = seen(sampled.x, weight)
+    away = jnp.where(used, sampled.x - states.mean[:, None], 0)
+    gain_duals = bregman.gain_bounded(agreement.gain_duals, weights, C, states.cov, bound)
     with jax.default_matmul_precision("highest"):
-        gain = C @ agreement.gain_duals / weights[..., None, None]
+        gain = C @ gain_duals / weights[..., None, None]
         target = found.target - jnp.einsum("ctij,cntj->cnti", gain, away)
         observed = state.observation_model
         gain = gain if observed is None else gain @ observed.slope
