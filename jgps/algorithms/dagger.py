@@ -68,7 +68,8 @@ class DaggerConfig(LocalConfig):
         is drawn for every condition and step, the same in all samples of the condition.
       rounds_kept: how many rounds the dataset holds, the oldest make room, at least 1.
       policy: the network and how it is trained in a round.
-      models, step: of the controllers' improvement, see `TrajoptConfig`.
+      models, step: of the controllers' improvement, as in `TrajoptConfig`; the bound's rule is the
+        published one.
       rollouts: see `LocalConfig`.
     """
 
@@ -245,7 +246,7 @@ def _labelled(state: GuidedState) -> Supervision:
 def _improve(
     task: Task, config: DaggerConfig, models: LocalModels, rollouts: Rollouts, state: GuidedState
 ) -> tuple[GuidedState, Metrics]:
-    """One step of `trajopt`."""
+    """One KL-constrained LQR step, by the published rule of its bound."""
     memory, previous = state.memory, state.controllers
     cost_now = expected_cost(previous, models)
     costs = sampled_costs(task, rollouts)

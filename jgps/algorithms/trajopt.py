@@ -25,7 +25,9 @@ class TrajoptConfig(LocalConfig):
 
     Attributes:
       models: how local models are fitted.
-      step: bound of the KL divergence, its adaptation, and the search for its multiplier.
+      step: bound of the KL divergence, its adaptation, and the search for its multiplier. The
+        default, `LqrStepConfig(min_multiplier=0.5, enough=0.1)`, does not shrink the bound while
+        steps improve the cost; another `LqrStepConfig` has the published rule unless it says so.
       rollouts: see `LocalConfig`.
     """
 

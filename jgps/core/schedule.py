@@ -4,6 +4,10 @@
     StepConfig(entropy_weight=(0.1, 0.03, 0.01))                    one after the other, then 0.01
     StepConfig(entropy_weight=tuple(np.geomspace(0.1, 1e-3, 12)))   the same factor 12 times
 
+Iterations are those of the state: a run that is resumed, or that begins with another run's state on
+the same task, goes on where that one was. On another task `trajopt`, `pi2` and `pilqr` begin with
+the first entry again, and algorithms with a network go on.
+
 A field says that it is one by the annotation `Annotated[float | tuple[float, ...], Schedule(...)]`.
 """
 

@@ -18,7 +18,7 @@ from jgps.dynamics import MixturePriorConfig
 from jgps.optimise.algorithm import Algorithm
 from jgps.optimise.rollouts.sampling import USUAL_SAMPLES, rollouts_each
 from jgps.tasks import Task
-from jgps.tasks.checks import check_params
+from jgps.tasks.checks import check_params_alike
 
 Arguments = ParamSpec("Arguments")
 
@@ -65,7 +65,7 @@ def check_task(name: str, task: Any) -> None:
     if not isinstance(task, Task):
         made = f"jgps.tasks.make({task!r})" if isinstance(task, str) else "jgps.tasks.make(...)"
         raise ValueError(f"task is {shown(task)}; {name} takes a task, as {made} returns")
-    check_params(task.train, test=task.test, distracted=task.distracted)
+    check_params_alike(task.train, test=task.test, distracted=task.distracted)
 
 
 def check_key(key: Any) -> None:

@@ -131,7 +131,7 @@ def check_sets(**sets: Conditions | None) -> None:
             raise ValueError(f"{what} has 0 conditions; give at least one, or leave it out")
 
 
-def check_params(train: Conditions, **others: Conditions | None) -> None:
+def check_params_alike(train: Conditions, **others: Conditions | None) -> None:
     """Refuses sets of conditions whose params are not alike.
 
     Raises:

@@ -20,7 +20,7 @@ from jgps.tasks.checks import (
     check_functions,
     check_initial,
     check_name,
-    check_params,
+    check_params_alike,
     check_sets,
     check_times,
     from_layout,
@@ -282,7 +282,7 @@ def from_mjcf(
         distracted=distracted,
         vision=seen,
     )
-    check_params(train, test=unseen, distracted=distracted)
+    check_params_alike(train, test=unseen, distracted=distracted)
     functions = {each: getattr(task, each) for each in FUNCTIONS}
     check_functions(layout, model, horizon, functions, params_like(train))
     return task

@@ -21,7 +21,8 @@ MUSCLE = """
 <actuator><general joint="slide" dyntype="integrator" actlimited="true" actrange="-1 1"/></actuator>
 </mujoco>"""
 DAMPER = """
-<mujoco><worldbody><body><joint name="hinge"/><geom size="0.1" pos="0.3 0 0"/></body></worldbody>
+<mujoco><worldbody>
+<body><joint name="hinge" axis="0 1 0"/><geom size="0.1" pos="0.3 0 0"/></body></worldbody>
 <actuator><damper joint="hinge" kv="1" ctrlrange="0 1"/></actuator></mujoco>"""
 ADVICE = "more of them, please"
 

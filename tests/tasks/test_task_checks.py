@@ -150,6 +150,10 @@ def test_what_is_right_is_taken(read):
     tasks.from_mjcf(SLIDE, horizon=9, **costs_that(read))
 
 
+def greater(a, b):
+    return jnp.where(a > b, a, b)
+
+
 @pytest.mark.parametrize(
     "read",
     [

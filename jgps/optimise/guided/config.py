@@ -85,7 +85,8 @@ class GuidedConfig(Config):
         without the network, >= 0.
       outlier_bound: how far a sample may be from the others before it counts less, > 0, in
         standard deviations of the action that its controller answers it with; see
-        `guided.outliers`. By default all count alike.
+        `guided.outliers`. By default all count alike; so do, whatever this is, rollouts of earlier
+        iterations (`reuse` of MDGPS) and the samples of a `RegressionConfig`.
       variance_penalty: what the variance of the network's actions costs in its training, >= 0, nats
         per squared action: one number, or one per iteration, of which the last stays. Above 0 the
         network ends its exploration sooner.

@@ -33,5 +33,5 @@ def sample_weights(controllers: Controller, sampled: SimulationRollouts, bound: 
         middle = jnp.nanmedian(jnp.where(used, action, jnp.nan), axis=1, keepdims=True)
         away = jnp.where(used, action - middle, 0)
         squared = jnp.einsum("cnti,ctij,cntj->cnt", away, precision, away)
-    weight = jnp.square(bound / jnp.maximum(jnp.sqrt(squared), bound))
+    weight = jnp.square(bound / jnp.maximum(jnp.sqrt(jnp.maximum(squared, 0)), bound))
     return jnp.where(used[..., 0], weight, 0)
