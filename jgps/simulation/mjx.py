@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from jgps.core.host import to_device
 from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation.conditions import (
     Conditions,
@@ -92,7 +93,11 @@ def make_mjx_sample(system: System, conditions: Conditions, policy: Policy) -> S
         raise ValueError(_CANNOT.format(error)) from None
     model, axes = _stack(put)
     program = _Program(policy, system.layouts, system.horizon, system.substeps, axes)
-    inputs = _Inputs(model, data, _start(models, conditions), jnp.asarray(control_ranges(models)))
+    start = _start(models, conditions)
+    # MJX binds its arrays to a device. Results would be bound, too, and what takes them would
+    # compile anew: every program would be compiled twice, and once more in a run that goes on.
+    model, data = jax.tree.map(to_device, (model, data))
+    inputs = _Inputs(model, data, start, jnp.asarray(control_ranges(models)))
 
     def sample(params: Any, noise: jax.Array, starts: Starts | None = None) -> SimulationRollouts:
         given = inputs

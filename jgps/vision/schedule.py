@@ -14,6 +14,7 @@ from jgps import policies
 from jgps.core.types import worst
 from jgps.policies import DistilInfo, NetworkPolicy, Supervision
 from jgps.policies.observation import RandomisedObserve, observe_all_randomised
+from jgps.policies.supervision import no_training
 from jgps.tasks.policy_camera import Vision
 from jgps.vision.config import VisualConfig
 from jgps.vision.interpolation import interpolate
@@ -43,28 +44,29 @@ def train(
       The network and how the training went.
     """
     key, appearance_key, interpolation_key = jax.random.split(key, 3)
+    rows = interpolate(
+        interpolation_key, supervision, camera, config.interpolated, config.interpolation_spread
+    )
+    rows = rows._replace(o=observe_all_randomised(observe_randomised, rows.o, appearance_key))
+    if config.kind != "visuomotor":  # the convolutions of baselines stay as they were pretrained
+        return policies.distil(learner, rows, key, config.dense)
 
-    def seen() -> Supervision:
-        rows = interpolate(
-            interpolation_key, supervision, camera, config.interpolated, config.interpolation_spread
-        )
-        return rows._replace(o=observe_all_randomised(observe_randomised, rows.o, appearance_key))
-
-    def dense(learner: NetworkPolicy) -> tuple[NetworkPolicy, DistilInfo]:
-        return policies.distil(learner, seen(), key, config.dense)
+    # All of it or nothing and then, in either phase, its dense layers: those are compiled once.
+    first, second = jax.random.split(key)
 
     def end_to_end(learner: NetworkPolicy) -> tuple[NetworkPolicy, DistilInfo]:
-        rows, (first, second) = seen(), jax.random.split(key)
-        learner, whole = policies.distil(learner, rows, first, config.end_to_end)
-        learner, last = policies.distil(learner, rows, second, config.dense)
-        return learner, DistilInfo(
-            loss_before=whole.loss_before,
-            loss=last.loss,
-            loss_validation=last.loss_validation,
-            gradient_norm=jnp.maximum(whole.gradient_norm, last.gradient_norm),
-            status=worst(whole.status, last.status),
-        )
+        return policies.distil(learner, rows, first, config.end_to_end)
 
-    if config.kind != "visuomotor":  # the convolutions of baselines stay as they were pretrained
-        return dense(learner)
-    return jax.lax.cond(iteration >= config.dense_iterations, end_to_end, dense, learner)
+    def nothing(learner: NetworkPolicy) -> tuple[NetworkPolicy, DistilInfo]:
+        return learner, no_training(supervision.target.dtype)
+
+    all_of_it = iteration >= config.dense_iterations
+    learner, whole = jax.lax.cond(all_of_it, end_to_end, nothing, learner)
+    key = jnp.where(all_of_it, second, key)
+    learner, last = policies.distil(learner, rows, key, config.dense)
+    norm = jnp.maximum(whole.gradient_norm, last.gradient_norm)
+    return learner, last._replace(
+        loss_before=jnp.where(all_of_it, whole.loss_before, last.loss_before),
+        gradient_norm=jnp.where(all_of_it, norm, last.gradient_norm),
+        status=worst(whole.status, last.status),
+    )

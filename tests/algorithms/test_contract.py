@@ -93,11 +93,12 @@ def _assert_contract(name, algorithm, task, directory):
     assert not np.array_equal(metrics["cost"], other_seed["cost"])
 
     # The second iteration compiles nothing, and goes on from a saved state as if never left.
-    second = []
+    second, resumed = [], []
     assert count_compilations(lambda: second.extend(algorithm.step(state))) == 0
     checkpoint.save(directory, 1, state)
     _, restored = checkpoint.restore_newest(directory, jax.eval_shape(algorithm.init, start.key))
-    for one, other in zip(_arrays(second), _arrays(algorithm.step(restored)), strict=True):
+    assert count_compilations(lambda: resumed.extend(algorithm.step(restored))) == 0
+    for one, other in zip(_arrays(second), _arrays(resumed), strict=True):
         np.testing.assert_array_equal(one, other)
 
     assert type(algorithm.newest(state)) is type(state.policy)
