@@ -98,10 +98,12 @@ def hold_from_model(
         deviation = 0.2 * float(np.exp(np.mean(np.log(widths))))
     # What holds each actuated joint still, as if its gain alone produced the acceleration.
     holding = (data.qfrc_bias - data.qfrc_passive)[dofs] / forces[np.arange(model.nu), dofs]
-    drift = tuple(float(-gain * control) for gain, control in zip(gains, holding, strict=True))
+    drift = -np.asarray(gains) * holding
+    # What is left of a sum that cancels may be too small for float32 to count with.
+    drift[np.abs(drift) <= np.finfo(float).eps * np.max(np.abs(drift), initial=0)] = 0
     return LqrHoldConfig(
         gains=gains,
-        acceleration=drift,
+        acceleration=tuple(drift.tolist()),
         variance=deviation**2,
         stiffness=_stiffness(gains, control_dt),
     )

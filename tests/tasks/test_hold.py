@@ -271,3 +271,13 @@ def test_holds_of_motors_say_that_they_hold_no_servo(initial):
 def test_mistakes(settings, message):
     with pytest.raises(ValueError, match=message):
         _task(SERVO, **settings)
+
+
+def test_loads_too_small_for_float32_count_as_none():
+    """What is left of a sum that cancels; humanoid_CMU of dm_control has such a joint."""
+    model = """<mujoco><option gravity="1e-33 0 -9.81"/><worldbody>
+      <body><joint name="up" type="slide" axis="0 0 1"/><geom size=".1"/>
+      <body><joint name="on" type="slide" axis="1 0 0"/><geom size=".1"/></body></body></worldbody>
+      <actuator><motor joint="up"/><motor joint="on"/></actuator></mujoco>"""
+    task = _task(model)
+    np.testing.assert_allclose(hold_from_model(task.model, task.train).acceleration, [-9.81, 0])
