@@ -40,8 +40,8 @@ PUBLISHED = (
     "measured by us: the code of that year on its own model of the PR2's arm, 12 iterations, 5 "
     "rollouts per condition; trajectory optimisation with 3 seeds (75%, 100% and 50%), MDGPS with "
     "2, BADMM with 1. All pegs are flat-ended. Ours have the recipe's settings, 20 rollouts per "
-    'condition and 40 of MDGPS among them; the row "as published" has the paper\'s step rule, linearisation and '
-    "weights beside those."
+    'condition and 40 of MDGPS among them; the row "as published" has the paper\'s step rule, '
+    "linearisation and weights beside those."
 )
 
 
