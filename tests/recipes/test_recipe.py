@@ -146,8 +146,6 @@ def test_a_flat_peg_takes_more_rollouts_than_a_round_one():
         chosen = recipe("peg_insertion", algorithm).config.rollouts
         least = 40 if algorithm == "mdgps" else 20
         assert chosen == dataclasses.replace(usual, num_samples=max(usual.num_samples or 0, least))
-    flat = recipe("peg_insertion", "mdgps").config
-    assert flat.step == dataclasses.replace(MdgpsConfig().step, max_multiplier=3.0)
     assert recipe("peg_insertion", random_starts=True).config.rollouts == RandomStartsConfig()
 
 
