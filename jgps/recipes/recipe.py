@@ -36,7 +36,7 @@ TASK_TRAJECTORY_ITERATIONS = {"hammer": 5}
 # Rollouts per condition and iteration, where it takes more than usual. Of those that meet the rim
 # of a slot some rest on it and some fall in: linear models of a few promise a way through it.
 TASK_SAMPLES = {"peg_insertion": 20}
-# MDGPS moves a network's controllers once an iteration; with 20 rollouts two of nine runs still lose
+# MDGPS moves a network's controllers once an iteration; with 20 rollouts two of nine runs lose
 # one of four places, with 40 none of eleven.
 FLAT_MDGPS_SAMPLES = 40
 # From so many rollouts a network learns for longer and does not fail between them.
