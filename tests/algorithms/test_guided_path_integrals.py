@@ -154,13 +154,14 @@ def test_a_network_solves_a_cost_that_jumps(make, config, iterations):
 
     Of 18 runs of PIGPS (10 with 20 samples, 8 with 40) all solved every training condition by
     iteration 25. The first network of each that did succeeds in 95% of unseen conditions, with a
-    standard deviation of 9%: the bounds are two of those below, of four seeds' mean and of each.
-    MDGPS with PILQR has models to help it, and solved them within 8 iterations with all four seeds.
+    standard deviation of 9%: the bounds are two of those below, of two seeds' mean and of each.
+    MDGPS with PILQR has models to help it, and solved them within 8 iterations with all four seeds
+    that were tried.
     """
     task = tasks.make("disc_point_mass")
     algorithm = make(task, config(rollouts=FixedStartsConfig(num_samples=20)), backend="native")
     found = []
-    for seed in range(4):
+    for seed in range(2):
         state, metrics = algorithm.step(algorithm.init(jax.random.key(seed)))
         assert not metrics["noise_free_success"].all()
         for _ in range(iterations - 1):
@@ -168,6 +169,6 @@ def test_a_network_solves_a_cost_that_jumps(make, config, iterations):
             if metrics["noise_free_success"].all():
                 break
         found.append(jgps.evaluate(task, state.policy, key=jax.random.key(0)))
-    assert [each.train.success_rate for each in found] == [1] * 4
+    assert [each.train.success_rate for each in found] == [1] * 2
     unseen = [each.test.success_rate for each in found]
-    assert np.mean(unseen) >= 0.85 and min(unseen) >= 0.75
+    assert np.mean(unseen) >= 0.82 and min(unseen) >= 0.75
