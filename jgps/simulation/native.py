@@ -82,6 +82,16 @@ class Stepper:
         self._each(lambda part: part.step(control, going, steps, self._stage))
         return self._observe()
 
+    def resume(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """State x and observation o of simulations that go on from states [B, nstate]."""
+        self._each(lambda part: part.resume(states, self._stage))
+        return self._observe()
+
+    @property
+    def states(self) -> np.ndarray:
+        """All of each simulation's state [B, nstate], as of mjSTATE_INTEGRATION."""
+        return self._gather(lambda part: part.states)
+
     @property
     def qpos(self) -> np.ndarray:
         """Joint positions [B, nq]."""
@@ -140,6 +150,17 @@ class _Part:
         self._start = self._batch.state.copy()
         self._failed = np.zeros(len(self._start), bool)
         self._run(functools.partial(self._batch.forward, stage=stage))
+
+    @property
+    def states(self) -> np.ndarray:
+        return self._batch.state
+
+    def resume(self, states: np.ndarray, stage: int) -> None:
+        self._batch.state[:] = states[self.rows]
+        self._start = self._batch.state.copy()
+        self._failed = np.zeros(len(self._start), bool)
+        if stage != _NO_STAGE:
+            self._run(functools.partial(self._batch.forward, stage=stage))
 
     def step(self, control: np.ndarray, going: np.ndarray, steps: int, stage: int) -> None:
         np.copyto(self._batch.state, self._start, where=~going[self.rows, None])

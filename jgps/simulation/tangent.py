@@ -17,6 +17,8 @@ def moved(model: mujoco.MjModel, qpos: Any, change: Any, xp: types.ModuleType = 
     metres; free and ball joints are then turned about an axis in their body's frame, by its length
     in rad.
     """
+    if model.nq == model.nv:  # no rotation has more numbers than its change
+        return qpos + change
     parts = []
     for joint in range(model.njnt):
         kind = int(model.jnt_type[joint])
@@ -31,7 +33,9 @@ def moved(model: mujoco.MjModel, qpos: Any, change: Any, xp: types.ModuleType = 
 
 def _turned(quat: Any, turn: Any, xp: types.ModuleType) -> Any:
     """The quaternion times that of a rotation about `turn` [..., 3] by its length."""
-    angle = xp.sqrt(xp.sum(turn * turn, axis=-1, keepdims=True))
+    squared = xp.sum(turn * turn, axis=-1, keepdims=True)
+    # Without a turn the root has no derivative, and what follows needs none of it.
+    angle = xp.where(squared > 0, xp.sqrt(xp.where(squared > 0, squared, 1)), 0)
     # sin(angle / 2) / angle, which is 1/2 at no rotation.
     share = 0.5 * xp.sinc(angle / (2 * np.pi))
     w, v = xp.cos(0.5 * angle), share * turn
@@ -41,3 +45,38 @@ def _turned(quat: Any, turn: Any, xp: types.ModuleType) -> Any:
         a * v + w * b + xp.cross(b, v),
     ]
     return xp.concatenate(product, axis=-1)
+
+
+def difference(model: mujoco.MjModel, qpos: Any, start: Any, xp: types.ModuleType = jnp) -> Any:
+    """The change [..., nv] that moves joint positions from `start` to `qpos`, both [..., nq].
+
+    The inverse of `moved`, as `mj_differentiatePos` has it.
+    """
+    if model.nq == model.nv:  # no rotation has more numbers than its change
+        return qpos - start
+    qpos, start = xp.broadcast_arrays(qpos, start)
+    parts = []
+    for joint in range(model.njnt):
+        kind = int(model.jnt_type[joint])
+        q = int(model.jnt_qposadr[joint])
+        shift = {_FREE: 3, _BALL: 0}.get(kind, 1)
+        parts.append(qpos[..., q : q + shift] - start[..., q : q + shift])
+        if kind in (_FREE, _BALL):
+            place = slice(q + shift, q + shift + 4)
+            parts.append(_turn_between(qpos[..., place], start[..., place], xp))
+    return xp.concatenate(parts, axis=-1) if parts else qpos
+
+
+def _turn_between(quat: Any, start: Any, xp: types.ModuleType) -> Any:
+    """The rotation [..., 3] in the body's frame that turns `start` into `quat`."""
+    a, b = start[..., :1], -start[..., 1:]
+    w, v = quat[..., :1], quat[..., 1:]
+    real = a * w - xp.sum(b * v, axis=-1, keepdims=True)
+    imaginary = a * v + w * b + xp.cross(b, v)
+    # The shorter way round; sin of half the angle is the length of the imaginary part.
+    sign = xp.where(real < 0, -1.0, 1.0)
+    sine = xp.sqrt(xp.sum(imaginary * imaginary, axis=-1, keepdims=True))
+    half = xp.arctan2(sine, sign * real)
+    small = sine < 1e-12
+    share = xp.where(small, 2.0, 2 * half / xp.where(small, 1.0, sine))
+    return sign * share * imaginary

@@ -1,0 +1,114 @@
+"""The backward pass about a trajectory whose controls have limits.
+
+Everything is a deviation from the trajectory, dx in the tangent space of its states:
+
+    dx_{t+1} = F_t [dx_t; du_t],    cost 1/2 z'H_t z + g_t'z of z = [dx; du],
+    du_t = k_t + K_t dx_t,    lower_t <= k_t <= upper_t
+
+Source: Tassa, Mansard & Todorov (2014), "Control-limited differential dynamic programming"; the
+regularisation of the state's value is that of Tassa, Erez & Todorov (2012), "Synthesis and
+stabilization of complex behaviors through online trajectory optimization", section II-F.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jgps.core import box_qp, linalg
+from jgps.core.types import OK, Status
+
+
+class BoxedPlan(NamedTuple):
+    """How the controls of one trajectory are to change, and what that promises."""
+
+    k: jax.Array  # [T, dU], within the limits
+    K: jax.Array  # [T, dU, dX], rows of zeros where a control is at its limit
+    Quu: jax.Array  # [T, dU, dU], curvature of the cost to go by the controls
+    slope: jax.Array  # [] cost changes by slope a + curvature a^2 for k scaled by a
+    curvature: jax.Array  # []
+    gradient: jax.Array  # [] largest derivative by a control that is free to move against it
+    status: Status  # with the first failing step, which is the last in time
+
+
+@linalg.full_precision
+def backward(
+    F: jax.Array,
+    H: jax.Array,
+    g: jax.Array,
+    limits: tuple[jax.Array, jax.Array],
+    regularisation: jax.Array,
+    bend: tuple[Callable[[Any, jax.Array], jax.Array], Any] | None = None,
+) -> BoxedPlan:
+    """The plan of one trajectory.
+
+    Args:
+      F: [T-1, dX, dX+dU], derivatives of the next state.
+      H: [T, dX+dU, dX+dU], symmetric; g: [T, dX+dU].
+      limits: lower and upper limits of the change of controls, [T, dU] each, lower <= 0 <= upper
+        where the trajectory is within its own.
+      regularisation: [] mu >= 0, what is added to the curvature by controls and by next states when
+        gains are computed; what they promise is that of the cost itself.
+      bend: a function and its first argument, leaves [T-1, ...]: of that at one step, and the slope
+        [dX] of the cost to go by the next state, it makes the curvature [dX+dU, dX+dU] that the
+        dynamics' second derivatives bring. None leaves it out (iLQG); with it this is DDP.
+
+    Returns:
+      The plan; from a step that fails on, back in time, it is zero.
+    """
+    T, n, _ = H.shape
+    dX = F.shape[1]
+    dU = n - dX
+    eye = jnp.eye(dU, dtype=H.dtype)
+    F = jnp.concatenate([F, jnp.zeros((1, dX, n), F.dtype)])
+    bending = None if bend is None else jax.tree.map(_one_more, bend[1])
+
+    def step(carry, at):
+        V, v, warm, code = carry
+        F, H, g, lower, upper, bending = at
+        Q = H + linalg.symmetrise(F.T @ (V @ F))
+        if bend is not None:  # nothing follows from the last step: v is zero there
+            Q = Q + linalg.symmetrise(bend[0](bending, v))
+        q = g + F.T @ v
+        Fx, Fu = F[:, :dX], F[:, dX:]
+        firm = Q[dX:, dX:] + regularisation * (eye + Fu.T @ Fu)
+        cross = Q[dX:, :dX] + regularisation * (Fu.T @ Fx)
+        found = box_qp.solve(linalg.symmetrise(firm), q[dX:], lower, upper, warm)
+        code = jnp.where(code == OK, found.code, code)
+        sound = code == OK
+        k = jnp.where(sound, found.x, 0)
+        K = jnp.where(sound, -found.inverse @ cross, 0)
+        # The value of the closed loop is symmetric, and positive where the cost is.
+        closed = jnp.concatenate([jnp.eye(dX, dtype=K.dtype), K])
+        V = linalg.symmetrise(closed.T @ Q @ closed)
+        change = jnp.concatenate([jnp.zeros_like(q[:dX]), k])
+        v = closed.T @ (q + Q @ change)
+        qu = q[dX:]
+        stuck = ((lower >= 0) & (qu > 0)) | ((upper <= 0) & (qu < 0))
+        gradient = jnp.max(jnp.where(stuck, 0, jnp.abs(qu)))
+        out = k, K, Q[dX:, dX:], k @ qu, 0.5 * k @ (Q[dX:, dX:] @ k), gradient, code
+        return (V, v, k, code), out
+
+    zero = jnp.zeros((dX, dX), H.dtype), jnp.zeros(dX, H.dtype), jnp.zeros(dU, H.dtype)
+    first = (*zero, jnp.asarray(OK, jnp.int32))
+    (*_, code), (k, K, Quu, slope, curvature, gradient, codes) = jax.lax.scan(
+        step, first, (F, H, g, *limits, bending), reverse=True
+    )
+    failed = codes != OK
+    where = T - 1 - jnp.argmax(failed[::-1])
+    status = Status(code=code, step=jnp.where(code == OK, -1, where).astype(jnp.int32))
+    return BoxedPlan(
+        k=k,
+        K=K,
+        Quu=Quu,
+        slope=jnp.sum(slope),
+        curvature=jnp.sum(curvature),
+        gradient=jnp.max(gradient),
+        status=status,
+    )
+
+
+def _one_more(steps: jax.Array) -> jax.Array:
+    """The last step twice."""
+    return jnp.concatenate([steps, steps[-1:]])
