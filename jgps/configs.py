@@ -6,6 +6,7 @@ code that reads it.
 
 from jgps.algorithms.badmm import BadmmConfig
 from jgps.algorithms.dagger import DaggerConfig
+from jgps.algorithms.ilqg import IlqgConfig
 from jgps.algorithms.mdgps import MdgpsConfig
 from jgps.algorithms.mdgps_pilqr import MdgpsPilqrConfig
 from jgps.algorithms.pi2 import Pi2Config
@@ -28,6 +29,8 @@ from jgps.optimise.guided.config import (
     RegressionConfig,
 )
 from jgps.optimise.guided.weight_rules import AscentWeightConfig, AverageWeightConfig
+from jgps.optimise.ilqg.solve import SearchConfig
+from jgps.optimise.known_models import KnownModelsConfig
 from jgps.optimise.local_loop import LocalConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
@@ -46,6 +49,8 @@ __all__ = [
     # of algorithms, and what they have in common
     "BadmmConfig",
     "DaggerConfig",
+    "IlqgConfig",
+    "SearchConfig",
     "MdgpsConfig",
     "MdgpsPilqrConfig",
     "Pi2Config",
@@ -57,6 +62,7 @@ __all__ = [
     "LocalConfig",
     # of an algorithm's parts: models, steps, rollouts, the network
     "FittedModelsConfig",
+    "KnownModelsConfig",
     "FitConfig",
     "NoPriorConfig",
     "ConstantPriorConfig",

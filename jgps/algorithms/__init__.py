@@ -2,6 +2,7 @@
 
 from jgps.algorithms.badmm import BadmmConfig, badmm
 from jgps.algorithms.dagger import DaggerConfig, dagger
+from jgps.algorithms.ilqg import IlqgConfig, ilqg
 from jgps.algorithms.mdgps import MdgpsConfig, mdgps
 from jgps.algorithms.mdgps_pilqr import MdgpsPilqrConfig, mdgps_pilqr
 from jgps.algorithms.pi2 import Pi2Config, pi2
@@ -12,6 +13,8 @@ from jgps.core.path_integral import Pi2StepConfig
 from jgps.core.pilqr import PilqrStepConfig
 from jgps.optimise.algorithm import Algorithm, Inspection, Metrics
 from jgps.optimise.guided.config import OffsetConfig, RegressionConfig
+from jgps.optimise.ilqg.solve import SearchConfig
+from jgps.optimise.known_models import KnownModelsConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
 from jgps.optimise.rollouts.sampling import FixedStartsConfig
@@ -30,6 +33,7 @@ ALGORITHMS = {
     "trajopt": (trajopt, TrajoptConfig),
     "pi2": (pi2, Pi2Config),
     "pilqr": (pilqr, PilqrConfig),
+    "ilqg": (ilqg, IlqgConfig),
 }
 
 __all__ = [
@@ -37,6 +41,7 @@ __all__ = [
     "Algorithm",
     "BadmmConfig",
     "DaggerConfig",
+    "IlqgConfig",
     "Inspection",
     "DomainRandomisationConfig",
     "MdgpsConfig",
@@ -50,15 +55,18 @@ __all__ = [
     "OffsetConfig",
     "RegressionConfig",
     "FittedModelsConfig",
+    "KnownModelsConfig",
     "LqrStepConfig",
     "Pi2StepConfig",
     "PilqrStepConfig",
+    "SearchConfig",
     "TrajoptConfig",
     "TrajoptState",
     "MlpConfig",
     "VisualConfig",
     "badmm",
     "dagger",
+    "ilqg",
     "mdgps",
     "mdgps_pilqr",
     "pi2",

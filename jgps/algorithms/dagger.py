@@ -36,6 +36,7 @@ from jgps.optimise.guided.projection import pooled, targets
 from jgps.optimise.guided.selection import keep_best
 from jgps.optimise.guided.state import GuidedState
 from jgps.optimise.local_loop import LocalConfig
+from jgps.optimise.model_source import ModelsConfig
 from jgps.optimise.models import (
     FittedModelsConfig,
     LocalModels,
@@ -77,7 +78,7 @@ class DaggerConfig(LocalConfig):
     beta: Annotated[tuple[float, ...], Range("[0, 1]")] = (1.0, 0.0)
     rounds_kept: Annotated[int, Range(">= 1")] = 8
     policy: NetworkPolicyConfig = MlpConfig(distil=DistilConfig(steps=2000, learning_rate=3e-3))
-    models: FittedModelsConfig = FittedModelsConfig()
+    models: ModelsConfig = FittedModelsConfig()
     step: LqrStepConfig = LqrStepConfig()
 
     def __post_init__(self) -> None:

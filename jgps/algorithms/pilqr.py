@@ -18,7 +18,8 @@ from jgps.core.pilqr import PilqrStepConfig
 from jgps.optimise.algorithm import Algorithm
 from jgps.optimise.factory import factory
 from jgps.optimise.local_loop import LocalConfig, make_local_algorithm
-from jgps.optimise.models import FittedModelsConfig, fitted_models
+from jgps.optimise.model_source import ModelsConfig, make_models
+from jgps.optimise.models import FittedModelsConfig
 from jgps.optimise.steps.pilqr import pilqr_step
 from jgps.tasks import Task
 
@@ -28,12 +29,13 @@ class PilqrConfig(LocalConfig):
     """Settings of `pilqr`.
 
     Attributes:
-      models: how local models are fitted.
+      models: how local models are fitted, or come of the simulator's derivatives
+        (`KnownModelsConfig`).
       step: how far its two updates move.
       rollouts: see `LocalConfig`.
     """
 
-    models: FittedModelsConfig = FittedModelsConfig()
+    models: ModelsConfig = FittedModelsConfig()
     step: PilqrStepConfig = PilqrStepConfig()
 
 
@@ -45,6 +47,6 @@ def pilqr(task: Task, config: PilqrConfig = PilqrConfig(), backend: str = "auto"
       ValueError: for an unknown backend, or where the task's initial controller does not fit its
         model.
     """
-    models = fitted_models(task, config.models, config.shape(task))
+    models = make_models(task, config.models, config.shape(task), backend)
     step = pilqr_step(task.horizon, config.step)
     return make_local_algorithm(task, config, backend, models, step)

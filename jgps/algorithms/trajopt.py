@@ -12,7 +12,8 @@ import dataclasses
 from jgps.optimise.algorithm import Algorithm
 from jgps.optimise.factory import factory
 from jgps.optimise.local_loop import LocalConfig, LocalState, make_local_algorithm
-from jgps.optimise.models import FittedModelsConfig, fitted_models
+from jgps.optimise.model_source import ModelsConfig, make_models
+from jgps.optimise.models import FittedModelsConfig
 from jgps.optimise.steps.lqr import LqrStepConfig, lqr_step
 from jgps.tasks import Task
 
@@ -24,14 +25,15 @@ class TrajoptConfig(LocalConfig):
     """Settings of `trajopt`.
 
     Attributes:
-      models: how local models are fitted.
+      models: how local models are fitted, or come of the simulator's derivatives
+        (`KnownModelsConfig`).
       step: bound of the KL divergence, its adaptation, and the search for its multiplier. The
         default, `LqrStepConfig(min_multiplier=0.5, enough=0.1)`, does not shrink the bound while
         steps improve the cost; another `LqrStepConfig` has the published rule unless it says so.
       rollouts: see `LocalConfig`.
     """
 
-    models: FittedModelsConfig = FittedModelsConfig()
+    models: ModelsConfig = FittedModelsConfig()
     step: LqrStepConfig = LqrStepConfig(min_multiplier=0.5, enough=0.1)
 
 
@@ -45,6 +47,6 @@ def trajopt(
       ValueError: for an unknown backend, or where the task's initial controller does not fit its
         model.
     """
-    models = fitted_models(task, config.models, config.shape(task))
+    models = make_models(task, config.models, config.shape(task), backend)
     step = lqr_step(task.horizon, config.step)
     return make_local_algorithm(task, config, backend, models, step)

@@ -91,7 +91,10 @@ def _init(init: Callable[[jax.Array], Any], key: jax.Array) -> Any:
 
 def _check_smoothing(task: Task, config: Any) -> None:
     """Refuses noise that hardly changes within the horizon."""
-    smoothing = config.rollouts.noise_smoothing
+    rollouts = getattr(config, "rollouts", None)
+    if rollouts is None:
+        return
+    smoothing = rollouts.noise_smoothing
     if smoothing > task.horizon:
         raise ValueError(
             f"config.rollouts.noise_smoothing is {smoothing:g} steps; it has to be at most the "
@@ -123,7 +126,7 @@ def estimate(task: Task, config: Any) -> dict[str, int]:
     dX, dU, T = task.state_dim, task.action_dim, task.horizon
     rollouts, size = _rollouts(task, config), 8 if jax.config.read("jax_enable_x64") else 4
     rows = rollouts * T
-    controllers = getattr(config.rollouts, "num_groups", task.train.num)
+    controllers = getattr(getattr(config, "rollouts", None), "num_groups", task.train.num)
     parts = {
         f"{rollouts:,} rollouts of {T:,} steps": size * rows * (dX + dU + task.observation_dim),
         f"controllers of {T:,} steps": size * controllers * T * dU * (dX + dU),
@@ -131,7 +134,7 @@ def estimate(task: Task, config: Any) -> dict[str, int]:
     models = getattr(config, "models", None)
     if models is not None:
         parts[f"models of {T:,} steps"] = size * controllers * T * (2 * dX + dU) ** 2
-        if isinstance(models.prior, MixturePriorConfig):
+        if isinstance(getattr(models, "prior", None), MixturePriorConfig):
             seen = models.prior.window * rows
             parts[f"{seen:,} points of the prior"] = size * seen * (2 * dX + dU)
     policy: Any = getattr(config, "policy", None)
@@ -147,7 +150,9 @@ def estimate(task: Task, config: Any) -> dict[str, int]:
 
 def _rollouts(task: Task, config: Any) -> int:
     """How many rollouts an iteration has."""
-    settings = config.rollouts
+    settings = getattr(config, "rollouts", None)
+    if settings is None:
+        return task.train.num
     drawn = getattr(settings, "num_rollouts", None)
     return rollouts_each(task, settings) * task.train.num if drawn is None else drawn
 
@@ -156,7 +161,7 @@ def _remedy(task: Task, config: Any) -> str:
     """Names what is furthest beyond what is usual."""
     numbers = {"the task's horizon": task.horizon / 100, "conditions": task.train.num / 20}
     for name, usual in (("num_samples", USUAL_SAMPLES), ("num_rollouts", 20)):
-        number = getattr(config.rollouts, name, None)
+        number = getattr(getattr(config, "rollouts", None), name, None)
         if number is not None:
             numbers[f"config.rollouts.{name}"] = number / usual
     policy: Any = getattr(config, "policy", None)

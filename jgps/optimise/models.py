@@ -104,26 +104,35 @@ def _fit(
     fitted, fit_info = jax.vmap(
         lambda r, p: dynamics.fit(r, p, config.fit), in_axes=(0, None if niw is None else 0)
     )(rollouts, niw)
-    initial = jax.vmap(lambda r: dynamics.fit_initial(r.x[:, 0], r.valid, config.initial_variance))(
+    models, metrics = with_costs(task, config.expand, config.initial_variance, rollouts, fitted)
+    status = jax.vmap(worst)(fit_info.status, models.status)
+    metrics = {**metrics, **prior_metrics, **ridge_metrics(fit_info.ridge_added)}
+    return prior_state, models._replace(status=status), metrics
+
+
+def with_costs(
+    task: Task,
+    expand: costs.ExpandConfig,
+    initial_variance: float,
+    rollouts: Rollouts,
+    known: Dynamics,
+) -> tuple[LocalModels, Metrics]:
+    """Local models of these dynamics, with the cost about the rollouts and where those start.
+
+    The status says whether the cost could be expanded.
+    """
+    initial = jax.vmap(lambda r: dynamics.fit_initial(r.x[:, 0], r.valid, initial_variance))(
         rollouts
     )
     cost, info = jax.vmap(
-        lambda params, r: costs.expand(with_params(task.cost, params), r, config.expand)
+        lambda params, r: costs.expand(with_params(task.cost, params), r, expand)
     )(params_of(task.train), rollouts)
-    models = LocalModels(
-        dynamics=fitted,
-        cost=cost,
-        initial=initial,
-        status=jax.vmap(worst)(fit_info.status, info.status),
-    )
     metrics = {
         **sample_metrics(task, rollouts),
-        **prior_metrics,
-        **ridge_metrics(fit_info.ridge_added),
         "hessians_projected": info.num_projected,
         "hessian_smallest_eigenvalue": info.smallest_eigenvalue,
     }
-    return prior_state, models, metrics
+    return LocalModels(dynamics=known, cost=cost, initial=initial, status=info.status), metrics
 
 
 def predict(controllers: Controller, models: LocalModels) -> Marginals:

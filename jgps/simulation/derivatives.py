@@ -60,10 +60,18 @@ class Differentiator:
         self._method = method or method_of(system.model)
         self._threads = num_threads()
         self._pool = ThreadPoolExecutor(self._threads)
-        self._features = _feature_derivatives(system)
+        # of qpos [B, T, nq] and the sensors' derivatives, G
+        self.features = _feature_derivatives(system)
 
     def __call__(self, states: np.ndarray, control: np.ndarray) -> Derivatives:
         """Derivatives at states [B, T, nstate] (mjSTATE_INTEGRATION) under controls [B, T, dU]."""
+        F, C = self.on_host(states, control)
+        qpos = states[..., 1 : 1 + self._system.model.nq]
+        G = np.asarray(self.features(qpos, C), np.float64)
+        return Derivatives(F=F, G=G)
+
+    def on_host(self, states: np.ndarray, control: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """F, and derivatives of the sensors [B, T, nsensordata, dS], without calls of JAX."""
         B, T, _ = states.shape
         model, steps = self._system.model, self._system.substeps
         dS, dU = tangent_dim(model), model.nu
@@ -79,9 +87,7 @@ class Differentiator:
 
         for done in [self._pool.submit(run, part) for part in parts]:
             done.result()
-        qpos = states[..., 1 : 1 + model.nq]
-        G = np.asarray(self._features(qpos, C), np.float64)
-        return Derivatives(F=F, G=G)
+        return F, C
 
 
 def _chained(model, steps, states, control, F, C) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from jgps.core.checks import Config, OneOf, Range, Schedule, refuse
 from jgps.dynamics import MixturePriorConfig, PriorConfig
+from jgps.optimise.model_source import ModelsConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.optimise.rollouts.sampling import FixedStartsConfig
 from jgps.policies.learner import MlpConfig
@@ -73,8 +74,9 @@ class GuidedConfig(Config):
 
     Attributes:
       rollouts: how the controllers, or the network, are rolled out with noise.
-      models: how local models are fitted; the regressions of `RegressionConfig` and of states on
-        observations take `models.fit` too.
+      models: how local models are fitted to rollouts, or come of the simulator's derivatives
+        (`KnownModelsConfig`); the regressions of `RegressionConfig` and of states on observations
+        take `models.fit`.
       policy: the network and how it learns: `MlpConfig` reads the observation, `VisualConfig`
         looks through the task's camera.
       linearisation: how the network is written as a controller in every condition, which the next
@@ -93,7 +95,7 @@ class GuidedConfig(Config):
     """
 
     rollouts: FixedStartsConfig = FixedStartsConfig()
-    models: FittedModelsConfig = FittedModelsConfig()
+    models: ModelsConfig = FittedModelsConfig()
     policy: NetworkPolicyConfig = MlpConfig()
     linearisation: OffsetConfig | RegressionConfig = OffsetConfig()
     observation_prior: PriorConfig = MixturePriorConfig(window=1)
@@ -194,7 +196,7 @@ def check_random_starts(config: MirrorDescentConfig) -> None:
             "where groups change"
         )
     for field, prior in (
-        ("models.prior", config.models.prior),
+        ("models.prior", getattr(config.models, "prior", None)),
         ("linearisation.prior", linearisation.prior),
         ("observation_prior", config.observation_prior),
     ):

@@ -33,11 +33,11 @@ from jgps.optimise.guided.observation_model import (
 from jgps.optimise.guided.projection import linearise, penalised_cov, regression_prior
 from jgps.optimise.guided.selection import make_select_best
 from jgps.optimise.guided.state import GuidedState, trained
+from jgps.optimise.model_source import make_models
 from jgps.optimise.models import (
     LocalModels,
     Models,
     default_dtype,
-    fitted_models,
     predict,
 )
 from jgps.optimise.rollouts.conditions import RolloutSource, fixed_starts
@@ -150,7 +150,7 @@ def make_algorithm(
     )
 
 
-def fill_slots(task: Task, config: GuidedConfig) -> Slots:
+def fill_slots(task: Task, config: GuidedConfig, backend: str) -> Slots:
     """What the settings ask for; `_replace` puts a part of one's own in a slot.
 
     Raises:
@@ -163,7 +163,7 @@ def fill_slots(task: Task, config: GuidedConfig) -> Slots:
         source = fixed_starts(task, rollouts)
     return Slots(
         source=source,
-        models=fitted_models(task, config.models, source.shape),
+        models=make_models(task, config.models, source.shape, backend),
         learner=make_learner(task, config.policy),
     )
 
@@ -190,7 +190,7 @@ def make_parts(
       ValueError: for an unknown backend, or where the task's initial controller does not fit its
         model.
     """
-    slots = fill_slots(task, config) if slots is None else slots
+    slots = fill_slots(task, config, backend) if slots is None else slots
     source, models, learner = slots
     act = SamplingAct(learner.act, on_policy=config.on_policy)
     return Parts(

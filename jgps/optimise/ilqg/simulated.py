@@ -55,10 +55,12 @@ class Simulator:
         stepper = self._stepper(S)
         states = np.empty((T, B * S, paths.state.shape[-1]))
         x_all = np.empty((T, B * S, self._task.state_dim))
-        u_all = np.empty((T, B * S, dU))
-        limits = np.repeat(self.limits, S, axis=1)
+        # What acts is in the precision of JAX, so that anyone can repeat it.
+        u_all = np.empty((T, B * S, dU), default_dtype())
+        limits = np.repeat(within(self.limits, u_all.dtype), S, axis=1)
         sound = np.ones(B * S, bool)
-        with quiet_mujoco():
+        # A trial that diverges overflows, and is left out.
+        with quiet_mujoco(), np.errstate(over="ignore", invalid="ignore"):
             x, _ = stepper.resume(np.repeat(paths.state[:, 0], S, axis=0))
             for t in range(T):
                 states[t] = stepper.states
@@ -67,7 +69,8 @@ class Simulator:
                 feed = ds @ K[:, t].swapaxes(1, 2) + size[:, None] * k[:, None, t]
                 u = (paths.u[:, None, t] + feed).reshape(B * S, dU)
                 sound &= np.isfinite(u).all(axis=1)
-                u_all[t] = np.where(sound[:, None], np.clip(u, *limits), 0)
+                u = np.clip(u.astype(u_all.dtype), *limits)
+                u_all[t] = np.where(sound[:, None], u, 0)
                 if t + 1 < T:
                     x, _ = stepper.step(u_all[t], sound)
                     sound &= stepper.sound()
@@ -95,6 +98,18 @@ class Simulator:
         q, rest = slice(1, 1 + model.nq), slice(1 + model.nq, 1 + model.nq + model.nv + model.na)
         dq = difference(model, states[..., q], reference[..., q], np)
         return np.concatenate([dq, states[..., rest] - reference[..., rest]], axis=-1)
+
+
+def within(limits: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Limits [2, ...] in this precision, rounded inwards."""
+    lower, upper = limits.astype(dtype)
+    inward = np.nextafter(lower, np.inf, dtype=dtype), np.nextafter(upper, -np.inf, dtype=dtype)
+    return np.stack(
+        [
+            np.where(lower < limits[0], inward[0], lower),
+            np.where(upper > limits[1], inward[1], upper),
+        ]
+    )
 
 
 def _costs(cost: Any, x: jax.Array, u: jax.Array, goal: Goal) -> jax.Array:

@@ -37,7 +37,7 @@ OUTCOME_TEXT = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SolveConfig(Config):
+class SearchConfig(Config):
     """How iLQG searches.
 
     Attributes:
@@ -72,6 +72,7 @@ class Search(NamedTuple):
 
     k: jax.Array  # [B, T, dU], of the last backward pass that worked
     K: jax.Array  # [B, T, dU, dS]
+    Quu: jax.Array  # [B, T, dU, dU], see `BoxedPlan`
     cost: jax.Array  # [B]
     regularisation: jax.Array  # [B]
     factor: jax.Array  # [B], by which it changed last
@@ -91,31 +92,55 @@ class IlqgState(NamedTuple):
 class Trace(NamedTuple):
     """How the searches went; leaves [I, B], NaN behind a search's end."""
 
-    cost: jax.Array
-    gradient: jax.Array
-    regularisation: jax.Array
+    cost: Any
+    gradient: Any
+    regularisation: Any
 
 
-def start(system: KnownSystem, begin: Paths, goal: Goal, config: SolveConfig) -> IlqgState:
+def start(system: KnownSystem, begin: Paths, goal: Goal, config: SearchConfig) -> IlqgState:
     """The search's state at the trajectories of controls `begin.u` from the first of its states."""
-    B, T, dU = begin.u.shape
+    paths = replay(system, begin, goal)
+    return at(paths, first_search(system, begin.u, config))
+
+
+def replay(system: KnownSystem, begin: Paths, goal: Goal) -> Paths:
+    """The paths [B, T, ...] of controls `begin.u` without feedback, within their limits."""
     dtype = jnp.asarray(begin.u).dtype
-    k, K = jnp.zeros((B, T, dU), dtype), jnp.zeros((B, T, dU, system.tangent_dim), dtype)
+    k, K = _no_gains(system, begin.u)
     tried = system.roll_out(Feedback(begin, k, K, jnp.zeros(1, dtype)), goal)
-    paths = jax.tree.map(lambda a: a[:, 0], tried)
+    return jax.tree.map(lambda a: a[:, 0], tried)
+
+
+def at(paths: Paths, search: Search) -> IlqgState:
+    """A search that goes on from these paths; it ends where their cost is not finite."""
+    lost = ~jnp.isfinite(paths.cost)
+    outcome = jnp.where(lost, NON_FINITE, search.outcome).astype(jnp.int32)
+    return IlqgState(paths, search._replace(cost=paths.cost, outcome=outcome))
+
+
+def _no_gains(system: KnownSystem, u: Any) -> tuple[jax.Array, jax.Array]:
+    dtype = jnp.asarray(u).dtype
+    return jnp.zeros(u.shape, dtype), jnp.zeros((*u.shape, system.tangent_dim), dtype)
+
+
+def first_search(system: KnownSystem, u: Any, config: SearchConfig) -> Search:
+    """The search of controls u [B, T, dU] before anything is known of them."""
+    B, T, dU = u.shape
+    k, K = _no_gains(system, u)
+    dtype = k.dtype
     firm = jnp.full(B, config.first_regularisation, dtype)
-    search = Search(
+    return Search(
         k=k,
         K=K,
-        cost=paths.cost,
+        Quu=jnp.broadcast_to(jnp.eye(dU, dtype=dtype), (B, T, dU, dU)),
+        cost=jnp.full_like(firm, jnp.inf),
         regularisation=firm,
         factor=jnp.ones_like(firm),
-        outcome=jnp.where(jnp.isfinite(paths.cost), RUNNING, NON_FINITE).astype(jnp.int32),
+        outcome=jnp.full(B, RUNNING, jnp.int32),
         iterations=jnp.zeros(B, jnp.int32),
         gradient=jnp.full_like(firm, jnp.inf),
         promised=jnp.full_like(firm, jnp.inf),
     )
-    return IlqgState(paths=paths, search=search)
 
 
 class Iteration(NamedTuple):
@@ -125,7 +150,7 @@ class Iteration(NamedTuple):
     decide: Callable[..., tuple[Search, jax.Array, jax.Array]]
 
 
-def make_iteration(system: KnownSystem, config: SolveConfig) -> Iteration:
+def make_iteration(system: KnownSystem, config: SearchConfig) -> Iteration:
     """The parts, jitted unless the whole is."""
     plan = functools.partial(_plan, system)
     decide = functools.partial(_decide, config)
@@ -135,7 +160,7 @@ def make_iteration(system: KnownSystem, config: SolveConfig) -> Iteration:
 
 
 def iterate(
-    system: KnownSystem, parts: Iteration, config: SolveConfig, state: IlqgState, goal: Goal
+    system: KnownSystem, parts: Iteration, config: SearchConfig, state: IlqgState, goal: Goal
 ) -> IlqgState:
     """One iteration of every search that is running; the others don't change."""
     expansion = system.expand(state.paths, goal)
@@ -146,7 +171,7 @@ def iterate(
     return IlqgState(_pick(state.paths, tried, stepped, chosen), search)
 
 
-def step_sizes(config: SolveConfig, dtype: Any) -> jax.Array:
+def step_sizes(config: SearchConfig, dtype: Any) -> jax.Array:
     """Those that are tried at once, [S], the largest first."""
     return jnp.geomspace(1.0, config.smallest_step, config.step_sizes).astype(dtype)
 
@@ -183,13 +208,13 @@ def _along(flags: Any, a: Any) -> Any:
 
 
 def _decide(
-    config: SolveConfig,
+    config: SearchConfig,
     search: Search,
     plan: boxed.BoxedPlan,
     finite: jax.Array,
     costs: jax.Array,
 ) -> tuple[Search, jax.Array, jax.Array]:
-    """The searches after costs [B, S] came of all sizes; which stepped [B], and to which size [B]."""
+    """The searches after costs [B, S] of all sizes; which stepped [B], and to which size [B]."""
     sizes = step_sizes(config, costs.dtype)
     planned = (plan.status.code == OK) & finite
     running = search.outcome == RUNNING
@@ -223,6 +248,7 @@ def _decide(
     after = Search(
         k=jnp.where(_along(keep, plan.k), plan.k, search.k),
         K=jnp.where(_along(keep, plan.K), plan.K, search.K),
+        Quu=jnp.where(_along(keep, plan.Quu), plan.Quu, search.Quu),
         cost=jnp.where(stepped, costs[rows, chosen], search.cost),
         regularisation=jnp.where(running & ~stuck, changed, firm),
         factor=jnp.where(running, change, search.factor),
@@ -250,7 +276,7 @@ def _pick(paths: Paths, tried: Paths, stepped: jax.Array, chosen: jax.Array) -> 
 Solve = Callable[..., tuple[IlqgState, Trace]]
 
 
-def make_solve(system: KnownSystem, config: SolveConfig = SolveConfig()) -> Solve:
+def make_solve(system: KnownSystem, config: SearchConfig = SearchConfig()) -> Solve:
     """A function that iterates until every search has ended, or `config.iterations` times.
 
     Args:
@@ -311,7 +337,7 @@ def _padded(trace: Trace, length: int) -> Trace:
     return jax.tree.map(pad, trace)
 
 
-def _make_solve_chunk(system: KnownSystem, config: SolveConfig) -> Solve:
+def _make_solve_chunk(system: KnownSystem, config: SearchConfig) -> Solve:
     parts = make_iteration(system, config)
     once = functools.partial(iterate, system, parts, config)
     if system.jittable:
@@ -335,7 +361,7 @@ def _make_solve_chunk(system: KnownSystem, config: SolveConfig) -> Solve:
 
 
 def _solve_traced(
-    system: KnownSystem, config: SolveConfig, once: Callable[..., Any], begin: Paths, goal: Goal
+    system: KnownSystem, config: SearchConfig, once: Callable[..., Any], begin: Paths, goal: Goal
 ) -> tuple[IlqgState, Trace]:
     state = start(system, begin, goal, config)
     nan = jnp.full((config.iterations, *state.search.cost.shape), jnp.nan, state.search.cost.dtype)

@@ -1,0 +1,195 @@
+"""Trajectories by the derivatives of known dynamics, from all initial states at once: iLQG.
+
+    repeat: A_t, B_t <- derivatives of the simulator along every trajectory; the cost's quadratics
+            k_t, K_t <- gains by dynamic programming, k_t within the limits of the controls
+            roll out u_t + a k_t + K_t (s - s_t) with all step sizes a at once
+            keep the best that lowers the cost as promised, or firm up the gains
+
+It learns from derivatives, not from samples: it needs a simulator of the task, but no exploration.
+With the second derivatives of dynamics that are a JAX function it is differential dynamic
+programming (DDP).
+
+Source: Todorov & Li (2005), "A generalized iterative LQG method"; Tassa, Erez & Todorov (2012),
+"Synthesis and stabilization of complex behaviors through online trajectory optimization"; Tassa,
+Mansard & Todorov (2014), "Control-limited differential dynamic programming".
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Annotated, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jgps.controllers import linear_gaussian
+from jgps.controllers.nearest import NearestController
+from jgps.core import linalg
+from jgps.core.checks import Config, Range
+from jgps.core.lifted import shared_jit
+from jgps.core.types import NON_FINITE, OK, Controller, Rollouts
+from jgps.optimise.algorithm import Algorithm, Inspection, Metrics, inspection_key
+from jgps.optimise.factory import factory
+from jgps.optimise.ilqg import solve
+from jgps.optimise.ilqg.solve import CONVERGED, RUNNING, Search, SearchConfig
+from jgps.optimise.ilqg.task_system import TaskSystem, seen, task_system
+from jgps.optimise.models import (
+    FittedModelsConfig,
+    fitted_models,
+    noise_free_metrics,
+    predict,
+)
+from jgps.optimise.rollouts.sampling import FixedStartsConfig, make_sample, rollouts_each
+from jgps.simulation import SimulationRollouts
+from jgps.tasks import Task
+from jgps.tasks.start import condition_features
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IlqgConfig(Config):
+    """Settings of `ilqg`.
+
+    Attributes:
+      search: how a trajectory is searched for, see `SearchConfig`; its `iterations` and `chunk` are
+        not read: `jgps.train` says how many iterations there are.
+      temperature: what a nat of the actions' entropy is worth, > 0, in units of the cost: the
+        controllers' covariance is this times the inverse of the cost's curvature by the action. The
+        trajectories are without noise; it shows where the result acts with noise.
+    """
+
+    search: SearchConfig = SearchConfig()
+    temperature: Annotated[float, Range("> 0", "usually 1e-4 to 1")] = 1e-3
+
+
+class IlqgRun(NamedTuple):
+    """What `ilqg` keeps from one iteration to the next."""
+
+    key: jax.Array
+    iteration: jax.Array  # [] int32
+    u: jax.Array  # [C, T, dU], the trajectories' controls
+    search: Search  # of every trajectory
+    policy: NearestController  # the trajectories with their gains
+
+
+@factory
+def ilqg(task: Task, config: IlqgConfig = IlqgConfig(), backend: str = "auto") -> Algorithm:
+    """The algorithm on a task; see the file's head for what it does.
+
+    Raises:
+      ValueError: for an unknown backend, and for a task whose state does not tell where the
+        simulation is.
+    """
+    known = task_system(task, task.train, backend)
+    system, begin, goal = known.system, known.begin, known.goal
+    parts = solve.make_iteration(system, config.search)
+    conclude = shared_jit(functools.partial(_conclude, task, known, config.temperature))
+
+    def step(run: IlqgRun) -> tuple[IlqgRun, Metrics]:
+        before = solve.replay(system, begin._replace(u=run.u), goal)
+        state = solve.at(before, run.search)
+        after = solve.iterate(system, parts, config.search, state, goal)
+        return conclude(run, before.cost, after.search, seen(after.paths))
+
+    x0 = condition_features(task, task.train)
+    u = jnp.asarray(begin.u)
+
+    def init(key: jax.Array) -> IlqgRun:
+        search = solve.first_search(system, u, config.search)
+        # Without gains: what holds the start.
+        K = jnp.zeros((*u.shape, task.state_dim), u.dtype)
+        C = config.temperature * jnp.broadcast_to(
+            jnp.eye(task.action_dim, dtype=u.dtype), (*u.shape, task.action_dim)
+        )
+        policy = NearestController(controllers=Controller(K=K, k=u, C=C), x0=x0)
+        return IlqgRun(key, jnp.zeros((), jnp.int32), u, search, policy)
+
+    def samples(run: IlqgRun) -> SimulationRollouts:
+        paths = solve.replay(system, begin._replace(u=run.u), goal)
+        return known.rollouts(paths)
+
+    return Algorithm(
+        init=shared_jit(init),
+        step=shared_jit(step) if system.jittable else step,
+        inspect=_make_inspect(task, backend),
+        samples=samples,
+        forget_results=_forget_results,
+        rollouts_per_step=task.train.num * (1 + config.search.step_sizes),
+    )
+
+
+def _controllers(
+    known: TaskSystem, temperature: float, x: jax.Array, u: jax.Array, search: Search
+) -> Controller:
+    """The trajectories x, u [C, T, ...] with their gains, on the task's state."""
+    K = jnp.einsum("ctus,ctsx->ctux", search.K, known.left(x), precision="highest")
+    k = u - jnp.einsum("ctux,ctx->ctu", K, x, precision="highest")
+    inverse, _, ok = linalg.inverse_psd(search.Quu)
+    # Where the curvature is not positive its diagonal says how well each action is known.
+    firm = 1 / jnp.maximum(jnp.abs(jnp.diagonal(search.Quu, axis1=-2, axis2=-1)), 1e-6)
+    rough = firm[..., None] * jnp.eye(u.shape[-1], dtype=u.dtype)
+    C = temperature * jnp.where(ok[..., None, None], inverse, rough)
+    return Controller(K=K, k=k, C=linalg.symmetrise(C))
+
+
+def _conclude(
+    task: Task,
+    known: TaskSystem,
+    temperature: float,
+    run: IlqgRun,
+    cost: jax.Array,
+    search: Search,
+    found: tuple[jax.Array, jax.Array],
+) -> tuple[IlqgRun, Metrics]:
+    """The state after an iteration that came to `search` and paths `found` [C, T, ...]."""
+    x, u = found
+    controllers = _controllers(known, temperature, x, u, search)
+    failed = search.outcome == solve.NON_FINITE
+    measured = noise_free_metrics(
+        task, Rollouts(x=x[:, None], u=u[:, None], valid=jnp.isfinite(search.cost)[:, None])
+    )
+    metrics = {
+        "cost": cost,
+        **measured,
+        "cost_promised": search.promised,
+        "gradient": search.gradient,
+        "regularisation": search.regularisation,
+        "search_iterations": search.iterations,
+        "converged": (search.outcome == CONVERGED).astype(cost.dtype),
+        "outcome": search.outcome,
+        "samples_valid": jnp.isfinite(cost).astype(jnp.int32),
+        "status": jnp.where(failed, NON_FINITE, OK).astype(jnp.int32),
+        "status_step": jnp.full_like(search.outcome, -1),
+    }
+    after = run._replace(
+        iteration=run.iteration + 1,
+        u=u,
+        search=search,
+        policy=run.policy._replace(controllers=controllers),
+    )
+    return after, metrics
+
+
+def _make_inspect(task: Task, backend: str) -> Callable[[IlqgRun], Inspection]:
+    """Samples of the controllers with noise, and models fitted to them for figures alone."""
+    settings = FixedStartsConfig()
+    roll_out = make_sample(task, NearestController.act, backend, settings)
+    shape = task.train.num, rollouts_each(task, settings)
+    models = fitted_models(task, FittedModelsConfig(), shape)
+    factor, fit = shared_jit(jax.vmap(linear_gaussian.factor)), shared_jit(models.fit)
+
+    def inspect(run: IlqgRun) -> Inspection:
+        sample_key, models_key = jax.random.split(inspection_key(run.key))
+        controllers = run.policy.controllers
+        sampled = roll_out(factor(controllers)[0], sample_key)
+        _, fitted, _ = fit(models.init(models_key), sampled.rollouts, None)
+        return Inspection(sampled, predict(controllers, fitted), controllers)
+
+    return inspect
+
+
+def _forget_results(run: IlqgRun) -> IlqgRun:
+    """The state with which every search goes on from its controls, and costs count anew."""
+    running = jnp.full_like(run.search.outcome, RUNNING)
+    return run._replace(
+        iteration=jnp.zeros_like(run.iteration), search=run.search._replace(outcome=running)
+    )

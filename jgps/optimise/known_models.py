@@ -1,0 +1,205 @@
+"""Local models whose dynamics are the simulator's own derivatives, in the task's state x.
+
+x' ~ N(F [x; u] + f, W) about the mean of the rollouts, F derivatives at the rollout that is
+most like it, W what linear models leave of where the rollouts went
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jgps import costs
+from jgps.core import linalg
+from jgps.core.checks import Config, Range
+from jgps.core.types import (
+    NON_FINITE,
+    TOO_FEW_SAMPLES,
+    Dynamics,
+    Rollouts,
+    first_failure,
+    worst,
+)
+from jgps.dynamics import FitConfig
+from jgps.mujoco_log import quiet_mujoco
+from jgps.optimise.algorithm import Metrics
+from jgps.optimise.models import LocalModels, Models, default_dtype, with_costs
+from jgps.simulation.conditions import condition_models, initial_act, initial_history
+from jgps.simulation.derivatives import Differentiator, tangent_dim
+from jgps.simulation.inverse import StateInverse
+from jgps.simulation.native import Stepper
+from jgps.tasks import Task
+
+_QPOS = 1  # of mjSTATE_INTEGRATION, which begins with the time
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KnownModelsConfig(Config):
+    """How local models come of the simulator's derivatives.
+
+    Attributes:
+      derivatives_at: at how many of a condition's rollouts derivatives are taken, at least 1, and
+        averaged: those nearest to the mean of all. 1, the one that is most like it, did best on peg
+        insertion: the mean over several is that of no trajectory.
+      noise_variance: variance of the dynamics' noise beyond what linear models leave, squared units
+        of the state.
+      fit: of the regressions that algorithms need beside the dynamics.
+      expand: how the cost becomes quadratic.
+      initial_variance: least variance of the initial state's entries, squared units of the state.
+    """
+
+    derivatives_at: Annotated[int, Range(">= 1", "usually 1")] = 1
+    noise_variance: Annotated[float, Range("> 0", "usually 1e-8 to 1e-4")] = 1e-6
+    fit: FitConfig = FitConfig()
+    expand: costs.ExpandConfig = costs.ExpandConfig()
+    initial_variance: Annotated[float, Range("> 0")] = 1e-6
+
+
+def known_models(
+    task: Task, config: KnownModelsConfig, shape: tuple[int, int], backend: str
+) -> Models:
+    """Models by derivatives at the rollouts' own states and actions.
+
+    Args:
+      task: its state has to tell where the simulation is.
+      config: says how.
+      shape: leading axes of the rollouts.
+      backend: "native" or "mjx"; derivatives are those of the native simulator on both.
+
+    Raises:
+      ValueError: for rollouts in groups, and for a task whose state does not tell joint positions,
+        velocities and activations, or whose actuators have delays.
+    """
+    del backend
+    if shape[0] != task.train.num:
+        raise ValueError(
+            "known models belong to training conditions; take rollouts=FixedStartsConfig()"
+        )
+    differentiate = _derivatives_by_state(task, shape)
+    fit = functools.partial(_fit, task, config, differentiate)
+    return Models(init=lambda key: (), fit=fit)
+
+
+# Of states x [C, M, T, dX] and actions u [C, M, T, dU]: A [C, M, T-1, dX, dX+dU].
+_ByState = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def _derivatives_by_state(task: Task, shape: tuple[int, int]) -> _ByState:
+    system, model = task.system, task.model
+    conditions, inverse = task.train, StateInverse(task.model, task.layout)
+    models = condition_models(model, conditions)
+    if initial_history(models, conditions) is not None:
+        raise ValueError(
+            "known models can't do with actuators that have a delay: the state does not tell what "
+            "they remember"
+        )
+    stepper = Stepper(system, models)
+    with quiet_mujoco():
+        stepper.start(conditions.qpos, conditions.qvel, initial_act(model, conditions))
+    rest = stepper.states  # of mocap bodies and equalities, at the start
+    nq, nv, na, dS = model.nq, model.nv, model.na, tangent_dim(model)
+    made: dict[int, Differentiator] = {}
+
+    def on_host(x: jax.Array, u: jax.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        x_host, u_host = np.asarray(x), np.asarray(u, np.float64)
+        C, M, T, _ = x_host.shape
+        qpos, qvel, act = inverse(x_host)
+        finite = np.isfinite(x_host).all(axis=(2, 3)) & np.isfinite(u_host).all(axis=(2, 3))
+        states = np.tile(rest[:, None, None], (1, M, T, 1))
+        first = _QPOS
+        for part, size in ((qpos, nq), (qvel, nv), (act, na)):
+            usable = np.where(finite[..., None, None], part, states[..., first : first + size])
+            states[..., first : first + size] = usable
+            first += size
+        u_host = np.where(finite[..., None, None], u_host, 0)
+        if M not in made:
+            made[M] = Differentiator(system, [each for each in models for _ in range(M)])
+        with quiet_mujoco():
+            F, seen = made[M].on_host(states.reshape(C * M, T, -1), u_host.reshape(C * M, T, -1))
+        dtype = np.dtype(default_dtype())
+        return tuple(
+            np.asarray(a.reshape(C, M, T, *a.shape[2:]), dtype)
+            for a in (F, seen, states[..., _QPOS : _QPOS + nq].reshape(C * M, T, nq))
+        )
+
+    features = made.setdefault(1, Differentiator(system, models)).features
+
+    @linalg.full_precision
+    def by_state(x: jax.Array, u: jax.Array) -> jax.Array:
+        C, M, T, _ = x.shape
+        dtype, dU = default_dtype(), u.shape[-1]
+        shapes = (dS, dS + dU), (model.nsensordata, dS), (nq,)
+        results = tuple(jax.ShapeDtypeStruct((C, M, T, *each), dtype) for each in shapes)
+        F, seen, qpos = jax.pure_callback(on_host, results, x, u)
+        G = jax.vmap(features)(qpos, seen)
+        F, G, after = F[:, :, :-1], G[:, :, :-1], G[:, :, 1:]
+        # What x tells beside the simulator's state, such as where a site is, moves on from where
+        # it is. For small changes that is the same; for larger ones a site would otherwise be
+        # where the tangent of its path is, at every step anew.
+        change = after @ F[..., :dS] - G
+        stays = jnp.eye(G.shape[-2], dtype=G.dtype)
+        by_state = stays + change @ inverse.left(x[:, :, :-1])
+        return jnp.concatenate([by_state, after @ F[..., dS:]], axis=-1)
+
+    return by_state
+
+
+def _fit(
+    task: Task,
+    config: KnownModelsConfig,
+    differentiate: _ByState,
+    memory: Any,
+    rollouts: Rollouts,
+    seen: Rollouts | None = None,
+) -> tuple[Any, LocalModels, Metrics]:
+    del seen
+    nearest = jax.vmap(functools.partial(_nearest, config.derivatives_at))(rollouts)
+    chosen = jax.vmap(lambda r, rows: jax.tree.map(lambda a: a[rows], r))(rollouts, nearest)
+    F = differentiate(chosen.x, chosen.u)
+    known, status = jax.vmap(functools.partial(_linear, config.noise_variance))(
+        rollouts, chosen.valid, F
+    )
+    models, metrics = with_costs(task, config.expand, config.initial_variance, rollouts, known)
+    return memory, models._replace(status=jax.vmap(worst)(status, models.status)), metrics
+
+
+def _nearest(most: int, rollouts: Rollouts) -> jax.Array:
+    """The rollouts [N, T, ...] that are nearest to their mean, in units of their spread, [M]."""
+    x, u, valid = rollouts
+    z = jnp.where(valid[:, None, None], jnp.concatenate([x, u], axis=-1), 0)
+    count = jnp.maximum(jnp.sum(valid), 1)
+    mean = jnp.sum(z, axis=0) / count
+    away = jnp.where(valid[:, None, None], z - mean, 0)
+    spread = jnp.sqrt(jnp.sum(jnp.square(away), axis=(0, 1)))
+    scaled = away * jnp.where(spread > 0, 1 / jnp.where(spread > 0, spread, 1), 0)
+    distance = jnp.where(valid, jnp.sum(jnp.square(scaled), axis=(1, 2)), jnp.inf)
+    return jnp.argsort(distance)[:most]
+
+
+@linalg.full_precision
+def _linear(
+    noise_variance: float, rollouts: Rollouts, usable: jax.Array, F: jax.Array
+) -> tuple[Dynamics, Any]:
+    """The model of one condition, from derivatives F [M, T-1, ...] at some usable rollouts [M]."""
+    x, u, valid = rollouts
+    weights = valid.astype(x.dtype) / jnp.maximum(jnp.sum(valid), 1)
+    z = jnp.where(valid[:, None, None], jnp.concatenate([x, u], axis=-1), 0)
+    after = jnp.where(valid[:, None, None], x, 0)[:, 1:]
+    finite = jnp.all(jnp.isfinite(F), axis=(2, 3))  # [M, T-1]
+    counts = (usable[:, None] & finite).astype(F.dtype)
+    total = jnp.sum(counts, axis=0)
+    share = counts / jnp.maximum(total, 1)
+    mean_F = jnp.einsum("mt,mtij->tij", share, jnp.where(counts[..., None, None] > 0, F, 0))
+    mean_z = jnp.einsum("n,nti->ti", weights, z)[:-1]
+    mean_after = jnp.einsum("n,nti->ti", weights, after)
+    f = mean_after - jnp.einsum("tij,tj->ti", mean_F, mean_z)
+    left_over = after - jnp.einsum("tij,ntj->nti", mean_F, z[:, :-1]) - f
+    W = jnp.einsum("n,nti,ntj->tij", weights, left_over, left_over)
+    W = W + noise_variance * jnp.eye(x.shape[-1], dtype=x.dtype)
+    few = jnp.broadcast_to(jnp.sum(valid) < 1, total.shape)
+    status = worst(first_failure(few, TOO_FEW_SAMPLES), first_failure(total < 1, NON_FINITE))
+    return Dynamics(F=mean_F, f=f, W=linalg.symmetrise(W)), status
