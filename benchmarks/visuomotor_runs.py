@@ -109,7 +109,8 @@ def success(
     The training is a run directory in `kept`, for `jgps report` too; one that was interrupted goes
     on from its last iteration.
     """
-    what = describe(task, ALGORITHM, config, iterations, seed, resolve_backend(backend))
+    chosen = resolve_backend(backend, task.system)
+    what = describe(task, ALGORITHM, config, iterations, seed, chosen)
     directory = kept / f"{task.name}-{config.policy.kind}-seed{seed}-{_digest(what)}"
 
     def compute() -> dict[str, Any]:

@@ -104,7 +104,8 @@ def _make_evaluate(
 
     The initial controller's noise is its actions' deviation, so that is where the candidates go.
     """
-    sampler = make_sampler(task.system, task.train, NearestController.act, resolve_backend(backend))
+    chosen = resolve_backend(backend, task.system)
+    sampler = make_sampler(task.system, task.train, NearestController.act, chosen)
     sample = jax.jit(sampler.sample) if sampler.jittable else sampler.sample
     x0 = initial_states(task, task.train)
     initial = NearestController(controllers=initial_controllers(task, x0), x0=x0)

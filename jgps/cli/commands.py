@@ -28,7 +28,7 @@ class EvaluateOptions:
 
     Attributes:
       directory: the run directory.
-      backend: native, mjx or auto.
+      backend: native, mjx, analytic (of tasks with known dynamics) or auto.
       samples: rollouts per condition, with exploration noise; if not given, there is one rollout
         without noise.
       seed: seed of the noise, which --samples asks for.
@@ -89,10 +89,12 @@ def list_all(arguments: list[str]) -> None:
         print(f"  {name:<20} {head}")
     print("backends")
     devices = jax.devices()
+    device = f"{len(devices)} x {devices[0].device_kind}"
     auto = resolve_backend("auto")
     lines = [("native", f"C MuJoCo on {num_threads()} threads")]
     if importlib.util.find_spec("mujoco.mjx") is not None:
-        lines.append(("mjx", f"MJX on {len(devices)} x {devices[0].device_kind}"))
+        lines.append(("mjx", f"MJX on {device}"))
+    lines.append(("analytic", f"a task's known dynamics on {device} (auto where it has some)"))
     for name, text in lines:
         print(f"  {name:<20} {text}{' (auto)' if name == auto else ''}")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 
 from jgps.core.warn import warn
-from jgps.simulation import num_threads, resolve_backend
+from jgps.simulation import System, num_threads, resolve_backend
 from jgps.training import UsageError
 
 _CACHE = "jax_compilation_cache_dir"
@@ -66,22 +66,26 @@ def _cache_directory() -> Path | None:
     return path if os.access(path, os.W_OK) else None
 
 
-def check_backend(name: str) -> None:
+def check_backend(name: str, system: System | None = None) -> None:
     """Imports the backend, and keeps MJX from printing that optional parts are not installed.
 
+    Args:
+      name: of the backend, or "auto".
+      system: of the task; None where it is not known yet.
+
     Raises:
-      UsageError: if there is no such backend.
+      UsageError: if there is no such backend, or it can't roll the task out.
     """
     try:
-        if resolve_backend(name) == "mjx":
+        if resolve_backend(name, system) == "mjx":
             with contextlib.redirect_stdout(io.StringIO()):
                 importlib.import_module("mujoco.mjx")
     except ValueError as error:
         raise UsageError(str(error)) from None
 
 
-def where(backend: str) -> str:
-    """Returns the backend and the device that it runs on, in words."""
-    name = resolve_backend(backend)
+def where(backend: str, system: System) -> str:
+    """Returns the backend that rolls a task out, and the device that it runs on, in words."""
+    name = resolve_backend(backend, system)
     device = f"{num_threads()} threads" if name == "native" else jax.devices()[0].device_kind
     return f"{name} on {device}"

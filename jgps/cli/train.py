@@ -52,7 +52,7 @@ class _TrainOptions:
       iterations: number of iterations, those before --resume included; 12 by default, and with a
         policy that looks through a camera 7 more than those in which controllers improve alone.
       seed: seed of all random numbers; not with --start-from, whose state has its own.
-      backend: native, mjx or auto.
+      backend: native, mjx, analytic (of tasks with known dynamics) or auto.
       out: run directory; runs/TASK-ALGORITHM-seedS if not given, or runs/TASK-ALGORITHM-from-RUN
         with --start-from.
       resume: whether to go on with the run in the directory.
@@ -150,7 +150,7 @@ def _origin(options: Any) -> str:
 
 
 def _check(options: Any) -> str:
-    """Checks that options go together on this machine, and returns the kind of policy.
+    """Checks that options go together, and returns the kind of policy.
 
     Raises:
       UsageError: if they do not go together.
@@ -163,7 +163,6 @@ def _check(options: Any) -> str:
             f"--policy is {options.policy} and --config.policy.kind {policy}; use "
             "--policy alone, which brings what goes well with it"
         )
-    check_backend(options.backend)
     return policy
 
 
@@ -218,6 +217,8 @@ def train(arguments: list[str]) -> None:
     algorithm, options = read(arguments)
     policy = _check(options)
     enable_compilation_cache()
+    task = tasks.make(options.task)
+    check_backend(options.backend, task.system)
     from jgps.cli.progress import Progress, evaluation_table
 
     suffix = "" if policy == POLICIES[0] else f"-{policy}"
@@ -233,14 +234,14 @@ def train(arguments: list[str]) -> None:
     def announce(done: int) -> None:
         started.append(done)
         again = f", going on with iteration {done}" if done else ""
-        device = where(options.backend)
+        device = where(options.backend, task.system)
         numbers = f"seed {options.seed}" if options.start_from is None else origin
         print(f"{options.task}, {algorithm}, {numbers}, {device} -> {out}{again}")
 
     try:
         with progress.running():
             result = training.train(
-                options.task,
+                task,
                 algorithm,
                 out=out,
                 start_from=_start_from(options),

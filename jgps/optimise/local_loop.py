@@ -127,7 +127,7 @@ def make_local_algorithm(
         state, noise_free = parts.select_best(state, noise_key)  # which draws nothing
         return state, {**metrics, **fit_metrics, **noise_free}
 
-    if resolve_backend(backend) == "mjx":
+    if resolve_backend(backend, task.system) != "native":
         iterate = shared_jit(iterate)  # one program; on native only the sampling leaves JAX
 
     def try_start(state: LocalState) -> LocalState:

@@ -1,4 +1,4 @@
-"""Simulation of one task on two backends: C MuJoCo's threads and MJX."""
+"""Simulation of one task: by C MuJoCo's threads, by MJX, or by known dynamics."""
 
 from jgps.simulation.conditions import (
     Conditions,
@@ -13,7 +13,14 @@ from jgps.simulation.kinematics import site_position
 from jgps.simulation.layout import StateLayout, load_model
 from jgps.simulation.rollout import Backend, Sampler, make_sampler, resolve_backend
 from jgps.simulation.source import Source
-from jgps.simulation.system import Policy, Shared, SimulationRollouts, System, num_threads
+from jgps.simulation.system import (
+    Policy,
+    Shared,
+    SimulationRollouts,
+    StepFunction,
+    System,
+    num_threads,
+)
 from jgps.simulation.tangent import moved
 
 __all__ = [
@@ -26,6 +33,7 @@ __all__ = [
     "Source",
     "Starts",
     "StateLayout",
+    "StepFunction",
     "System",
     "check_conditions",
     "concatenate_conditions",

@@ -32,7 +32,12 @@ import numpy as np
 from jgps.core.names import did_you_mean
 from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation.drawn import Drawn, draw_on_host
-from jgps.simulation.requirements import refuse_callbacks, refuse_user_sensor, set_flags
+from jgps.simulation.requirements import (
+    refuse_callbacks,
+    refuse_ranges,
+    refuse_user_sensor,
+    set_flags,
+)
 from jgps.simulation.source import Compiled, Source, parse
 
 _SENSORS = {
@@ -187,6 +192,7 @@ def load_model(
     if model.nu == 0:
         raise ValueError("the model has no actuator; add an <actuator> for every controlled joint")
     refuse_callbacks(model)
+    refuse_ranges(model)
     layout, seen = _layout(model, entries, kinds, "state", image_dim), None
     if observation is not None and observed is not None:
         seen = _layout(model, observation, observed, "observation", image_dim)

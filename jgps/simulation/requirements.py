@@ -22,6 +22,23 @@ def refuse_callbacks(model: mujoco.MjModel) -> None:
             )
 
 
+def refuse_ranges(model: mujoco.MjModel) -> None:
+    """Refuses ranges of controls that end before they begin, which MuJoCo takes for no range.
+
+    Raises:
+      ValueError: naming the first one.
+    """
+    ranges, limited = model.actuator_ctrlrange, model.actuator_ctrllimited.astype(bool)
+    given = limited | ranges.any(axis=1)
+    for control in np.flatnonzero(given & ~(ranges[:, 0] < ranges[:, 1])):
+        low, high = ranges[control]
+        actuator = int(np.searchsorted(model.actuator_ctrladr, control, side="right")) - 1
+        raise ValueError(
+            f"actuator {model.actuator(actuator).name!r} has the control range {low:g} to "
+            f"{high:g}; it has to begin below its end"
+        )
+
+
 def refuse_user_sensor(model: mujoco.MjModel, sensor: int, what: str) -> None:
     """Refuses a sensor whose numbers a callback computes.
 

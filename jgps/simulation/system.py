@@ -16,6 +16,9 @@ from jgps.simulation.layout import StateLayout
 # policy(params, x [dX], o [dO], t [] int32, noise [dU]) -> u [dU]: local controllers read the state
 # x, networks only the observation o, which is x itself where the system names no observation.
 Policy = Callable[[Any, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+# dynamics(x [dX], u [dU], t [] int32) -> x' [dX] of one control step; it takes the params of the
+# condition as well where conditions have some.
+StepFunction = Callable[..., jax.Array]
 
 
 class Layouts(NamedTuple):
@@ -48,6 +51,7 @@ class System(NamedTuple):
     substeps: int  # physics steps per control step
     observation: StateLayout | None = None  # of the same model; None where it is the state
     mjx_model: mujoco.MjModel | None = None  # what MJX simulates, see `Task`; None for the model
+    dynamics: StepFunction | None = None  # what the analytic backend computes; None without
 
     @property
     def layouts(self) -> Layouts:

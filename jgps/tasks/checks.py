@@ -14,7 +14,8 @@ from jgps.controllers import HoldConfig, LqrHoldConfig, NoiseConfig, PdHoldConfi
 from jgps.core.checks import Range, check_argument
 from jgps.core.names import did_you_mean, shown
 from jgps.core.warn import warn
-from jgps.simulation import Conditions, StateLayout
+from jgps.simulation import Conditions, StateLayout, System
+from jgps.simulation.analytic import check_layouts
 from jgps.tasks.constant_indices import check_program
 from jgps.tasks.functions import params_like
 from jgps.tasks.indices import OutsideError, watched
@@ -248,6 +249,56 @@ def check_functions(
     random_start = functions.get("random_start")
     if random_start is not None:
         _check_random_start(random_start, model)
+
+
+def check_dynamics(system: System, params: tuple[Any, ...] = ()) -> None:
+    """Traces a task's dynamics and their derivatives once, where it has some.
+
+    Args:
+      system: of the task.
+      params: what else they take, see `jgps.tasks.functions.params_like`.
+
+    Raises:
+      ValueError: names what is wrong with what they read, return, or with their derivatives.
+    """
+    dynamics = system.dynamics
+    if dynamics is None:
+        return
+    check_layouts(system.model, system.layout, system.observation)
+    if not callable(dynamics):
+        raise ValueError(
+            f"dynamics is {shown(dynamics)}; it has to be a function of x [dX], u [dU] and t that "
+            "returns the next state [dX]"
+        )
+    dX, dU = system.layout.size, int(system.model.nu)
+    x, u = (jax.ShapeDtypeStruct((size,), np.float32) for size in (dX, dU))
+    t = jax.ShapeDtypeStruct((), np.int32)
+    extra = {"params": params[0]} if params else {}
+    result = _trace("dynamics", dynamics, {f"x [{dX}]": x, f"u [{dU}]": u, "t": t, **extra})
+    if not hasattr(result, "shape"):
+        raise ValueError(
+            f"dynamics has to return the next state as one array [{dX}]; it returns a "
+            f"{type(result).__name__}: put its entries together by jnp.stack"
+        )
+    if result.shape != (dX,):
+        raise ValueError(
+            f"dynamics has to return the next state [{dX}]; it returns shape {result.shape}"
+        )
+    if not jnp.issubdtype(result.dtype, jnp.floating):
+        raise ValueError(
+            f"dynamics has to return floating-point numbers; it returns {result.dtype}"
+        )
+
+    def curvature(x: Any, u: Any, t: Any, *params: Any) -> Any:
+        return jax.hessian(lambda x, u: jnp.sum(dynamics(x, u, t, *params)), argnums=(0, 1))(x, u)
+
+    try:
+        jax.eval_shape(curvature, x, u, t, *params)
+    except Exception as error:  # every rule for derivatives fails in its own way
+        reason = " ".join(str(error).split()) or "it says nothing more"
+        raise ValueError(
+            f"JAX has to be able to differentiate dynamics twice by x and u; it cannot: {reason}"
+        ) from error
 
 
 def _trace(what: str, function: Callable[..., Any], given: Mapping[str, Any]) -> Any:

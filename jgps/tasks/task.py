@@ -13,9 +13,18 @@ import numpy as np
 
 from jgps.controllers import HoldConfig, LqrHoldConfig, NoiseConfig, PdHoldConfig
 from jgps.core.names import explain_unknown
-from jgps.simulation import Conditions, Source, StateLayout, System, check_conditions, load_model
+from jgps.simulation import (
+    Conditions,
+    Source,
+    StateLayout,
+    StepFunction,
+    System,
+    check_conditions,
+    load_model,
+)
 from jgps.tasks.checks import (
     check_cameras,
+    check_dynamics,
     check_entries,
     check_functions,
     check_initial,
@@ -37,7 +46,7 @@ Cost = Callable[..., jax.Array]  # of x [dX], u [dU] and t
 Success = Callable[..., jax.Array]  # of x [T, dX] and u [T, dU]
 Distance = Callable[..., jax.Array]  # of x [T, dX]
 RandomStart = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
-FUNCTIONS = ("cost", "success", "distance", "random_start")
+FUNCTIONS = ("cost", "success", "distance", "random_start", "dynamics")
 
 
 class EvaluationSets(NamedTuple):
@@ -58,7 +67,7 @@ class Task:
       horizon: number T of control steps.
       control_dt: duration of a control step, seconds.
       cost: `cost(x [dX], u [dU], t) -> scalar`. Where the conditions have `params`, it takes those
-        of the condition at hand as a last argument, and so do `success` and `distance`.
+        of the condition at hand as a last argument, and so do `success`, `distance` and `dynamics`.
       train, test: initial conditions to optimise for, and unseen ones to evaluate on; activations
         that they leave out are those that hold the pose at rest.
       success: `success(x [T, dX], u [T, dU]) -> bool`, or None where the task defines none.
@@ -79,6 +88,10 @@ class Task:
       mjx_model: what MJX simulates in the model's place, with other geoms where it can't collide
         those of the model; bodies, joints, actuators and sensors have to be the same. None where it
         simulates the model itself.
+      dynamics: `dynamics(x [dX], u [dU], t) -> x' [dX]` of one control step, which JAX can trace
+        and differentiate; None where MuJoCo simulates the model. Rollouts then compute it in the
+        model's place (backend "analytic"), which draws the state and says the controls' ranges; the
+        state has to be made of qpos and qvel of hinges and slides, and of act.
     """
 
     name: str
@@ -99,6 +112,7 @@ class Task:
     distracted: Conditions | None = None
     vision: Vision | None = None
     mjx_model: mujoco.MjModel | None = None
+    dynamics: StepFunction | None = None
 
     def __post_init__(self) -> None:
         for name in ("train", "test", "distracted"):  # also those that `replace` brings
@@ -106,6 +120,7 @@ class Task:
             if given is not None:
                 completed = at_rest(self.model, check_conditions(self.model, given))
                 object.__setattr__(self, name, completed)
+        check_dynamics(self.system, params_like(self.train))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Task":
         values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
@@ -161,7 +176,13 @@ class Task:
     def system(self) -> System:
         """The part of the task that the simulators need."""
         return System(
-            self.model, self.layout, self.horizon, self.substeps, self.observation, self.mjx_model
+            self.model,
+            self.layout,
+            self.horizon,
+            self.substeps,
+            observation=self.observation,
+            mjx_model=self.mjx_model,
+            dynamics=self.dynamics,
         )
 
 
@@ -184,6 +205,7 @@ def from_mjcf(
     test: Conditions | EvaluationSets | None = None,
     success: Callable[[StateLayout], Success] | None = None,
     distance: Callable[[StateLayout], Distance] | None = None,
+    dynamics: Callable[[StateLayout], StepFunction] | None = None,
     initial: Initial | None = None,
     random_start: RandomStart | None = None,
     camera: str | None = None,
@@ -222,6 +244,8 @@ def from_mjcf(
       test: unseen conditions to evaluate on, or several sets of conditions; None is the training
         conditions again.
       success, distance: make those functions from the layout.
+      dynamics: makes the function of one control step that rollouts compute in place of MuJoCo's
+        physics, see `Task`; None simulates the model.
       initial: the controller to begin with; None holds the start poses, see `Task`.
       random_start: draws an initial pose, see `Task`.
       camera: name of a camera of the model for videos.
@@ -274,6 +298,7 @@ def from_mjcf(
         test=train if unseen is None else unseen,
         success=None if success is None else from_layout("success", success, layout),
         distance=None if distance is None else from_layout("distance", distance, layout),
+        dynamics=None if dynamics is None else from_layout("dynamics", dynamics, layout),
         initial=initial,
         points=tuple(entry for entry in state if entry.startswith(("site_pos:", "body_pos:"))),
         camera=camera,

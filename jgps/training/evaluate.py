@@ -126,7 +126,7 @@ def evaluate(
       task: the task.
       policy: an algorithm's `state.policy`, or anything like it.
       key: for the noise; nothing is drawn without `num_samples`.
-      backend: "native", "mjx" or "auto".
+      backend: "native", "mjx", "analytic" or "auto".
       num_samples: rollouts per condition, with white exploration noise; None is one without noise.
 
     Raises:
@@ -159,7 +159,7 @@ def make_evaluator(
     Args:
       task: the task.
       act: what the policies have in common, see `EvaluablePolicy`.
-      backend: "native", "mjx" or "auto".
+      backend: "native", "mjx", "analytic" or "auto".
       num_samples: rollouts per condition, with white exploration noise; None is one without noise.
 
     Returns:
@@ -175,7 +175,7 @@ def make_evaluator(
         )
     sets = [task.train, task.test, *([] if task.distracted is None else [task.distracted])]
     _check_memory(task, sets, num_samples or 1)
-    name = resolve_backend(backend)
+    name = resolve_backend(backend, task.system)
     joint = _join(task.model, sets)
     if joint is None:
         runs = [_make_run(task, act, each, name, num_samples) for each in sets]

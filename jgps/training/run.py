@@ -70,7 +70,7 @@ def train(
         settings.
       config: the algorithm's settings, in place of those that the four above choose.
       seed: of everything random; the same seed gives the same metrics.
-      backend: "native", "mjx" or "auto".
+      backend: "native", "mjx", "analytic" or "auto".
       out: run directory for metrics, checkpoints and results; None writes nothing.
       resume: goes on from the newest whole checkpoint in `out`, exactly as if never interrupted
         (on another number of processor cores results differ by rounding, which grows: it is said).

@@ -94,7 +94,7 @@ def set_up(options: Options) -> Setup:
     if options.resume and options.overwrite:
         raise UsageError("a run is either resumed or overwritten: leave out one of the two")
     seed = _integer("seed", options.seed, 0, 2**32 - 1)
-    backend = resolve_backend(options.backend)
+    backend = resolve_backend(options.backend, task.system)
     make, _ = ALGORITHMS[options.algorithm]
     algorithm = make(task, config, backend)
     if options.start_from is None:  # another run may have come further

@@ -29,6 +29,8 @@ MODEL = """
   <sensor><jointpos name="angle" joint="hinge"/></sensor>
 </mujoco>
 """
+# Without ctrllimited MuJoCo takes this for no range at all.
+UPSIDE_DOWN = MODEL.replace('name="push"', 'name="push" ctrlrange="3 -3"')
 
 
 def _random_data(model, seed):
@@ -110,6 +112,7 @@ def test_actuated_joints_come_in_actuator_order():
         ("mujoco " * 80, ("qpos",), "does not exist"),
         (MODEL, ("qpos", "qpos"), "distinct"),
         (MODEL, (), "at least one"),
+        (UPSIDE_DOWN, ("qpos",), "actuator 'push' has the control range 3 to -3; it has to begin"),
     ],
 )
 def test_mistakes_get_one_clear_sentence(source, entries, message):

@@ -114,7 +114,7 @@ def make_algorithm(
         state = state._replace(iteration=following)
         return state, {**regression, **metrics, **fit_metrics, **noise_free}
 
-    if resolve_backend(backend) == "mjx":
+    if resolve_backend(backend, task.system) != "native":
         step = shared_jit(step)  # one program; on native only the sampling leaves JAX
 
     def draw(state: GuidedState) -> SimulationRollouts:
@@ -181,7 +181,7 @@ def make_parts(
     Args:
       task: the task.
       config: of the loop.
-      backend: "native", "mjx" or "auto".
+      backend: "native", "mjx", "analytic" or "auto".
       slots: None is what the settings ask for, see `fill_slots`.
       waits: whether `distil` leaves the network alone in the first `trajectory_iterations`; an
         algorithm that does not call it then has no need of that.

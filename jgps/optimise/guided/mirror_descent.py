@@ -39,7 +39,7 @@ def mirror_descent(
     Args:
       task: the task.
       config: of the loop.
-      backend: "native", "mjx" or "auto".
+      backend: "native", "mjx", "analytic" or "auto".
       step: the trajectory step.
       step_rule: what the prediction of the last step is compared with: the cost that the network
         has now ("global"), or the one that the local controllers have ("classic").

@@ -126,7 +126,7 @@ def _make_sample(
     assert random_start is not None
     rows = np.arange(num) % task.train.num
     conditions = task.train.select(rows)
-    sampler = make_sampler(task.system, conditions, act, resolve_backend(backend))
+    sampler = make_sampler(task.system, conditions, act, resolve_backend(backend, task.system))
     roll_out = sampler.sample
 
     @shared_jit

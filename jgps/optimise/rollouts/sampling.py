@@ -75,7 +75,7 @@ def make_sample(
     Raises:
       ValueError: if the config has a number for each of another number of degrees of freedom.
     """
-    sampler = make_sampler(task.system, task.train, policy, resolve_backend(backend))
+    sampler = make_sampler(task.system, task.train, policy, resolve_backend(backend, task.system))
     roll_out = sampler.sample
     num, T, dU = task.train.num, task.horizon, task.action_dim
     draw_starts = None if config is None else _make_draw_starts(task, config)
