@@ -52,12 +52,20 @@ class IlqgConfig(Config):
     Attributes:
       search: how a trajectory is searched for, see `SearchConfig`; its `iterations` and `chunk` are
         not read: `jgps.train` says how many iterations there are.
+      second_order: whether second derivatives of the dynamics count, for tasks whose dynamics are a
+        JAX function: near the optimum the search then converges quadratically (DDP).
+      initial_noise: standard deviation of what is added at random to the controls that hold the
+        start, with which the search begins, >= 0, as a share of each control's range (of 1 in its
+        own unit where it has none): from a rest that no slope leads out of, such as a pendulum that
+        hangs, there is nothing to improve without it.
       temperature: what a nat of the actions' entropy is worth, > 0, in units of the cost: the
         controllers' covariance is this times the inverse of the cost's curvature by the action. The
         trajectories are without noise; it shows where the result acts with noise.
     """
 
     search: SearchConfig = SearchConfig()
+    second_order: bool = False
+    initial_noise: Annotated[float, Range(">= 0", "usually 0.01")] = 0.01
     temperature: Annotated[float, Range("> 0", "usually 1e-4 to 1")] = 1e-3
 
 
@@ -79,7 +87,7 @@ def ilqg(task: Task, config: IlqgConfig = IlqgConfig(), backend: str = "auto") -
       ValueError: for an unknown backend, and for a task whose state does not tell where the
         simulation is.
     """
-    known = task_system(task, task.train, backend)
+    known = task_system(task, task.train, backend, second_order=config.second_order)
     system, begin, goal = known.system, known.begin, known.goal
     parts = solve.make_iteration(system, config.search)
     conclude = shared_jit(functools.partial(_conclude, task, known, config.temperature))
@@ -91,9 +99,16 @@ def ilqg(task: Task, config: IlqgConfig = IlqgConfig(), backend: str = "auto") -
         return conclude(run, before.cost, after.search, seen(after.paths))
 
     x0 = condition_features(task, task.train)
-    u = jnp.asarray(begin.u)
+    limits = jnp.asarray(system.limits)
+    lower, upper = (limit[..., None, :] for limit in limits)
+    limited = jnp.isfinite(lower) & jnp.isfinite(upper)
+    spread = config.initial_noise * jnp.where(limited, upper - lower, 1)
+    held = jnp.asarray(begin.u)
 
     def init(key: jax.Array) -> IlqgRun:
+        key, noise_key = jax.random.split(key)
+        noise = spread.astype(held.dtype) * jax.random.normal(noise_key, held.shape, held.dtype)
+        u = jnp.clip(held + noise, lower, upper)
         search = solve.first_search(system, u, config.search)
         # Without gains: what holds the start.
         K = jnp.zeros((*u.shape, task.state_dim), u.dtype)
@@ -182,6 +197,7 @@ def _make_inspect(task: Task, backend: str) -> Callable[[IlqgRun], Inspection]:
         controllers = run.policy.controllers
         sampled = roll_out(factor(controllers)[0], sample_key)
         _, fitted, _ = fit(models.init(models_key), sampled.rollouts, None)
+        assert fitted is not None
         return Inspection(sampled, predict(controllers, fitted), controllers)
 
     return inspect

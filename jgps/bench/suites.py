@@ -26,8 +26,9 @@ from jgps.controllers import linear_gaussian
 from jgps.controllers.nearest import NearestController
 from jgps.core import lqr
 from jgps.core.types import Dynamics, QuadraticCost, Rollouts
+from jgps.dynamics import MixturePriorConfig
 from jgps.optimise.local_loop import LocalParts, make_parts
-from jgps.optimise.models import LocalModels, fitted_models
+from jgps.optimise.models import FittedModelsConfig, LocalModels, fitted_models
 from jgps.optimise.steps.lqr import lqr_step
 from jgps.simulation import make_sampler, resolve_backend
 from jgps.tasks import Task
@@ -35,6 +36,8 @@ from jgps.tasks.start import initial_controllers, initial_states
 
 TASK = "peg_insertion_round"
 SEED = 0
+PRIOR = MixturePriorConfig()
+MODELS = FittedModelsConfig(prior=PRIOR)
 WINDOW = 4  # iterations before anything is timed, so that the mixture's window is full
 DX, DU, HORIZON = 26, 7, 100  # of the task, and of the random LQ problems
 
@@ -58,9 +61,9 @@ class _Problem(NamedTuple):
 @functools.cache
 def _problem() -> _Problem:
     """Runs the first iterations once for all suites of this process."""
-    task, config = tasks.make(TASK), TrajoptConfig()
+    task, config = tasks.make(TASK), TrajoptConfig(models=MODELS)
     parts = make_parts(
-        task, config, "auto", fitted_models(task, config.models, config.shape(task)),
+        task, config, "auto", fitted_models(task, MODELS, config.shape(task)),
         lqr_step(task.horizon, config.step),
     )  # fmt: skip
     state = trajopt(task, config).init(jax.random.key(SEED))
@@ -97,8 +100,8 @@ def _numpy_problem() -> dict[str, Any]:
         "mix_mean": np.asarray(mixture.mean)[used],
         "mix_cov": np.asarray(mixture.cov)[used],
         "em_iterations": np.asarray(p.metrics["mixture_iterations"])[0],
-        "em_ridge": p.config.models.prior.em.ridge,  # pyright: ignore[reportAttributeAccessIssue]
-        "ridge": p.config.models.fit.ridge,
+        "em_ridge": PRIOR.em.ridge,
+        "ridge": MODELS.fit.ridge,
         "x": p.rollouts.x,
         "u": p.rollouts.u,
         **controllers._asdict(),
@@ -153,7 +156,7 @@ def fit() -> list[Row]:
     """Measures mixture prior and fit at the scale of peg insertion, beside the NumPy loop."""
     p = _problem()
     prior = dynamics.make_prior(
-        p.config.models.prior,
+        PRIOR,
         DX,
         DU,
         *p.config.shape(p.task),
@@ -163,7 +166,7 @@ def fit() -> list[Row]:
 
     def fit_all(state, rollouts):
         state, metrics = prior.update(state, rollouts)
-        fitted = jax.vmap(lambda r, s: dynamics.fit(r, s, p.config.models.fit))(
+        fitted = jax.vmap(lambda r, s: dynamics.fit(r, s, MODELS.fit))(
             rollouts, prior.evaluate(state, rollouts)
         )
         return fitted, metrics

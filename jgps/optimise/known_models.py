@@ -28,11 +28,13 @@ from jgps.dynamics import FitConfig
 from jgps.mujoco_log import quiet_mujoco
 from jgps.optimise.algorithm import Metrics
 from jgps.optimise.models import LocalModels, Models, default_dtype, with_costs
+from jgps.simulation import resolve_backend
 from jgps.simulation.conditions import condition_models, initial_act, initial_history
 from jgps.simulation.derivatives import Differentiator, tangent_dim
 from jgps.simulation.inverse import StateInverse
 from jgps.simulation.native import Stepper
 from jgps.tasks import Task
+from jgps.tasks.functions import params_of, with_params
 
 _QPOS = 1  # of mjSTATE_INTEGRATION, which begins with the time
 
@@ -68,18 +70,19 @@ def known_models(
       task: its state has to tell where the simulation is.
       config: says how.
       shape: leading axes of the rollouts.
-      backend: "native" or "mjx"; derivatives are those of the native simulator on both.
+      backend: on "analytic" derivatives are those of the task's own dynamics, on "native" and
+        "mjx" those of the native simulator.
 
     Raises:
       ValueError: for rollouts in groups, and for a task whose state does not tell joint positions,
         velocities and activations, or whose actuators have delays.
     """
-    del backend
     if shape[0] != task.train.num:
         raise ValueError(
             "known models belong to training conditions; take rollouts=FixedStartsConfig()"
         )
-    differentiate = _derivatives_by_state(task, shape)
+    own = resolve_backend(backend, task.system) == "analytic"
+    differentiate = _of_function(task) if own else _of_simulator(task)
     fit = functools.partial(_fit, task, config, differentiate)
     return Models(init=lambda key: (), fit=fit)
 
@@ -88,7 +91,24 @@ def known_models(
 _ByState = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-def _derivatives_by_state(task: Task, shape: tuple[int, int]) -> _ByState:
+def _of_function(task: Task) -> _ByState:
+    params, dynamics = params_of(task.train), task.dynamics
+    assert dynamics is not None
+
+    def by_state(x: jax.Array, u: jax.Array) -> jax.Array:
+        times = jnp.arange(x.shape[2] - 1, dtype=jnp.int32)
+
+        def along(params, x, u):
+            step = jax.jacfwd(with_params(dynamics, params), argnums=(0, 1))
+            return jnp.concatenate(jax.vmap(step)(x[:-1], u[:-1], times), axis=-1)
+
+        over_rollouts = jax.vmap(along, in_axes=(None, 0, 0))
+        return jax.vmap(over_rollouts)(params, x, u)
+
+    return by_state
+
+
+def _of_simulator(task: Task) -> _ByState:
     system, model = task.system, task.model
     conditions, inverse = task.train, StateInverse(task.model, task.layout)
     models = condition_models(model, conditions)
@@ -108,23 +128,25 @@ def _derivatives_by_state(task: Task, shape: tuple[int, int]) -> _ByState:
         x_host, u_host = np.asarray(x), np.asarray(u, np.float64)
         C, M, T, _ = x_host.shape
         qpos, qvel, act = inverse(x_host)
-        finite = np.isfinite(x_host).all(axis=(2, 3)) & np.isfinite(u_host).all(axis=(2, 3))
+        given = np.concatenate([x_host, u_host], axis=-1)
+        finite = np.isfinite(given).all(axis=(2, 3), keepdims=True)
         states = np.tile(rest[:, None, None], (1, M, T, 1))
         first = _QPOS
         for part, size in ((qpos, nq), (qvel, nv), (act, na)):
-            usable = np.where(finite[..., None, None], part, states[..., first : first + size])
+            usable = np.where(finite, part, states[..., first : first + size])
             states[..., first : first + size] = usable
             first += size
-        u_host = np.where(finite[..., None, None], u_host, 0)
+        u_host = np.where(finite, u_host, 0)
         if M not in made:
             made[M] = Differentiator(system, [each for each in models for _ in range(M)])
         with quiet_mujoco():
             F, seen = made[M].on_host(states.reshape(C * M, T, -1), u_host.reshape(C * M, T, -1))
-        dtype = np.dtype(default_dtype())
-        return tuple(
-            np.asarray(a.reshape(C, M, T, *a.shape[2:]), dtype)
-            for a in (F, seen, states[..., _QPOS : _QPOS + nq].reshape(C * M, T, nq))
-        )
+        qpos = states[..., _QPOS : _QPOS + nq]
+
+        def split(a: np.ndarray) -> np.ndarray:
+            return a.reshape(C, M, T, *a.shape[2:]).astype(default_dtype())
+
+        return split(F), split(seen), qpos.astype(default_dtype())
 
     features = made.setdefault(1, Differentiator(system, models)).features
 

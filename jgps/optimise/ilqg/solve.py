@@ -146,7 +146,7 @@ def first_search(system: KnownSystem, u: Any, config: SearchConfig) -> Search:
 class Iteration(NamedTuple):
     """The parts of an iteration, each one program where the system leaves JAX in between."""
 
-    plan: Callable[..., boxed.BoxedPlan]
+    plan: Callable[..., tuple[boxed.BoxedPlan, jax.Array]]
     decide: Callable[..., tuple[Search, jax.Array, jax.Array]]
 
 
@@ -154,9 +154,9 @@ def make_iteration(system: KnownSystem, config: SearchConfig) -> Iteration:
     """The parts, jitted unless the whole is."""
     plan = functools.partial(_plan, system)
     decide = functools.partial(_decide, config)
-    return (
-        Iteration(plan, decide) if system.jittable else Iteration(*map(shared_jit, (plan, decide)))
-    )
+    if system.jittable:
+        return Iteration(plan, decide)
+    return Iteration(shared_jit(plan), shared_jit(decide))
 
 
 def iterate(
@@ -179,23 +179,20 @@ def step_sizes(config: SearchConfig, dtype: Any) -> jax.Array:
 def _plan(
     system: KnownSystem, paths: Paths, expansion: Expansion, firm: jax.Array, goal: Goal
 ) -> tuple[boxed.BoxedPlan, jax.Array]:
-    u = jnp.asarray(paths.u)
-    lower, upper = (limit[..., None, :] - u for limit in system.limits)
+    u, bend = jnp.asarray(paths.u), system.bend
+    limits = tuple(limit[..., None, :] - u for limit in system.limits)
     finite = _finite(expansion)
-    safe = jax.tree.map(lambda a: jnp.where(_along(finite, a), a, 0), expansion)
-    if system.bend is None:
-        return jax.vmap(boxed.backward)(*safe, (lower, upper), firm), finite
+    F, H, g = jax.tree.map(lambda a: jnp.where(_along(finite, a), a, 0), expansion)
+    if bend is None:
+        return jax.vmap(boxed.backward)(F, H, g, limits, firm), finite
     T = u.shape[1]
     times = jnp.asarray(goal.first)[:, None] + jnp.arange(T - 1, dtype=jnp.int32)
 
     def backward(F, H, g, limits, firm, at, params):
-        def bend(at, v):
-            return system.bend((*at, params), v)
-
-        return boxed.backward(F, H, g, limits, firm, (bend, at))
+        return boxed.backward(F, H, g, limits, firm, (lambda at, v: bend((*at, params), v), at))
 
     at = (paths.x[:, :-1], u[:, :-1], times)
-    return jax.vmap(backward)(*safe, (lower, upper), firm, at, goal.params), finite
+    return jax.vmap(backward)(F, H, g, limits, firm, at, goal.params), finite
 
 
 def _finite(tree: Any) -> jax.Array:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jgps.core import linalg
+from jgps.optimise.models import default_dtype
 from jgps.tasks.functions import with_params
 
 # `step(x [dX], u [dU], t) -> x' [dX]`, with params as a last argument where a goal has some
@@ -104,13 +105,15 @@ def analytic(
       cost: `cost(x, u, t) -> scalar`, twice differentiable; one with a function `residual` has the
         curvature of its Gauss-Newton form.
       state_dim: dX.
-      limits: [2, dU], lower and upper, which may be infinite.
+      limits: [2, dU], lower and upper, which may be infinite; [2, B, dU] where those of a batch's
+        trajectories differ.
       second_order: whether the dynamics' second derivatives count (DDP), with which convergence is
         quadratic near the optimum; without them it is iLQG.
     """
-    limits = jnp.asarray(limits)
+    limits = np.asarray(limits, default_dtype())
+    own = limits.ndim == 3
 
-    def roll_out_one(path: Paths, k, K, size, goal: Goal):
+    def roll_out_one(path: Paths, k, K, size, goal: Goal, limits):
         def advance(state, at):
             x_ref, u_ref, k, K, t = at
             control = jnp.clip(u_ref + size * k + K @ (state - x_ref), *limits)
@@ -122,8 +125,9 @@ def analytic(
         return Paths(state=xs, x=xs, u=us, cost=total)
 
     def roll_out(feedback: Feedback, goal: Goal) -> Paths:
-        over_sizes = jax.vmap(roll_out_one, in_axes=(None, None, None, 0, None))
-        return jax.vmap(over_sizes, in_axes=(0, 0, 0, None, 0))(*feedback, goal)
+        over_sizes = jax.vmap(roll_out_one, in_axes=(None, None, None, 0, None, None))
+        over_batch = jax.vmap(over_sizes, in_axes=(0, 0, 0, None, 0, 1 if own else None))
+        return over_batch(*feedback, goal, jnp.asarray(limits))
 
     def expand(paths: Paths, goal: Goal) -> Expansion:
         def along(x, u, goal: Goal):
@@ -143,7 +147,18 @@ def analytic(
         dX, dynamics = x.shape[0], with_params(step, params)
         return jax.hessian(lambda z: v @ dynamics(z[:dX], z[dX:], t))(jnp.concatenate([x, u]))
 
-    return KnownSystem(roll_out, expand, limits, state_dim, True, bend if second_order else None)
+    def rows(numbers: np.ndarray) -> KnownSystem:
+        return analytic(step, cost, state_dim, limits[:, numbers], second_order=second_order)
+
+    return KnownSystem(
+        roll_out=roll_out,
+        expand=expand,
+        limits=jnp.asarray(limits),
+        tangent_dim=state_dim,
+        jittable=True,
+        bend=bend if second_order else None,
+        rows=rows if own else None,
+    )
 
 
 def quadratic_of(cost: Cost, params: Any = None) -> Callable[..., tuple[jax.Array, jax.Array]]:
@@ -151,13 +166,14 @@ def quadratic_of(cost: Cost, params: Any = None) -> Callable[..., tuple[jax.Arra
 
     A cost with a function `residual(x, u, t) -> r [m]`, cost = 1/2 r'r, has the Hessian J'J.
     """
-    residual = getattr(cost, "residual", None)
+    residual: Callable[..., jax.Array] | None = getattr(cost, "residual", None)
 
     @linalg.full_precision
     def by_residual(x, u, t):
         dX = x.shape[0]
 
         def of(z):
+            assert residual is not None
             r = with_params(residual, params)(z[:dX], z[dX:], t)
             return r, r
 

@@ -9,11 +9,15 @@ import numpy as np
 
 from jgps.core.host import to_device
 from jgps.optimise.ilqg.simulated import simulated
-from jgps.optimise.ilqg.system import Goal, KnownSystem, Paths
+from jgps.optimise.ilqg.system import Goal, KnownSystem, Paths, analytic
+from jgps.optimise.ilqg.system import goal as plain_goal
 from jgps.optimise.models import default_dtype
-from jgps.simulation import Conditions, SimulationRollouts
+from jgps.simulation import Conditions, SimulationRollouts, condition_models, resolve_backend
 from jgps.simulation.inverse import StateInverse
+from jgps.simulation.system import control_ranges
 from jgps.tasks import Task
+from jgps.tasks.functions import params_of
+from jgps.tasks.start import initial_states
 
 
 class TaskSystem(NamedTuple):
@@ -34,23 +38,71 @@ class TaskSystem(NamedTuple):
     rollouts: Callable[[Paths], SimulationRollouts]
 
 
-def task_system(task: Task, conditions: Conditions, backend: str) -> TaskSystem:
+def task_system(
+    task: Task, conditions: Conditions, backend: str, *, second_order: bool = False
+) -> TaskSystem:
     """The task from these conditions.
 
+    Args:
+      task: it has dynamics of its own, or a state that tells where its simulation is.
+      conditions: where trajectories start.
+      backend: "native", "analytic" or "auto".
+      second_order: whether second derivatives of the task's own dynamics count (DDP).
+
     Raises:
-      ValueError: for a task whose state does not tell where the simulation is.
+      ValueError: for a backend that can't simulate the task, a task whose state does not tell where
+        the simulation is, and second derivatives of a simulator.
     """
-    del backend
+    name = resolve_backend(backend, task.system)
+    if name == "analytic":
+        return _analytic(task, conditions, second_order)
+    if second_order:
+        raise ValueError(
+            "second derivatives are those of dynamics that are a JAX function; the simulator has "
+            "first ones: leave second_order=False, or give the task dynamics"
+        )
     system, begin, goal = simulated(task, conditions)
     inverse = StateInverse(task.model, task.layout)
 
     def rollouts(paths: Paths) -> SimulationRollouts:
-        x, u = (to_device(np.asarray(a)[:, None]) for a in (paths.x, paths.u))
-        valid = jnp.isfinite(paths.cost)[:, None]
-        qpos = paths.state[:, None, :, 1 : 1 + task.model.nq]
-        return SimulationRollouts(x=x, u=u, valid=valid, qpos=qpos, o=x)
+        return _rollouts(paths, paths.state[..., 1 : 1 + task.model.nq])
 
     return TaskSystem(system, begin, goal, inverse.left, rollouts)
+
+
+def _analytic(task: Task, conditions: Conditions, second_order: bool) -> TaskSystem:
+    assert task.dynamics is not None
+    limits = control_ranges(condition_models(task.model, conditions))
+    if np.all(limits == limits[:, :1]):
+        limits = limits[:, 0]
+    system = analytic(task.dynamics, task.cost, task.state_dim, limits, second_order=second_order)
+    x0, dtype = np.asarray(initial_states(task, conditions)), default_dtype()
+    x = np.repeat(x0[:, None], task.horizon, axis=1).astype(dtype)
+    u = np.zeros((conditions.num, task.horizon, task.action_dim), dtype)
+    if conditions.ctrl is not None:
+        u += np.asarray(conditions.ctrl)[:, None]
+    begin = Paths(jnp.asarray(x), jnp.asarray(x), jnp.asarray(u), jnp.zeros(conditions.num, dtype))
+    frozen, index = conditions.qpos, task.layout.index
+    told = index < task.model.nq
+
+    def left(x: jax.Array) -> jax.Array:
+        eye = jnp.eye(task.state_dim, dtype=x.dtype)
+        return jnp.broadcast_to(eye, (*x.shape, task.state_dim))
+
+    def rollouts(paths: Paths) -> SimulationRollouts:
+        qpos = np.repeat(frozen[:, None], task.horizon, axis=1)
+        qpos[..., index[told]] = np.asarray(paths.x)[..., told]
+        return _rollouts(paths, qpos)
+
+    return TaskSystem(
+        system, begin, plain_goal(conditions.num, params_of(conditions)), left, rollouts
+    )
+
+
+def _rollouts(paths: Paths, qpos: np.ndarray) -> SimulationRollouts:
+    x, u = (to_device(np.asarray(a)[:, None]) for a in (paths.x, paths.u))
+    valid = jnp.isfinite(paths.cost)[:, None]
+    return SimulationRollouts(x=x, u=u, valid=valid, qpos=qpos[:, None], o=x)
 
 
 def seen(paths: Paths) -> Any:
