@@ -20,44 +20,30 @@ class StateInverse:
     def __init__(self, model: mujoco.MjModel, layout: StateLayout):
         self._model, self._layout = model, layout
         place = {int(feature): i for i, feature in enumerate(layout.index)}
+        addresses = layout.quaternions
+        turned = {int(start) + i for start in addresses for i in range(4)}
         rotations = model.nq + model.nv + model.na + model.nsensordata
-        turned = {
-            int(start) + i: rotations + 6 * number
-            for number, start in enumerate(layout.quaternions)
-            for i in range(4)
-        }
+        columns = [range(rotations + 6 * n, rotations + 6 * n + 6) for n in range(len(addresses))]
         scalars = [i for i in range(model.nq) if i not in turned]
-        columns = [range(rotations + 6 * n, rotations + 6 * n + 6) for n in range(_turns(layout))]
+        velocities = range(model.nq, model.nq + model.nv)
+        activations = range(velocities.stop, velocities.stop + model.na)
+        # Of every feature that has to be told, the address of its joint's first number.
+        qpos = [*zip(scalars, scalars, strict=True)]
+        qpos += [(i, int(a)) for six, a in zip(columns, addresses, strict=True) for i in six]
+        qvel = [(i, i - model.nq) for i in velocities]
         lacks = [
-            *_joints(model, [i for i in scalars if i not in place], model.jnt_qposadr, "qpos"),
-            *_joints(
-                model,
-                [
-                    int(start)
-                    for start, six in zip(layout.quaternions, columns, strict=True)
-                    if not set(six) <= set(place)
-                ],
-                model.jnt_qposadr,
-                "qpos",
-            ),
-            *_joints(
-                model,
-                [i for i in range(model.nv) if model.nq + i not in place],
-                model.jnt_dofadr,
-                "qvel",
-            ),
+            *_joints(model, [a for i, a in qpos if i not in place], model.jnt_qposadr, "qpos"),
+            *_joints(model, [a for i, a in qvel if i not in place], model.jnt_dofadr, "qvel"),
+            *(["act"] if not set(activations) <= set(place) else []),
         ]
-        activations = range(model.nq + model.nv, model.nq + model.nv + model.na)
-        if not set(activations) <= set(place):
-            lacks.append("act")
         if lacks:
             raise ValueError(
                 "known models need a state that tells where the simulation is; it lacks "
-                f"{', '.join(dict.fromkeys(lacks))}: add them to the task's state"
+                f"{', '.join(lacks)}: add them to the task's state"
             )
         self._scalars = scalars, [place[i] for i in scalars]
         self._columns = [[place[i] for i in six] for six in columns]
-        self._velocities = [place[model.nq + i] for i in range(model.nv)]
+        self._velocities = [place[i] for i in velocities]
         self._activations = [place[i] for i in activations]
         # Which degrees of freedom are turns, and what tells each of the others.
         self._turned = [range(dof, dof + 3) for dof in _turning(model)]
@@ -96,10 +82,6 @@ class StateInverse:
         return L
 
 
-def _turns(layout: StateLayout) -> int:
-    return len(layout.quaternions)
-
-
 def _turning(model: mujoco.MjModel) -> list[int]:
     """The first degree of freedom of every joint's turn that a quaternion tells."""
     free, ball = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)
@@ -114,10 +96,10 @@ def _turning(model: mujoco.MjModel) -> list[int]:
 def _joints(
     model: mujoco.MjModel, addresses: Sequence[int], first: np.ndarray, kind: str
 ) -> list[str]:
-    """Entries of the state that tell these addresses of joints which begin at `first` [njnt]."""
-    numbers = np.searchsorted(first, addresses, side="right") - 1
-    names = (model.joint(int(number)).name for number in numbers)
-    return [f"{kind}:{name}" if name else kind for name in names]
+    """Entries that tell these addresses of joints which begin at `first` [njnt], in their order."""
+    numbers = sorted(set((np.searchsorted(first, addresses, side="right") - 1).tolist()))
+    names = [model.joint(number).name for number in numbers]
+    return list(dict.fromkeys(f"{kind}:{name}" if name else kind for name in names))
 
 
 def _quaternion(columns: np.ndarray) -> np.ndarray:
