@@ -16,8 +16,9 @@ from jgps.optimise.ilqg.system import goal as plain_goal
 from jgps.optimise.models import default_dtype
 from jgps.simulation import Conditions
 from jgps.simulation.conditions import condition_models, initial_act
-from jgps.simulation.derivatives import Differentiator, tangent_dim
+from jgps.simulation.derivatives import Differentiator
 from jgps.simulation.native import Stepper
+from jgps.simulation.state_jacobian import tangent_dim
 from jgps.simulation.system import control_ranges
 from jgps.simulation.tangent import difference
 from jgps.tasks import Task
@@ -80,7 +81,7 @@ class Simulator:
         """Derivatives along paths [B, T, ...]."""
         found = self._differentiate(paths.state, paths.u)
         dtype = jax.dtypes.canonicalize_dtype(float)
-        F, G, x, u = (jnp.asarray(a, dtype) for a in (found.F[:, :-1], found.G, paths.x, paths.u))
+        F, G, x, u = (jnp.asarray(a, dtype) for a in (found.F, found.G, paths.x, paths.u))
         H, g = self._pulled_back(G, x, u, goal)
         return Expansion(F, H, g)
 
