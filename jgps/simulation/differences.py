@@ -4,6 +4,7 @@ An item is a state at which a control acts; its derivatives do not depend on oth
 number of threads.
 """
 
+import copy
 import queue
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from jgps.simulation.tangent import difference, moved
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _NO_STAGE = int(mujoco.mjtStage.mjSTAGE_NONE)
+_TOLERANCE = 1e-12  # of Newton's solver
 _BLOCK = 4  # items that a thread takes at once
 _MOST_COPIES = 4096  # simulations of one batch
 _MOST_DATA = 256  # of them, where each keeps an MjData
@@ -55,20 +57,29 @@ class Chained:
     """Multiplies what `mjd_transitionFD` finds at each physics step.
 
     It computes anew only what a change reaches: a change of velocities no kinematics, one of
-    controls no velocity-dependent forces.
+    controls no velocity-dependent forces. Where Newton's solver has converged in the nominal step,
+    the perturbed ones start from its solution, which is near theirs and saves a quarter of the
+    time; a smaller tolerance then sees to it that they leave it.
     """
 
     def __init__(self, system: System, step: float, centred: bool):
         self._system, self._step, self._centred = system, step, centred
-        threads = num_threads()
+        model, threads = system.model, num_threads()
         self._pool = ThreadPoolExecutor(threads)
         self._idle: queue.SimpleQueue[mujoco.MjData] = queue.SimpleQueue()
         for _ in range(threads):
-            self._idle.put(mujoco.MjData(system.model))
+            self._idle.put(mujoco.MjData(model))
+        self._exact: dict[int, mujoco.MjModel] = {}  # by the id of a model that is kept
+        warm = not model.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_WARMSTART)
+        self._newton = warm and model.opt.solver == int(mujoco.mjtSolver.mjSOL_NEWTON)
 
     def __call__(self, items: Items, found: Found) -> str:
         """As `Method` says."""
         num = len(items.states)
+        for model in items.models:
+            if self._newton and id(model) not in self._exact:
+                self._exact[id(model)] = exact = copy.copy(model)
+                exact.opt.tolerance = min(model.opt.tolerance, _TOLERANCE)
 
         def run(first: int) -> list[str]:
             return self._block(items, found, range(first, min(first + _BLOCK, num)))
@@ -101,15 +112,35 @@ class Chained:
 
     def _item(self, data, items: Items, found: Found, row: int, places) -> None:
         model, steps = items.models[row], self._system.substeps
-        mujoco.mj_setState(model, data, items.states[row], STATE)
+        here = np.array(items.states[row])
+        mujoco.mj_setState(model, data, here, STATE)
         data.ctrl[:] = items.control[row]
         seen = None if found.sensors is None else found.sensors[row]
         for step in range(steps):
-            A, B = (place[step] for place in places)
-            mujoco.mjd_transitionFD(model, data, self._step, self._centred, A, B, seen, None)
-            seen = None
-            if step + 1 < steps:
+            mujoco.mj_getState(model, data, here, STATE)
+            after, solved = None, None
+            if self._newton or step + 1 < steps:
                 mujoco.mj_step(model, data)
+                after = np.empty_like(here)
+                mujoco.mj_getState(model, data, after, STATE)
+                solved = self._solution(model, data)
+                mujoco.mj_setState(model, data, here, STATE)
+            by = model
+            if solved is not None:
+                data.qacc_warmstart[:] = solved
+                by = self._exact[id(model)]
+            A, B = (place[step] for place in places)
+            mujoco.mjd_transitionFD(by, data, self._step, self._centred, A, B, seen, None)
+            seen = None
+            if after is not None and step + 1 < steps:
+                mujoco.mj_setState(model, data, after, STATE)
+
+    def _solution(self, model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray | None:
+        """What a step solved for, if that is as good as it gets; else None."""
+        most = model.opt.iterations
+        if not self._newton or data.solver_niter[: max(1, data.nisland)].max() >= most:
+            return None
+        return data.qacc_warmstart.copy()
 
 
 class Copies:
