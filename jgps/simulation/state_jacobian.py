@@ -50,7 +50,7 @@ class StateJacobian:
             else:
                 number, entry = divmod(feature - rotations, 6)
                 address = turned[number]
-                self._columns.append((row, address, dof[address], entry))
+                self._columns.append((row, address, int(dof[address]), entry))
 
     @property
     def uses_sensors(self) -> bool:
@@ -106,10 +106,14 @@ def _not_of_the_state(model: mujoco.MjModel, features: np.ndarray) -> str:
         return "is an image"
     read = features[(features >= first) & (features < first + model.nsensordata)] - first
     sensor_of = np.repeat(np.arange(model.nsensor), model.sensor_dim)
+    delayed = (np.asarray(model.sensor_delay) > 0) | np.any(
+        np.asarray(model.sensor_interval) > 0, axis=1
+    )
+    late = np.asarray(model.sensor_needstage) == int(mujoco.mjtStage.mjSTAGE_ACC)
     for sensor in np.unique(sensor_of[read]):
-        if model.sensor_delay[sensor] > 0 or np.any(model.sensor_interval[sensor] > 0):
+        if delayed[sensor]:
             return "is a sensor that shows what was before (delay or interval)"
-        if model.sensor_needstage[sensor] == int(mujoco.mjtStage.mjSTAGE_ACC):
+        if late[sensor]:
             return "is a sensor of accelerations or forces, which follow the control before it"
     return ""
 
@@ -122,7 +126,7 @@ def determines_state(G: np.ndarray) -> np.ndarray:
     dX, dS = G.shape[-2:]
     if dX < dS:
         return np.zeros(G.shape[:-2], bool)
-    finite = np.isfinite(G).all(axis=(-2, -1))
+    finite = np.all(np.isfinite(G), axis=(-2, -1))
     values = np.linalg.svd(np.where(finite[..., None, None], G, 0), compute_uv=False)
     return finite & (values[..., -1] > _TOLERANCE * values[..., 0])
 

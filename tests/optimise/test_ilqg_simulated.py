@@ -85,7 +85,7 @@ def test_searches_to_the_optimum_within_limits_whatever_the_batch():
     system, begin, goal = simulated.known_system(task, task.train)
     both, _ = solve.make_solve(system, config)(begin, goal)
     first = solve.start(system, begin, goal, config).search.cost
-    assert np.all(both.search.cost < 0.8 * first)
+    assert np.all(both.search.cost < first - 1) and np.all(both.search.gradient < 1e-3)
     assert np.abs(both.paths.u[..., :2]).max() == 1  # at the limits, and not beyond
     alone = task.train.select(np.array([1]))
     one, _ = solve.make_solve(*_one(task, alone), config)(*simulated.known_system(task, alone)[1:])
@@ -111,9 +111,7 @@ def test_a_state_that_diverges_leaves_the_others_bit_identical():
 
 
 def test_delayed_actuators_are_refused():
-    source = SHIP.replace(
-        '<motor site="port"', '<motor name="port" delay=".04" nsample="5" site="port"'
-    )
-    task = _task(source)
+    delay = 'name="port" delay=".04" nsample="5"'
+    task = _task(SHIP.replace('<motor site="port"', f'<motor {delay} site="port"'))
     with pytest.raises(ValueError, match="actuator 'port' has a delay"):
-        simulated.known_system(task, check_conditions(task.model, task.train))
+        simulated.known_system(task, task.train)
