@@ -40,6 +40,7 @@ from jgps.policies.distil import DistilConfig
 from jgps.policies.learner import MlpConfig
 from jgps.rendering.config import RenderConfig
 from jgps.rendering.randomise import RandomiseConfig
+from jgps.simulation.derivatives import DerivativesConfig
 from jgps.training.checkpoint import CheckpointConfig
 from jgps.vision.config import VisualConfig
 from jgps.vision.domain_randomisation import DomainRandomisationConfig
@@ -80,6 +81,7 @@ __all__ = [
     "RegressionConfig",
     "AverageWeightConfig",
     "AscentWeightConfig",
+    "DerivativesConfig",
     # of policies: one that reads a vector, and those that look through a camera
     "MlpConfig",
     "DistilConfig",

@@ -13,6 +13,7 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import mujoco
+import numpy as np
 import pointer
 from setting_programs import Fingerprints, digest, traced, traced_for
 
@@ -28,6 +29,8 @@ from jgps.optimise.steps.step import StepInputs, TrajectoryStep
 from jgps.policies import DistilConfig, Supervision, observation
 from jgps.policies.learner import MlpConfig
 from jgps.rendering import make_view, randomise
+from jgps.simulation import System, load_model
+from jgps.simulation.derivatives import DerivativesConfig, Differentiator
 from jgps.tasks import start
 from jgps.training import checkpoint
 from jgps.training.setup import Options, set_up
@@ -267,6 +270,16 @@ def of_images(config: Any) -> Fingerprints:
         yield str(error)
         return
     yield traced(view.draw_rgb, _shape(3, model.nbody, 3), _shape(3, model.nbody, 3, 3))
+
+
+def of_derivatives(config: DerivativesConfig) -> Fingerprints:
+    """Those along a trajectory in which nothing is constant."""
+    model, layout, _ = load_model(MOTOR_AND_SERVO, ("qpos", "qvel"))
+    system = System(model, layout, T, 1)
+    size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_INTEGRATION)
+    states = np.zeros((1, T, size))
+    states[..., 1 : 1 + model.nq + model.nv] = np.sin(np.arange(4.0 * T)).reshape(1, T, 4)
+    yield digest(Differentiator(system, [model], config)(states, np.ones((1, T, 2))))
 
 
 def of_first_controller(config: Any) -> Fingerprints:

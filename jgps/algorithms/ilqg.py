@@ -41,6 +41,7 @@ from jgps.optimise.models import (
 )
 from jgps.optimise.rollouts.sampling import FixedStartsConfig, make_sample, rollouts_each
 from jgps.simulation import SimulationRollouts
+from jgps.simulation.derivatives import DerivativesConfig
 from jgps.tasks import Task
 from jgps.tasks.start import condition_features
 
@@ -52,6 +53,7 @@ class IlqgConfig(Config):
     Attributes:
       search: how a trajectory is searched for, see `SearchConfig`; its `iterations` and `chunk` are
         not read: `jgps.train` says how many iterations there are.
+      derivatives: how the simulator is differentiated.
       second_order: whether second derivatives of the dynamics count, for tasks whose dynamics are a
         JAX function: near the optimum the search then converges quadratically (DDP).
       initial_noise: standard deviation of what is added at random to the controls that hold the
@@ -64,6 +66,7 @@ class IlqgConfig(Config):
     """
 
     search: SearchConfig = SearchConfig()
+    derivatives: DerivativesConfig = DerivativesConfig()
     second_order: bool = False
     initial_noise: Annotated[float, Range(">= 0", "usually 0.01")] = 0.01
     temperature: Annotated[float, Range("> 0", "usually 1e-4 to 1")] = 1e-3
@@ -87,7 +90,13 @@ def ilqg(task: Task, config: IlqgConfig = IlqgConfig(), backend: str = "auto") -
       ValueError: for an unknown backend, and for a task whose state does not tell where the
         simulation is.
     """
-    known = task_system(task, task.train, backend, second_order=config.second_order)
+    known = task_system(
+        task,
+        task.train,
+        backend,
+        derivatives=config.derivatives,
+        second_order=config.second_order,
+    )
     system, begin, goal = known.system, known.begin, known.goal
     parts = solve.make_iteration(system, config.search)
     conclude = shared_jit(functools.partial(_conclude, task, known, config.temperature))

@@ -30,9 +30,10 @@ from jgps.optimise.algorithm import Metrics
 from jgps.optimise.models import LocalModels, Models, default_dtype, with_costs
 from jgps.simulation import resolve_backend
 from jgps.simulation.conditions import condition_models, initial_act, initial_history
-from jgps.simulation.derivatives import Differentiator, tangent_dim
+from jgps.simulation.derivatives import DerivativesConfig, Differentiator
 from jgps.simulation.inverse import StateInverse
 from jgps.simulation.native import Stepper
+from jgps.simulation.state_jacobian import tangent_dim
 from jgps.tasks import Task
 from jgps.tasks.functions import params_of, with_params
 
@@ -49,6 +50,7 @@ class KnownModelsConfig(Config):
         insertion: the mean over several is that of no trajectory.
       noise_variance: variance of the dynamics' noise beyond what linear models leave, squared units
         of the state.
+      derivatives: how the simulator is differentiated.
       fit: of the regressions that algorithms need beside the dynamics.
       expand: how the cost becomes quadratic.
       initial_variance: least variance of the initial state's entries, squared units of the state.
@@ -56,6 +58,7 @@ class KnownModelsConfig(Config):
 
     derivatives_at: Annotated[int, Range(">= 1", "usually 1")] = 1
     noise_variance: Annotated[float, Range("> 0", "usually 1e-8 to 1e-4")] = 1e-6
+    derivatives: DerivativesConfig = DerivativesConfig()
     fit: FitConfig = FitConfig()
     expand: costs.ExpandConfig = costs.ExpandConfig()
     initial_variance: Annotated[float, Range("> 0")] = 1e-6
@@ -82,7 +85,7 @@ def known_models(
             "known models belong to training conditions; take rollouts=FixedStartsConfig()"
         )
     own = resolve_backend(backend, task.system) == "analytic"
-    differentiate = _of_function(task) if own else _of_simulator(task)
+    differentiate = _of_function(task) if own else _of_simulator(task, config)
     fit = functools.partial(_fit, task, config, differentiate)
     return Models(init=lambda key: (), fit=fit)
 
@@ -108,7 +111,7 @@ def _of_function(task: Task) -> _ByState:
     return by_state
 
 
-def _of_simulator(task: Task) -> _ByState:
+def _of_simulator(task: Task, config: KnownModelsConfig) -> _ByState:
     system, model = task.system, task.model
     conditions, inverse = task.train, StateInverse(task.model, task.layout)
     models = condition_models(model, conditions)
@@ -121,50 +124,37 @@ def _of_simulator(task: Task) -> _ByState:
     with quiet_mujoco():
         stepper.start(conditions.qpos, conditions.qvel, initial_act(model, conditions))
     rest = stepper.states  # of mocap bodies and equalities, at the start
-    nq, nv, na, dS = model.nq, model.nv, model.na, tangent_dim(model)
+    nq, nv, na = model.nq, model.nv, model.na
+    dX, dS, dU = task.state_dim, tangent_dim(model), model.nu
     made: dict[int, Differentiator] = {}
 
-    def on_host(x: jax.Array, u: jax.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def on_host(x: jax.Array, u: jax.Array) -> tuple[np.ndarray, np.ndarray]:
         x_host, u_host = np.asarray(x), np.asarray(u, np.float64)
         C, M, T, _ = x_host.shape
-        qpos, qvel, act = inverse(x_host)
-        given = np.concatenate([x_host, u_host], axis=-1)
-        finite = np.isfinite(given).all(axis=(2, 3), keepdims=True)
         states = np.tile(rest[:, None, None], (1, M, T, 1))
         first = _QPOS
-        for part, size in ((qpos, nq), (qvel, nv), (act, na)):
-            usable = np.where(finite, part, states[..., first : first + size])
-            states[..., first : first + size] = usable
+        for part, size in zip(inverse(x_host), (nq, nv, na), strict=True):
+            states[..., first : first + size] = part
             first += size
-        u_host = np.where(finite, u_host, 0)
         if M not in made:
-            made[M] = Differentiator(system, [each for each in models for _ in range(M)])
-        with quiet_mujoco():
-            F, seen = made[M].on_host(states.reshape(C * M, T, -1), u_host.reshape(C * M, T, -1))
-        qpos = states[..., _QPOS : _QPOS + nq]
-
-        def split(a: np.ndarray) -> np.ndarray:
-            return a.reshape(C, M, T, *a.shape[2:]).astype(default_dtype())
-
-        return split(F), split(seen), qpos.astype(default_dtype())
-
-    features = made.setdefault(1, Differentiator(system, models)).features
+            own = [each for each in models for _ in range(M)]
+            made[M] = Differentiator(system, own, config.derivatives)
+        found = made[M](states.reshape(C * M, T, -1), u_host.reshape(C * M, T, -1))
+        F, G = (a.reshape(C, M, *a.shape[1:]).astype(default_dtype()) for a in found)
+        return F, G
 
     @linalg.full_precision
     def by_state(x: jax.Array, u: jax.Array) -> jax.Array:
         C, M, T, _ = x.shape
-        dtype, dU = default_dtype(), u.shape[-1]
-        shapes = (dS, dS + dU), (model.nsensordata, dS), (nq,)
-        results = tuple(jax.ShapeDtypeStruct((C, M, T, *each), dtype) for each in shapes)
-        F, seen, qpos = jax.pure_callback(on_host, results, x, u)
-        G = jax.vmap(features)(qpos, seen)
-        F, G, after = F[:, :, :-1], G[:, :, :-1], G[:, :, 1:]
+        shapes = (C, M, T - 1, dS, dS + dU), (C, M, T, dX, dS)
+        results = tuple(jax.ShapeDtypeStruct(each, default_dtype()) for each in shapes)
+        F, G = jax.pure_callback(on_host, results, x, u)
+        before, after = G[:, :, :-1], G[:, :, 1:]
         # What x tells beside the simulator's state, such as where a site is, moves on from where
         # it is. For small changes that is the same; for larger ones a site would otherwise be
         # where the tangent of its path is, at every step anew.
-        change = after @ F[..., :dS] - G
-        stays = jnp.eye(G.shape[-2], dtype=G.dtype)
-        by_state = stays + change @ inverse.left(x[:, :, :-1])
+        change = after @ F[..., :dS] - before
+        by_state = jnp.eye(dX, dtype=F.dtype) + change @ inverse.left(x[:, :, :-1])
         return jnp.concatenate([by_state, after @ F[..., dS:]], axis=-1)
 
     return by_state

@@ -5,151 +5,195 @@ numbers, a rotation three of them (see `jgps.simulation.tangent`).
 
     ds' = F [ds; du],    dx = G ds,    x the state of the task
 
-One of two methods. "chained" multiplies what `mjd_transitionFD` finds at each physics step, which
-skips what a change can't reach and is up to four times cheaper. "copies" steps perturbed copies of
-the whole control step, which every model can do. Both give a copy the solver's warm start that the
-nominal step had.
+What else a simulation goes on from is held: the solver's warm start that the nominal step had,
+mocap poses, and what delayed actuators remember. (Within a control step "copies" go on from their
+own warm start, "chained" has the nominal one at each physics step. That makes a difference only
+where the solver stops before it has converged.)
 """
 
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, NamedTuple
 
-import jax
 import mujoco
 import numpy as np
-from mujoco.batch import Batch
 
-from jgps.simulation.system import System, num_threads
-from jgps.simulation.tangent import difference, moved
+from jgps.core.checks import Config, OneOf, Range
+from jgps.mujoco_log import quiet_mujoco
+from jgps.simulation.differences import Chained, Copies, Found, Items, Method
+from jgps.simulation.state_jacobian import StateJacobian, tangent_dim
+from jgps.simulation.system import System
 
-METHODS = ("chained", "copies")
-_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-_NO_STAGE = int(mujoco.mjtStage.mjSTAGE_NONE)
-_STEP = 1e-6  # of finite differences, in the units of the state
+_METHODS = {"chained": Chained, "copies": Copies}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DerivativesConfig(Config):
+    """How control steps of a simulator are differentiated.
+
+    Attributes:
+      method: "chained" multiplies what `mjd_transitionFD` finds at each physics step; "copies"
+        takes the whole control step of perturbed copies, which is right for every model, at one to
+        four times the time; "auto" is the cheaper one that is right for the model.
+      step: of the finite differences, in the units of the state and the controls.
+      centred: whether differences are taken at both sides, which is twice the work and leaves an
+        error of second order.
+      key_steps: derivatives are computed at every so many control steps and at the last one, and
+        are interpolated linearly in between; 1 computes all of them.
+    """
+
+    method: Annotated[str, OneOf("auto", "chained", "copies")] = "auto"
+    step: Annotated[float, Range("[1e-9, 1e-2]", "usually 1e-7 to 1e-5")] = 1e-6
+    centred: bool = False
+    key_steps: Annotated[int, Range("[1, 1000]", "usually 1 to 5")] = 1
 
 
 class Derivatives(NamedTuple):
-    """Of B control steps."""
+    """Along B trajectories of T states; all NaN at a step where one of them is not finite."""
 
-    F: np.ndarray  # [B, dS, dS+dU], of the next state
-    G: np.ndarray  # [B, dX, dS], of the task's state at this one
-
-
-def tangent_dim(model: mujoco.MjModel) -> int:
-    """The dS of a model."""
-    return 2 * model.nv + model.na
+    F: np.ndarray  # [B, T-1, dS, dS+dU], of the next state
+    G: np.ndarray  # [B, T, dX, dS], of the task's state
 
 
 def method_of(model: mujoco.MjModel) -> str:
-    """The cheaper method that can do with the model."""
-    rk4 = model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4
-    return "copies" if rk4 or model.nplugin else "chained"
+    """The cheaper method that is right for the model.
+
+    Raises:
+      ValueError: if it has a plugin whose own state is out of reach.
+    """
+    if np.any(model.plugin_statenum > 0):
+        raise ValueError(
+            "the model has a plugin that keeps a state of its own, which derivatives don't reach; "
+            "take it out, or use an algorithm that learns models from rollouts"
+        )
+    return "copies" if _not_by_a_chain(model) else "chained"
+
+
+def _not_by_a_chain(model: mujoco.MjModel) -> str:
+    """What of a model `mjd_transitionFD` does not do, or not right; empty where it is right."""
+    integrators, gains, biases = mujoco.mjtIntegrator, mujoco.mjtGain, mujoco.mjtBias
+    euler = model.opt.integrator == integrators.mjINT_EULER
+    implicit = model.opt.integrator in (integrators.mjINT_IMPLICIT, integrators.mjINT_IMPLICITFAST)
+    if not euler and not implicit:
+        return f"the integrator {integrators(model.opt.integrator).name.removeprefix('mjINT_')}"
+    if model.nplugin:
+        return "plugins"
+    if model.nhistory:  # what they remember from one physics step to the next
+        return "delays"
+    # What is inverted to integrate may follow the velocity, or controls and activations. For a
+    # change of those `mjd_transitionFD` takes it to be as it was (by 10% wrong in our tests).
+    if euler:
+        fields = ("dof_dampingpoly", "tendon_dampingpoly", "actuator_dampingpoly")
+        curved = any(getattr(model, field).any() for field in fields)
+        return "damping that is not linear, in Euler's integrator" if curved else ""
+    gain, bias = model.actuator_gaintype, model.actuator_biastype
+    undamped = model.actuator_gainprm[:, 2] == 0
+    steady = (gain == int(gains.mjGAIN_FIXED)) | ((gain == int(gains.mjGAIN_AFFINE)) & undamped)
+    known = (biases.mjBIAS_NONE, biases.mjBIAS_AFFINE, biases.mjBIAS_MUSCLE)
+    steady &= np.isin(bias, [int(each) for each in known])
+    return "" if steady.all() else "actuators whose gain has damping, in an implicit integrator"
 
 
 class Differentiator:
-    """Derivatives of control steps of some models, by threads.
+    """Derivatives along trajectories of a batch, by threads that it keeps.
 
-    Args:
-      system: what is simulated.
-      models: one for each row of states.
-      method: one of `METHODS`; None for the cheaper one that can do with the model.
+    A trajectory's do not depend on the others, or on the number of threads.
     """
 
-    def __init__(self, system: System, models: list[mujoco.MjModel], method: str | None = None):
-        self._system, self._models = system, models
-        self._method = method or method_of(system.model)
-        self._threads = num_threads()
-        self._pool = ThreadPoolExecutor(self._threads)
-        # of qpos [B, T, nq] and the sensors' derivatives, G
-        self.features = _feature_derivatives(system)
+    def __init__(
+        self,
+        system: System,
+        models: Sequence[mujoco.MjModel],
+        config: DerivativesConfig = DerivativesConfig(),
+    ):
+        """Prepares threads.
+
+        Args:
+          system: what is simulated.
+          models: one for each trajectory [B].
+          config: how to differentiate.
+
+        Raises:
+          ValueError: if the model's derivatives can't be taken, or not by the method.
+        """
+        distinct = {id(model): model for model in models}
+        able = {method_of(model) for model in distinct.values()}
+        if config.method == "chained" and "copies" in able:
+            why = next(filter(None, map(_not_by_a_chain, distinct.values())))
+            raise ValueError(
+                f"DerivativesConfig.method is 'chained', which is not right for {why}; choose "
+                "'copies' or 'auto'"
+            )
+        auto = "copies" if "copies" in able else "chained"
+        self._system, self._models, self._config = system, list(models), config
+        self._jacobian = StateJacobian(system)
+        make = _METHODS[auto if config.method == "auto" else config.method]
+        self._method: Method = make(system, config.step, config.centred)
 
     def __call__(self, states: np.ndarray, control: np.ndarray) -> Derivatives:
-        """Derivatives at states [B, T, nstate] (mjSTATE_INTEGRATION) under controls [B, T, dU]."""
-        F, C = self.on_host(states, control)
+        """Derivatives at states [B, T, nstate] (mjSTATE_INTEGRATION) under controls [B, T, dU].
+
+        T is at least 2; the last control has no next state.
+
+        Raises:
+          ValueError: if shapes don't fit, or MuJoCo can't step the model at all.
+        """
+        B, T = states.shape[:2]
+        if B != len(self._models) or T < 2 or control.shape != (B, T, self._system.model.nu):
+            raise ValueError(
+                f"states have shape {states.shape} and controls {control.shape}; they have to be "
+                f"[{len(self._models)}, T, nstate] and [{len(self._models)}, T, "
+                f"{self._system.model.nu}] with T of at least 2"
+            )
+        keys = key_steps(T - 1, self._config.key_steps)
+        sensing = self._jacobian.uses_sensors
+        # Sensors are differentiated at the last state as well.
+        at = np.append(keys, T - 1) if sensing else keys
+        F, C = self._at(states[:, at], control[:, at])
         qpos = states[..., 1 : 1 + self._system.model.nq]
-        G = np.asarray(self.features(qpos, C), np.float64)
-        return Derivatives(F=F, G=G)
+        G = self._jacobian(qpos, interpolated(C, at, T) if sensing else None)
+        return Derivatives(F=interpolated(F[:, : len(keys)], keys, T - 1), G=G)
 
-    def on_host(self, states: np.ndarray, control: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """F, and derivatives of the sensors [B, T, nsensordata, dS], without calls of JAX."""
-        B, T, _ = states.shape
-        model, steps = self._system.model, self._system.substeps
+    def _at(self, states: np.ndarray, control: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """F [B, K, dS, dS+dU] and sensors' derivatives at K states of every trajectory."""
+        B, K, model = *states.shape[:2], self._system.model
         dS, dU = tangent_dim(model), model.nu
-        F = np.empty((B, T, dS, dS + dU))
-        C = np.zeros((B, T, model.nsensordata, dS))
-        work = _chained if self._method == "chained" else _by_copies
-        # A share of every row for each thread: rows may differ in what contacts cost.
-        parts = [slice(i, T, self._threads) for i in range(min(self._threads, T))]
-
-        def run(part: slice) -> None:
-            for row, own in enumerate(self._models):
-                work(own, steps, states[row, part], control[row, part], F[row, part], C[row, part])
-
-        for done in [self._pool.submit(run, part) for part in parts]:
-            done.result()
-        return F, C
-
-
-def _chained(model, steps, states, control, F, C) -> None:
-    data = mujoco.MjData(model)
-    dS, dU = tangent_dim(model), model.nu
-    A, B = np.empty((dS, dS)), np.empty((dS, dU))
-    seen = np.empty((model.nsensordata, dS)) if model.nsensordata else None
-    for t in range(len(states)):
-        mujoco.mj_setState(model, data, states[t], _STATE)
-        data.ctrl[:] = control[t]
-        whole = np.eye(dS, dS + dU)
-        for step in range(steps):
-            first = seen if step == 0 else None
-            mujoco.mjd_transitionFD(model, data, _STEP, False, A, B, first, None)
-            whole = A @ whole
-            whole[:, dS:] += B
-            if step + 1 < steps:
-                mujoco.mj_step(model, data)
-        F[t] = whole
-        if seen is not None:
-            C[t] = seen
+        F = np.full((B * K, dS, dS + dU), np.nan)
+        # Nobody looks at them where x has no sensors.
+        num = model.nsensordata if self._jacobian.uses_sensors else 0
+        C = np.full((B * K, num, dS), np.nan)
+        states, control = states.reshape(B * K, -1), control.reshape(B * K, -1)
+        sound = np.isfinite(states).all(axis=1) & np.isfinite(control).all(axis=1)
+        rows = np.flatnonzero(sound)
+        models = [self._models[row // K] for row in rows]
+        items = Items(models, states[rows].astype(np.float64), control[rows].astype(np.float64))
+        found = Found(F[rows], C[rows] if num else None)
+        with quiet_mujoco():
+            error = self._method(items, found)
+        if error:
+            raise ValueError(f"MuJoCo can't differentiate this model: {error}")
+        F[rows] = found.F
+        if num:
+            C[rows] = found.sensors
+        finite = np.isfinite(F).all(axis=(1, 2)) & np.isfinite(C).all(axis=(1, 2))
+        F[~finite], C[~finite] = np.nan, np.nan
+        return F.reshape(B, K, dS, dS + dU), C.reshape(B, K, num, dS)
 
 
-def _by_copies(model, steps, states, control, F, C) -> None:
-    T, dS, dU, nv = len(states), tangent_dim(model), model.nu, model.nv
-    copies = 1 + dS + dU
-    batch = Batch(model, T * copies, 1)
-    batch.state[:] = np.repeat(states, copies, axis=0)
-    places = {name: batch.bind(name) for name in ("qpos", "qvel", "act", "ctrl", "sensordata")}
-    places["ctrl"][:] = np.repeat(control, copies, axis=0)
-
-    def split(name: str) -> np.ndarray:
-        return places[name].reshape(T, copies, -1)
-
-    change = np.concatenate([np.zeros((1, nv)), _STEP * np.eye(copies - 1, nv)])
-    split("qpos")[:] = moved(model, split("qpos"), change, np)
-    for name, first, size in (
-        ("qvel", nv, nv), ("act", 2 * nv, model.na), ("ctrl", dS, dU),
-    ):  # fmt: skip
-        rows = split(name)[:, 1 + first : 1 + first + size]
-        rows[:, np.arange(size), np.arange(size)] += _STEP
-    batch.step(nstep=1, stage=_NO_STAGE)
-    sensors = split("sensordata")
-    C[:] = ((sensors[:, 1 : 1 + dS] - sensors[:, :1]) / _STEP).swapaxes(1, 2)
-    if steps > 1:
-        batch.step(nstep=steps - 1, stage=_NO_STAGE)
-    q, v, a = (split(name) for name in ("qpos", "qvel", "act"))
-    parts = [difference(model, q[:, 1:], q[:, :1], np), v[:, 1:] - v[:, :1], a[:, 1:] - a[:, :1]]
-    F[:] = (np.concatenate(parts, axis=-1) / _STEP).swapaxes(1, 2)
+def key_steps(num: int, every: int) -> np.ndarray:
+    """Steps of `num` at which derivatives are computed: every so many, and the last one."""
+    return np.unique(np.append(np.arange(0, num, every), num - 1))
 
 
-def _feature_derivatives(system: System):
-    """A function of qpos [..., nq] and the sensors' derivatives C [..., ns, dS] that makes G."""
-    model, layout = system.model, system.layout
-    nv, na = model.nv, model.na
-
-    def by_state(qpos, C):
-        def features(ds):
-            dq, dv, da = jax.numpy.split(ds, (nv, 2 * nv))
-            q = moved(model, qpos, dq)
-            return layout.state(q, dv, da, C @ ds, jax.numpy)
-
-        return jax.jacfwd(features)(jax.numpy.zeros(2 * nv + na, qpos.dtype))
-
-    return jax.jit(jax.vmap(jax.vmap(by_state)))
+def interpolated(values: np.ndarray, keys: np.ndarray, num: int) -> np.ndarray:
+    """Values [B, num, ...] that go linearly from those [B, K, ...] at one key step to the next."""
+    if len(keys) == num:
+        return values
+    whole = np.empty((values.shape[0], num, *values.shape[2:]))
+    whole[:, keys] = values
+    between = np.setdiff1d(np.arange(num), keys)
+    after = np.searchsorted(keys, between)
+    share = (between - keys[after - 1]) / (keys[after] - keys[after - 1])
+    share = share.reshape(-1, *[1] * (values.ndim - 2))
+    whole[:, between] = (1 - share) * values[:, after - 1] + share * values[:, after]
+    return whole

@@ -51,7 +51,7 @@ class Stepper:
     def __init__(self, system: System, models: list[mujoco.MjModel]):
         """Prepares threads for `models`, one for each simulation of the batch [B]."""
         self._system = system
-        self._stage = _sensor_stage(system)
+        self._stage = sensor_stage(system)
         threads = min(num_threads(), len(models))
         num = min(threads, _MAX_PARTS)
         # In turn, which evens out what contacts cost in some conditions.
@@ -80,11 +80,6 @@ class Stepper:
         """
         steps = self._system.substeps
         self._each(lambda part: part.step(control, going, steps, self._stage))
-        return self._observe()
-
-    def resume(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """State x and observation o of simulations that go on from states [B, nstate]."""
-        self._each(lambda part: part.resume(states, self._stage))
         return self._observe()
 
     @property
@@ -155,13 +150,6 @@ class _Part:
     def states(self) -> np.ndarray:
         return self._batch.state
 
-    def resume(self, states: np.ndarray, stage: int) -> None:
-        self._batch.state[:] = states[self.rows]
-        self._start = self._batch.state.copy()
-        self._failed = np.zeros(len(self._start), bool)
-        if stage != _NO_STAGE:
-            self._run(functools.partial(self._batch.forward, stage=stage))
-
     def step(self, control: np.ndarray, going: np.ndarray, steps: int, stage: int) -> None:
         np.copyto(self._batch.state, self._start, where=~going[self.rows, None])
         self._batch.ctrl[:] = control[self.rows]
@@ -182,7 +170,7 @@ class _Part:
                 self.error = " ".join(self._batch.error(0).split())
 
 
-def _sensor_stage(system: System) -> int:
+def sensor_stage(system: System) -> int:
     """The forward computation up to the last sensor that x and o need."""
     model, layouts = system.model, system.layouts
     if not layouts.uses_sensors:

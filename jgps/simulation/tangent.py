@@ -20,15 +20,28 @@ def moved(model: mujoco.MjModel, qpos: Any, change: Any, xp: types.ModuleType = 
     if model.nq == model.nv:  # no rotation has more numbers than its change
         return qpos + change
     parts = []
-    for joint in range(model.njnt):
-        kind = int(model.jnt_type[joint])
-        q, v = int(model.jnt_qposadr[joint]), int(model.jnt_dofadr[joint])
-        shift = {_FREE: 3, _BALL: 0}.get(kind, 1)
-        parts.append(qpos[..., q : q + shift] + change[..., v : v + shift])
-        if kind in (_FREE, _BALL):
-            turn = change[..., v + shift : v + shift + 3]
-            parts.append(_turned(qpos[..., q + shift : q + shift + 4], turn, xp))
+    for q, v, rotates in _runs(model):
+        if rotates:
+            parts.append(_turned(qpos[..., q], change[..., v], xp))
+        else:
+            parts.append(qpos[..., q] + change[..., v])
     return xp.concatenate(parts, axis=-1) if parts else qpos
+
+
+def _runs(model: mujoco.MjModel) -> list[tuple[slice, slice, bool]]:
+    """Places in qpos and in its change, one after the other: a rotation, or all up to the next."""
+    runs, q, v = [], 0, 0
+    kinds = model.jnt_type
+    for joint in np.flatnonzero((kinds == _FREE) | (kinds == _BALL)):
+        shift = 3 if kinds[joint] == _FREE else 0
+        turn_q, turn_v = int(model.jnt_qposadr[joint]) + shift, int(model.jnt_dofadr[joint]) + shift
+        if turn_q > q:
+            runs.append((slice(q, turn_q), slice(v, turn_v), False))
+        q, v = turn_q + 4, turn_v + 3
+        runs.append((slice(turn_q, q), slice(turn_v, v), True))
+    if model.nq > q:
+        runs.append((slice(q, model.nq), slice(v, model.nv), False))
+    return runs
 
 
 def _turned(quat: Any, turn: Any, xp: types.ModuleType) -> Any:
@@ -56,14 +69,11 @@ def difference(model: mujoco.MjModel, qpos: Any, start: Any, xp: types.ModuleTyp
         return qpos - start
     qpos, start = xp.broadcast_arrays(qpos, start)
     parts = []
-    for joint in range(model.njnt):
-        kind = int(model.jnt_type[joint])
-        q = int(model.jnt_qposadr[joint])
-        shift = {_FREE: 3, _BALL: 0}.get(kind, 1)
-        parts.append(qpos[..., q : q + shift] - start[..., q : q + shift])
-        if kind in (_FREE, _BALL):
-            place = slice(q + shift, q + shift + 4)
-            parts.append(_turn_between(qpos[..., place], start[..., place], xp))
+    for q, _, rotates in _runs(model):
+        if rotates:
+            parts.append(_turn_between(qpos[..., q], start[..., q], xp))
+        else:
+            parts.append(qpos[..., q] - start[..., q])
     return xp.concatenate(parts, axis=-1) if parts else qpos
 
 

@@ -16,10 +16,11 @@ from jgps.optimise.ilqg.system import goal as plain_goal
 from jgps.optimise.models import default_dtype
 from jgps.simulation import Conditions
 from jgps.simulation.conditions import condition_models, initial_act
-from jgps.simulation.derivatives import Differentiator, tangent_dim
+from jgps.simulation.derivatives import DerivativesConfig, Differentiator
 from jgps.simulation.native import Stepper
+from jgps.simulation.state_jacobian import tangent_dim
 from jgps.simulation.system import control_ranges
-from jgps.simulation.tangent import difference
+from jgps.simulation.tracking import Followed, Tracker
 from jgps.tasks import Task
 from jgps.tasks.functions import params_of, with_params
 
@@ -27,89 +28,63 @@ from jgps.tasks.functions import params_of, with_params
 class Simulator:
     """One simulation for each condition [B], and copies of them to try step sizes in."""
 
-    def __init__(self, task: Task, conditions: Conditions):
-        self._task = task
+    def __init__(self, task: Task, conditions: Conditions, config: DerivativesConfig):
+        """Prepares threads, which stay.
+
+        Raises:
+          ValueError: if the model's derivatives can't be taken.
+        """
+        _refuse_delays(task)
+        self._task, self._conditions = task, conditions
         self._models = condition_models(task.model, conditions)
-        self._steppers: dict[int, Stepper] = {}
-        self._differentiate = Differentiator(task.system, self._models)
+        self._trackers: dict[int, Tracker] = {}
+        self._differentiate = Differentiator(task.system, self._models, config)
         self.limits = control_ranges(self._models)  # [2, B, dU]
-        self._conditions = conditions
         self._costs = shared_jit(functools.partial(_costs, task.cost))
         self._pulled_back = shared_jit(functools.partial(_pulled_back, task.cost))
 
     def begin(self, u: np.ndarray) -> Paths:
         """Paths that start where the conditions do, of which states and controls u count."""
         conditions = self._conditions
-        stepper = self._stepper(1)
+        stepper = Stepper(self._task.system, self._models)
         act = initial_act(self._task.model, conditions)
-        x, _ = stepper.start(conditions.qpos, conditions.qvel, act)
+        with quiet_mujoco():
+            x, _ = stepper.start(conditions.qpos, conditions.qvel, act)
         B, T, _ = u.shape
         states = np.repeat(stepper.states[:, None], T, axis=1)
         return Paths(states, np.repeat(x[:, None], T, axis=1), np.asarray(u), jnp.zeros(B))
 
     def roll_out(self, feedback: Feedback, goal: Goal) -> Paths:
         """All sizes at once, [B, S, T, ...]."""
-        paths, k, K, size = (jax.tree.map(np.asarray, each) for each in feedback)
-        B, T, dU = k.shape
-        S = len(size)
-        stepper = self._stepper(S)
-        states = np.empty((T, B * S, paths.state.shape[-1]))
-        x_all = np.empty((T, B * S, self._task.state_dim))
-        # What acts is in the precision of JAX, so that anyone can repeat it.
-        u_all = np.empty((T, B * S, dU), default_dtype())
-        limits = np.repeat(within(self.limits, u_all.dtype), S, axis=1)
-        sound = np.ones(B * S, bool)
-        # A trial that diverges overflows, and is left out.
-        with quiet_mujoco(), np.errstate(over="ignore", invalid="ignore"):
-            x, _ = stepper.resume(np.repeat(paths.state[:, 0], S, axis=0))
-            for t in range(T):
-                states[t] = stepper.states
-                x_all[t] = x
-                ds = self._tangent(states[t].reshape(B, S, -1), paths.state[:, None, t])
-                feed = ds @ K[:, t].swapaxes(1, 2) + size[:, None] * k[:, None, t]
-                u = (paths.u[:, None, t] + feed).reshape(B * S, dU)
-                sound &= np.isfinite(u).all(axis=1)
-                u = np.clip(u.astype(u_all.dtype), *limits)
-                u_all[t] = np.where(sound[:, None], u, 0)
-                if t + 1 < T:
-                    x, _ = stepper.step(u_all[t], sound)
-                    sound &= stepper.sound()
-        x, u = (np.moveaxis(a, 0, 1) for a in (x_all, u_all))
-        states, x, u = (a.reshape(B, S, *a.shape[1:]) for a in (np.moveaxis(states, 0, 1), x, u))
-        cost = self._costs(to_device(x), to_device(u), goal)
-        return Paths(states, x, u, jnp.where(sound.reshape(B, S), cost, jnp.inf))
+        paths, k, K, size = jax.tree.map(np.asarray, feedback)
+        if len(size) not in self._trackers:
+            self._trackers[len(size)] = Tracker(self._task.system, self._models, len(size))
+        tracked = self._trackers[len(size)](Followed(paths.state, paths.u, k, K, size))
+        cost = self._costs(to_device(tracked.x), to_device(tracked.u), goal)
+        cost = jnp.where(to_device(tracked.sound), cost, jnp.inf)
+        return Paths(tracked.states, tracked.x, tracked.u, cost)
 
     def expand(self, paths: Paths, goal: Goal) -> Expansion:
         """Derivatives along paths [B, T, ...]."""
         found = self._differentiate(paths.state, paths.u)
-        dtype = jax.dtypes.canonicalize_dtype(float)
-        F, G, x, u = (jnp.asarray(a, dtype) for a in (found.F[:, :-1], found.G, paths.x, paths.u))
+        F, G, x, u = map(to_device, (found.F, found.G, paths.x, paths.u))
         H, g = self._pulled_back(G, x, u, goal)
         return Expansion(F, H, g)
 
-    def _stepper(self, copies: int) -> Stepper:
-        if copies not in self._steppers:
-            repeated = [model for model in self._models for _ in range(copies)]
-            self._steppers[copies] = Stepper(self._task.system, repeated)
-        return self._steppers[copies]
 
-    def _tangent(self, states: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        model = self._task.model
-        q, rest = slice(1, 1 + model.nq), slice(1 + model.nq, 1 + model.nq + model.nv + model.na)
-        dq = difference(model, states[..., q], reference[..., q], np)
-        return np.concatenate([dq, states[..., rest] - reference[..., rest]], axis=-1)
+def _refuse_delays(task: Task) -> None:
+    """Refuses actuators with a delay.
 
-
-def within(limits: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Limits [2, ...] in this precision, rounded inwards."""
-    lower, upper = limits.astype(dtype)
-    inward = np.nextafter(lower, np.inf, dtype=dtype), np.nextafter(upper, -np.inf, dtype=dtype)
-    return np.stack(
-        [
-            np.where(lower < limits[0], inward[0], lower),
-            np.where(upper > limits[1], inward[1], upper),
-        ]
-    )
+    Raises:
+      ValueError: naming the first one.
+    """
+    delayed = np.flatnonzero(task.model.actuator_delay > 0)
+    if len(delayed):
+        raise ValueError(
+            f"actuator {task.model.actuator(int(delayed[0])).name!r} has a delay: what it "
+            "remembers is not among positions, velocities and activations, of which known dynamics "
+            "are made; take the delay out, or use an algorithm that learns models from rollouts"
+        )
 
 
 def _costs(cost: Any, x: jax.Array, u: jax.Array, goal: Goal) -> jax.Array:
@@ -141,17 +116,19 @@ def _pulled_back(
     return jax.vmap(along)(G, x, u, goal)
 
 
-def simulated(task: Task, conditions: Conditions) -> tuple[KnownSystem, Paths, Goal]:
+def known_system(
+    task: Task, conditions: Conditions, config: DerivativesConfig = DerivativesConfig()
+) -> tuple[KnownSystem, Paths, Goal]:
     """The task's simulator from the conditions' initial states [B].
 
     Returns:
       The system, paths that begin there under what holds the start (controls of zero where nothing
       is known to), and the goal that the conditions' params say.
     """
-    simulator = Simulator(task, conditions)
+    simulator = Simulator(task, conditions, config)
 
     def rows(numbers: np.ndarray) -> KnownSystem:
-        return _system(task, Simulator(task, conditions.select(numbers)))
+        return _system(task, Simulator(task, conditions.select(numbers), config))
 
     u = np.zeros((conditions.num, task.horizon, task.action_dim), default_dtype())
     if conditions.ctrl is not None:

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jgps.core.host import to_device
-from jgps.optimise.ilqg.simulated import simulated
+from jgps.optimise.ilqg.simulated import known_system
 from jgps.optimise.ilqg.system import Goal, KnownSystem, Paths, analytic
 from jgps.optimise.ilqg.system import goal as plain_goal
 from jgps.optimise.models import default_dtype
 from jgps.simulation import Conditions, SimulationRollouts, condition_models, resolve_backend
+from jgps.simulation.derivatives import DerivativesConfig
 from jgps.simulation.inverse import StateInverse
 from jgps.simulation.system import control_ranges
 from jgps.tasks import Task
@@ -39,7 +40,12 @@ class TaskSystem(NamedTuple):
 
 
 def task_system(
-    task: Task, conditions: Conditions, backend: str, *, second_order: bool = False
+    task: Task,
+    conditions: Conditions,
+    backend: str,
+    *,
+    derivatives: DerivativesConfig = DerivativesConfig(),
+    second_order: bool = False,
 ) -> TaskSystem:
     """The task from these conditions.
 
@@ -47,6 +53,7 @@ def task_system(
       task: it has dynamics of its own, or a state that tells where its simulation is.
       conditions: where trajectories start.
       backend: "native", "analytic" or "auto".
+      derivatives: how the simulator is differentiated.
       second_order: whether second derivatives of the task's own dynamics count (DDP).
 
     Raises:
@@ -61,7 +68,7 @@ def task_system(
             "second derivatives are those of dynamics that are a JAX function; the simulator has "
             "first ones: leave second_order=False, or give the task dynamics"
         )
-    system, begin, goal = simulated(task, conditions)
+    system, begin, goal = known_system(task, conditions, derivatives)
     inverse = StateInverse(task.model, task.layout)
 
     def rollouts(paths: Paths) -> SimulationRollouts:
