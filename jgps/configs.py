@@ -22,6 +22,7 @@ from jgps.core.pilqr import PilqrStepConfig
 from jgps.costs.expand import ExpandConfig
 from jgps.dynamics.fit import FitConfig
 from jgps.dynamics.prior import ConstantPriorConfig, MixturePriorConfig, NoPriorConfig
+from jgps.dynamics.recursive import AdaptationConfig
 from jgps.optimise.guided.config import (
     GuidedConfig,
     MirrorDescentConfig,
@@ -69,6 +70,7 @@ __all__ = [
     "ConstantPriorConfig",
     "MixturePriorConfig",
     "MixtureConfig",
+    "AdaptationConfig",
     "ExpandConfig",
     "LqrStepConfig",
     "TrustRegionConfig",

@@ -10,6 +10,7 @@ import setting_readers as readers
 from setting_programs import Fingerprints, of_algorithm
 
 from jgps.configs import (
+    AdaptationConfig,
     AscentWeightConfig,
     AverageWeightConfig,
     BadmmConfig,
@@ -175,6 +176,7 @@ CASES = [
     *ALGORITHM_CASES,
     Case(FittedModelsConfig(prior=NoPriorConfig()), readers.of_models),
     Case(FitConfig(), readers.of_fit),
+    Case(AdaptationConfig(), readers.of_adaptation, {"forgetting": 0.5}),
     Case(ExpandConfig(), readers.of_expansion),
     Case(NoPriorConfig(), readers.of_prior),
     Case(ConstantPriorConfig(), readers.of_prior),

@@ -120,6 +120,15 @@ def of_prior(config: Any) -> Fingerprints:
     yield traced(prior.update, state, rollouts)
 
 
+def of_adaptation(config: Any) -> Fingerprints:
+    """A model that is adapted online: what it remembers, how it learns, what it says."""
+    adaptation = dynamics.make_adaptation(config, DX, DU)
+    state = jax.eval_shape(adaptation.init)
+    prior = Dynamics(_shape(DX, DX + DU), _shape(DX), _shape(DX, DX))
+    yield traced(adaptation.update, state, prior, _shape(DX), _shape(DU), _shape(DX))
+    yield traced(adaptation.evaluate, state, prior)
+
+
 def of_models(config: Any) -> Fingerprints:
     """Local models, fitted to rollouts of the smallest task."""
     shape, small = (C, N), task()

@@ -1,4 +1,4 @@
-"""Linear-Gaussian controllers: acting, initialisers, exploration noise."""
+"""Linear-Gaussian controllers: acting, initialisers, exploration noise; one-step tracking."""
 
 from jgps.controllers import linear_gaussian
 from jgps.controllers.hold import Hold, HoldConfig, hold_known, hold_pose
@@ -13,6 +13,7 @@ from jgps.controllers.initial import (
 from jgps.controllers.linear_gaussian import act
 from jgps.controllers.nearest import NearestController
 from jgps.controllers.noise import exploration_noise
+from jgps.controllers.tracking import Target, track
 
 __all__ = [
     "Hold",
@@ -21,6 +22,7 @@ __all__ = [
     "NearestController",
     "NoiseConfig",
     "PdHoldConfig",
+    "Target",
     "act",
     "exploration_noise",
     "hold_known",
@@ -29,4 +31,5 @@ __all__ = [
     "lqr_hold",
     "pd_hold",
     "pure_noise",
+    "track",
 ]

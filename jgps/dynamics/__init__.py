@@ -1,4 +1,4 @@
-"""Samples -> time-varying linear-Gaussian models."""
+"""Samples -> time-varying linear-Gaussian models, of whole rollouts or online."""
 
 from jgps.core.estimation.mixture import MixtureConfig
 from jgps.core.estimation.regression import NormalInverseWishart
@@ -13,8 +13,18 @@ from jgps.dynamics.prior import (
     make_points_prior,
     make_prior,
 )
+from jgps.dynamics.recursive import (
+    Adaptation,
+    AdaptationConfig,
+    AdaptationState,
+    make_adaptation,
+    prior_model,
+)
 
 __all__ = [
+    "Adaptation",
+    "AdaptationConfig",
+    "AdaptationState",
     "ConstantPriorConfig",
     "FitConfig",
     "MixtureConfig",
@@ -26,6 +36,8 @@ __all__ = [
     "PriorConfig",
     "fit",
     "fit_initial",
+    "make_adaptation",
     "make_points_prior",
     "make_prior",
+    "prior_model",
 ]

@@ -1,5 +1,14 @@
-"""Networks as policies: what they are, how they learn from controllers, how they are linearised."""
+"""Networks as policies: what they are, how they learn from controllers, how they are linearised.
 
+And `make_adaptive_policy`, which does what a network wants with a model adapted online.
+"""
+
+from jgps.policies.adaptive import (
+    AdaptivePolicy,
+    AdaptivePolicyInfo,
+    AdaptivePolicyState,
+    make_adaptive_policy,
+)
 from jgps.policies.distil import DistilConfig, distil
 from jgps.policies.linearise import linearise, offset
 from jgps.policies.networks.baselines import (
@@ -21,6 +30,9 @@ from jgps.policies.supervision import DistilInfo, Supervision
 
 __all__ = [
     "ARCHITECTURES",
+    "AdaptivePolicy",
+    "AdaptivePolicyInfo",
+    "AdaptivePolicyState",
     "Mlp",
     "NetworkPolicy",
     "PoseRegressor",
@@ -33,6 +45,7 @@ __all__ = [
     "initialise",
     "linearise",
     "observe_all",
+    "make_adaptive_policy",
     "make_trunk",
     "mlp",
     "offset",

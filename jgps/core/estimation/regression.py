@@ -148,7 +148,7 @@ def fit_linear_gaussian(
         cov = cov + prior_cov
 
     given = jnp.asarray(ridge, cov.dtype)
-    L, ridge, positive_definite = _factor(cov[:num_inputs, :num_inputs], given)
+    L, ridge, positive_definite = factor_with_ridge(cov[:num_inputs, :num_inputs], given)
     F = linalg.solve_psd(L, cov[:num_inputs, num_inputs:]).T
     residual = rows[:, num_inputs:] - rows[:, :num_inputs] @ F.T
     W = residual.T @ residual / total + ridge * F @ F.T
@@ -170,8 +170,8 @@ def fit_linear_gaussian(
     return F, f, W, FitInfo(status=status, ridge_added=ridge - given)
 
 
-def _factor(cov: jax.Array, given: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Cholesky factor of cov + given I, the ridge that it took, and whether there is one.
+def factor_with_ridge(cov: jax.Array, given: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Cholesky factor of cov + given I, the ridge that it took [], and whether there is one [].
 
     Fewer samples than inputs leave a singular matrix, whose rounding grows with its size: above
     some hundred inputs a ridge that suits small problems is below it. It is raised until it is not,

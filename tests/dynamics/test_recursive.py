@@ -1,0 +1,406 @@
+"""Models that are adapted online: against a weighted regression, over long runs, on a pendulum."""
+
+import functools
+
+import adaptive_pendulum as pendulum
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jgps import dynamics
+from jgps.core import lqr, types
+from jgps.core.estimation import mixture
+from jgps.core.types import Dynamics, QuadraticCost
+from jgps.dynamics import AdaptationConfig, NormalInverseWishart
+
+DX, DU = 3, 2
+D = DX + DU
+SPREAD = (0.5, 20.0, 1.0, 0.1, 2.0)
+CONFIG = AdaptationConfig(forgetting=0.8, strength=0.3, spread=SPREAD)
+
+
+def samples(seed, num, dtype=jnp.float32):
+    """Steps of a linear system with noise, and prior models of it that are somewhat wrong."""
+    rng = np.random.default_rng(seed)
+    true = rng.normal(size=(DX, D)) / SPREAD
+    z = rng.normal(size=(num, D)) * SPREAD + 3.0
+    x_next = z @ true.T + 0.4 + 0.05 * rng.normal(size=(num, DX))
+    prior = Dynamics(
+        F=true + 0.1 * rng.normal(size=(num, DX, D)) / SPREAD,
+        f=rng.normal(size=(num, DX)),
+        W=np.broadcast_to(1e-2 * np.diag([1.0, 2.0, 3.0]), (num, DX, DX)),
+    )
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(leaf, dtype), (prior, z[:, :DX], z[:, DX:], x_next)
+    )
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def learned(state, data, config=CONFIG):
+    """The state after all steps of `samples`."""
+    adaptation = dynamics.make_adaptation(config, DX, DU, state.mean.dtype)
+    return jax.lax.scan(lambda s, row: (adaptation.update(s, *row), None), state, data)[0]
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def evaluated(state, prior, config=CONFIG):
+    return dynamics.make_adaptation(config, DX, DU, state.mean.dtype).evaluate(state, prior)
+
+
+def fresh(dtype=jnp.float32):
+    return dynamics.make_adaptation(CONFIG, DX, DU, dtype).init()
+
+
+def by_regression(data, prior):
+    """The same from all steps at once: residuals of weight 0.8^age, ridges from the prior."""
+    seen, x, u, x_next = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), data)
+    z = np.concatenate([x, u], axis=1)
+    r = x_next - np.einsum("nij,nj->ni", seen.F, z) - seen.f
+    weights = 0.8 ** np.arange(len(z))[::-1]
+    n, s = weights.sum(), CONFIG.strength
+    mean_z, mean_r = weights @ z / n, weights @ r / n
+    z, r = z - mean_z, r - mean_r
+    ridge = s * np.diag(np.square(SPREAD))
+    dF = np.linalg.solve((z.T * weights) @ z + ridge, (z.T * weights) @ r).T
+    left = r - z @ dF.T
+    W = (left.T * weights) @ left + dF @ ridge @ dF.T + n * s / (n + s) * np.outer(mean_r, mean_r)
+    df = n / (n + s) * mean_r - dF @ mean_z
+    return prior.F + dF, prior.f + df, (W + s * np.asarray(prior.W)) / (n + s)
+
+
+@pytest.mark.parametrize("num", [1, 3, 60])
+def test_it_is_a_weighted_regression_with_a_prior(num, x64):
+    data = samples(0, num, jnp.float64)
+    prior = jax.tree.map(lambda leaf: leaf[0], samples(1, 1, jnp.float64)[0])
+    state = learned(fresh(jnp.float64), data)
+    model, info = evaluated(state, prior)
+    assert info.status.code == types.OK and info.ridge_added == 0
+    for found, expected in zip(model, by_regression(data, prior), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(state.count, np.sum(0.8 ** np.arange(num)), rtol=1e-12)
+
+
+def test_float32_is_float64_to_4_digits():
+    """Entries spread from 0.1 to 20 about means up to 30 spreads away."""
+    single, _ = evaluated(
+        learned(fresh(), samples(0, 60)), jax.tree.map(lambda a: a[5], samples(0, 60)[0])
+    )
+    expected = by_regression(samples(0, 60), jax.tree.map(lambda a: a[5], samples(0, 60)[0]))
+    for found, right, unit in zip(single, expected, (np.array(SPREAD), 1.0, 1.0), strict=True):
+        np.testing.assert_allclose(
+            found * unit, right * unit, atol=2e-4 * np.abs(right * unit).max()
+        )
+
+
+def test_without_samples_it_is_the_prior_at_every_step_of_a_horizon():
+    prior = samples(2, 4)[0]
+    model, info = evaluated(fresh(), prior)
+    jax.tree.map(np.testing.assert_array_equal, model, prior)
+    assert info.status.code == types.OK
+
+
+def test_a_constant_sample_moves_the_offset_alone():
+    """Nothing is known of how it depends on z, so that stays the prior's."""
+    data = jax.tree.map(
+        lambda leaf: jnp.broadcast_to(leaf[:1], (50, *leaf.shape[1:])), samples(3, 1)
+    )
+    prior = jax.tree.map(lambda leaf: leaf[0], data[0])
+    model, _ = evaluated(learned(fresh(), data), prior)
+    np.testing.assert_array_equal(model.F, prior.F)
+    z = jnp.concatenate([data[1][0], data[2][0]])
+    before = data[3][0] - prior.F @ z - prior.f
+    after = data[3][0] - model.F @ z - model.f
+    # 5 steps are remembered beside a prior worth 0.3.
+    np.testing.assert_allclose(after, before * 0.3 / 5.3, rtol=1e-3, atol=1e-5)
+
+
+def test_lqr_plans_over_a_horizon_of_adapted_steps():
+    prior = samples(2, 4)[0]
+    model, _ = evaluated(learned(fresh(), samples(0, 60)), prior)
+    deviation = np.asarray(model.F - prior.F)
+    np.testing.assert_allclose(
+        deviation, np.broadcast_to(deviation[:1], deviation.shape), atol=1e-6
+    )
+    assert np.abs(deviation).max() > 0.01
+    cost = QuadraticCost(
+        H=jnp.broadcast_to(jnp.eye(D), (5, D, D)), g=jnp.zeros((5, D)), h=jnp.zeros(5)
+    )
+    _, _, status = lqr.backward(model, cost, 0.0)
+    assert status.code == types.OK
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
+def test_a_step_that_is_not_finite_is_left_out_and_counted(place, bad):
+    """Of the prior, x, u and x'; also what is finite until it is squared or subtracted."""
+    state = learned(fresh(), samples(0, 60))
+    rows = jax.tree.map(lambda leaf: leaf[:1], samples(4, 1))
+    spoiled = list(rows)
+    if place == 0:
+        spoiled[0] = rows[0]._replace(F=rows[0].F.at[0, 1, 2].set(bad))
+    else:
+        spoiled[place] = rows[place].at[0, 1].set(bad)
+    new = learned(state, tuple(spoiled))
+    jax.tree.map(np.testing.assert_array_equal, new[:3], state[:3])
+    assert state.skipped == 0 and new.skipped == 1
+
+
+def test_a_prior_that_is_not_finite_is_data_inside_jit():
+    prior = samples(2, 4)[0]
+    prior = prior._replace(f=prior.f.at[2, 0].set(jnp.nan))
+    model, info = evaluated(learned(fresh(), samples(0, 60)), prior)
+    assert info.status.code == types.NON_FINITE and info.status.step == 2
+    assert np.isfinite(np.asarray(model.f)[[0, 1, 3]]).all()
+
+
+def test_a_prior_that_rounding_would_hide_is_raised_and_said():
+    """All entries move together, ten thousand spreads far."""
+    z = jnp.linspace(-1e4, 1e4, 60)[:, None] * jnp.ones(D)
+    one = jax.tree.map(lambda leaf: leaf[0], samples(0, 1)[0])
+    prior = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (60, *leaf.shape)), one)
+    data = (prior, z[:, :DX], z[:, DX:], z[:, :DX])
+    config = AdaptationConfig()
+    model, info = evaluated(learned(fresh(), data, config), one, config)
+    assert info.status.code == types.OK and info.ridge_added > 0
+    assert all(np.isfinite(leaf).all() for leaf in model)
+    # Along the one direction that was seen it is right.
+    np.testing.assert_allclose(model.F @ jnp.ones(D), jnp.ones(DX), rtol=1e-4)
+
+
+def test_results_do_not_depend_on_the_batch():
+    """To 1e-6 of the largest entry; a state that fails changes no other, bit by bit."""
+    data = [samples(seed, 20) for seed in range(5)]
+    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *data)
+    prior = jax.tree.map(lambda leaf: leaf[:, 0], batch[0])
+    start = jax.tree.map(lambda leaf: jnp.stack([leaf] * 5), fresh())
+    many = jax.vmap(evaluated)(jax.vmap(learned)(start, batch), prior)[0]
+    for i in range(5):
+        alone, _ = evaluated(
+            learned(fresh(), data[i]), jax.tree.map(lambda leaf, i=i: leaf[i], prior)
+        )
+        for found, expected in zip(many, alone, strict=True):
+            np.testing.assert_allclose(
+                found[i], expected, rtol=0, atol=1e-6 * np.abs(expected).max()
+            )
+    spoiled = (batch[0], batch[1].at[2].set(jnp.nan), *batch[2:])
+    others = jax.vmap(evaluated)(jax.vmap(learned)(start, spoiled), prior)[0]
+    keep = np.array([0, 1, 3, 4])
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[keep], b[keep]), others, many)
+
+
+EXCITED, CONSTANT, SAME = 0, 1, 2  # torques; a constant one, in which it comes to rest; one sample
+REST = jnp.array([0.3, 0.0])
+
+
+def _long_run(kind, forgetting):
+    """Models and states after every 1,000 of 100,000 steps of a pendulum of another mass."""
+    adaptation = dynamics.make_adaptation(AdaptationConfig(forgetting=forgetting), 2, 1)
+
+    def step(carry, t):
+        state, x, smooth = carry
+        noise = jax.random.normal(jax.random.fold_in(jax.random.key(0), t), (2,))
+        smooth = 0.9 * smooth + noise[:1]
+        u = jnp.where(kind == EXCITED, smooth - 0.5 * x[1:], 1.5)
+        x = jnp.where(kind == SAME, REST, x)
+        disturbance = jnp.where(kind == EXCITED, pendulum.NOISE, 0) * noise[1]
+        x_next = pendulum.step(x, u, 1.5) + disturbance * jnp.array([pendulum.DT, 1.0])
+        state = adaptation.update(state, pendulum.nominal(x, u), x, u, x_next)
+        return (state, x_next, smooth), None
+
+    def thousand(carry, times):
+        carry, _ = jax.lax.scan(step, carry, times)
+        model, info = adaptation.evaluate(carry[0], pendulum.nominal(REST, jnp.zeros(1)))
+        return carry, (model, info, carry[0])
+
+    start = (adaptation.init(), jnp.array([0.5, 0.0]), jnp.zeros(1))
+    return jax.lax.scan(thousand, start, jnp.arange(100_000).reshape(100, 1000))[1]
+
+
+@pytest.mark.parametrize("forgetting", [0.9, 0.999])
+def test_covariances_stay_what_they_are_over_100_000_steps(forgetting):
+    run = jax.jit(jax.vmap(functools.partial(_long_run, forgetting=forgetting)))
+    model, info, state = jax.tree.map(np.asarray, run(jnp.array([EXCITED, CONSTANT, SAME])))
+    assert (info.status.code == types.OK).all() and (info.ridge_added == 0).all()
+    assert (state.skipped == 0).all()
+    np.testing.assert_array_equal(model.W, np.swapaxes(model.W, -1, -2))
+    eigenvalues = np.linalg.eigvalsh(model.W.astype(np.float64))
+    share = AdaptationConfig().strength / (state.count + AdaptationConfig().strength)
+    # Never below the prior's share, never far above what the wrong mass leaves unexplained.
+    assert (eigenvalues[..., 0] >= 0.98 * share * pendulum.NOISE**2).all()
+    assert eigenvalues.max() < 2e-5
+    trace = np.sum(np.square(state.factor.astype(np.float64)), axis=(-2, -1))
+    assert (trace < 20 * state.count).all() and (state.count <= 1 / (1 - forgetting)).all()
+    assert (trace[EXCITED] > 1).all() and (trace[SAME] == 0).all()
+    assert trace[CONSTANT, -1] < 1e-9
+    # In the end it has the true mass where that shows, the nominal one where it does not.
+    true = jax.jacfwd(pendulum.step, 1)(REST, jnp.zeros(1), 1.5)[:, 0]
+    prior = pendulum.nominal(REST, jnp.zeros(1)).F[:, 2]
+    np.testing.assert_allclose(model.F[EXCITED, -1, :, 2], true, rtol=0.1)
+    np.testing.assert_allclose(model.F[CONSTANT, -1, :, 2], prior, rtol=1e-6)
+    np.testing.assert_allclose(model.F[SAME, -1, :, 2], prior, rtol=1e-6)
+
+
+BEFORE, AFTER = 100, 300  # steps before and after the mass changes
+
+
+def _change_of_mass(key, mass):
+    """Errors of the adapted and the nominal model at every step, and what both saw after it."""
+    adaptation = dynamics.make_adaptation(AdaptationConfig(), 2, 1)
+
+    def step(carry, t):
+        state, x, smooth, key = carry
+        key, for_torque, for_noise = jax.random.split(key, 3)
+        smooth = 0.9 * smooth + 1.1 * jax.random.normal(for_torque, (1,))
+        u = smooth - 0.5 * x[1:]
+        now = jnp.where(t < BEFORE, pendulum.NOMINAL, mass)
+        x_next = pendulum.disturbed(for_noise, x, u, now)
+        prior = pendulum.nominal(x, u)
+        model, _ = adaptation.evaluate(state, prior)
+        z = jnp.concatenate([x, u])
+        adapted, nominal = (x_next - each.F @ z - each.f for each in (model, prior))
+        state = adaptation.update(state, prior, x, u, x_next)
+        return (state, x_next, smooth, key), (adapted, nominal, z, x_next)
+
+    x = 0.5 * jax.random.normal(key, (2,))
+    start = (adaptation.init(), x, jnp.zeros(1), key)
+    return jax.lax.scan(step, start, jnp.arange(BEFORE + AFTER))[1]
+
+
+def _left_by_least_squares(z, target):
+    """What one linear model of all steps after the change leaves of `target` [C, S, 2]."""
+    rows = np.concatenate([z, np.ones((*z.shape[:2], 1))], axis=2)
+    fits = [np.linalg.lstsq(a, b, rcond=None)[0] for a, b in zip(rows, target, strict=True)]
+    return target - rows @ np.array(fits)
+
+
+@pytest.mark.parametrize("mass", [1.5, 0.5])
+def test_after_a_change_of_mass_it_soon_predicts_as_a_model_identified_anew(mass):
+    """32 seeds; the mass rises or falls by half, and changes what a torque does by -33 or +100 %.
+
+    Identified anew are the deviations from the nominal model, by least squares on all 300 steps
+    after the change, where they are exactly linear: only noise is left. A linear model of x' itself
+    leaves 3 and 20 times as much.
+    """
+    run = jax.jit(jax.vmap(_change_of_mass, in_axes=(0, None)))
+    adapted, nominal, z, x_next = jax.tree.map(
+        np.asarray, run(jax.random.split(jax.random.key(0), 32), mass)
+    )
+    after = slice(BEFORE, None)
+
+    def size(error):  # of velocities; positions integrate them
+        return np.sqrt(np.mean(np.square(error[..., 1])))
+
+    anew = size(_left_by_least_squares(z[:, after], nominal[:, after]))
+    plain = size(_left_by_least_squares(z[:, after], x_next[:, after]))
+    np.testing.assert_allclose(anew, pendulum.NOISE, rtol=0.05)
+    soon = size(adapted[:, BEFORE + 45 : BEFORE + 55])
+    assert size(nominal[:, after]) > 10 * anew and size(adapted[:, BEFORE : BEFORE + 3]) > 10 * anew
+    assert soon < 2 * anew
+    assert size(adapted[:, BEFORE + 10 : BEFORE + 20]) < 2 * plain
+    # Before and long after it only pays for remembering 10 steps.
+    assert size(adapted[:, 50:BEFORE]) < 1.3 * anew
+    assert size(adapted[:, BEFORE + 100 :]) < 1.3 * anew
+
+
+def _joint(rng, dtype=np.float32):
+    root = rng.normal(size=(2 * DX + DU, 2 * DX + DU))
+    cov = root @ root.T * np.outer(*2 * [10.0 ** rng.integers(-2, 3, 2 * DX + DU)])
+    return rng.normal(size=2 * DX + DU), cov
+
+
+def test_the_dynamics_that_a_prior_expects_are_its_conditional_distribution(rng):
+    mean, cov = _joint(rng)
+    s = 2.5
+    prior = NormalInverseWishart(
+        mean=jnp.asarray(mean, jnp.float32), scatter=jnp.asarray(s * cov, jnp.float32),
+        dof=jnp.asarray(1.0), strength=jnp.asarray(s),
+    )  # fmt: skip
+    model, status = dynamics.prior_model(prior, DX)
+    assert status.code == types.OK
+    unit = np.sqrt(np.diag(cov))
+    F = np.linalg.solve(cov[:D, :D], cov[:D, D:]).T
+    W = cov[D:, D:] - F @ cov[:D, D:]
+    to_unit = unit[:D] / unit[D:, None]
+    np.testing.assert_allclose(model.F * to_unit, F * to_unit, atol=1e-3)
+    np.testing.assert_allclose((model.f - mean[D:] + F @ mean[:D]) / unit[D:], 0, atol=1e-3)
+    np.testing.assert_allclose(
+        model.W / np.outer(unit[D:], unit[D:]), W / np.outer(unit[D:], unit[D:]), atol=1e-4
+    )
+    assert np.linalg.eigvalsh(np.asarray(model.W, np.float64)).min() > 0
+
+
+def test_a_mixture_seen_from_the_last_step_is_adapted_too(rng):
+    """As Fu et al. (2016) do; an empty mixture says nothing, and nothing is learned from it."""
+    means, covs = zip(*[_joint(rng), _joint(rng)], strict=True)
+    full = mixture.Mixture(
+        weights=jnp.array([0.5, 0.5]), mean=jnp.asarray(np.array(means), jnp.float32),
+        cov=jnp.asarray(np.array(covs), jnp.float32), active=jnp.array([True, True]),
+        count=jnp.asarray(100.0),
+    )  # fmt: skip
+    row = jax.tree.map(lambda leaf: leaf[0], samples(0, 1))
+    point = jnp.concatenate(row[1:])[None]
+
+    @jax.jit
+    def adapted(mixture_now):
+        prior = mixture.to_prior(mixture_now, point, jnp.ones(1), 1.0)
+        model, status = dynamics.prior_model(prior, DX)
+        adaptation = dynamics.make_adaptation(CONFIG, DX, DU)
+        state = adaptation.update(adaptation.init(), model, *row[1:])
+        return status, state, *adaptation.evaluate(state, model)
+
+    status, state, model, info = adapted(full)
+    assert status.code == info.status.code == types.OK and state.skipped == 0
+    # One step is worth 1 and the prior 0.3, so that 1 / 1.3 of the error goes.
+    assert all(np.isfinite(leaf).all() for leaf in model) and state.count == 1
+    status, state, _, info = adapted(mixture.empty(2, 2 * DX + DU, jnp.float32))
+    assert status.code == types.NOT_PD and info.status.code == types.NON_FINITE
+    assert state.skipped == 1 and state.count == 0
+
+
+def _call(**changed):
+    prior, x, u, x_next = jax.tree.map(lambda leaf: leaf[0], samples(0, 1))
+    given = {"prior": prior, "x": x, "u": u, "x_next": x_next, **changed}
+    adaptation = dynamics.make_adaptation(CONFIG, DX, DU)
+    return adaptation.update(adaptation.init(), *given.values())
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: _call(x=jnp.zeros(4)), r"x must be \[3\] of one state, got \(4,\)"),
+        (lambda: _call(u=jnp.zeros((7, 2))), r"u must be \[2\] .* use jax.vmap for batches"),
+        (lambda: _call(x_next=jnp.zeros(())), r"x_next must be \[3\]"),
+        (lambda: _call(prior=samples(0, 4)[0]), r"prior.F must be \[3, 5\] of one step, got \(4"),
+        (lambda: _call(prior=_call_prior(f=jnp.zeros(4))), r"prior.f must be \[3\]"),
+        (lambda: _call(prior=_call_prior(F=jnp.full((3, 5), jnp.inf))), "prior.F is not finite;"),
+        (lambda: _evaluate(_horizon(jnp.nan)), "prior.W is not finite at step 2; the model"),
+        (lambda: dynamics.make_adaptation(CONFIG, 3, 3), r"spread has 5 entries; .* dX \+ dU = 6"),
+        (lambda: dynamics.make_adaptation(CONFIG, 5, 0), "dX and dU have to be at least 1"),
+        (lambda: AdaptationConfig(forgetting=1.0), r"forgetting is 1.0; it has to be .* \(0, 0.99"),
+        (lambda: AdaptationConfig(strength=0.0), "strength is 0.0; it has to be .* > 0"),
+        (lambda: dynamics.prior_model(_prior_of(7), 4), "prior must have mean .* with dX = 4"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_in_one_sentence(call, sentence):
+    with pytest.raises(ValueError, match=sentence) as raised:
+        call()
+    assert "\n" not in str(raised.value)
+
+
+def _evaluate(prior):
+    return dynamics.make_adaptation(CONFIG, DX, DU).evaluate(fresh(), prior)
+
+
+def _call_prior(**changed):
+    return jax.tree.map(lambda leaf: leaf[0], samples(0, 1)[0])._replace(**changed)
+
+
+def _horizon(bad):
+    prior = samples(0, 4)[0]
+    return prior._replace(W=prior.W.at[2, 1, 1].set(bad))
+
+
+def _prior_of(dim):
+    one = jnp.ones(())
+    return NormalInverseWishart(jnp.zeros(dim), jnp.eye(dim), one, one)
