@@ -157,6 +157,7 @@ class _Part:
 
     def resume(self, states: np.ndarray, stage: int) -> None:
         self._batch.state[:] = states[self.rows]
+        self._batch.warning[:] = 0  # what became of other states says nothing of these
         self._start = self._batch.state.copy()
         self._failed = np.zeros(len(self._start), bool)
         if stage != _NO_STAGE:
