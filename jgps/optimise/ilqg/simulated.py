@@ -65,7 +65,7 @@ class Simulator:
             for t in range(T):
                 states[t] = stepper.states
                 x_all[t] = x
-                ds = self._tangent(states[t].reshape(B, S, -1), paths.state[:, None, t])
+                ds = self.difference(states[t].reshape(B, S, -1), paths.state[:, None, t])
                 feed = ds @ K[:, t].swapaxes(1, 2) + size[:, None] * k[:, None, t]
                 u = (paths.u[:, None, t] + feed).reshape(B * S, dU)
                 sound &= np.isfinite(u).all(axis=1)
@@ -93,7 +93,8 @@ class Simulator:
             self._steppers[copies] = Stepper(self._task.system, repeated)
         return self._steppers[copies]
 
-    def _tangent(self, states: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    def difference(self, states: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """What changes states `reference` [..., nstate] to `states`, [..., dS]."""
         model = self._task.model
         q, rest = slice(1, 1 + model.nq), slice(1 + model.nq, 1 + model.nq + model.nv + model.na)
         dq = difference(model, states[..., q], reference[..., q], np)
@@ -169,4 +170,5 @@ def _system(task: Task, simulator: Simulator) -> KnownSystem:
         limits=jnp.asarray(simulator.limits),
         tangent_dim=tangent_dim(task.model),
         jittable=False,
+        difference=simulator.difference,
     )
