@@ -3,10 +3,15 @@
 import dataclasses
 from typing import Annotated
 
+import mujoco
+
 from jgps.core.checks import Config, Range, refuse
 from jgps.optimise.ilqg.solve import SolveConfig
 from jgps.optimise.mpc.sampling import CemConfig, MppiConfig, PredictiveSamplingConfig
+from jgps.simulation.derivatives import tangent_dim
+from jgps.tasks import Task
 
+EPISODE = 10  # iterations, unless settings say how many steps each has
 PlannerConfig = SolveConfig | PredictiveSamplingConfig | CemConfig | MppiConfig
 
 
@@ -39,3 +44,22 @@ class MpcConfig(Config):
     def __post_init__(self):
         if self.replan_every >= self.horizon:
             refuse(self, "replan_every", f"less than the horizon, {self.horizon} steps, usually 2")
+
+
+def plan_sizes(config: MpcConfig, task: Task) -> dict[str, int]:
+    """Bytes that a plan takes at the very least, by what for."""
+    planner = config.planner
+    copies = planner.step_sizes if isinstance(planner, SolveConfig) else planner.samples
+    states = mujoco.mj_stateSize(task.model, mujoco.mjtState.mjSTATE_INTEGRATION)
+    width = states + task.state_dim + task.action_dim
+    rollouts = copies * task.train.num
+    parts = {
+        f"{rollouts:,} rollouts of {config.horizon:,} steps": 8 * rollouts * config.horizon * width
+    }
+    if isinstance(planner, SolveConfig):
+        dS, dU = tangent_dim(task.model), task.action_dim
+        steps = task.train.num * config.horizon
+        parts[f"derivatives at {steps:,} steps"] = (
+            8 * steps * (dS * (dS + dU) + task.state_dim * dS)
+        )
+    return parts

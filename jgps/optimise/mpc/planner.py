@@ -184,6 +184,19 @@ def with_term(cost: Callable[..., jax.Array], term: Callable[..., jax.Array]) ->
     return _Residuals(*parts)
 
 
+def until_end(cost: Callable[..., jax.Array], last: int) -> Any:
+    """A cost for which time stands still from step `last` on, as plans look beyond an end."""
+
+    def stop(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+        return lambda x, u, t, *params: function(x, u, jnp.minimum(t, last), *params)
+
+    stopped: Any = stop(cost)
+    residual = getattr(cost, "residual", None)
+    if residual is not None:
+        stopped.residual = stop(residual)
+    return stopped
+
+
 def _each(functions: Any, x: Any, u: Any, t: Any, params: Any) -> list[Any]:
     own, extra = params
     first = functions[0](x, u, t) if own is None else functions[0](x, u, t, own)

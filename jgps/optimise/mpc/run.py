@@ -50,11 +50,11 @@ Command = Any  # a pytree like the params, or a function of the control step tha
 class Run(NamedTuple):
     """A closed loop of B states.
 
-    `begin(states, key)` is its state before the first step; None for the states in which the
-    conditions begin. `advance(state, steps, command)` does so many control steps and returns the
-    state and what was done. The command is one for all of them, or a function of the number of the
-    control step; None is what the conditions' own params say. It is followed from the next plan on,
-    and a new one is made when it changes.
+    `begin(states, key, u)` is its state before the first step; states None for those in which the
+    conditions begin, u None for the controls from which the first search starts there.
+    `advance(state, steps, command)` does so many control steps and returns the state and what was
+    done. The command is one for all of them, or a function of the number of the control step; None
+    is what the conditions' own params say. A new plan is made when it changes.
 
     A state whose simulation diverges, or that is not finite, is put back where it started and says
     so; the others don't notice.
@@ -101,12 +101,12 @@ def make_run(
     plan = functools.partial(replanned, planner, config)
     execute = _make_execute(system if plant is None else plant, cost)
 
-    def begin(states: Any = None, key: jax.Array | None = None) -> RunState:
+    def begin(states: Any = None, key: jax.Array | None = None, u: Any = None) -> RunState:
         B = len(start.states)
         key = jax.random.key(0) if key is None else key
         states = start.states if states is None else states
         return RunState(
-            acting=begin_acting(planner, start.params, states, start.u, key),
+            acting=begin_acting(planner, start.params, states, start.u if u is None else u, key),
             states=states,
             step=np.zeros((), np.int32),
             cost=np.zeros(B),
