@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 
 from jgps.controllers import linear_gaussian
@@ -34,7 +35,6 @@ from jgps.optimise.rollouts.sampling import FixedStartsConfig, make_sample, roll
 from jgps.simulation import SimulationRollouts, resolve_backend
 from jgps.simulation.conditions import condition_models
 from jgps.simulation.derivatives import Differentiator
-from jgps.simulation.native import Stepper
 from jgps.simulation.system import control_ranges
 from jgps.tasks import Task
 from jgps.tasks.functions import over_rollouts, params_of
@@ -57,11 +57,10 @@ class Parts(NamedTuple):
     """What the loop is made of."""
 
     run: Run
-    planner: Any
     start: Start
     controllers_of: Callable[[Executed], Controller]  # of what was done, leaves [C, n, ...]
     first: Controller  # what acts where nothing was done yet
-    steppers: Callable[[int], Stepper]  # of so many copies of each condition
+    observe: Callable[[Any], Any]  # observations [C, n, dO] at states [C, n, nx]
 
 
 def make_mpc(task: Task, config: MpcConfig, backend: str) -> Algorithm:
@@ -93,8 +92,8 @@ def make_planner(system: Any, config: MpcConfig, num: int) -> Any:
     return sampling_planner(system, config.planner, config.horizon, num)
 
 
-def make_task_run(task: Task, config: MpcConfig, **settings: Any) -> tuple[Run, Any, Start]:
-    """A closed loop of the task's training conditions, its planner and its start.
+def make_task_run(task: Task, config: MpcConfig, **settings: Any) -> tuple[Run, Start]:
+    """A closed loop of the task's training conditions, and its start.
 
     Args:
       task: the task; from its last step on time stands still for its cost.
@@ -106,11 +105,11 @@ def make_task_run(task: Task, config: MpcConfig, **settings: Any) -> tuple[Run, 
     planner = make_planner(system, config, task.train.num)
     u = np.repeat(begin.u[:, :1], config.horizon, axis=1)
     start = Start(begin.state[:, 0], u, goal.params)
-    return make_run(system, planner, config, cost, start, **settings), planner, start
+    return make_run(system, planner, config, cost, start, **settings), start
 
 
 def _make_parts(task: Task, config: MpcConfig) -> Parts:
-    run, planner, start = make_task_run(task, config)
+    run, start = make_task_run(task, config)
     models = condition_models(task.model, task.train)
     differentiate = None
     if isinstance(config.planner, SolveConfig):  # samples have no gains
@@ -129,12 +128,23 @@ def _make_parts(task: Task, config: MpcConfig) -> Parts:
         return Controller(*(np.asarray(a, default_dtype()) for a in (K, k, C)))
 
     first = initial_controllers(task, initial_states(task, task.train))
-    steppers = functools.cache(lambda copies: Stepper(task.system, _each(models, copies)))
-    return Parts(run, planner, start, controllers_of, jax.device_get(first), steppers)
+    observe = functools.partial(_observe, task, models)
+    return Parts(run, start, controllers_of, jax.device_get(first), observe)
 
 
-def _each(models: list[Any], copies: int) -> list[Any]:
-    return [model for model in models for _ in range(copies)]
+@quiet_mujoco()
+def _observe(task: Task, models: list[mujoco.MjModel], states: np.ndarray) -> np.ndarray:
+    """The observation [C, n, dO] at states [C, n, nx]."""
+    kind = mujoco.mjtState.mjSTATE_INTEGRATION
+    rows = []
+    for model, own in zip(models, states, strict=True):
+        data = mujoco.MjData(model)
+        for state in own:
+            mujoco.mj_setState(model, data, state, kind)
+            mujoco.mj_forward(model, data)
+            seen = task.system.layouts.observe(data.qpos, data.qvel, data.act, data.sensordata)
+            rows.append(seen[1])
+    return np.reshape(rows, (*states.shape[:2], -1))
 
 
 def _check_state(task: Task, differentiate: Differentiator, start: Start) -> None:
@@ -241,17 +251,10 @@ def _metrics(task: Task, after: RunState, done: Executed) -> Metrics:
 def _samples(task: Task, config: MpcConfig, parts: Parts, state: MpcState) -> SimulationRollouts:
     """What the next iteration does, [C, 1, n, ...] of its n steps."""
     _, _, done = _advanced(task, config, parts, state)
-    C, n, _ = done.u.shape
-    nq = task.model.nq
     x, u = to_device(done.x)[:, None], to_device(done.u)[:, None]
-    o = x
-    if task.observation is not None:
-        with quiet_mujoco():
-            _, seen = parts.steppers(n).resume(done.state.reshape(C * n, -1))
-        o = to_device(seen.reshape(C, 1, n, -1))
-    return SimulationRollouts(
-        x=x, u=u, valid=to_device(done.valid)[:, None], qpos=done.state[:, None, :, 1 : 1 + nq], o=o
-    )
+    o = x if task.observation is None else to_device(parts.observe(done.state))[:, None]
+    qpos = done.state[:, None, :, 1 : 1 + task.model.nq]
+    return SimulationRollouts(x=x, u=u, valid=to_device(done.valid)[:, None], qpos=qpos, o=o)
 
 
 def _inspect(task: Task, state: MpcState) -> Inspection:

@@ -62,8 +62,9 @@ class CemConfig(SamplingConfig):
         its own; otherwise they are those of the best sample, and a plan takes one rollout less.
     """
 
+    noise: Annotated[float, Range("> 0", "usually 0.2 to 0.7")] = 0.5
     elites: Annotated[int, Range(">= 1", "usually a tenth of the samples")] = 8
-    min_noise: Annotated[float, Range("> 0", "usually 0.05 to 0.2")] = 0.1
+    min_noise: Annotated[float, Range("> 0", "usually 0.1 to 0.3")] = 0.3
     simulate_mean: bool = True
 
     def __post_init__(self):
