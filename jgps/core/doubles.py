@@ -25,13 +25,13 @@ def unpacked(tree: Any) -> Any:
 def _pack(leaf: Any) -> Any:
     if not isinstance(leaf, np.ndarray) or leaf.dtype != np.float64:
         return leaf
-    return Bits(np.ascontiguousarray(leaf)[..., None].view(np.uint32))
+    return Bits(np.array(leaf, order="C")[..., None].view(np.uint32))
 
 
 def _unpack(leaf: Any) -> Any:
     if not _is_bits(leaf):
         return leaf
-    return np.ascontiguousarray(leaf.bits).view(np.float64)[..., 0]
+    return np.array(leaf.bits, order="C").view(np.float64)[..., 0]
 
 
 def _is_bits(node: Any) -> bool:

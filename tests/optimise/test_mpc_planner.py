@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence():
 def test_plans_by_samples_come_near_the_best_and_report_their_own_cost(kind):
     system, goal = double_integrator(), goals(0, 0, 0)
     calm = {"noise": 0.1, **({"min_noise": 0.01} if kind is CemConfig else {})}
-    config = kind(samples=256, iterations=4, **calm)
+    config = kind(samples=128, iterations=4, **calm)
     planner = sampling_planner(system, config, HORIZON, 3)
     memory, plan = planner.init(STATES, np.zeros((3, HORIZON, 1), np.float32), goal)
     for number in range(12):

@@ -80,10 +80,12 @@ def _check_leaf(name: str, leaf: np.ndarray, low: Any, high: Any) -> None:
     )
 
 
-def _like(name: str, tree: Any, params: Any) -> Any:
+def _like(name: str, given: Any, params: Any) -> Any:
+    """The pytree with leaves [B, ...] in the params' own types."""
+    tree = jax.tree.map(_array, given, is_leaf=_is_list)  # a list is numbers, not a tree of them
     if jax.tree.structure(tree) != jax.tree.structure(params):
         raise ValueError(
-            f"{name} is {shown(tree)}; it has to have the same entries as the params of the "
+            f"{name} is {shown(given)}; it has to have the same entries as the params of the "
             f"conditions, {shown(jax.tree.map(lambda leaf: leaf[0].tolist(), params))} for instance"
         )
 
@@ -100,6 +102,14 @@ def _like(name: str, tree: Any, params: Any) -> Any:
         return np.broadcast_to(array, own.shape).astype(dtype)
 
     return jax.tree_util.tree_map_with_path(fit, tree, params)
+
+
+def _is_list(node: Any) -> bool:
+    return isinstance(node, list)
+
+
+def _array(leaf: Any) -> Any:
+    return np.asarray(leaf) if _is_list(leaf) else leaf
 
 
 def _leaves(*trees: Any) -> list[tuple[Any, ...]]:

@@ -58,6 +58,13 @@ class Planner(NamedTuple):
     horizon: int
 
 
+def waiting(states: Any, horizon: int) -> np.ndarray:
+    """Paths [B, H, nx] that stay in states [B, nx]; in zero where a state is not finite."""
+    known = np.asarray(states)
+    known = np.where(np.isfinite(known).all(axis=-1, keepdims=True), known, 0)
+    return np.repeat(known[:, None], horizon, axis=1)
+
+
 def no_plan(state: Any, u: Any, tangent_dim: int, dtype: Any) -> Plan:
     """A plan that is none yet, of arrays like those of one.
 

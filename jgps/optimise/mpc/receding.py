@@ -28,6 +28,7 @@ from jgps.optimise.mpc.planner import (
     later,
     no_plan,
     taken,
+    waiting,
     where,
 )
 
@@ -65,7 +66,7 @@ def _init(
     firm = np.full(B, config.first_regularisation, dtype)
     memory = RecedingMemory(
         first=np.asarray(goal.first, np.int32),
-        state=np.repeat(np.asarray(states)[:, None], H, axis=1),
+        state=waiting(states, H),
         u=np.asarray(u, np.float64 if not system.jittable else dtype),
         K=np.zeros((B, H, dU, system.tangent_dim), dtype),
         regularisation=firm,

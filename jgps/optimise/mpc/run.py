@@ -104,9 +104,10 @@ def make_run(
     def begin(states: Any = None, key: jax.Array | None = None, u: Any = None) -> RunState:
         B = len(start.states)
         key = jax.random.key(0) if key is None else key
-        states = start.states if states is None else states
+        states = start.states if states is None else np.asarray(states)
+        known = where(np.isfinite(states).all(axis=-1), states, np.asarray(start.states))
         return RunState(
-            acting=begin_acting(planner, start.params, states, start.u if u is None else u, key),
+            acting=begin_acting(planner, start.params, known, start.u if u is None else u, key),
             states=states,
             step=np.zeros((), np.int32),
             cost=np.zeros(B),

@@ -23,7 +23,7 @@ from jgps.optimise.ilqg import solve
 from jgps.optimise.ilqg.system import Feedback, Goal, KnownSystem, Paths
 from jgps.optimise.models import default_dtype
 from jgps.optimise.mpc import splines
-from jgps.optimise.mpc.planner import Plan, Planner, check_memory, no_plan, where
+from jgps.optimise.mpc.planner import Plan, Planner, check_memory, no_plan, waiting, where
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ def _init(
     dtype = default_dtype()
     memory = SamplingMemory(
         first=np.asarray(goal.first, np.int32),
-        state=np.repeat(np.asarray(states)[:, None], H, axis=1),
+        state=waiting(states, H),
         knots=np.asarray(np.asarray(u)[:, at], dtype),
         deviation=np.asarray(config.noise * spread, dtype),
     )
