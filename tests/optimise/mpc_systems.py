@@ -5,7 +5,7 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 
-from jgps.optimise.ilqg.solve import SolveConfig
+from jgps.optimise.ilqg.solve import SearchConfig
 from jgps.optimise.ilqg.system import Goal, analytic
 from jgps.optimise.mpc.receding import receding_ilqg
 from jgps.tasks import from_mjcf
@@ -40,7 +40,7 @@ def goals(*values, first=0):
 def integrator_planner():
     """iLQG on the double integrator, and what it is made on."""
     system = double_integrator()
-    return system, receding_ilqg(system, SolveConfig(iterations=2), HORIZON)
+    return system, receding_ilqg(system, SearchConfig(iterations=2), HORIZON)
 
 
 PENDULUM = """

@@ -8,11 +8,11 @@ import scipy.interpolate
 import scipy.linalg
 from mpc_systems import HORIZON, LIMIT, A, B, Q, R, double_integrator, goals, integrator_planner
 
-from jgps.configs import CemConfig, MppiConfig, PredictiveSamplingConfig, SolveConfig
+from jgps.configs import CemConfig, MppiConfig, PredictiveSamplingConfig, SearchConfig
 from jgps.optimise.ilqg import solve
 from jgps.optimise.mpc import splines
 from jgps.optimise.mpc.planner import follow, until_end, with_term
-from jgps.optimise.mpc.policy import controllers_on_state, gaussian_covariance
+from jgps.optimise.mpc.policy import gaussian_covariance
 from jgps.optimise.mpc.receding import receding_ilqg
 from jgps.optimise.mpc.sampling import sampling_planner
 
@@ -109,7 +109,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence():
         planner.plan(memory, np.zeros((3, 3), np.float32), goals(0, 0, 0), KEY)
     with pytest.raises(ValueError, match=r"goal.first has the shape \[2\]"):
         planner.plan(memory, STATES, goals(0, 0), KEY)
-    shorter = receding_ilqg(double_integrator(), SolveConfig(iterations=1), 20)
+    shorter = receding_ilqg(double_integrator(), SearchConfig(iterations=1), 20)
     with pytest.raises(ValueError, match="here they have to be \\[3, 20, 2\\]"):
         shorter.plan(memory, STATES, goals(0, 0, 0), KEY)
     with pytest.raises(ValueError, match="knots is 6; it has to be at most the horizon, 5 steps"):
@@ -192,13 +192,3 @@ def test_time_stands_still_behind_the_end():
     stopped = until_end(Squares(), 4)
     values = [stopped(jnp.ones(1), None, t) for t in (3, 4, 9)]
     assert values == [3, 4, 4] and stopped.residual(jnp.ones(1), None, 9) == 4
-
-
-def test_gains_on_the_state_do_what_gains_on_the_simulation_do():
-    rng = np.random.default_rng(1)
-    G, K = rng.normal(size=(4, 5, 3)), rng.normal(size=(4, 2, 3))
-    x, u, ds = rng.normal(size=(4, 5)), rng.normal(size=(4, 2)), rng.normal(size=(4, 3))
-    gains, constant = controllers_on_state(x, u, K, G)
-    moved = x + np.einsum("tij,tj->ti", G, ds)
-    found = np.einsum("tij,tj->ti", gains, moved) + constant
-    np.testing.assert_allclose(found, u + np.einsum("tij,tj->ti", K, ds), atol=1e-10)

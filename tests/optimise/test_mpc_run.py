@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mpc_systems import HORIZON, LIMIT, go_to, goals, integrator_planner, swing_up
 
-from jgps.configs import CemConfig, MpcConfig, MppiConfig, PredictiveSamplingConfig, SolveConfig
+from jgps.configs import CemConfig, MpcConfig, MppiConfig, PredictiveSamplingConfig, SearchConfig
 from jgps.core.doubles import Bits, packed, unpacked
 from jgps.optimise.mpc.command import CommandRange, check_command, check_range
 from jgps.optimise.mpc.estimates import simulator_states
@@ -125,7 +125,7 @@ def test_a_range_that_says_nothing_is_refused():
 @pytest.mark.parametrize(
     "planner",
     [
-        SolveConfig(iterations=2, step_sizes=6),
+        SearchConfig(iterations=2, step_sizes=6),
         PredictiveSamplingConfig(samples=48, spline="zero", knots=8),
         CemConfig(samples=48),
         MppiConfig(samples=48),

@@ -14,27 +14,25 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from jgps.controllers import linear_gaussian
 from jgps.controllers.nearest import NearestController
 from jgps.core.doubles import packed, unpacked
 from jgps.core.host import to_device
 from jgps.core.lifted import shared_jit
 from jgps.core.types import NON_FINITE, OK, Controller
 from jgps.mujoco_log import quiet_mujoco
-from jgps.optimise.algorithm import Algorithm, Inspection, Metrics, inspection_key
-from jgps.optimise.ilqg.simulated import simulated
-from jgps.optimise.ilqg.solve import SolveConfig
-from jgps.optimise.models import FittedModelsConfig, default_dtype, fitted_models, predict
+from jgps.optimise.algorithm import Algorithm, Metrics
+from jgps.optimise.ilqg.solve import SearchConfig
+from jgps.optimise.ilqg.system import KnownSystem, Paths
+from jgps.optimise.ilqg.task_system import TaskSystem, task_system
+from jgps.optimise.inspection import make_inspect
+from jgps.optimise.models import default_dtype
 from jgps.optimise.mpc.config import EPISODE, MpcConfig
-from jgps.optimise.mpc.planner import until_end, where
-from jgps.optimise.mpc.policy import controllers_on_state
+from jgps.optimise.mpc.planner import Planner, until_end, where
 from jgps.optimise.mpc.receding import receding_ilqg
 from jgps.optimise.mpc.run import Executed, Run, RunState, Start, make_run
 from jgps.optimise.mpc.sampling import sampling_planner
-from jgps.optimise.rollouts.sampling import FixedStartsConfig, make_sample, rollouts_each
-from jgps.simulation import SimulationRollouts, resolve_backend
+from jgps.simulation import SimulationRollouts
 from jgps.simulation.conditions import condition_models
-from jgps.simulation.derivatives import Differentiator
 from jgps.simulation.system import control_ranges
 from jgps.tasks import Task
 from jgps.tasks.functions import over_rollouts, params_of
@@ -56,80 +54,93 @@ class MpcState(NamedTuple):
 class Parts(NamedTuple):
     """What the loop is made of."""
 
+    known: TaskSystem
     run: Run
     start: Start
-    controllers_of: Callable[[Executed], Controller]  # of what was done, leaves [C, n, ...]
+    controllers_of: Callable[..., Controller]  # of what was done, leaves [C, n, ...]
+    variance: Any  # [C, 1, dU, dU], of their noise
     first: Controller  # what acts where nothing was done yet
-    observe: Callable[[Any], Any]  # observations [C, n, dO] at states [C, n, nx]
+    observe: Callable[[Any], Any] | None  # o [C, n, dO] at states [C, n, nx]; None where it is x
 
 
 def make_mpc(task: Task, config: MpcConfig, backend: str) -> Algorithm:
-    """The loop on native threads.
+    """The loop.
 
     Raises:
-      ValueError: for another backend, and where controllers on the task's state can't do what gains
-        on the simulator's state do.
+      ValueError: for a backend that can't plan, and a task whose state does not tell where its
+        simulation is.
     """
-    if backend not in ("auto", "native"):
-        resolve_backend(backend)
-        raise ValueError(f"backend is {backend!r}; mpc plans on native threads: pass 'native'")
-    parts = _make_parts(task, config)
+    parts = _make_parts(task, config, backend)
+    inspect = make_inspect(task, backend)
     features = condition_features(task, task.train)
     return Algorithm(
         init=functools.partial(_init, task, parts, features),
         step=functools.partial(_step, task, config, parts),
-        inspect=functools.partial(_inspect, task),
+        inspect=lambda state: inspect(state.key, state.policy.controllers),
         samples=functools.partial(_samples, task, config, parts),
         forget_results=functools.partial(_forget_results, features),
         rollouts_per_step=task.train.num,
     )
 
 
-def make_planner(system: Any, config: MpcConfig, num: int) -> Any:
+def make_planner(system: KnownSystem, config: MpcConfig, num: int) -> Planner:
     """The planner that the settings say, of a system of `num` states."""
-    if isinstance(config.planner, SolveConfig):
+    if isinstance(config.planner, SearchConfig):
         return receding_ilqg(system, config.planner, config.horizon)
     return sampling_planner(system, config.planner, config.horizon, num)
 
 
-def make_task_run(task: Task, config: MpcConfig, **settings: Any) -> tuple[Run, Start]:
+def endless(task: Task) -> Task:
+    """The task with a cost for which time stands still from the last step on."""
+    return dataclasses.replace(task, cost=until_end(task.cost, task.horizon - 1))
+
+
+def start_of(known: TaskSystem, config: MpcConfig) -> Start:
+    """Where runs of a task start, and what holds it there, as the first search's controls."""
+    u = np.repeat(np.asarray(known.begin.u)[:, :1], config.horizon, axis=1)
+    return Start(np.asarray(known.begin.state)[:, 0], u, known.goal.params)
+
+
+def make_task_run(
+    task: Task, config: MpcConfig, backend: str = "auto", **settings: Any
+) -> tuple[Run, Start]:
     """A closed loop of the task's training conditions, and its start.
 
     Args:
-      task: the task; from its last step on time stands still for its cost.
+      task: from its last step on time stands still for its cost.
       config: horizon, planner, and how often to plan.
+      backend: "native", "analytic" or "auto".
       settings: see `make_run`.
     """
-    cost = until_end(task.cost, task.horizon - 1)
-    system, begin, goal = simulated(dataclasses.replace(task, cost=cost), task.train)
-    planner = make_planner(system, config, task.train.num)
-    u = np.repeat(begin.u[:, :1], config.horizon, axis=1)
-    start = Start(begin.state[:, 0], u, goal.params)
-    return make_run(system, planner, config, cost, start, **settings), start
+    task = endless(task)
+    known = task_system(task, task.train, backend)
+    start = start_of(known, config)
+    planner = make_planner(known.system, config, task.train.num)
+    return make_run(known.system, planner, config, task.cost, start, **settings), start
 
 
-def _make_parts(task: Task, config: MpcConfig) -> Parts:
-    run, start = make_task_run(task, config)
+def _make_parts(task: Task, config: MpcConfig, backend: str) -> Parts:
+    known = task_system(endless(task), task.train, backend)
+    start = start_of(known, config)
+    planner = make_planner(known.system, config, task.train.num)
+    run = make_run(known.system, planner, config, endless(task).cost, start)
     models = condition_models(task.model, task.train)
-    differentiate = None
-    if isinstance(config.planner, SolveConfig):  # samples have no gains
-        differentiate = Differentiator(task.system, models)
-        _check_state(task, differentiate, start)
     lower, upper = control_ranges(models)
     half = np.where(np.isfinite(upper - lower), 0.5 * (upper - lower), 1)
     variance = np.square(config.noise * half)[:, None, :, None] * np.eye(task.action_dim)
+    controllers_of = shared_jit(functools.partial(_controllers_of, known.left))
+    first = jax.device_get(initial_controllers(task, initial_states(task, task.train)))
+    observe = None
+    if task.observation is not None and not known.system.jittable:
+        observe = functools.partial(_observe, task, models)
+    return Parts(known, run, start, controllers_of, variance, first, observe)
 
-    def controllers_of(done: Executed) -> Controller:
-        K, k = np.zeros((*done.u.shape, task.state_dim)), done.u
-        if differentiate is not None:
-            G = differentiate(done.state, np.asarray(done.u, np.float64)).G
-            K, k = controllers_on_state(done.x, done.u, done.K, G)
-        C = np.broadcast_to(variance, (*done.u.shape, task.action_dim))
-        return Controller(*(np.asarray(a, default_dtype()) for a in (K, k, C)))
 
-    first = initial_controllers(task, initial_states(task, task.train))
-    observe = functools.partial(_observe, task, models)
-    return Parts(run, start, controllers_of, jax.device_get(first), observe)
+def _controllers_of(left: Any, x: Any, u: Any, K: Any, variance: Any) -> Controller:
+    """What was done [C, n, ...], with its feedback on the task's state."""
+    gains = jnp.einsum("ctus,ctsx->ctux", K, left(x), precision="highest")
+    k = u - jnp.einsum("ctux,ctx->ctu", gains, x, precision="highest")
+    return Controller(gains, k, jnp.broadcast_to(variance, (*u.shape, u.shape[-1])))
 
 
 @quiet_mujoco()
@@ -145,22 +156,6 @@ def _observe(task: Task, models: list[mujoco.MjModel], states: np.ndarray) -> np
             seen = task.system.layouts.observe(data.qpos, data.qvel, data.act, data.sensordata)
             rows.append(seen[1])
     return np.reshape(rows, (*states.shape[:2], -1))
-
-
-def _check_state(task: Task, differentiate: Differentiator, start: Start) -> None:
-    """Refuses a task whose x does not tell all that the simulator goes on from.
-
-    Raises:
-      ValueError: says how much is missing.
-    """
-    G = differentiate(start.states[:, None], np.asarray(start.u[:, :1], np.float64)).G[:, 0]
-    size, rank = G.shape[-1], int(np.linalg.matrix_rank(G).min())
-    if rank < size:
-        raise ValueError(
-            f"the state x of task {task.name!r} tells {rank} of the {size} numbers from which its "
-            "simulation goes on, and the controllers that mpc returns read x alone; put qpos, qvel "
-            "and act in its state, or plan with samples, which give no feedback"
-        )
 
 
 def _init(task: Task, parts: Parts, features: jax.Array, key: jax.Array) -> MpcState:
@@ -202,7 +197,8 @@ def _step(task: Task, config: MpcConfig, parts: Parts, state: MpcState) -> tuple
     u[:, at] = done.u
     # What comes behind the steps that were done is as it was before there were any.
     controllers = jax.tree.map(np.array, state.controllers if at.start else parts.first)
-    for whole, piece in zip(controllers, parts.controllers_of(done), strict=True):
+    told = (to_device(a, default_dtype()) for a in (done.x, done.u, done.K, parts.variance))
+    for whole, piece in zip(controllers, parts.controllers_of(*told), strict=True):
         whole[:, at] = piece
     best, best_cost = jax.device_get((state.policy.controllers, state.policy_cost))
     sound, total = after.lost == 0, after.cost.astype(best_cost.dtype)
@@ -251,26 +247,11 @@ def _metrics(task: Task, after: RunState, done: Executed) -> Metrics:
 def _samples(task: Task, config: MpcConfig, parts: Parts, state: MpcState) -> SimulationRollouts:
     """What the next iteration does, [C, 1, n, ...] of its n steps."""
     _, _, done = _advanced(task, config, parts, state)
-    x, u = to_device(done.x)[:, None], to_device(done.u)[:, None]
-    o = x if task.observation is None else to_device(parts.observe(done.state))[:, None]
-    qpos = done.state[:, None, :, 1 : 1 + task.model.nq]
-    return SimulationRollouts(x=x, u=u, valid=to_device(done.valid)[:, None], qpos=qpos, o=o)
-
-
-def _inspect(task: Task, state: MpcState) -> Inspection:
-    """Rollouts of the policy with its noise, and a Gaussian model of them."""
-    controllers = jax.tree.map(jnp.asarray, state.policy.controllers)
-    sample_key, models_key = jax.random.split(inspection_key(state.key))
-    starts = FixedStartsConfig()
-    roll_out = make_sample(task, NearestController.act, "native", starts)
-    factored, _ = shared_jit(jax.vmap(linear_gaussian.factor))(controllers)
-    sampled = roll_out(factored, sample_key)
-    models = fitted_models(
-        task, FittedModelsConfig(), (task.train.num, rollouts_each(task, starts))
-    )
-    _, fitted, _ = shared_jit(models.fit)(models.init(models_key), sampled.rollouts, None)
-    assert fitted is not None
-    return Inspection(sampled, predict(controllers, fitted), controllers)
+    cost = np.where(done.valid, done.cost.sum(axis=1), np.inf)
+    found = parts.known.rollouts(Paths(done.state, done.x, done.u, jnp.asarray(cost)))
+    if parts.observe is None:
+        return found
+    return found._replace(o=to_device(parts.observe(done.state))[:, None])
 
 
 def _forget_results(features: jax.Array, state: MpcState) -> MpcState:

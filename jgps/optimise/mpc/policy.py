@@ -112,22 +112,6 @@ def same(one: Any, other: Any) -> bool:
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
-def controllers_on_state(x: Any, u: Any, K: Any, G: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Gains on the task's state, and constants, of controllers about trajectories.
-
-        u_t + K_t ds = K'_t x' + k'_t  where  x' - x_t = G_t ds,    K' = K G^+
-
-    Args:
-      x: [..., dX]; u: [..., dU]; K: [..., dU, dS], gains on the simulator's state.
-      G: [..., dX, dS], derivatives of the task's state, of full column rank where K is not zero.
-
-    Returns:
-      K' [..., dU, dX] and k' [..., dU].
-    """
-    gains = np.asarray(K, np.float64) @ np.linalg.pinv(np.asarray(G, np.float64))
-    return gains, np.asarray(u) - (gains @ np.asarray(x, np.float64)[..., None])[..., 0]
-
-
 def gaussian_covariance(plan: Plan) -> jax.Array:
     """Covariances [B, H, dU, dU] of the controllers that have the most entropy, Quu^-1.
 

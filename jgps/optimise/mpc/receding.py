@@ -16,7 +16,7 @@ import numpy as np
 
 from jgps.core.lifted import shared_jit
 from jgps.optimise.ilqg import solve
-from jgps.optimise.ilqg.solve import IlqgState, Search, SolveConfig
+from jgps.optimise.ilqg.solve import IlqgState, SearchConfig
 from jgps.optimise.ilqg.system import Feedback, Goal, KnownSystem, Paths
 from jgps.optimise.models import default_dtype
 from jgps.optimise.mpc.planner import (
@@ -44,7 +44,7 @@ class RecedingMemory(NamedTuple):
     factor: Any
 
 
-def receding_ilqg(system: KnownSystem, config: SolveConfig, horizon: int) -> Planner:
+def receding_ilqg(system: KnownSystem, config: SearchConfig, horizon: int) -> Planner:
     """The planner of a system of B states, for plans of `horizon` H >= 2 steps.
 
     `config.iterations` is how many iterations a plan takes; a trajectory that has converged takes
@@ -59,7 +59,7 @@ def receding_ilqg(system: KnownSystem, config: SolveConfig, horizon: int) -> Pla
 
 
 def _init(
-    system: KnownSystem, config: SolveConfig, states: Any, u: Any, goal: Goal
+    system: KnownSystem, config: SearchConfig, states: Any, u: Any, goal: Goal
 ) -> tuple[RecedingMemory, Plan]:
     B, H, dU = u.shape
     dtype = default_dtype()
@@ -93,7 +93,7 @@ def _shift(memory: RecedingMemory, goal: Goal) -> RecedingMemory:
 
 def _plan(
     system: KnownSystem,
-    config: SolveConfig,
+    config: SearchConfig,
     horizon: int,
     search: Any,
     memory: RecedingMemory,
@@ -143,31 +143,15 @@ def _begin(system: KnownSystem, kept: RecedingMemory, states: Any, goal: Goal) -
 
 def _search(
     system: KnownSystem,
-    config: SolveConfig,
+    config: SearchConfig,
     once: Any,
     kept: RecedingMemory,
     paths: Paths,
     goal: Goal,
 ) -> IlqgState:
-    B, H, dU = kept.u.shape
-    dtype = kept.K.dtype
-    searching = jnp.where(jnp.isfinite(paths.cost), solve.RUNNING, solve.NON_FINITE)
-    unknown = jnp.full(B, jnp.inf, dtype)
-    state = IlqgState(
-        paths,
-        Search(
-            k=jnp.zeros((B, H, dU), dtype),
-            K=jnp.asarray(kept.K),
-            Quu=jnp.zeros((B, H, dU, dU), dtype),
-            cost=jnp.asarray(paths.cost),
-            regularisation=jnp.asarray(kept.regularisation),
-            factor=jnp.asarray(kept.factor),
-            outcome=searching.astype(jnp.int32),
-            iterations=jnp.zeros(B, jnp.int32),
-            gradient=unknown,
-            promised=unknown,
-        ),
-    )
+    begin = solve.first_search(system, jnp.asarray(kept.u, kept.K.dtype), config)
+    kept_on = {name: jnp.asarray(getattr(kept, name)) for name in ("K", "regularisation", "factor")}
+    state = solve.at(paths, begin._replace(**kept_on))
     if system.jittable:
         return jax.lax.fori_loop(0, config.iterations, lambda _, state: once(state, goal), state)
     for _ in range(config.iterations):
@@ -178,7 +162,7 @@ def _search(
 
 
 def _finish(
-    config: SolveConfig, kept: RecedingMemory, states: Any, sound: Any, found: IlqgState
+    config: SearchConfig, kept: RecedingMemory, states: Any, sound: Any, found: IlqgState
 ) -> tuple[RecedingMemory, Plan]:
     paths, search = found
     xp = np if isinstance(states, np.ndarray) else jnp
