@@ -9,6 +9,7 @@ from jgps.algorithms.dagger import DaggerConfig
 from jgps.algorithms.ilqg import IlqgConfig
 from jgps.algorithms.mdgps import MdgpsConfig
 from jgps.algorithms.mdgps_pilqr import MdgpsPilqrConfig
+from jgps.algorithms.mpc import MpcConfig
 from jgps.algorithms.pi2 import Pi2Config
 from jgps.algorithms.pigps import PigpsConfig
 from jgps.algorithms.pilqr import PilqrConfig
@@ -34,6 +35,12 @@ from jgps.optimise.ilqg.solve import SearchConfig
 from jgps.optimise.known_models import KnownModelsConfig
 from jgps.optimise.local_loop import LocalConfig
 from jgps.optimise.models import FittedModelsConfig
+from jgps.optimise.mpc.sampling import (
+    CemConfig,
+    MppiConfig,
+    PredictiveSamplingConfig,
+    SamplingConfig,
+)
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
 from jgps.optimise.rollouts.sampling import FixedStartsConfig
 from jgps.optimise.steps.lqr import LqrStepConfig
@@ -55,6 +62,7 @@ __all__ = [
     "SearchConfig",
     "MdgpsConfig",
     "MdgpsPilqrConfig",
+    "MpcConfig",
     "Pi2Config",
     "PigpsConfig",
     "PilqrConfig",
@@ -84,6 +92,11 @@ __all__ = [
     "AverageWeightConfig",
     "AscentWeightConfig",
     "DerivativesConfig",
+    # of planners that draw samples
+    "SamplingConfig",
+    "PredictiveSamplingConfig",
+    "CemConfig",
+    "MppiConfig",
     # of policies: one that reads a vector, and those that look through a camera
     "MlpConfig",
     "DistilConfig",

@@ -5,6 +5,7 @@ from jgps.algorithms.dagger import DaggerConfig, dagger
 from jgps.algorithms.ilqg import IlqgConfig, ilqg
 from jgps.algorithms.mdgps import MdgpsConfig, mdgps
 from jgps.algorithms.mdgps_pilqr import MdgpsPilqrConfig, mdgps_pilqr
+from jgps.algorithms.mpc import MpcConfig, mpc
 from jgps.algorithms.pi2 import Pi2Config, pi2
 from jgps.algorithms.pigps import PigpsConfig, pigps
 from jgps.algorithms.pilqr import PilqrConfig, pilqr
@@ -34,6 +35,7 @@ ALGORITHMS = {
     "pi2": (pi2, Pi2Config),
     "pilqr": (pilqr, PilqrConfig),
     "ilqg": (ilqg, IlqgConfig),
+    "mpc": (mpc, MpcConfig),
 }
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "MdgpsConfig",
     "MdgpsPilqrConfig",
     "Metrics",
+    "MpcConfig",
     "Pi2Config",
     "PigpsConfig",
     "PilqrConfig",
@@ -69,6 +72,7 @@ __all__ = [
     "ilqg",
     "mdgps",
     "mdgps_pilqr",
+    "mpc",
     "pi2",
     "pigps",
     "pilqr",

@@ -16,30 +16,23 @@ Mansard & Todorov (2014), "Control-limited differential dynamic programming".
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jgps.controllers import linear_gaussian
 from jgps.controllers.nearest import NearestController
 from jgps.core import linalg
 from jgps.core.checks import Config, Range
 from jgps.core.lifted import shared_jit
 from jgps.core.types import NON_FINITE, OK, Controller, Rollouts
-from jgps.optimise.algorithm import Algorithm, Inspection, Metrics, inspection_key
+from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.factory import factory
 from jgps.optimise.ilqg import solve
 from jgps.optimise.ilqg.solve import CONVERGED, RUNNING, Search, SearchConfig
 from jgps.optimise.ilqg.task_system import TaskSystem, seen, task_system
-from jgps.optimise.models import (
-    FittedModelsConfig,
-    fitted_models,
-    noise_free_metrics,
-    predict,
-)
-from jgps.optimise.rollouts.sampling import FixedStartsConfig, make_sample, rollouts_each
+from jgps.optimise.inspection import make_inspect
+from jgps.optimise.models import noise_free_metrics
 from jgps.simulation import SimulationRollouts
 from jgps.simulation.derivatives import DerivativesConfig
 from jgps.tasks import Task
@@ -127,6 +120,8 @@ def ilqg(task: Task, config: IlqgConfig = IlqgConfig(), backend: str = "auto") -
         policy = NearestController(controllers=Controller(K=K, k=u, C=C), x0=x0)
         return IlqgRun(key, jnp.zeros((), jnp.int32), u, search, policy)
 
+    inspect = make_inspect(task, backend)
+
     def samples(run: IlqgRun) -> SimulationRollouts:
         paths = solve.replay(system, begin._replace(u=run.u), goal)
         return known.rollouts(paths)
@@ -134,7 +129,7 @@ def ilqg(task: Task, config: IlqgConfig = IlqgConfig(), backend: str = "auto") -
     return Algorithm(
         init=shared_jit(init),
         step=shared_jit(step) if system.jittable else step,
-        inspect=_make_inspect(task, backend),
+        inspect=lambda run: inspect(run.key, run.policy.controllers),
         samples=samples,
         forget_results=_forget_results,
         rollouts_per_step=task.train.num * (1 + config.search.step_sizes),
@@ -191,25 +186,6 @@ def _conclude(
         policy=run.policy._replace(controllers=controllers),
     )
     return after, metrics
-
-
-def _make_inspect(task: Task, backend: str) -> Callable[[IlqgRun], Inspection]:
-    """Samples of the controllers with noise, and models fitted to them for figures alone."""
-    settings = FixedStartsConfig()
-    roll_out = make_sample(task, NearestController.act, backend, settings)
-    shape = task.train.num, rollouts_each(task, settings)
-    models = fitted_models(task, FittedModelsConfig(), shape)
-    factor, fit = shared_jit(jax.vmap(linear_gaussian.factor)), shared_jit(models.fit)
-
-    def inspect(run: IlqgRun) -> Inspection:
-        sample_key, models_key = jax.random.split(inspection_key(run.key))
-        controllers = run.policy.controllers
-        sampled = roll_out(factor(controllers)[0], sample_key)
-        _, fitted, _ = fit(models.init(models_key), sampled.rollouts, None)
-        assert fitted is not None
-        return Inspection(sampled, predict(controllers, fitted), controllers)
-
-    return inspect
 
 
 def _forget_results(run: IlqgRun) -> IlqgRun:

@@ -34,6 +34,15 @@ _NETWORK_COLUMNS = (
     ("net loss", "policy_loss", "{:.3g}", np.mean),
     _SECONDS,
 )
+_PLAN_COLUMNS = (
+    _COST,  # of the steps of the iteration
+    ("so far", "cost_so_far", "{:.4g}", np.mean),  # of the episode
+    _DISTANCE,
+    ("plan", "plan_cost", "{:.4g}", np.mean),
+    ("damping", "plan_regularisation", "{:.3g}", np.median),
+    ("step", "control_step", "{:d}", np.max),
+    _SECONDS,
+)
 _WIDTH = 11
 _LOST = "rollouts were not finite and are left out"
 
@@ -41,7 +50,8 @@ _LOST = "rollouts were not finite and are left out"
 class Progress:
     """Prints one line per iteration; on a terminal a spinner shows what goes on.
 
-    Cost and distance are those of the samples, with exploration noise. Where a network is trained,
+    Cost and distance are those of the samples, with exploration noise; of plans that are followed,
+    those of what was done. Where a network is trained,
     success is that of the network without noise, on training and on unseen conditions.
     """
 
@@ -74,6 +84,7 @@ class Progress:
     def __call__(self, record: Record) -> None:
         """Shows one iteration."""
         columns = _NETWORK_COLUMNS if "policy_loss" in record else _LOCAL_COLUMNS
+        columns = _PLAN_COLUMNS if "plan_cost" in record else columns
         if self.seen == 0:
             headings = "".join(f"{heading:>{_WIDTH}}" for heading, *_ in columns)
             self._print(f"{'iteration':>9}{headings}")

@@ -225,7 +225,7 @@ def train(arguments: list[str]) -> None:
     origin = _origin(options)
     out = options.out or Path("runs") / f"{options.task}-{algorithm}{suffix}-{origin}"
     console = Console()
-    rollouts = options.config.rollouts
+    rollouts = getattr(options.config, "rollouts", None)  # what plans draws none
     grouped = rollouts.num_rollouts if isinstance(rollouts, RandomStartsConfig) else None
     progress = Progress(console, options.iterations, grouped)
 

@@ -16,6 +16,7 @@ from jgps.core.checks import Config, written_out
 from jgps.core.names import did_you_mean, shown
 from jgps.dynamics import MixturePriorConfig
 from jgps.optimise.algorithm import Algorithm
+from jgps.optimise.mpc.config import MpcConfig, plan_sizes
 from jgps.optimise.rollouts.sampling import USUAL_SAMPLES, rollouts_each
 from jgps.tasks import Task
 from jgps.tasks.checks import check_params_alike
@@ -123,6 +124,8 @@ def require_memory(name: str, task: Task, config: Any) -> None:
 
 def estimate(task: Task, config: Any) -> dict[str, int]:
     """Bytes that an iteration takes at the very least, by what for."""
+    if isinstance(config, MpcConfig):
+        return plan_sizes(config, task)
     dX, dU, T = task.state_dim, task.action_dim, task.horizon
     rollouts, size = _rollouts(task, config), 8 if jax.config.read("jax_enable_x64") else 4
     rows = rollouts * T
@@ -159,6 +162,8 @@ def _rollouts(task: Task, config: Any) -> int:
 
 def _remedy(task: Task, config: Any) -> str:
     """Names what is furthest beyond what is usual."""
+    if isinstance(config, MpcConfig):
+        return "lower config.horizon, conditions, or how many rollouts config.planner makes at once"
     numbers = {"the task's horizon": task.horizon / 100, "conditions": task.train.num / 20}
     for name, usual in (("num_samples", USUAL_SAMPLES), ("num_rollouts", 20)):
         number = getattr(getattr(config, "rollouts", None), name, None)

@@ -13,6 +13,7 @@ from jgps.algorithms import (
     ALGORITHMS,
     FixedStartsConfig,
     MlpConfig,
+    MpcConfig,
     OffsetConfig,
     RandomStartsConfig,
     RegressionConfig,
@@ -21,6 +22,7 @@ from jgps.algorithms import (
 from jgps.core.names import unknown
 from jgps.dynamics import ConstantPriorConfig, MixturePriorConfig, NoPriorConfig
 from jgps.optimise.guided.config import SAMPLING, MirrorDescentConfig
+from jgps.optimise.mpc.config import EPISODE
 from jgps.optimise.steps.lqr import LqrStepConfig
 from jgps.policies import DistilConfig
 from jgps.vision.config import KINDS
@@ -101,6 +103,8 @@ def recipe(
 
 def usual_iterations(config: Any) -> int:
     """How many iterations training with these settings takes, where nobody asks for a number."""
+    if isinstance(config, MpcConfig):
+        return EPISODE
     alone = getattr(config, "trajectory_iterations", getattr(config, "teacher_iterations", 0))
     policy = getattr(config, "policy", None)
     return ITERATIONS if policy is None else policy.usual_iterations(alone, ITERATIONS)

@@ -77,6 +77,17 @@ def difference(model: mujoco.MjModel, qpos: Any, start: Any, xp: types.ModuleTyp
     return xp.concatenate(parts, axis=-1) if parts else qpos
 
 
+def change_of_state(model: mujoco.MjModel, states: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """What changes simulators' states `start` to `states`, [..., dS].
+
+    Both are [..., nstate] of mjSTATE_INTEGRATION, of which positions, velocities and activations
+    count.
+    """
+    q, rest = slice(1, 1 + model.nq), slice(1 + model.nq, 1 + model.nq + model.nv + model.na)
+    dq = difference(model, states[..., q], start[..., q], np)
+    return np.concatenate([dq, states[..., rest] - start[..., rest]], axis=-1)
+
+
 def _turn_between(quat: Any, start: Any, xp: types.ModuleType) -> Any:
     """The rotation [..., 3] in the body's frame that turns `start` into `quat`."""
     a, b = start[..., :1], -start[..., 1:]

@@ -15,7 +15,7 @@ from mujoco.batch import Batch, SimulationError
 from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation.native import sensor_stage
 from jgps.simulation.system import System, control_ranges, num_threads
-from jgps.simulation.tangent import difference
+from jgps.simulation.tangent import change_of_state
 
 _NO_STAGE = int(mujoco.mjtStage.mjSTAGE_NONE)
 _MAX_PARTS = 4  # of a batch, one for each thread of Python; those of MuJoCo share a part
@@ -152,10 +152,7 @@ class _Part:
     def _control(self, followed: Followed, t: int) -> np.ndarray:
         """Those [n, dU] of one step, NaN where the state or the feedback is not finite."""
         row, model = self._row, self._model
-        reference = followed.states[row, t]
-        q, rest = slice(1, 1 + model.nq), slice(1 + model.nq, 1 + model.nq + model.nv + model.na)
-        dq = difference(model, self._batch.state[:, q], reference[:, q], np)
-        change = np.concatenate([dq, self._batch.state[:, rest] - reference[:, rest]], axis=-1)
+        change = change_of_state(model, self._batch.state, followed.states[row, t])
         # A sum over the last axis does not depend on how many rows there are; a product might.
         fed = (followed.gains[row, t] * change[:, None]).sum(axis=-1)
         size = followed.size[self._copy, None]

@@ -20,6 +20,7 @@ from jgps.simulation.derivatives import DerivativesConfig, Differentiator
 from jgps.simulation.native import Stepper
 from jgps.simulation.state_jacobian import tangent_dim
 from jgps.simulation.system import control_ranges
+from jgps.simulation.tangent import change_of_state
 from jgps.simulation.tracking import Followed, Tracker
 from jgps.tasks import Task
 from jgps.tasks.functions import params_of, with_params
@@ -70,6 +71,10 @@ class Simulator:
         F, G, x, u = map(to_device, (found.F, found.G, paths.x, paths.u))
         H, g = self._pulled_back(G, x, u, goal)
         return Expansion(F, H, g)
+
+    def difference(self, states: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """What changes states `reference` [..., nstate] to `states`, [..., dS]."""
+        return change_of_state(self._task.model, states, reference)
 
 
 def _refuse_delays(task: Task) -> None:
@@ -146,4 +151,5 @@ def _system(task: Task, simulator: Simulator) -> KnownSystem:
         limits=jnp.asarray(simulator.limits),
         tangent_dim=tangent_dim(task.model),
         jittable=False,
+        difference=simulator.difference,
     )

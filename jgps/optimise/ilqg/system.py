@@ -1,5 +1,6 @@
 """Known dynamics and costs of many trajectories at once, as iLQG needs them."""
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -84,6 +85,8 @@ class KnownSystem(NamedTuple):
       jittable: whether both can be traced, or leave JAX.
       bend: curvature of the dynamics in a direction; None leaves it out.
       rows: the system of some rows [B'] of its batch; None where it has no rows of its own.
+      difference: of states [..., nx] and others they are compared with, [..., dS] in the tangent
+        space of the latter.
     """
 
     roll_out: Callable[[Feedback, Goal], Paths]
@@ -93,6 +96,7 @@ class KnownSystem(NamedTuple):
     jittable: bool
     bend: Bend | None = None
     rows: Callable[[np.ndarray], "KnownSystem"] | None = None
+    difference: Callable[[Any, Any], Any] = operator.sub
 
 
 def analytic(

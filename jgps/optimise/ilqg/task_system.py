@@ -97,7 +97,7 @@ def _analytic(task: Task, conditions: Conditions, second_order: bool) -> TaskSys
         return jnp.broadcast_to(eye, (*x.shape, task.state_dim))
 
     def rollouts(paths: Paths) -> SimulationRollouts:
-        qpos = np.repeat(frozen[:, None], task.horizon, axis=1)
+        qpos = np.repeat(frozen[:, None], paths.x.shape[1], axis=1)
         qpos[..., index[told]] = np.asarray(paths.x)[..., told]
         return _rollouts(paths, qpos)
 

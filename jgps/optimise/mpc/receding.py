@@ -1,0 +1,197 @@
+"""iLQG in a receding horizon: each plan begins with what is left of the last one.
+
+    repeat: shift the last plan by the steps that passed; roll it out from the new states under
+            its feedback; one or a few iterations of iLQG, with the regularisation of before
+
+Source: Tassa, Erez & Todorov (2012), "Synthesis and stabilization of complex behaviors through
+online trajectory optimization", section III.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jgps.core.lifted import shared_jit
+from jgps.optimise.ilqg import solve
+from jgps.optimise.ilqg.solve import IlqgState, SearchConfig
+from jgps.optimise.ilqg.system import Feedback, Goal, KnownSystem, Paths
+from jgps.optimise.models import default_dtype
+from jgps.optimise.mpc.planner import (
+    Plan,
+    Planner,
+    along,
+    check_memory,
+    follow,
+    later,
+    no_plan,
+    taken,
+    waiting,
+    where,
+)
+
+
+class RecedingMemory(NamedTuple):
+    """The last plan, finite, and how firmly the next one is searched; leaves [B, ...]."""
+
+    first: Any  # int32, its first control step
+    state: Any  # [B, H, nx]
+    u: Any  # [B, H, dU]
+    K: Any  # [B, H, dU, dS]
+    regularisation: Any
+    factor: Any
+
+
+def receding_ilqg(system: KnownSystem, config: SearchConfig, horizon: int) -> Planner:
+    """The planner of a system of B states, for plans of `horizon` H >= 2 steps.
+
+    `config.iterations` is how many iterations a plan takes; a trajectory that has converged takes
+    none.
+    """
+    parts = solve.make_iteration(system, config)
+    once = functools.partial(solve.iterate, system, parts, config)
+    search = functools.partial(_search, system, config, once)
+    plan = functools.partial(_plan, system, config, horizon, search)
+    init = functools.partial(_init, system, config)
+    return Planner(init, shared_jit(plan) if system.jittable else plan, horizon)
+
+
+def _init(
+    system: KnownSystem, config: SearchConfig, states: Any, u: Any, goal: Goal
+) -> tuple[RecedingMemory, Plan]:
+    B, H, dU = u.shape
+    dtype = default_dtype()
+    firm = np.full(B, config.first_regularisation, dtype)
+    memory = RecedingMemory(
+        first=np.asarray(goal.first, np.int32),
+        state=waiting(states, H),
+        u=np.asarray(u, np.float64 if not system.jittable else dtype),
+        K=np.zeros((B, H, dU, system.tangent_dim), dtype),
+        regularisation=firm,
+        factor=np.ones_like(firm),
+    )
+    return memory, no_plan(memory.state, memory.u, system.tangent_dim, dtype)
+
+
+def _shift(memory: RecedingMemory, goal: Goal) -> RecedingMemory:
+    """What is left of the last plan; behind its end its last controls, without feedback."""
+    H = memory.u.shape[1]
+    steps, left = later(memory.first, goal.first, H)
+    # No state follows from the last controls of a plan, so that they are those that cost least.
+    last = H - 2
+    passed = steps[:, :1] > 0
+    held = taken(memory.u, (np if isinstance(steps, np.ndarray) else jnp).minimum(steps, last))
+    return memory._replace(
+        first=goal.first,
+        state=taken(memory.state, steps),
+        u=where(passed[:, 0], held, memory.u),
+        K=taken(memory.K, steps) * along(left, memory.K),
+    )
+
+
+def _plan(
+    system: KnownSystem,
+    config: SearchConfig,
+    horizon: int,
+    search: Any,
+    memory: RecedingMemory,
+    states: Any,
+    goal: Goal,
+    key: jax.Array,
+) -> tuple[RecedingMemory, Plan]:
+    del key
+    check_memory(memory, states, goal, (horizon, memory.state.shape[-1]))
+    kept = _shift(memory, goal)
+    xp = np if isinstance(states, np.ndarray) else jnp
+    sound = xp.isfinite(states).all(axis=-1)
+    states = where(sound, states, kept.state[:, 0])
+    paths = _begin(system, kept, states, goal)
+    found = search(kept, paths, goal)
+    return _finish(config, kept, states, sound, found)
+
+
+def _roll(system: KnownSystem, paths: Paths, K: Any, goal: Goal) -> Paths:
+    k, size = np.zeros(paths.u.shape, K.dtype), np.zeros(1, K.dtype)
+    tried = system.roll_out(Feedback(paths, k, K, size), goal)
+    return jax.tree.map(lambda a: a[:, 0], tried)
+
+
+def _begin(system: KnownSystem, kept: RecedingMemory, states: Any, goal: Goal) -> Paths:
+    """Where what is left of the last plan leads from the states; no control where it fails."""
+    B, H, dU = kept.u.shape
+    xp = np if isinstance(states, np.ndarray) else jnp
+    control = follow(system, kept, np.zeros(B, np.int32), states)[:, None]
+    state = xp.concatenate([states[:, None], kept.state[:, 1:]], axis=1)
+    u = xp.concatenate([xp.asarray(control, kept.u.dtype), kept.u[:, 1:]], axis=1)
+    found = _roll(system, Paths(state, state, u, None), kept.K, goal)
+
+    def anew(found: Paths) -> Paths:
+        state = xp.broadcast_to(states[:, None], kept.state.shape)
+        lower, upper = system.limits
+        rest = xp.clip(xp.zeros((B, dU), kept.u.dtype), lower, upper).astype(kept.u.dtype)
+        u = xp.broadcast_to(rest[:, None], kept.u.shape)
+        still = _roll(system, Paths(state, state, u, None), kept.K * 0, goal)
+        return where(jnp.isfinite(found.cost), found, still)
+
+    good = jnp.isfinite(found.cost).all()
+    if system.jittable:
+        return jax.lax.cond(good, lambda found: found, anew, found)
+    return found if good else anew(found)
+
+
+def _search(
+    system: KnownSystem,
+    config: SearchConfig,
+    once: Any,
+    kept: RecedingMemory,
+    paths: Paths,
+    goal: Goal,
+) -> IlqgState:
+    begin = solve.first_search(system, jnp.asarray(kept.u, kept.K.dtype), config)
+    kept_on = {name: jnp.asarray(getattr(kept, name)) for name in ("K", "regularisation", "factor")}
+    state = solve.at(paths, begin._replace(**kept_on))
+    if system.jittable:
+        return jax.lax.fori_loop(0, config.iterations, lambda _, state: once(state, goal), state)
+    for _ in range(config.iterations):
+        if not np.any(np.asarray(state.search.outcome) == solve.RUNNING):
+            break
+        state = once(state, goal)
+    return state
+
+
+def _finish(
+    config: SearchConfig, kept: RecedingMemory, states: Any, sound: Any, found: IlqgState
+) -> tuple[RecedingMemory, Plan]:
+    paths, search = found
+    xp = np if isinstance(states, np.ndarray) else jnp
+    search = jax.tree.map(xp.asarray, search)
+    usable = xp.isfinite(search.cost) & sound
+    still = xp.zeros_like(kept.u)
+    state = where(usable, paths.state, xp.broadcast_to(states[:, None], kept.state.shape))
+    u = where(usable, paths.u, still)
+    K = where(usable, search.K, xp.zeros_like(kept.K))
+    # The firmest gains were no help there: what comes next is searched anew.
+    again = (search.outcome == solve.STUCK) | ~usable
+    first = xp.asarray(config.first_regularisation, kept.regularisation.dtype)
+    memory = RecedingMemory(
+        first=xp.asarray(kept.first, xp.int32),
+        state=state,
+        u=xp.asarray(u, kept.u.dtype),
+        K=K,
+        regularisation=xp.where(again, first, search.regularisation),
+        factor=xp.where(again, xp.ones_like(search.factor), search.factor),
+    )
+    plan = Plan(
+        first=memory.first,
+        state=state,
+        u=memory.u,
+        K=K,
+        Quu=search.Quu,
+        cost=xp.where(usable, search.cost, xp.inf),
+        outcome=xp.where(sound, search.outcome, solve.NON_FINITE).astype(xp.int32),
+        iterations=search.iterations,
+        regularisation=memory.regularisation,
+    )
+    return memory, plan
