@@ -74,6 +74,11 @@ class IlqgRun(NamedTuple):
     search: Search  # of every trajectory
     policy: NearestController  # the trajectories with their gains
 
+    @property
+    def controllers(self) -> Controller:
+        """Those of the training conditions [C, ...], which are the result as well."""
+        return self.policy.controllers
+
 
 @factory
 def ilqg(task: Task, config: IlqgConfig = IlqgConfig(), backend: str = "auto") -> Algorithm:

@@ -16,6 +16,7 @@ from jgps.controllers import linear_gaussian
 from jgps.controllers.nearest import NearestController
 from jgps.core.types import OK
 from jgps.dynamics import MixturePriorConfig, NoPriorConfig
+from jgps.optimise.ilqg.solve import SearchConfig
 from jgps.optimise.models import FittedModelsConfig, fitted_models
 from jgps.optimise.rollouts import sampling
 from jgps.policies import DistilConfig
@@ -29,9 +30,11 @@ LOCAL = ("trajopt", "pi2", "pilqr")  # controllers alone, without a network
 SETTINGS = {
     "dagger": {"teacher_iterations": 1},
     "mpc": {"horizon": 5, "first_iterations": 2, "steps": 4},
+    "ilqg": {"search": SearchConfig(step_sizes=4)},
 }
 # Those that plan on the simulator: they draw nothing, and try nothing out without noise.
 PLANNING = ("mpc",)
+TRIALS = {"mpc": 0, "ilqg": 4}
 NETWORKS = [name for name in ALGORITHMS if trains_network(name)]
 # Which settings each algorithm has, and with which it compiles and learns in little time.
 SMALL = {
@@ -81,8 +84,8 @@ def _assert_contract(name, algorithm, task, directory):
     assert (metrics["status"] == OK).all()
     for raised in ("ridge_raised", "ridge_added", "mixture_ridge_added"):
         assert not np.any(metrics.get(raised, 0))
-    # One rollout per condition is the trial without noise.
-    trials = 0 if name in PLANNING else task.train.num
+    # One rollout per condition is the trial without noise; those that search try step sizes.
+    trials = TRIALS.get(name, 1) * task.train.num
     assert metrics["samples_valid"].sum() + trials == algorithm.rollouts_per_step
 
     # What it drew can be had beforehand.
