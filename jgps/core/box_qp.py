@@ -58,6 +58,8 @@ def solve(
       zero.
     """
     n = g.shape[0]
+    if n == 1:
+        return _of_one(H, g, lower, upper)
     eps = float(jnp.finfo(H.dtype).eps)
     start = jnp.clip(jnp.where(jnp.isfinite(start), start, 0), lower, upper)
     scale = jnp.max(jnp.abs(g)) + jnp.max(jnp.abs(H)) * jnp.max(jnp.abs(start))
@@ -65,18 +67,19 @@ def solve(
     halves = 0.5 ** jnp.arange(_SIZES, dtype=H.dtype)
 
     def step(search: _Search) -> _Search:
-        slope = g + H @ search.x
+        slope = g + linalg.product(H, search.x[:, None])[:, 0]
         held = ((search.x <= lower) & (slope > 0)) | ((search.x >= upper) & (slope < 0))
         free = ~held
         both = free[:, None] & free[None, :]
         inverse, _, ok = linalg.inverse_psd(jnp.where(both, H, jnp.diag(held.astype(H.dtype))))
         inverse = jnp.where(both, inverse, 0)
-        move = -inverse @ slope
+        move = -linalg.product(inverse, slope[:, None])[:, 0]
         tried = jnp.clip(search.x + halves[:, None] * move, lower, upper)
         # How much lower, by differences, which don't cancel near the minimum.
         change = tried - search.x
-        lower_by = -(change @ slope) - 0.5 * jnp.einsum("ki,ij,kj->k", change, H, change)
-        enough = lower_by >= _ARMIJO * -(change @ slope)
+        along = jnp.sum(change * slope, axis=1)
+        lower_by = -along - 0.5 * jnp.sum(linalg.product(change, H) * change, axis=1)
+        enough = lower_by >= _ARMIJO * -along
         first = jnp.argmax(enough)
         arrived = jnp.max(jnp.where(free, jnp.abs(slope), 0)) <= tolerance
         # On a face whose minimum lies inside the limits one Newton step is exact.
@@ -112,3 +115,16 @@ def solve(
         inverse=jnp.where(sound, found.inverse, 0),
         code=code,
     )
+
+
+def _of_one(H: jax.Array, g: jax.Array, lower: jax.Array, upper: jax.Array) -> BoxSolution:
+    """The same of one variable, which needs no search."""
+    finite = jnp.all(jnp.isfinite(H)) & jnp.all(jnp.isfinite(g))
+    code = jnp.where(H[0, 0] > 0, OK, NOT_PD)
+    code = jnp.where(finite, code, NON_FINITE).astype(jnp.int32)
+    sound = code == OK
+    inverse = jnp.where(sound, 1 / jnp.where(sound, H, 1), 0)
+    wanted = -inverse[0] * g
+    x = jnp.clip(wanted, lower, upper)
+    free = sound & (wanted >= lower) & (wanted <= upper)
+    return BoxSolution(x=x, free=free, inverse=jnp.where(free, inverse, 0), code=code)

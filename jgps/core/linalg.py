@@ -17,6 +17,7 @@ from jgps.core.one_program import one_program
 # Up to this size factorisations are written in plain array operations, which XLA vectorises over
 # the batch; LAPACK would be called once for every tiny matrix.
 MAX_SMALL_SIZE = 16
+MAX_SUMMED_SIZE = 24  # the same of `product`
 
 _Args = ParamSpec("_Args")
 _Result = TypeVar("_Result")
@@ -36,6 +37,17 @@ def full_precision(function: Callable[_Args, _Result]) -> Callable[_Args, _Resul
 def transpose(a: jax.Array) -> jax.Array:
     """Swaps the last two axes."""
     return jnp.swapaxes(a, -1, -2)
+
+
+def product(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a [..., n, m] times b [..., m, p], quickly where these are many tiny matrices on a CPU.
+
+    XLA takes matrix products one matrix after the other there; as products and sums, which it
+    fuses, those of 4 to 24 rows took a sixth to two thirds of the time.
+    """
+    if a.shape[-1] > MAX_SUMMED_SIZE:
+        return a @ b
+    return jnp.sum(a[..., :, :, None] * b[..., None, :, :], axis=-2)
 
 
 @one_program()

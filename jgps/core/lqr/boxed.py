@@ -67,27 +67,30 @@ def backward(
     def step(carry, at):
         V, v, warm, code = carry
         F, H, g, lower, upper, bending = at
-        Q = H + linalg.symmetrise(F.T @ (V @ F))
+        back = linalg.transpose(F)
+        Q = H + linalg.symmetrise(linalg.product(back, linalg.product(V, F)))
         if bend is not None:  # nothing follows from the last step: v is zero there
             Q = Q + linalg.symmetrise(bend[0](bending, v))
-        q = g + F.T @ v
+        q = g + _times(back, v)
         Fx, Fu = F[:, :dX], F[:, dX:]
-        firm = Q[dX:, dX:] + regularisation * (eye + Fu.T @ Fu)
-        cross = Q[dX:, :dX] + regularisation * (Fu.T @ Fx)
+        firm = Q[dX:, dX:] + regularisation * (eye + linalg.product(back[dX:], Fu))
+        cross = Q[dX:, :dX] + regularisation * linalg.product(back[dX:], Fx)
         found = box_qp.solve(linalg.symmetrise(firm), q[dX:], lower, upper, warm)
         code = jnp.where(code == OK, found.code, code)
         sound = code == OK
         k = jnp.where(sound, found.x, 0)
-        K = jnp.where(sound, -found.inverse @ cross, 0)
+        K = jnp.where(sound, -linalg.product(found.inverse, cross), 0)
         # The value of the closed loop is symmetric, and positive where the cost is.
         closed = jnp.concatenate([jnp.eye(dX, dtype=K.dtype), K])
-        V = linalg.symmetrise(closed.T @ Q @ closed)
-        change = jnp.concatenate([jnp.zeros_like(q[:dX]), k])
-        v = closed.T @ (q + Q @ change)
+        folded = linalg.transpose(closed)
+        V = linalg.symmetrise(linalg.product(folded, linalg.product(Q, closed)))
+        bent = _times(Q[dX:, dX:], k)
+        change = jnp.concatenate([_times(linalg.transpose(Q[dX:, :dX]), k), bent])
+        v = _times(folded, q + change)
         qu = q[dX:]
         stuck = ((lower >= 0) & (qu > 0)) | ((upper <= 0) & (qu < 0))
         gradient = jnp.max(jnp.where(stuck, 0, jnp.abs(qu)))
-        out = k, K, Q[dX:, dX:], k @ qu, 0.5 * k @ (Q[dX:, dX:] @ k), gradient, code
+        out = k, K, Q[dX:, dX:], jnp.sum(k * qu), 0.5 * jnp.sum(k * bent), gradient, code
         return (V, v, k, code), out
 
     zero = jnp.zeros((dX, dX), H.dtype), jnp.zeros(dX, H.dtype), jnp.zeros(dU, H.dtype)
@@ -112,3 +115,7 @@ def backward(
 def _one_more(steps: jax.Array) -> jax.Array:
     """The last step twice."""
     return jnp.concatenate([steps, steps[-1:]])
+
+
+def _times(matrix: jax.Array, vector: jax.Array) -> jax.Array:
+    return linalg.product(matrix, vector[:, None])[:, 0]
