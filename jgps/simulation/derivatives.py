@@ -20,7 +20,7 @@ import numpy as np
 
 from jgps.core.checks import Config, OneOf, Range
 from jgps.mujoco_log import quiet_mujoco
-from jgps.simulation.differences import Chained, Copies, Found, Items, Method
+from jgps.simulation.differences import Chained, Copies, Found, Items, Method, Remembering
 from jgps.simulation.state_jacobian import StateJacobian, tangent_dim
 from jgps.simulation.system import System
 
@@ -128,7 +128,7 @@ class Differentiator:
         self._system, self._models, self._config = system, list(models), config
         self._jacobian = StateJacobian(system)
         make = _METHODS[auto if config.method == "auto" else config.method]
-        self._method: Method = make(system, config.step, config.centred)
+        self._method: Method = Remembering(make(system, config.step, config.centred))
 
     def __call__(self, states: np.ndarray, control: np.ndarray) -> Derivatives:
         """Derivatives at states [B, T, nstate] (mjSTATE_INTEGRATION) under controls [B, T, dU].

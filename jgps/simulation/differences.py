@@ -23,6 +23,7 @@ _NO_STAGE = int(mujoco.mjtStage.mjSTAGE_NONE)
 _TOLERANCE = 1e-12  # of Newton's solver
 _BLOCK = 4  # items that a thread takes at once
 _MOST_COPIES = 4096  # simulations of one batch
+_MOST_BYTES = 2**26  # of derivatives that are remembered
 _MOST_DATA = 256  # of them, where each keeps an MjData
 
 
@@ -44,6 +45,12 @@ class Found(NamedTuple):
         """A view or a copy of some items."""
         return Found(self.F[rows], None if self.sensors is None else self.sensors[rows])
 
+    def put(self, rows: np.ndarray, found: "Found") -> None:
+        """Writes those of some items."""
+        self.F[rows] = found.F
+        if self.sensors is not None:
+            self.sensors[rows] = found.sensors
+
 
 class Method(Protocol):
     """A way to differentiate items."""
@@ -51,6 +58,38 @@ class Method(Protocol):
     def __call__(self, items: Items, found: Found) -> str:
         """Writes derivatives; returns what MuJoCo raised where it did for all items, else ""."""
         ...
+
+
+class Remembering:
+    """What the last call differentiated, the next one does not again: results are the same.
+
+    Trajectories that did not change, or moved on by some steps as in a receding horizon, have many
+    such items.
+    """
+
+    def __init__(self, method: Method):
+        self.method = method
+        self._place: dict[tuple[int, bytes, bytes], int] = {}
+        self._last: Found | None = None
+
+    def __call__(self, items: Items, found: Found) -> str:
+        """As `Method` says."""
+        steps = zip(items.models, items.states, items.control, strict=True)
+        names = [(id(model), state.tobytes(), u.tobytes()) for model, state, u in steps]
+        place = np.array([self._place.get(name, -1) for name in names], int)
+        old, new, error = np.flatnonzero(place >= 0), np.flatnonzero(place < 0), ""
+        if self._last is not None:
+            found.put(old, self._last.of(place[old]))
+        if len(new):
+            part = Items([items.models[i] for i in new], items.states[new], items.control[new])
+            own = found.of(new)
+            error = self.method(part, own)
+            found.put(new, own)
+        sizes = [each.nbytes for each in found if each is not None]
+        kept = sum(sizes) <= _MOST_BYTES
+        self._place = {name: row for row, name in enumerate(names)} if kept else {}
+        self._last = Found(*(None if a is None else a.copy() for a in found)) if kept else None
+        return "" if len(old) else error
 
 
 class Chained:

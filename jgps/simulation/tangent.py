@@ -94,10 +94,11 @@ def _turn_between(quat: Any, start: Any, xp: types.ModuleType) -> Any:
     w, v = quat[..., :1], quat[..., 1:]
     real = a * w - xp.sum(b * v, axis=-1, keepdims=True)
     imaginary = a * v + w * b + xp.cross(b, v)
-    # The shorter way round; sin of half the angle is the length of the imaginary part.
+    # The shorter way round; sin of half the angle is the length of the imaginary part. Without a
+    # turn its root has no derivative, and what follows needs none of it.
     sign = xp.where(real < 0, -1.0, 1.0)
-    sine = xp.sqrt(xp.sum(imaginary * imaginary, axis=-1, keepdims=True))
-    half = xp.arctan2(sine, sign * real)
-    small = sine < 1e-12
-    share = xp.where(small, 2.0, 2 * half / xp.where(small, 1.0, sine))
+    squared = xp.sum(imaginary * imaginary, axis=-1, keepdims=True)
+    small = squared < 1e-24
+    sine = xp.sqrt(xp.where(small, 1.0, squared))
+    share = xp.where(small, 2.0, 2 * xp.arctan2(sine, sign * real) / sine)
     return sign * share * imaginary

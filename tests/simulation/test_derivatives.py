@@ -1,7 +1,5 @@
 """Derivatives of control steps against central differences of plain stepping."""
 
-import time
-
 import mujoco
 import numpy as np
 import pytest
@@ -352,16 +350,38 @@ def test_shapes_that_do_not_fit_and_models_that_cannot_be_stepped_are_refused():
             )
 
 
-def test_threads_and_memory_are_kept_between_calls():
+@pytest.mark.parametrize("method", ["chained", "copies"])
+def test_what_is_known_from_the_last_call_is_not_computed_again(method, monkeypatch):
     system = _system(substeps=1)
-    states, control = _trajectories(system, [system.model])
-    differentiate = Differentiator(system, [system.model])
+    heavy, _, _ = load_model(ROBOT.replace("{integrator}", "Euler"), ENTRIES)
+    heavy.body_mass[2] *= 3
+    models = [system.model, heavy]
+    states, control = _trajectories(system, models)
+    differentiate = _chosen(system, models, method=method)
+    inner, asked = differentiate._method.method, []
+
+    def watched(items, found):
+        asked.append(len(items.states))
+        return inner(items, found)
+
+    monkeypatch.setattr(differentiate._method, "method", watched)
     first = differentiate(states, control)
-    pool = differentiate._method._pool
-    began = time.process_time()
-    for _ in range(5):
-        np.testing.assert_array_equal(differentiate(states, control).F, first.F)
-    assert time.process_time() - began < 1 and differentiate._method._pool is pool
+    again = differentiate(states, control)
+    moved_on = differentiate(states[:, 1:], control[:, 1:])
+    states[1] += 1e-9  # another trajectory of one of them
+    changed = differentiate(states[:, 1:], control[:, 1:])
+    other = differentiate(states[::-1, 1:], control[::-1, 1:])  # in the other's model
+    assert asked == [2 * T, T - 1, 2 * (T - 1)]
+    for one, same in zip(again, first, strict=True):
+        np.testing.assert_array_equal(one, same)
+    np.testing.assert_array_equal(moved_on.F, first.F[:, 1:])
+    np.testing.assert_array_equal(moved_on.G, first.G[:, 1:])
+    np.testing.assert_array_equal(changed.F[0], first.F[0, 1:])
+    assert np.abs(changed.F[1] - first.F[1, 1:]).max() > 0
+    assert np.abs(other.F[::-1] - changed.F).max() > 1e-3
+    monkeypatch.setattr(methods, "_MOST_BYTES", 0)
+    differentiate(states, control), differentiate(states, control)
+    assert asked[3:] == [2 * T, 2 * T]
 
 
 def test_whether_x_tells_the_state_and_gains_by_it():
