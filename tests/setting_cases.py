@@ -14,6 +14,7 @@ from jgps.configs import (
     AscentWeightConfig,
     AverageWeightConfig,
     BadmmConfig,
+    CemConfig,
     CheckpointConfig,
     ConstantPriorConfig,
     DaggerConfig,
@@ -32,6 +33,8 @@ from jgps.configs import (
     MixtureConfig,
     MixturePriorConfig,
     MlpConfig,
+    MpcConfig,
+    MppiConfig,
     NoiseConfig,
     NoPriorConfig,
     OffsetConfig,
@@ -43,6 +46,7 @@ from jgps.configs import (
     PilqrConfig,
     PilqrStepConfig,
     PoseConfig,
+    PredictiveSamplingConfig,
     RandomiseConfig,
     RandomStartsConfig,
     RegressionConfig,
@@ -63,6 +67,7 @@ OTHERS = {
     "pooled": "precision",
     "psd": "none",
     "start": "trajectory",
+    "linear": "cubic",
     "visuomotor": "pose_features",
 }
 
@@ -142,6 +147,7 @@ REGRESSION = RegressionConfig(prior=NoPriorConfig())
 GROUPS = {"sampling": "on_policy", "linearisation": REGRESSION}  # which random starts take
 RANDOM_STARTS = RandomStartsConfig(num_rollouts=4, num_groups=2)
 TASK = readers.task()
+FEW = PredictiveSamplingConfig(samples=3, knots=2)
 
 
 POLICY = readers.of_policy(TASK)
@@ -171,10 +177,18 @@ ALGORITHM_CASES = [
     Case(TrajoptConfig(**LOCAL), of_algorithm("trajopt", TASK)),
     Case(Pi2Config(rollouts=FixedStartsConfig(num_samples=3)), of_algorithm("pi2", TASK)),
     Case(PilqrConfig(**LOCAL), of_algorithm("pilqr", TASK)),
+    Case(
+        MpcConfig(horizon=4, planner=FEW, first_iterations=1, steps=3),
+        readers.of_mpc,
+        {"planner": CemConfig(samples=3, knots=2, elites=2), "replan_every": 1},
+    ),
 ]
 CASES = [
     *ALGORITHM_CASES,
     Case(FittedModelsConfig(prior=NoPriorConfig()), readers.of_models),
+    Case(PredictiveSamplingConfig(knots=3), readers.of_sampling_planner),
+    Case(CemConfig(knots=3), readers.of_sampling_planner),
+    Case(MppiConfig(knots=3), readers.of_sampling_planner),
     Case(FitConfig(), readers.of_fit),
     Case(AdaptationConfig(), readers.of_adaptation, {"forgetting": 0.5}),
     Case(ExpandConfig(), readers.of_expansion),

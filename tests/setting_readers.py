@@ -16,12 +16,15 @@ import mujoco
 import numpy as np
 import pointer
 from setting_programs import Fingerprints, digest, traced, traced_for
+from shared_algorithms import to_goal
 
 from jgps import controllers, costs, dynamics, policies, tasks
-from jgps.algorithms import MdgpsConfig
+from jgps.algorithms import MdgpsConfig, mpc
 from jgps.core.types import Controller, Dynamics, Gaussian, QuadraticCost, Rollouts, Status
 from jgps.optimise.guided.weight_rules import next_weights
+from jgps.optimise.ilqg.system import Goal, analytic
 from jgps.optimise.models import LocalModels, fitted_models
+from jgps.optimise.mpc.sampling import sampling_planner
 from jgps.optimise.steps.lqr import lqr_step
 from jgps.optimise.steps.pi2 import pi2_step
 from jgps.optimise.steps.pilqr import pilqr_step
@@ -108,6 +111,31 @@ def of_fit(config: Any) -> Fingerprints:
 def of_expansion(config: Any) -> Fingerprints:
     """The expansion of a cost that is not convex."""
     yield traced(lambda r: costs.expand(_cost, r, config), _rollouts(N))
+
+
+def of_sampling_planner(config: Any) -> Fingerprints:
+    """A planner that draws samples, on a mass that is pushed."""
+    horizon = 5
+
+    def step(x: jax.Array, u: jax.Array, t: jax.Array) -> jax.Array:
+        return x + u
+
+    system = analytic(step, _cost, 1, [[-1.0], [1.0]])
+    planner = sampling_planner(system, config, horizon, C)
+    goal = Goal(jnp.zeros(C, jnp.int32))
+    memory, plan = planner.init(jnp.zeros((C, 1)), jnp.zeros((C, horizon, 1)), goal)
+    yield digest((memory, plan))
+    yield traced(planner.plan, memory, _shape(C, 1), goal, KEY)
+
+
+def of_mpc(config: Any) -> Fingerprints:
+    """Two iterations on a small task: physics is computed, of a few steps."""
+    algorithm = mpc(to_goal(6), config, "native")
+    state = algorithm.init(KEY)
+    yield digest(state)
+    for _ in range(2):
+        state, metrics = algorithm.step(state)
+    yield digest((state, metrics))
 
 
 def of_prior(config: Any) -> Fingerprints:

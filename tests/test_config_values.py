@@ -27,10 +27,12 @@ GIVEN = {Penalty: {"l2": 1.0, "l1": 1.0}}
 # Fields that have to go with others, too; what the others then say names a field as well.
 TOGETHER = {
     "BadmmConfig": {"initial_weight", "min_weight", "max_weight", "gain_dual_rate"},
+    "CemConfig": {"elites", "samples"},
     "DaggerConfig": {"beta"},
     "DistilConfig": {"checks", "steps"},
     "DomainRandomisationConfig": {"nearest", "farthest"},
     "MdgpsConfig": {"rollouts"},
+    "MpcConfig": {"horizon", "replan_every"},
     "MixturePriorConfig": {"min_clusters", "max_clusters"},
     "MlpConfig": {"distil"},
     "PilqrStepConfig": {"grow_below", "shrink_above"},

@@ -32,7 +32,7 @@ class Paths(NamedTuple):
     state: Any
     x: Any
     u: Any
-    cost: jax.Array
+    cost: Any
 
 
 class Goal(NamedTuple):
@@ -60,9 +60,9 @@ class Feedback(NamedTuple):
     """
 
     paths: Paths  # [B, T, ...]
-    k: jax.Array  # [B, T, dU]
-    K: jax.Array  # [B, T, dU, dS]
-    size: jax.Array  # [S], step sizes, each of which is tried
+    k: Any  # [B, T, dU]
+    K: Any  # [B, T, dU, dS]
+    size: Any  # [S], step sizes, each of which is tried
 
 
 class Expansion(NamedTuple):

@@ -71,12 +71,12 @@ def _check_leaf(name: str, leaf: np.ndarray, low: Any, high: Any) -> None:
     good = (leaf >= low) & (leaf <= high) & np.isfinite(leaf)
     if np.all(good):
         return
-    at = tuple(np.argwhere(~good)[0])
-    entry = f", entry {list(map(int, at[1:]))}" if len(at) > 1 else ""
+    at: Any = tuple(int(i) for i in np.argwhere(~good)[0])
+    entry = f", entry {list(at[1:])}" if len(at) > 1 else ""
     least, most = (float(np.broadcast_to(side, leaf.shape)[at]) for side in (low, high))
     limits = "finite" if least == -np.inf and most == np.inf else f"in [{least:g}, {most:g}]"
     raise ValueError(
-        f"{name} is {float(leaf[at]):g} in state {int(at[0])}{entry}; it has to be {limits}"
+        f"{name} is {float(leaf[at]):g} in state {at[0]}{entry}; it has to be {limits}"
     )
 
 

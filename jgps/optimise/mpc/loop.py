@@ -48,7 +48,7 @@ class MpcState(NamedTuple):
     u: Any  # [C, T, dU], what was done in this episode so far, and in the last one after that
     controllers: Controller  # [C, T, ...], the same with feedback
     policy: NearestController  # of the best whole episode; until there is one, of this one
-    policy_cost: jax.Array  # [C], infinite until there is one
+    policy_cost: Any  # [C], infinite until there is one
 
 
 class Parts(NamedTuple):

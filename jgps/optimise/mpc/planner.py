@@ -179,7 +179,7 @@ def with_term(cost: Callable[..., jax.Array], term: Callable[..., jax.Array]) ->
     Raises:
       ValueError: if only one of the two has residuals.
     """
-    parts = [getattr(each, "residual", None) for each in (cost, term)]
+    parts: list[Any] = [getattr(each, "residual", None) for each in (cost, term)]
     if (parts[0] is None) != (parts[1] is None):
         which = "the cost" if parts[1] is None else "the term"
         raise ValueError(

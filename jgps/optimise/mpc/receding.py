@@ -8,6 +8,7 @@ online trajectory optimization", section III.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -44,6 +45,15 @@ class RecedingMemory(NamedTuple):
     factor: Any
 
 
+class _Parts(NamedTuple):
+    """What plans are made with."""
+
+    system: KnownSystem
+    config: SearchConfig
+    horizon: int
+    once: Callable[[IlqgState, Goal], IlqgState]  # one iteration
+
+
 def receding_ilqg(system: KnownSystem, config: SearchConfig, horizon: int) -> Planner:
     """The planner of a system of B states, for plans of `horizon` H >= 2 steps.
 
@@ -52,8 +62,7 @@ def receding_ilqg(system: KnownSystem, config: SearchConfig, horizon: int) -> Pl
     """
     parts = solve.make_iteration(system, config)
     once = functools.partial(solve.iterate, system, parts, config)
-    search = functools.partial(_search, system, config, once)
-    plan = functools.partial(_plan, system, config, horizon, search)
+    plan = functools.partial(_plan, _Parts(system, config, horizon, once))
     init = functools.partial(_init, system, config)
     return Planner(init, shared_jit(plan) if system.jittable else plan, horizon)
 
@@ -92,24 +101,21 @@ def _shift(memory: RecedingMemory, goal: Goal) -> RecedingMemory:
 
 
 def _plan(
-    system: KnownSystem,
-    config: SearchConfig,
-    horizon: int,
-    search: Any,
+    parts: _Parts,
     memory: RecedingMemory,
     states: Any,
     goal: Goal,
     key: jax.Array,
 ) -> tuple[RecedingMemory, Plan]:
     del key
-    check_memory(memory, states, goal, (horizon, memory.state.shape[-1]))
+    check_memory(memory, states, goal, (parts.horizon, memory.state.shape[-1]))
     kept = _shift(memory, goal)
     xp = np if isinstance(states, np.ndarray) else jnp
     sound = xp.isfinite(states).all(axis=-1)
     states = where(sound, states, kept.state[:, 0])
-    paths = _begin(system, kept, states, goal)
-    found = search(kept, paths, goal)
-    return _finish(config, kept, states, sound, found)
+    paths = _begin(parts.system, kept, states, goal)
+    found = _search(parts, kept, paths, goal)
+    return _finish(parts.config, kept, states, sound, found)
 
 
 def _roll(system: KnownSystem, paths: Paths, K: Any, goal: Goal) -> Paths:
@@ -141,14 +147,8 @@ def _begin(system: KnownSystem, kept: RecedingMemory, states: Any, goal: Goal) -
     return found if good else anew(found)
 
 
-def _search(
-    system: KnownSystem,
-    config: SearchConfig,
-    once: Any,
-    kept: RecedingMemory,
-    paths: Paths,
-    goal: Goal,
-) -> IlqgState:
+def _search(parts: _Parts, kept: RecedingMemory, paths: Paths, goal: Goal) -> IlqgState:
+    system, config, _, once = parts
     begin = solve.first_search(system, jnp.asarray(kept.u, kept.K.dtype), config)
     kept_on = {name: jnp.asarray(getattr(kept, name)) for name in ("K", "regularisation", "factor")}
     state = solve.at(paths, begin._replace(**kept_on))

@@ -166,9 +166,10 @@ def _make_execute(plant: KnownSystem, cost: Callable[..., jax.Array]) -> Callabl
     It returns the `_Piece`, the states after it, and which of them are sound.
     """
     costs = shared_jit(functools.partial(_step_costs, cost))
-    control = functools.partial(follow, plant)
+    control: Any = functools.partial(follow, plant)
     roll = plant.roll_out
-    control, roll = (shared_jit(f) if plant.jittable else f for f in (control, roll))
+    if plant.jittable:
+        control, roll = shared_jit(control), shared_jit(roll)
 
     def execute(plan: Plan, age: int, n: int, states: Any, goal: Goal) -> Any:
         # The state after the last step is one more, of which the controls don't count.

@@ -11,6 +11,7 @@ theoretic MPC for model-based reinforcement learning".
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -97,6 +98,18 @@ class SamplingMemory(NamedTuple):
     deviation: Any  # [B, P, dU], with which the next ones are drawn
 
 
+class _Parts(NamedTuple):
+    """What plans are made with."""
+
+    system: KnownSystem
+    many: KnownSystem  # the same with all samples of every state
+    config: Any
+    horizon: int
+    shift: Callable[..., Any]
+    draw: Callable[..., Any]
+    update: Callable[..., Any]
+
+
 def sampling_planner(system: KnownSystem, config: Any, horizon: int, num: int) -> Planner:
     """The planner of a system of `num` B states, for plans of `horizon` steps.
 
@@ -114,11 +127,11 @@ def sampling_planner(system: KnownSystem, config: Any, horizon: int, num: int) -
     rows = np.repeat(np.arange(num), config.samples)
     many = system if system.rows is None else system.rows(rows)
     init = functools.partial(_init, system, config)
-    parts = (_shift, _draw, _update)
-    shift, draw, update = (functools.partial(part, system, config, horizon) for part in parts)
+    steps = (_shift, _draw, _update)
+    shift, draw, update = (functools.partial(step, system, config, horizon) for step in steps)
     if not system.jittable:
         shift, draw, update = map(shared_jit, (shift, draw, update))
-    plan = functools.partial(_plan, system, many, config, horizon, (shift, draw, update))
+    plan = functools.partial(_plan, _Parts(system, many, config, horizon, shift, draw, update))
     return Planner(init, shared_jit(plan) if system.jittable else plan, horizon)
 
 
@@ -146,18 +159,14 @@ def _init(
 
 
 def _plan(
-    system: KnownSystem,
-    many: KnownSystem,
-    config: SamplingConfig,
-    horizon: int,
-    parts: tuple[Any, ...],
+    parts: _Parts,
     memory: SamplingMemory,
     states: Any,
     goal: Goal,
     key: jax.Array,
 ) -> tuple[SamplingMemory, Plan]:
+    system, many, config, horizon, shift, draw, update = parts
     check_memory(memory, states, goal, (horizon, memory.state.shape[-1]))
-    shift, draw, update = parts
     xp = np if isinstance(states, np.ndarray) else jnp
     sound = xp.isfinite(states).all(axis=-1)
     states = where(sound, states, memory.state[:, 0])
