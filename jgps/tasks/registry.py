@@ -14,6 +14,10 @@ from jgps.tasks.bench.bottle import bottle
 from jgps.tasks.bench.hammer import hammer
 from jgps.tasks.bench.hanger import hanger
 from jgps.tasks.bench.shape_sorting_cube import shape_sorting_cube
+from jgps.tasks.known.acrobot import acrobot
+from jgps.tasks.known.car import car
+from jgps.tasks.known.cartpole import cartpole
+from jgps.tasks.known.pendulum import pendulum
 from jgps.tasks.simple.disc_point_mass import disc_point_mass
 from jgps.tasks.simple.point_mass import point_mass
 from jgps.tasks.simple.reacher import reacher
@@ -32,6 +36,10 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "hanger": hanger,
     "hammer": hammer,
     "bottle": bottle,
+    "pendulum": pendulum,
+    "cartpole": cartpole,
+    "acrobot": acrobot,
+    "car": car,
 }
 VISUAL = ("shape_sorting_cube", "hanger", "hammer", "bottle")
 
