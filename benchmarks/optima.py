@@ -1,0 +1,179 @@
+"""iLQG beside Crocoddyl: the same problems from the same states, in double precision.
+
+Every problem is solved from random starts, and from the same random controls, by `jgps` with the
+dynamics' second derivatives (DDP), all starts at once, and by Crocoddyl's BoxFDDP, one after the
+other on one thread. Crocoddyl's models are Python functions that call JAX; its time is given with
+and without what is spent in them.
+"""
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from reproduce import SEEDS, Claim, Column, Row, run_seeds, status
+
+from jgps import tasks
+from jgps.optimise.ilqg.solve import CONVERGED, SearchConfig, make_solve
+from jgps.optimise.ilqg.system import Paths, analytic
+from jgps.simulation.system import control_ranges
+from jgps.tasks import Task
+
+PUBLISHED = "none: the same problems solved by Crocoddyl's BoxFDDP in the same run."
+PROBLEMS = ("pendulum", "cartpole", "car")
+STARTS, BATCH, ITERATIONS = 20, 256, 500
+LONG = 100  # steps of the batch, of which those from the 60th on cost as the end does
+SAME = 1e-4  # relative difference of costs up to which two optima are the same
+NOISE = 0.01  # of the first controls, a share of their range
+
+
+def main(
+    seeds: tuple[int, ...] = SEEDS,
+    problems: tuple[str, ...] = PROBLEMS,
+    starts: int = STARTS,
+    batch: int = BATCH,
+    out: Path | None = None,
+    quick: bool = False,
+) -> int:
+    """Optima, limits and times of iLQG and of Crocoddyl (`pip install crocoddyl`).
+
+    Args:
+      seeds: of starts and first controls.
+      problems: tasks that have dynamics of their own.
+      starts: how many of each.
+      batch: how many of the cart-pole's at once, for the time; 0 leaves it out.
+      out: JSON file of the result, Markdown goes beside it; benchmarks/results/optima.json, or
+        runs/optima.json where other settings are not the default ones.
+      quick: show within a minute or two that the script runs; no claim is judged, and the result
+        goes to runs.
+    """
+    if quick:
+        seeds, problems, starts, batch = seeds[:1], problems[:1], 2, 0
+    rows = [_row(name, starts) for name in problems]
+    if batch:
+        rows.append(_row("cartpole", batch, f"cartpole, {batch} at once", LONG))
+    whole = (seeds, problems, starts, batch) == (SEEDS, PROBLEMS, STARTS, BATCH)
+    with jax.enable_x64(True):
+        result = run_seeds(
+            "optima",
+            rows,
+            seeds,
+            columns=COLUMNS,
+            claims=() if quick else tuple(_claims([row.name for row in rows])),
+            published=PUBLISHED,
+            out=out,
+            whole=whole,
+        )
+    return 0 if quick else status(result)
+
+
+COLUMNS = (
+    Column("same or better", "same optimum or better", ".0%"),
+    Column("better", "better by more than 1e-4", ".0%"),
+    Column("beyond limits", "beyond limits", ".1e"),
+    Column("success", "task solved", ".0%"),
+    Column("converged", "converged", ".0%"),
+    Column("iterations", "iterations, median", ".0f"),
+    Column("their iterations", "of Crocoddyl", ".0f"),
+    Column("our seconds", "seconds for all", ".2f"),
+    Column("their seconds", "of Crocoddyl", ".1f"),
+    Column("their solver seconds", "without its models", ".2f"),
+)
+
+
+def _claims(names: list[str]) -> list[Claim]:
+    def same(name: str) -> Claim:
+        return Claim(
+            f"{name}: the optimum of Crocoddyl or a better one from at least 90% of starts",
+            lambda r: r.mean(name, "same or better") >= 0.9,
+        )
+
+    def within(name: str) -> Claim:
+        return Claim(
+            f"{name}: no control is beyond its limits by more than 1e-9",
+            lambda r: max(map(_number, r.values(name, "beyond limits"))) <= 1e-9,
+        )
+
+    def fast(name: str) -> Claim:
+        return Claim(
+            f"{name}: in a fifth of Crocoddyl's time, even without the time of its models",
+            lambda r: 5 * r.mean(name, "our seconds") <= r.mean(name, "their solver seconds"),
+        )
+
+    timed = [fast(name) for name in names if "at once" in name]
+    return [each(name) for name in names for each in (same, within)] + timed
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _row(name: str, starts: int, title: str | None = None, horizon: int | None = None) -> Row:
+    def run(seed: int) -> dict[str, Any]:
+        task = tasks.make(name)
+        return compare(dataclasses.replace(task, horizon=horizon or task.horizon), starts, seed)
+
+    return Row(title or name, run, settings={"starts": starts, "iterations": ITERATIONS})
+
+
+def compare(task: Task, starts: int, seed: int) -> dict[str, Any]:
+    """Both solvers from `starts` states."""
+    from baselines.crocoddyl_shooting import ShootingProblem  # an optional package
+
+    assert task.dynamics is not None and task.random_start is not None and task.success is not None
+    limits = control_ranges([task.model])[:, 0]
+    begin = _begin(task, starts, seed, limits)
+    system = analytic(task.dynamics, task.cost, task.state_dim, limits, second_order=True)
+    config = SearchConfig(iterations=ITERATIONS, tolerance=1e-9, chunk=32)
+    solve = make_solve(system, config)
+    jax.block_until_ready(solve(begin))  # compiles
+    began = time.perf_counter()
+    state, _ = jax.block_until_ready(solve(begin))
+    seconds = time.perf_counter() - began
+
+    problem = ShootingProblem(task)
+    problem.solve(np.asarray(begin.x[0, 0]), np.asarray(begin.u[0]), 2)  # compiles
+    theirs = [
+        problem.solve(np.asarray(x[0]), np.asarray(u), ITERATIONS)
+        for x, u in zip(begin.x, begin.u, strict=True)
+    ]
+    cost, their_cost = np.asarray(state.search.cost), np.array([each.cost for each in theirs])
+    u = np.asarray(state.paths.u)
+    beyond = np.max(np.maximum(u - limits[1], limits[0] - u))
+    return {
+        "same or better": float(np.mean(cost <= their_cost + SAME * np.abs(their_cost))),
+        "better": float(np.mean(cost < their_cost - SAME * np.abs(their_cost))),
+        "beyond limits": float(max(beyond, 0.0)),
+        "success": float(np.mean(jax.vmap(task.success)(state.paths.x, state.paths.u))),
+        "converged": float(np.mean(np.asarray(state.search.outcome) == CONVERGED)),
+        "iterations": float(np.median(state.search.iterations)),
+        "their iterations": float(np.median([each.iterations for each in theirs])),
+        "our seconds": seconds,
+        "their seconds": sum(each.seconds for each in theirs),
+        "their solver seconds": sum(each.seconds - each.model_seconds for each in theirs),
+        "costs": cost.tolist(),
+        "their costs": their_cost.tolist(),
+    }
+
+
+def _begin(task: Task, starts: int, seed: int, limits: np.ndarray) -> Paths:
+    """Paths from random starts under small random controls."""
+    assert task.random_start is not None
+    start_key, control_key = jax.random.split(jax.random.key(seed))
+    qpos, qvel = jax.vmap(task.random_start)(jax.random.split(start_key, starts))
+    model = task.model
+    act, sensors = np.zeros((starts, model.na)), np.zeros((starts, model.nsensordata))
+    x0 = task.layout.state(np.asarray(qpos), np.asarray(qvel), act, sensors)
+    x = jnp.repeat(jnp.asarray(x0, float)[:, None], task.horizon, axis=1)
+    shape = (starts, task.horizon, task.action_dim)
+    u = NOISE * (limits[1] - limits[0]) * jax.random.normal(control_key, shape)
+    return Paths(x, x, jnp.clip(u, *limits), jnp.zeros(starts))
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(main))
