@@ -14,6 +14,8 @@ from jgps.tasks.bench.bottle import bottle
 from jgps.tasks.bench.hammer import hammer
 from jgps.tasks.bench.hanger import hanger
 from jgps.tasks.bench.shape_sorting_cube import shape_sorting_cube
+from jgps.tasks.locomotion.swimmer import swimmer
+from jgps.tasks.locomotion.walker import walker
 from jgps.tasks.simple.disc_point_mass import disc_point_mass
 from jgps.tasks.simple.point_mass import point_mass
 from jgps.tasks.simple.reacher import reacher
@@ -32,6 +34,8 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "hanger": hanger,
     "hammer": hammer,
     "bottle": bottle,
+    "walker": walker,
+    "swimmer": swimmer,
 }
 VISUAL = ("shape_sorting_cube", "hanger", "hammer", "bottle")
 
