@@ -5,6 +5,7 @@ from jgps.costs.parts import Cost, Entries, Term
 from jgps.costs.paths import linear_waypoints, waypoints
 from jgps.costs.penalties import Penalty
 from jgps.costs.ramps import RAMPS, ramp
+from jgps.costs.residuals import Residual, SumOfSquares, stacked
 from jgps.costs.terms import action, distance, region, state_target, weighted_sum
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "ExpandConfig",
     "ExpandInfo",
     "Penalty",
+    "Residual",
+    "SumOfSquares",
     "Term",
     "action",
     "distance",
@@ -22,6 +25,7 @@ __all__ = [
     "linear_waypoints",
     "ramp",
     "region",
+    "stacked",
     "state_target",
     "waypoints",
     "weighted_sum",

@@ -18,6 +18,8 @@ from jgps.tasks.known.acrobot import acrobot
 from jgps.tasks.known.car import car
 from jgps.tasks.known.cartpole import cartpole
 from jgps.tasks.known.pendulum import pendulum
+from jgps.tasks.locomotion.swimmer import swimmer
+from jgps.tasks.locomotion.walker import walker
 from jgps.tasks.simple.disc_point_mass import disc_point_mass
 from jgps.tasks.simple.point_mass import point_mass
 from jgps.tasks.simple.reacher import reacher
@@ -40,6 +42,8 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "cartpole": cartpole,
     "acrobot": acrobot,
     "car": car,
+    "walker": walker,
+    "swimmer": swimmer,
 }
 VISUAL = ("shape_sorting_cube", "hanger", "hammer", "bottle")
 

@@ -16,6 +16,8 @@ from jgps import costs, tasks
 from jgps.controllers import HoldConfig, NoiseConfig
 from jgps.controllers.nearest import NearestController
 from jgps.simulation import Starts, condition_models, make_sampler
+from jgps.tasks.functions import params_of, with_params
+from jgps.tasks.hold import resting_controls
 from jgps.tasks.start import hold_from_model, initial_controllers, initial_states
 
 ARM = """
@@ -49,15 +51,18 @@ def test_contract(name):
     assert float(gaps.min()) > 1e-3, "a test condition is a training condition"
     controllers = initial_controllers(task, x0)
     assert controllers.K.shape == (task.train.num, task.horizon, task.action_dim, task.state_dim)
-    # It holds the pose: no action at rest in the initial state.
+    # It holds the pose: at rest in the initial state it bears the load, where there is one.
     at_rest = jnp.einsum("ctij,cj->cti", controllers.K, x0) + controllers.k
-    np.testing.assert_allclose(at_rest, 0, atol=1e-3)
+    load = resting_controls(task.model, task.train)[:, None]
+    np.testing.assert_allclose(at_rest, np.broadcast_to(load, at_rest.shape), atol=1e-3)
     np.linalg.cholesky(np.asarray(controllers.C, np.float64))
     x = jnp.broadcast_to(x0[0], (task.horizon, task.state_dim))
     u = jnp.zeros((task.horizon, task.action_dim))
-    assert costs.evaluate(task.cost, x, u).shape == (task.horizon,)
-    assert not bool(task.success(x, u)), "the task is solved before it begins"
-    assert float(task.distance(x)) > 0.05
+    params = jax.tree.map(lambda leaf: leaf[0], params_of(task.train))
+    assert costs.evaluate(with_params(task.cost, params), x, u).shape == (task.horizon,)
+    success, distance = (with_params(f, params) for f in (task.success, task.distance))
+    assert not bool(success(x, u)), "the task is solved before it begins"
+    assert float(distance(x)) > 0.05
 
 
 @pytest.mark.parametrize("name", ["peg_insertion", "peg_insertion_round"])
