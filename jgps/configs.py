@@ -48,7 +48,7 @@ from jgps.policies.distil import DistilConfig
 from jgps.policies.learner import MlpConfig
 from jgps.rendering.config import RenderConfig
 from jgps.rendering.randomise import RandomiseConfig
-from jgps.simulation.derivatives import DerivativesConfig
+from jgps.simulation.derivatives import DerivativesConfig, MjxDerivativesConfig
 from jgps.training.checkpoint import CheckpointConfig
 from jgps.vision.config import VisualConfig
 from jgps.vision.domain_randomisation import DomainRandomisationConfig
@@ -92,6 +92,7 @@ __all__ = [
     "AverageWeightConfig",
     "AscentWeightConfig",
     "DerivativesConfig",
+    "MjxDerivativesConfig",
     # of planners that draw samples
     "SamplingConfig",
     "PredictiveSamplingConfig",

@@ -32,8 +32,13 @@ from jgps.optimise.steps.step import StepInputs, TrajectoryStep
 from jgps.policies import DistilConfig, Supervision, observation
 from jgps.policies.learner import MlpConfig
 from jgps.rendering import make_view, randomise
-from jgps.simulation import System, load_model
-from jgps.simulation.derivatives import DerivativesConfig, Differentiator
+from jgps.simulation import Conditions, System, load_model, mjx_derivatives
+from jgps.simulation.derivatives import (
+    DerivativesConfig,
+    Differentiator,
+    MjxDerivativesConfig,
+)
+from jgps.simulation.mjx_derivatives import MjxDynamics
 from jgps.tasks import start
 from jgps.training import checkpoint
 from jgps.training.setup import Options, set_up
@@ -317,6 +322,19 @@ def of_derivatives(config: DerivativesConfig) -> Fingerprints:
     states = np.zeros((1, T, size))
     states[..., 1 : 1 + model.nq + model.nv] = np.sin(np.arange(4.0 * T)).reshape(1, T, 4)
     yield digest(Differentiator(system, [model], config)(states, np.ones((1, T, 2))))
+
+
+def of_mjx_derivatives(config: MjxDerivativesConfig) -> Fingerprints:
+    """Their program, with physics that take no time to trace."""
+    model, layout, _ = load_model(MOTOR_AND_SERVO, ("qpos", "qvel"))
+    conditions = Conditions(model.qpos0[None], model.qpos0[None])
+    dynamics = MjxDynamics(System(model, layout, T, 1), conditions, config)
+    given = dynamics.simulations, _shape(1, T, 6), _shape(1, T, 2)
+    with mock.patch.object(
+        mjx_derivatives.mjx, "step", lambda _, data: data.replace(qvel=data.qvel + data.ctrl)
+    ):
+        program = traced(dynamics.derivatives, *given)
+    yield program
 
 
 def of_first_controller(config: Any) -> Fingerprints:

@@ -40,7 +40,7 @@ def transpose(a: jax.Array) -> jax.Array:
 
 
 def product(a: jax.Array, b: jax.Array) -> jax.Array:
-    """a [..., n, m] times b [..., m, p], quickly where these are many tiny matrices on a CPU.
+    """A [..., n, m] times b [..., m, p], quickly where these are many tiny matrices on a CPU.
 
     XLA takes matrix products one matrix after the other there; as products and sums, which it
     fuses, those of 4 to 24 rows took a sixth to two thirds of the time.

@@ -48,6 +48,22 @@ class DerivativesConfig(Config):
     key_steps: Annotated[int, Range("[1, 1000]", "usually 1 to 5")] = 1
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MjxDerivativesConfig(Config):
+    """How control steps in MJX are differentiated.
+
+    Attributes:
+      method: "forward" is automatic differentiation; "differences" takes centred differences of
+        perturbed copies, which reach across what has no derivative, such as a contact that begins.
+      chunk: how many control steps are differentiated at once, at the least one of each
+        trajectory, which bounds the memory; each takes that of dS + dU simulations, or twice as
+        many by differences.
+    """
+
+    method: Annotated[str, OneOf("forward", "differences")] = "forward"
+    chunk: Annotated[int, Range(">= 1", "usually 64 to 4096")] = 512
+
+
 class Derivatives(NamedTuple):
     """Along B trajectories of T states; all NaN at a step where one of them is not finite."""
 

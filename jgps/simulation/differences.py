@@ -81,14 +81,14 @@ class Remembering:
         if self._last is not None:
             found.put(old, self._last.of(place[old]))
         if len(new):
-            part = Items([items.models[i] for i in new], items.states[new], items.control[new])
+            part = Items([items.models[int(i)] for i in new], items.states[new], items.control[new])
             own = found.of(new)
             error = self.method(part, own)
             found.put(new, own)
         sizes = [each.nbytes for each in found if each is not None]
         kept = sum(sizes) <= _MOST_BYTES
         self._place = {name: row for row, name in enumerate(names)} if kept else {}
-        self._last = Found(*(None if a is None else a.copy() for a in found)) if kept else None
+        self._last = found.of(np.arange(len(names))) if kept else None
         return "" if len(old) else error
 
 

@@ -1,6 +1,7 @@
 """Closed-loop rollouts in MJX: one traceable function, batched over conditions and samples."""
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import io
@@ -49,7 +50,7 @@ _SAME = (
     *("actuator_gear", "actuator_gainprm", "actuator_biasprm", "actuator_ctrlrange"),
 )
 
-_CANNOT = "MJX can't simulate this model ({}); use the native backend"
+CANNOT = "MJX can't simulate this model ({}); use the native backend"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,7 @@ class _Program:
     model_axes: tuple[int | None, ...]  # 0 where an array of the model differs between conditions
 
 
-class _Inputs(NamedTuple):
+class Inputs(NamedTuple):
     """Arrays that may differ between rollouts of one program."""
 
     model: mjx.Model  # some arrays [C, ...]
@@ -72,6 +73,48 @@ class _Inputs(NamedTuple):
     # rollout starts at a pose of its own.
     start: dict[str, jax.Array]
     limits: jax.Array  # of controls, [2, C, dU]
+
+
+def prepare(
+    system: System, conditions: Conditions, *, clamp: bool = True
+) -> tuple[Inputs, tuple[int | None, ...]]:
+    """What MJX simulates in the conditions, and which arrays of the model differ between them.
+
+    Args:
+      system: what is simulated.
+      conditions: where it begins.
+      clamp: whether the simulation keeps controls within their range; else its user does, and what
+        follows a control at its limit has a derivative by it.
+
+    Returns:
+      Arrays, and 0 for each of the model's that has a row for each condition, else None.
+
+    Raises:
+      ValueError: if MJX can't simulate the model.
+    """
+    simulated = _simulated_model(system)
+    models = condition_models(simulated, conditions)
+    limits = control_ranges(models)
+    _check(simulated)
+    try:
+        put = _put(models if clamp else _without_clamp(models))
+        data = mjx.make_data(put[0])
+    except NotImplementedError as error:
+        raise ValueError(CANNOT.format(error)) from None
+    model, axes = _stack(put)
+    start = _start(models, conditions)
+    # MJX binds its arrays to a device. Results would be bound, too, and what takes them would
+    # compile anew: every program would be compiled twice, and once more in a run that goes on.
+    model, data = jax.tree.map(to_device, (model, data))
+    return Inputs(model, data, start, jnp.asarray(limits)), axes
+
+
+def _without_clamp(models: list[mujoco.MjModel]) -> list[mujoco.MjModel]:
+    """Copies, one of each distinct model, whose controls go beyond their range."""
+    copies = {id(model): copy.copy(model) for model in models}
+    for each in copies.values():
+        each.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_CLAMPCTRL)
+    return [copies[id(model)] for model in models]
 
 
 def make_mjx_sample(system: System, conditions: Conditions, policy: Policy) -> Sample:
@@ -83,21 +126,8 @@ def make_mjx_sample(system: System, conditions: Conditions, policy: Policy) -> S
     Raises:
       ValueError: if MJX can't simulate the model.
     """
-    simulated = _simulated_model(system)
-    models = condition_models(simulated, conditions)
-    _check(simulated)
-    try:
-        put = _put(models)
-        data = mjx.make_data(put[0])
-    except NotImplementedError as error:
-        raise ValueError(_CANNOT.format(error)) from None
-    model, axes = _stack(put)
+    inputs, axes = prepare(system, conditions)
     program = _Program(policy, system.layouts, system.horizon, system.substeps, axes)
-    start = _start(models, conditions)
-    # MJX binds its arrays to a device. Results would be bound, too, and what takes them would
-    # compile anew: every program would be compiled twice, and once more in a run that goes on.
-    model, data = jax.tree.map(to_device, (model, data))
-    inputs = _Inputs(model, data, start, jnp.asarray(control_ranges(models)))
 
     def sample(params: Any, noise: jax.Array, starts: Starts | None = None) -> SimulationRollouts:
         given = inputs
@@ -111,14 +141,14 @@ def make_mjx_sample(system: System, conditions: Conditions, policy: Policy) -> S
         try:
             return _roll_out(program, given, params, noise)
         except NotImplementedError as error:
-            raise ValueError(_CANNOT.format(error)) from None
+            raise ValueError(CANNOT.format(error)) from None
 
     return sample
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _roll_out(
-    program: _Program, inputs: _Inputs, params: Any, noise: jax.Array
+    program: _Program, inputs: Inputs, params: Any, noise: jax.Array
 ) -> SimulationRollouts:
     data, dtype = inputs.data, noise.dtype
 
@@ -163,7 +193,7 @@ def _check(model: mujoco.MjModel) -> None:
     }
     for what, present in lacking.items():
         if present:
-            raise ValueError(_CANNOT.format(what))
+            raise ValueError(CANNOT.format(what))
 
 
 def _start(models: list[mujoco.MjModel], conditions: Conditions) -> dict[str, jax.Array]:

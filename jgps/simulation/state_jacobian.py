@@ -1,4 +1,4 @@
-"""How the state x of a task follows small changes of the simulator's state, and if it tells all.
+"""How the state x of a task follows small changes of the simulator's state.
 
     dx = G ds,    ds = (dq [nv], dqvel [nv], dact [na]) of dS numbers
 
@@ -11,8 +11,6 @@ import numpy as np
 
 from jgps.simulation.layout import StateLayout, quaternion_addresses
 from jgps.simulation.system import System
-
-_TOLERANCE = 1e-6  # of a singular value beside the largest one: below it is rounding
 
 
 def tangent_dim(model: mujoco.MjModel) -> int:
@@ -116,28 +114,6 @@ def _not_of_the_state(model: mujoco.MjModel, features: np.ndarray) -> str:
         if late[sensor]:
             return "is a sensor of accelerations or forces, which follow the control before it"
     return ""
-
-
-def determines_state(G: np.ndarray) -> np.ndarray:
-    """Whether x tells all of the simulator's small changes, [...] bool of G [..., dX, dS].
-
-    That is whether G has rank dS. Where it has, `by_state` turns gains.
-    """
-    dX, dS = G.shape[-2:]
-    if dX < dS:
-        return np.zeros(G.shape[:-2], bool)
-    finite = np.all(np.isfinite(G), axis=(-2, -1))
-    values = np.linalg.svd(np.where(finite[..., None, None], G, 0), compute_uv=False)
-    return finite & (values[..., -1] > _TOLERANCE * values[..., 0])
-
-
-def by_state(K: np.ndarray, G: np.ndarray) -> np.ndarray:
-    """Gains [..., dU, dX] by x of gains K [..., dU, dS] by ds, both of which act alike: K G^+.
-
-    Where x does not tell all of ds (see `determines_state`), it is the least change that goes with
-    dx. G is [..., dX, dS] and finite.
-    """
-    return K @ np.linalg.pinv(G, rcond=_TOLERANCE)
 
 
 def _dof_of_position(model: mujoco.MjModel) -> np.ndarray:

@@ -1,6 +1,5 @@
 """The search for trajectories on JAX functions: optimum, limits, convergence, gains, reports."""
 
-import dataclasses
 import functools
 
 import jax

@@ -8,7 +8,7 @@ import pytest
 from jgps import tasks
 from jgps.optimise.ilqg import simulated, solve
 from jgps.optimise.ilqg.system import Feedback
-from jgps.simulation.derivatives import DerivativesConfig
+from jgps.simulation.derivatives import DerivativesConfig, MjxDerivativesConfig
 
 H = 12
 # A floating body that is turned by thrusters, with an arm; conditions differ in mass and target.
@@ -115,3 +115,31 @@ def test_delayed_actuators_are_refused():
     task = _task(SHIP.replace('<motor site="port"', f'<motor {delay} site="port"'))
     with pytest.raises(ValueError, match="actuator 'port' has a delay"):
         simulated.known_system(task, task.train)
+
+
+def test_mjx_is_the_same_system():
+    """Rolled out and expanded in one program, with another mass in each condition."""
+    source = """<mujoco><worldbody><body name="rod"><joint name="a" axis="0 1 0" damping=".1"/>
+      <geom type="capsule" fromto="0 0 0 0 0 -.5" size=".03" contype="0" conaffinity="0"/>
+      </body></worldbody><actuator><motor joint="a" ctrllimited="true" ctrlrange="-1 1"/>
+      </actuator></mujoco>"""
+    task = tasks.from_mjcf(
+        source, cost=lambda s: lambda x, u, t: 1 - jnp.cos(x[0] - 1) + 0.1 * u @ u, horizon=4,
+        control_dt=0.02, qpos=[[0.3], [0.9]], changes={"body_mass_scale:rod": [1.0, 2.0]},
+    )  # fmt: skip
+    draws = np.random.default_rng(0)
+    k, K = (draws.normal(size=(2, 4, 1, *last)).astype(np.float32) for last in ((), (2,)))
+    found = []
+    for config in (DerivativesConfig(), MjxDerivativesConfig()):
+        system, begin, goal = simulated.known_system(task, task.train, config)
+        assert system.jittable == isinstance(config, MjxDerivativesConfig)
+
+        def both(begin, goal, system=system):
+            feedback = Feedback(begin, k, K, jnp.array([1.0, 0.5]))
+            paths = system.roll_out(feedback, goal)
+            first = jax.tree.map(lambda a: a[:, 0], paths)
+            return paths.x, paths.u, paths.cost, system.expand(first, goal)
+
+        found.append((jax.jit(both) if system.jittable else both)(begin, goal))
+    for one, other in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-4)

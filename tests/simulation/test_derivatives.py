@@ -12,7 +12,7 @@ from jgps.simulation.derivatives import (
     interpolated,
     key_steps,
 )
-from jgps.simulation.state_jacobian import by_state, determines_state, tangent_dim
+from jgps.simulation.state_jacobian import tangent_dim
 from jgps.simulation.tangent import moved
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -382,30 +382,3 @@ def test_what_is_known_from_the_last_call_is_not_computed_again(method, monkeypa
     monkeypatch.setattr(methods, "_MOST_BYTES", 0)
     differentiate(states, control), differentiate(states, control)
     assert asked[3:] == [2 * T, 2 * T]
-
-
-def test_whether_x_tells_the_state_and_gains_by_it():
-    """Orientations are six numbers of three: gains by x act as those by ds."""
-    system = _system(entries=("qpos", "qvel", "act"))
-    states, control = _trajectories(system, [system.model])
-    G = Differentiator(system, [system.model])(states, control).G[0]
-    dS = tangent_dim(system.model)
-    assert G.shape[1] == dS + 6 and determines_state(G).all()
-    K = np.random.default_rng(0).normal(size=(T, 2, dS))
-    gains = by_state(K, G)
-    assert gains.shape == (T, 2, dS + 6)
-    np.testing.assert_allclose(gains @ G, K, atol=1e-9)
-    # A small move, told by x, gives the same controls to first order.
-    model, small = system.model, 1e-6 * np.random.default_rng(1).normal(size=dS)
-    q, rest = states[0, 0, 1 : 1 + model.nq], states[0, 0, 1 + model.nq :][: dS - model.nv]
-
-    def x_of(ds):
-        parts = (rest + ds[model.nv :])[: model.nv], (rest + ds[model.nv :])[model.nv :]
-        sensors = np.zeros(model.nsensordata)
-        return system.layout.state(moved(model, q, ds[: model.nv], np), *parts, sensors)
-
-    np.testing.assert_allclose(gains[0] @ (x_of(small) - x_of(0 * small)), K[0] @ small, atol=1e-10)
-    partial = _system(entries=("qpos", "qvel:hinge", "act"))
-    assert not determines_state(Differentiator(partial, [partial.model])(states, control).G).any()
-    broken = np.where(np.arange(T)[:, None, None] == 1, np.nan, G)
-    np.testing.assert_array_equal(determines_state(broken), [True, False, True, True])

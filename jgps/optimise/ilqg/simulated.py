@@ -1,4 +1,4 @@
-"""A task's simulator as a known system, on native threads."""
+"""A task's simulator as a known system, on native threads or in MJX."""
 
 import functools
 from typing import Any
@@ -16,7 +16,11 @@ from jgps.optimise.ilqg.system import goal as plain_goal
 from jgps.optimise.models import default_dtype
 from jgps.simulation import Conditions
 from jgps.simulation.conditions import condition_models, initial_act
-from jgps.simulation.derivatives import DerivativesConfig, Differentiator
+from jgps.simulation.derivatives import (
+    DerivativesConfig,
+    Differentiator,
+    MjxDerivativesConfig,
+)
 from jgps.simulation.native import Stepper
 from jgps.simulation.state_jacobian import tangent_dim
 from jgps.simulation.system import control_ranges
@@ -44,16 +48,13 @@ class Simulator:
         self._costs = shared_jit(functools.partial(_costs, task.cost))
         self._pulled_back = shared_jit(functools.partial(_pulled_back, task.cost))
 
-    def begin(self, u: np.ndarray) -> Paths:
-        """Paths that start where the conditions do, of which states and controls u count."""
-        conditions = self._conditions
-        stepper = Stepper(self._task.system, self._models)
+    def initial(self) -> np.ndarray:
+        """The states [B, nstate] in which the conditions begin."""
+        conditions, stepper = self._conditions, Stepper(self._task.system, self._models)
         act = initial_act(self._task.model, conditions)
         with quiet_mujoco():
-            x, _ = stepper.start(conditions.qpos, conditions.qvel, act)
-        B, T, _ = u.shape
-        states = np.repeat(stepper.states[:, None], T, axis=1)
-        return Paths(states, np.repeat(x[:, None], T, axis=1), np.asarray(u), jnp.zeros(B))
+            stepper.start(conditions.qpos, conditions.qvel, act)
+        return stepper.states
 
     def roll_out(self, feedback: Feedback, goal: Goal) -> Paths:
         """All sizes at once, [B, S, T, ...]."""
@@ -94,12 +95,14 @@ def _refuse_delays(task: Task) -> None:
 
 def _costs(cost: Any, x: jax.Array, u: jax.Array, goal: Goal) -> jax.Array:
     """Of trajectories [B, S, T, ...]."""
+    of = functools.partial(_total, cost)
+    return jax.vmap(jax.vmap(of, in_axes=(None, 0, 0)))(goal, x, u)
 
-    def total(goal, x, u):
-        times = goal.first + jnp.arange(u.shape[0], dtype=jnp.int32)
-        return jnp.sum(jax.vmap(with_params(cost, goal.params))(x, u, times))
 
-    return jax.vmap(jax.vmap(total, in_axes=(None, 0, 0)))(goal, x, u)
+def _total(cost: Any, goal: Goal, x: jax.Array, u: jax.Array) -> jax.Array:
+    """Of one trajectory x [T, dX], u [T, dU]."""
+    times = goal.first + jnp.arange(u.shape[0], dtype=jnp.int32)
+    return jnp.sum(jax.vmap(with_params(cost, goal.params))(x, u, times))
 
 
 @linalg.full_precision
@@ -121,35 +124,98 @@ def _pulled_back(
     return jax.vmap(along)(G, x, u, goal)
 
 
-def known_system(
-    task: Task, conditions: Conditions, config: DerivativesConfig = DerivativesConfig()
-) -> tuple[KnownSystem, Paths, Goal]:
-    """The task's simulator from the conditions' initial states [B].
-
-    Returns:
-      The system, paths that begin there under what holds the start (controls of zero where nothing
-      is known to), and the goal that the conditions' params say.
-    """
+def _native_system(
+    task: Task, conditions: Conditions, config: DerivativesConfig
+) -> tuple[KnownSystem, np.ndarray]:
+    """On threads, and the states [B, nstate] in which the conditions begin."""
     simulator = Simulator(task, conditions, config)
-
-    def rows(numbers: np.ndarray) -> KnownSystem:
-        return _system(task, Simulator(task, conditions.select(numbers), config))
-
-    u = np.zeros((conditions.num, task.horizon, task.action_dim), default_dtype())
-    if conditions.ctrl is not None:
-        u += np.asarray(conditions.ctrl)[:, None]
-    lower, upper = simulator.limits[:, :, None]
-    begin = simulator.begin(np.clip(u, lower, upper))
-    system = _system(task, simulator)._replace(rows=rows)
-    return system, begin, plain_goal(conditions.num, params_of(conditions))
-
-
-def _system(task: Task, simulator: Simulator) -> KnownSystem:
-    return KnownSystem(
+    system = KnownSystem(
         roll_out=simulator.roll_out,
         expand=simulator.expand,
         limits=jnp.asarray(simulator.limits),
         tangent_dim=tangent_dim(task.model),
         jittable=False,
+        rows=lambda numbers: _native_system(task, conditions.select(numbers), config)[0],
         difference=simulator.difference,
     )
+    return system, simulator.initial()
+
+
+def _mjx_system(
+    task: Task, conditions: Conditions, config: MjxDerivativesConfig
+) -> tuple[KnownSystem, np.ndarray]:
+    """In MJX, and the states [B, nstate] in which the conditions begin."""
+    _refuse_delays(task)
+    # MJX takes a second to import, and says on the terminal what it could not find.
+    from jgps.simulation.mjx_derivatives import MjxDynamics
+
+    dynamics = MjxDynamics(task.system, conditions, config)
+    simulations = dynamics.simulations
+
+    def roll_out_one(simulation, path: Paths, k, K, size, goal: Goal) -> Paths:
+        def advance(state, at):
+            reference, u, k, K = at
+            feed = size * k + K @ dynamics.tangent(state, reference)
+            u = jnp.clip(u + feed, *simulation.limits)
+            after, x = dynamics.step(simulation, state, u)
+            return after, (state, x, u)
+
+        steps = (path.state, path.u, k, K)
+        _, (states, x, u) = jax.lax.scan(advance, path.state[0], steps)
+        return Paths(states, x, u, _total(task.cost, goal, x, u))
+
+    def roll_out(feedback: Feedback, goal: Goal) -> Paths:
+        over_sizes = jax.vmap(roll_out_one, in_axes=(None, None, None, None, 0, None))
+        over_all = jax.vmap(over_sizes, in_axes=(dynamics.axes, 0, 0, 0, None, 0))
+        return over_all(simulations, *feedback, goal)
+
+    def expand(paths: Paths, goal: Goal) -> Expansion:
+        F, G = dynamics.derivatives(simulations, paths.state, paths.u)
+        return Expansion(F, *_pulled_back(task.cost, G, paths.x, paths.u, goal))
+
+    system = KnownSystem(
+        roll_out=roll_out,
+        expand=expand,
+        limits=simulations.limits,
+        tangent_dim=dynamics.tangent_dim,
+        jittable=True,
+        rows=lambda numbers: _mjx_system(task, conditions.select(numbers), config)[0],
+        difference=dynamics.tangent,
+    )
+    return system, np.asarray(dynamics.initial)
+
+
+def known_system(
+    task: Task,
+    conditions: Conditions,
+    config: DerivativesConfig | MjxDerivativesConfig = DerivativesConfig(),
+) -> tuple[KnownSystem, Paths, Goal]:
+    """The task's simulator from the conditions' initial states [B].
+
+    Args:
+      task: whose simulator it is.
+      conditions: where trajectories start, and what is special about the model there.
+      config: how to differentiate; its type says where: `DerivativesConfig` on native threads,
+        `MjxDerivativesConfig` in MJX, whose system is jittable.
+
+    Returns:
+      The system; paths of which the first states and the controls count, which are those that hold
+      the start (zero where nothing is known to); and the goal that the conditions' params say.
+
+    Raises:
+      ValueError: if the model or the state has no derivatives there.
+    """
+    if isinstance(config, MjxDerivativesConfig):
+        system, initial = _mjx_system(task, conditions, config)
+    else:
+        system, initial = _native_system(task, conditions, config)
+    u = np.zeros((conditions.num, task.horizon, task.action_dim), default_dtype())
+    if conditions.ctrl is not None:
+        u += np.asarray(conditions.ctrl)[:, None]
+    lower, upper = np.asarray(system.limits)[:, :, None]
+    states = np.repeat(initial[:, None], task.horizon, axis=1)
+    x = np.zeros((conditions.num, task.horizon, task.state_dim), default_dtype())
+    begin = Paths(states, x, np.clip(u, lower, upper).astype(u.dtype), jnp.zeros(conditions.num))
+    if system.jittable:
+        begin = jax.tree.map(to_device, begin)
+    return system, begin, plain_goal(conditions.num, params_of(conditions))
