@@ -4,7 +4,9 @@ Every config is a frozen keyword-only dataclass that checks its values, and is d
 code that reads it.
 """
 
+from jgps.algorithms.admm import AdmmConfig
 from jgps.algorithms.badmm import BadmmConfig
+from jgps.algorithms.cgps import CgpsConfig
 from jgps.algorithms.dagger import DaggerConfig
 from jgps.algorithms.ilqg import IlqgConfig
 from jgps.algorithms.mdgps import MdgpsConfig
@@ -30,6 +32,7 @@ from jgps.optimise.guided.config import (
     OffsetConfig,
     RegressionConfig,
 )
+from jgps.optimise.guided.searched import SearchedConfig
 from jgps.optimise.guided.weight_rules import AscentWeightConfig, AverageWeightConfig
 from jgps.optimise.ilqg.solve import SearchConfig
 from jgps.optimise.known_models import KnownModelsConfig
@@ -56,7 +59,9 @@ from jgps.vision.pose_regression import PoseConfig
 
 __all__ = [
     # of algorithms, and what they have in common
+    "AdmmConfig",
     "BadmmConfig",
+    "CgpsConfig",
     "DaggerConfig",
     "IlqgConfig",
     "SearchConfig",
@@ -69,6 +74,7 @@ __all__ = [
     "TrajoptConfig",
     "GuidedConfig",
     "MirrorDescentConfig",
+    "SearchedConfig",
     "LocalConfig",
     # of an algorithm's parts: models, steps, rollouts, the network
     "FittedModelsConfig",

@@ -11,10 +11,12 @@ from setting_programs import Fingerprints, of_algorithm
 
 from jgps.configs import (
     AdaptationConfig,
+    AdmmConfig,
     AscentWeightConfig,
     AverageWeightConfig,
     BadmmConfig,
     CemConfig,
+    CgpsConfig,
     CheckpointConfig,
     ConstantPriorConfig,
     DaggerConfig,
@@ -26,6 +28,7 @@ from jgps.configs import (
     FittedModelsConfig,
     FixedStartsConfig,
     HoldConfig,
+    KnownModelsConfig,
     LqrHoldConfig,
     LqrStepConfig,
     MdgpsConfig,
@@ -52,6 +55,7 @@ from jgps.configs import (
     RandomStartsConfig,
     RegressionConfig,
     RenderConfig,
+    SearchConfig,
     TrajoptConfig,
     TrustRegionConfig,
 )
@@ -67,6 +71,7 @@ OTHERS = {
     "off_policy": "on_policy",
     "pooled": "precision",
     "psd": "none",
+    "relu": "tanh",
     "start": "trajectory",
     "linear": "cubic",
     "visuomotor": "pose_features",
@@ -152,6 +157,14 @@ FEW = PredictiveSamplingConfig(samples=3, knots=2)
 
 
 POLICY = readers.of_policy(TASK)
+# What algorithms on known dynamics take: a task whose network observes the state.
+KNOWN_TASK = readers.known_task()
+UNPROJECTED = {"models": KnownModelsConfig(expand=ExpandConfig(projection="none"))}
+SEARCHED = {
+    "rollouts": FixedStartsConfig(num_samples=3),
+    "search": SearchConfig(iterations=1, step_sizes=2),
+    "policy": MlpConfig(hidden=(4,), distil=DistilConfig(steps=4, checks=2)),
+}
 MDGPS = of_algorithm("mdgps", TASK)
 
 
@@ -182,6 +195,12 @@ ALGORITHM_CASES = [
         MpcConfig(horizon=4, planner=FEW, first_iterations=1, steps=3),
         readers.of_mpc,
         {"planner": CemConfig(samples=3, knots=2, elites=2), "replan_every": 1},
+    ),
+    Case(CgpsConfig(**SEARCHED), of_algorithm("cgps", KNOWN_TASK, "analytic"), UNPROJECTED),
+    Case(
+        AdmmConfig(**SEARCHED),
+        of_algorithm("admm", KNOWN_TASK, "analytic"),
+        {**UNPROJECTED, "dual_rate": 0.5},
     ),
 ]
 CASES = [

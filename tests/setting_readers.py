@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import ablate_known
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -106,6 +107,11 @@ def task(**settings: Any) -> tasks.Task:
         horizon=5,
         **settings,
     )
+
+
+def known_task() -> tasks.Task:
+    """One with dynamics of its own, whose network observes the state."""
+    return ablate_known.make_task(horizon=5)
 
 
 def of_fit(config: Any) -> Fingerprints:

@@ -23,6 +23,7 @@ ABSTRACT = {
     configs.MirrorDescentConfig,
     configs.LocalConfig,
     configs.SamplingConfig,
+    configs.SearchedConfig,
 }
 Program = Callable[[Any], Fingerprints]
 COVERED = {type(case.base): case for case in CASES}

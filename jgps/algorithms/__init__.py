@@ -1,6 +1,8 @@
 """Published algorithms, one file each, on shared parts."""
 
+from jgps.algorithms.admm import AdmmConfig, admm
 from jgps.algorithms.badmm import BadmmConfig, badmm
+from jgps.algorithms.cgps import CgpsConfig, cgps
 from jgps.algorithms.dagger import DaggerConfig, dagger
 from jgps.algorithms.ilqg import IlqgConfig, ilqg
 from jgps.algorithms.mdgps import MdgpsConfig, mdgps
@@ -36,12 +38,16 @@ ALGORITHMS = {
     "pilqr": (pilqr, PilqrConfig),
     "ilqg": (ilqg, IlqgConfig),
     "mpc": (mpc, MpcConfig),
+    "cgps": (cgps, CgpsConfig),
+    "admm": (admm, AdmmConfig),
 }
 
 __all__ = [
     "ALGORITHMS",
+    "AdmmConfig",
     "Algorithm",
     "BadmmConfig",
+    "CgpsConfig",
     "DaggerConfig",
     "IlqgConfig",
     "Inspection",
@@ -67,7 +73,9 @@ __all__ = [
     "TrajoptState",
     "MlpConfig",
     "VisualConfig",
+    "admm",
     "badmm",
+    "cgps",
     "dagger",
     "ilqg",
     "mdgps",

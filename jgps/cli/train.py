@@ -17,11 +17,12 @@ from jgps.cli.machine import check_backend, enable_compilation_cache, where
 from jgps.core.names import unknown
 from jgps.recipes import POLICIES, recipe
 from jgps.recipes.recipe import (
+    fits_models,
     has_setting,
     policy_kind,
     prior_name,
+    sees,
     takes_random_starts,
-    trains_network,
     usual_iterations,
 )
 from jgps.training import CheckpointConfig, StartFrom, UsageError
@@ -109,9 +110,9 @@ def _options(
     except ValueError as error:
         raise UsageError(str(error)) from error
     fields: list[Any] = []
-    if has_setting(algorithm, "models"):
+    if fits_models(algorithm):
         fields.append(("prior", str, dataclasses.field(default=prior_name(algorithm))))
-    if trains_network(algorithm):
+    if sees(algorithm):
         fields.append(("policy", str, dataclasses.field(default=POLICIES[0])))
     if takes_random_starts(algorithm):
         fields.append(("random_starts", bool, dataclasses.field(default=False)))

@@ -4,6 +4,9 @@
 
 which is sum_i w_i KL(pi(. | o_i) || N(target_i, P_i^-1)) up to what the network cannot change;
 the covariance that minimises the same sum has the closed form S^-1 = sum_i w_i P_i / sum_i w_i.
+Where the targets' gains G_i are known, the network's derivative may be a second thing to learn:
+
+    + gain_weight sum_i w_i / 2 tr(D_i' P_i D_i),    D_i = (dmu/do(o_i) - G_i) diag(spread of o)
 """
 
 import dataclasses
@@ -52,6 +55,10 @@ class DistilConfig(Config):
       input_noise: standard deviation of the noise on observations in training, as a fraction of
         each entry's spread, >= 0. The targets follow it by the controllers' gains, so that the
         network learns those too (Mordatch & Todorov 2014).
+      gain_weight: what an error of the network's derivative by the observation counts beside one of
+        its action, >= 0: that of the action which a change by one spread of each entry brings. The
+        derivative is compared with the controllers' gains (Mordatch & Todorov 2014), in one random
+        direction per row, which costs about as much as the actions do. 0 leaves it out.
       checks: how often during training the held-out loss is computed, from 1 to steps.
       max_gradient_norm: gradients are clipped to it, > 0.
       on_divergence: "continue" keeps the parameters before a training that diverged and goes on;
@@ -67,6 +74,7 @@ class DistilConfig(Config):
     weight_decay: Annotated[float, Range(">= 0")] = 1e-4
     validation: Annotated[float, Range("[0, 0.5]")] = 0.0
     input_noise: Annotated[float, Range(">= 0")] = 0.1
+    gain_weight: Annotated[float, Range(">= 0", "usually 0 or 0.01 to 1")] = 0.0
     checks: Annotated[int, Range(">= 1")] = 20
     max_gradient_norm: Annotated[float, Range("> 0")] = 10.0
     on_divergence: Annotated[str, OneOf(*ON_DIVERGENCE)] = "continue"
@@ -123,16 +131,26 @@ def distil(
     start = _standardise(policy, data, cov)
     train, held_out = _split(data, supervision.weight.shape, split_key, config)
 
-    scale = observation.spreads(data.o, data.weight)[1]
-    input_noise = config.input_noise * observation.vector(scale)
+    scale = observation.vector(observation.spreads(data.o, data.weight)[1])
     fixed, trainable = _divide(start["params"], data.o)
 
     def loss(params, rows):
         variables = {**start, "params": {**fixed, **params}}
         return _loss(policy.network, variables, rows, config.batch_size)
 
+    def objective(params, rows, key):
+        rows = _disturb(rows, config.input_noise * scale, key)
+        if config.gain_weight == 0 or rows.gain.ndim != 3:
+            return loss(params, rows)
+        variables = {**start, "params": {**fixed, **params}}
+        shape, key = observation.vector(rows.o).shape, jax.random.fold_in(key, 1)
+        offset = scale * jax.random.rademacher(key, shape, scale.dtype)
+        of_gains = _gain_loss(policy.network, variables, rows, offset)
+        return loss(params, rows) + config.gain_weight * of_gains
+
+    objectives = _Objectives(objective, loss)
     params, score, gradient_norm = _optimise(
-        loss, trainable, train, held_out, batch_key, input_noise, config
+        objectives, trainable, train, held_out, batch_key, config
     )
     before, after = loss(trainable, data), loss(params, data)
     # A training that diverged after its best parameters diverged all the same.
@@ -264,6 +282,22 @@ def _loss(network: Any, variables: dict, rows: _Data, chunk: int) -> jax.Array:
     return jnp.sum(rows.weight * distance) / divisor(jnp.sum(rows.weight))
 
 
+def _gain_loss(network: Any, variables: dict, rows: _Data, offset: jax.Array) -> jax.Array:
+    """Weighted mean over rows of 1/2 |R (dmu/do - gain) offset|^2, nats, of an offset [M, dO] each.
+
+    With the spreads of o for lengths and random signs its mean is that of all directions.
+    """
+    o = observation.vector(rows.o)
+
+    def mean(vector):
+        return mean_action(network, variables, observation.with_vector(rows.o, vector))
+
+    _, change = jax.jvp(mean, (o,), (offset,))
+    residual = change - jnp.einsum("mij,mj->mi", rows.gain, offset)
+    distance = 0.5 * jnp.sum(jnp.square(jnp.einsum("mij,mj->mi", rows.root, residual)), axis=-1)
+    return jnp.sum(rows.weight * distance) / divisor(jnp.sum(rows.weight))
+
+
 def _optimiser(config: DistilConfig) -> optax.GradientTransformation:
     parts = [
         optax.clip_by_global_norm(config.max_gradient_norm),
@@ -282,13 +316,19 @@ def _optimiser(config: DistilConfig) -> optax.GradientTransformation:
     return optax.chain(*parts)
 
 
+class _Objectives(NamedTuple):
+    """What a gradient step descends on, and what the parameters are chosen by."""
+
+    train: Callable[[Any, _Data, jax.Array], jax.Array]
+    held_out: Callable[[Any, _Data], jax.Array]
+
+
 def _optimise(
-    loss: Callable[[Any, _Data], jax.Array],
+    objectives: _Objectives,
     params: Any,
     train: _Data,
     held_out: _Data | None,
     key: jax.Array,
-    input_noise: jax.Array,
     config: DistilConfig,
 ) -> tuple[Any, jax.Array, jax.Array]:
     """The parameters chosen, their held-out loss, and the largest norm of a gradient."""
@@ -301,15 +341,16 @@ def _optimise(
         key, noise_key = jax.random.split(key)
         index = jax.random.randint(key, (batch_size,), 0, num_rows)
         rows = jax.tree.map(lambda leaf: leaf[index], train)
-        rows = _disturb(rows, input_noise, noise_key)
-        gradient = jax.grad(loss)(params, rows)
+        gradient = jax.grad(objectives.train)(params, rows, noise_key)
         updates, moments = optimiser.update(gradient, moments, params)
         return (optax.apply_updates(params, updates), moments), optax.global_norm(gradient)
 
     def score_of(params):
         if held_out is None:
             return jnp.full((), jnp.nan, train.target.dtype)
-        return jnp.where(jnp.any(held_out.weight > 0), loss(params, held_out), jnp.nan)
+        return jnp.where(
+            jnp.any(held_out.weight > 0), objectives.held_out(params, held_out), jnp.nan
+        )
 
     per_check, rest = config.steps // config.checks, config.steps % config.checks
 

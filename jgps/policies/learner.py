@@ -6,9 +6,9 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 
-from jgps.core.checks import Config, Range, refuse
+from jgps.core.checks import Config, OneOf, Range, refuse
 from jgps.policies.distil import DistilConfig, distil
-from jgps.policies.networks.mlp import mlp
+from jgps.policies.networks.mlp import ACTIVATIONS, mlp
 from jgps.policies.observation import observe_all
 from jgps.policies.policy import Act, NetworkPolicy, acting, acting_on_images, initialise
 from jgps.policies.supervision import DistilInfo, Supervision
@@ -20,11 +20,14 @@ class MlpConfig(Config):
 
     Attributes:
       hidden: widths of the hidden layers; () is a linear policy.
+      activation: what follows each of them, "relu" or "tanh". With the second the network's
+        derivative is smooth, for algorithms that take it (`cgps`, `admm`).
       distil: how it is trained in one iteration; it has no convolutions, so that `frozen` is
         "none" and `convolution_rate` 1.
     """
 
     hidden: Annotated[tuple[int, ...], Range(">= 1")] = (40, 40)
+    activation: Annotated[str, OneOf(*ACTIVATIONS)] = "relu"
     distil: DistilConfig = DistilConfig()
 
     def __post_init__(self) -> None:
@@ -109,7 +112,7 @@ def mlp_learner(
       action_dim: dU.
       config: of the network and its training.
     """
-    network = mlp(configuration_dim, action_dim, config.hidden)
+    network = mlp(configuration_dim, action_dim, config.hidden, config.activation)
     whole = configuration_dim == observation_dim
     observe = None if whole else Configuration(configuration_dim)
 

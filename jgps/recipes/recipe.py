@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from jgps.algorithms import (
     ALGORITHMS,
+    FittedModelsConfig,
     FixedStartsConfig,
     MlpConfig,
     MpcConfig,
@@ -22,6 +23,7 @@ from jgps.algorithms import (
 from jgps.core.names import unknown
 from jgps.dynamics import ConstantPriorConfig, MixturePriorConfig, NoPriorConfig
 from jgps.optimise.guided.config import SAMPLING, MirrorDescentConfig
+from jgps.optimise.guided.searched import SearchedConfig
 from jgps.optimise.mpc.config import EPISODE
 from jgps.optimise.steps.lqr import LqrStepConfig
 from jgps.policies import DistilConfig
@@ -29,6 +31,8 @@ from jgps.vision.config import KINDS
 
 POLICIES = ("mlp", *KINDS)
 ITERATIONS = 12
+# In which searched trajectories and a network come to agree, after those have been searched alone.
+AGREEMENT_ITERATIONS = 30
 # In which controllers improve alone before a policy that looks through a camera learns, unless the
 # task says otherwise.
 TRAJECTORY_ITERATIONS = 10
@@ -105,6 +109,8 @@ def usual_iterations(config: Any) -> int:
     """How many iterations training with these settings takes, where nobody asks for a number."""
     if isinstance(config, MpcConfig):
         return EPISODE
+    if isinstance(config, SearchedConfig):
+        return config.trajectory_iterations + AGREEMENT_ITERATIONS
     alone = getattr(config, "trajectory_iterations", getattr(config, "teacher_iterations", 0))
     policy = getattr(config, "policy", None)
     return ITERATIONS if policy is None else policy.usual_iterations(alone, ITERATIONS)
@@ -149,6 +155,19 @@ def has_setting(algorithm: str, name: str) -> bool:
     return name in {field.name for field in dataclasses.fields(config_type)}
 
 
+def fits_models(algorithm: str) -> bool:
+    """Whether the algorithm's models are fitted to rollouts by itself, and so have a prior."""
+    models = getattr(ALGORITHMS[algorithm][1](), "models", None)
+    return isinstance(models, FittedModelsConfig)
+
+
+def sees(algorithm: str) -> bool:
+    """Whether the algorithm's network can look through a camera."""
+    _, config_type = ALGORITHMS[algorithm]
+    hint = typing.get_type_hints(config_type).get("policy")
+    return VisualConfig in typing.get_args(hint)
+
+
 def takes_random_starts(algorithm: str) -> bool:
     """Whether the algorithm's rollouts can start at random."""
     _, config_type = ALGORITHMS[algorithm]
@@ -167,7 +186,7 @@ def _prior_changes(
 ) -> dict[str, Any]:
     if prior is None:
         return {}
-    if not has_setting(algorithm, "models"):
+    if not fits_models(algorithm):
         raise ValueError(f"{algorithm} fits no dynamics; leave out {spell('prior')}")
     _check_choice("prior", prior, PRIORS)
     # The algorithm's own prior may have settings that the default of its kind has not.
@@ -187,6 +206,11 @@ def _policy_changes(
         raise ValueError(f"{algorithm} trains no network; leave out {spell('policy')}")
     if policy == "mlp":
         return {}
+    if not sees(algorithm):
+        raise ValueError(
+            f"{algorithm} takes its network's derivative by the state, which no image tells; leave "
+            f"out {spell('policy')}"
+        )
     _, config_type = ALGORITHMS[algorithm]
     return _visual_changes(config_type(), policy, task_name)
 

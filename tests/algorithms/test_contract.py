@@ -21,13 +21,16 @@ from jgps.optimise.models import FittedModelsConfig, fitted_models
 from jgps.optimise.rollouts import sampling
 from jgps.policies import DistilConfig
 from jgps.policies.learner import MlpConfig
-from jgps.recipes.recipe import trains_network
+from jgps.recipes.recipe import fits_models, trains_network
 from jgps.tasks.start import initial_controllers, initial_states
 from jgps.training import checkpoint
 
 LOCAL = ("trajopt", "pi2", "pilqr")  # controllers alone, without a network
 # Two iterations are to have everything in them that an algorithm does.
+SEARCHED = {"trajectory_iterations": 0, "search": SearchConfig(iterations=3, step_sizes=4)}
 SETTINGS = {
+    "admm": SEARCHED,
+    "cgps": SEARCHED,
     "dagger": {"teacher_iterations": 1},
     "mpc": {"horizon": 5, "first_iterations": 2, "steps": 4},
     "ilqg": {"search": SearchConfig(step_sizes=4)},
@@ -52,6 +55,8 @@ def _config(algorithm, **settings):
     """With those of the settings that the algorithm has."""
     _, config = ALGORITHMS[algorithm]
     names = {field.name for field in dataclasses.fields(config)}
+    if not fits_models(algorithm):
+        names -= {"models"}
     settings = {name: value for name, value in settings.items() if name in names}
     return config(**SETTINGS.get(algorithm, {}), **settings)
 

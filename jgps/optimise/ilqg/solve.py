@@ -153,7 +153,7 @@ class Iteration(NamedTuple):
 def make_iteration(system: KnownSystem, config: SearchConfig) -> Iteration:
     """The parts, jitted unless the whole is."""
     plan = functools.partial(_plan, system)
-    decide = functools.partial(_decide, config)
+    decide = functools.partial(decide_step, config)
     if system.jittable:
         return Iteration(plan, decide)
     return Iteration(shared_jit(plan), shared_jit(decide))
@@ -204,14 +204,22 @@ def _along(flags: Any, a: Any) -> Any:
     return flags.reshape(-1, *[1] * (a.ndim - 1))
 
 
-def _decide(
+def decide_step(
     config: SearchConfig,
     search: Search,
     plan: boxed.BoxedPlan,
     finite: jax.Array,
     costs: jax.Array,
 ) -> tuple[Search, jax.Array, jax.Array]:
-    """The searches after costs [B, S] of all sizes; which stepped [B], and to which size [B]."""
+    """The searches after costs [B, S] of all sizes; which stepped [B], and to which size [B].
+
+    Args:
+      config: how to search.
+      search: what it was before.
+      plan: what was tried.
+      finite: [B], whether what the plan was made of was.
+      costs: [B, S], of `step_sizes`; not finite where a trajectory is not.
+    """
     sizes = step_sizes(config, costs.dtype)
     planned = (plan.status.code == OK) & finite
     running = search.outcome == RUNNING

@@ -1,7 +1,7 @@
 """Rollouts of every training condition, with smoothed exploration noise or without."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import jax
@@ -95,6 +95,26 @@ def make_sample(
         return roll_out(params, draw(noise_key), draw_starts(start_key))
 
     return sample
+
+
+def make_trials(
+    task: Task, policy: Policy, backend: str, sizes: Sequence[float]
+) -> Callable[[Any], SimulationRollouts]:
+    """`roll_out(params)` -> rollouts [C, S, T, ...] in which nothing is drawn.
+
+    In the place of noise a policy gets one of the S sizes in all entries, the same throughout a
+    rollout: a controller whose factor of the covariance is the diagonal matrix of a step takes the
+    step to that size.
+    """
+    sampler = make_sampler(task.system, task.train, policy, resolve_backend(backend, task.system))
+    shape = (task.train.num, len(sizes), task.horizon, task.action_dim)
+
+    @shared_jit
+    def given() -> jax.Array:
+        column = jnp.asarray(sizes, default_dtype())[:, None, None]
+        return jnp.broadcast_to(column, shape)
+
+    return lambda params: sampler.sample(params, given())
 
 
 def _make_draw_starts(

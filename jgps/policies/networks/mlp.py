@@ -6,19 +6,24 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jgps.core.names import unknown
+
+ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh}
 STANDARDISATION = "standardisation"  # the collection of variables that training does not touch
 
 
 class Mlp(nn.Module):
-    """Mean action mu(o) = action_shift + action_scale * dense(relu(... (o - shift) / scale)).
+    """Mean action mu(o) = action_shift + action_scale * dense(phi(... (o - shift) / scale)).
 
     Attributes:
       action_dim: dU.
       hidden: widths of the hidden layers; () is a linear policy.
+      activation: phi, what follows each of them, a name in `ACTIVATIONS`.
     """
 
     action_dim: int
     hidden: tuple[int, ...] = (40, 40)
+    activation: str = "relu"
 
     @nn.compact
     def __call__(self, o: jax.Array) -> jax.Array:
@@ -29,7 +34,7 @@ class Mlp(nn.Module):
 
         h = (o - constant("shift", o.shape[-1], 0)) / constant("scale", o.shape[-1], 1)
         for number, width in enumerate(self.hidden):
-            h = nn.relu(nn.Dense(width, name=f"dense_{number}")(h))
+            h = ACTIVATIONS[self.activation](nn.Dense(width, name=f"dense_{number}")(h))
         h = nn.Dense(self.action_dim, name="action")(h)
         scale = constant("action_scale", self.action_dim, 1)
         return h * scale + constant("action_shift", self.action_dim, 0)
@@ -65,17 +70,24 @@ class Mlp(nn.Module):
         return {"params": params, STANDARDISATION: new}
 
 
-def mlp(observation_dim: int, action_dim: int, hidden: tuple[int, ...] = (40, 40)) -> Mlp:
+def mlp(
+    observation_dim: int,
+    action_dim: int,
+    hidden: tuple[int, ...] = (40, 40),
+    activation: str = "relu",
+) -> Mlp:
     """The network of a policy that reads a vector.
 
     Raises:
-      ValueError: if a size is not a positive integer.
+      ValueError: if a size is not a positive integer, or there is no such activation.
     """
+    if activation not in ACTIVATIONS:
+        raise ValueError(unknown("activation", activation, ACTIVATIONS))
     sizes = (("observation_dim", observation_dim), ("action_dim", action_dim))
     for name, size in (*sizes, *(("hidden", width) for width in hidden)):
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"{name} is {size!r}; a layer has at least 1 unit, an integer")
-    return Mlp(action_dim=action_dim, hidden=tuple(hidden))
+    return Mlp(action_dim=action_dim, hidden=tuple(hidden), activation=activation)
 
 
 def count_parameters(variables: dict) -> int:
