@@ -194,7 +194,12 @@ ALGORITHM_CASES = [
     Case(
         MpcConfig(horizon=4, planner=FEW, first_iterations=1, steps=3),
         readers.of_mpc,
-        {"planner": CemConfig(samples=3, knots=2, elites=2), "replan_every": 1},
+        {
+            "planner": CemConfig(samples=3, knots=2, elites=2),
+            "replan_every": 1,
+            "derivatives": DerivativesConfig(key_steps=2),
+        },
+        {"derivatives": {"planner": SearchConfig(iterations=1, step_sizes=2)}},
     ),
     Case(CgpsConfig(**SEARCHED), of_algorithm("cgps", KNOWN_TASK, "analytic"), UNPROJECTED),
     Case(

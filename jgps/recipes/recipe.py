@@ -50,6 +50,11 @@ LONG_BADMM = {
     "inner_rounds": 4,
     "policy": MlpConfig(distil=DistilConfig(steps=500, learning_rate=3e-3)),
 }
+# How far plans look ahead, where half a second is not what suits.
+TASK_PLANS = {
+    "walker": {"horizon": 80, "replan_every": 2},  # about two steps of its legs
+    "swimmer": {"horizon": 40, "replan_every": 2},
+}
 PRIORS = {"mixture": MixturePriorConfig, "constant": ConstantPriorConfig, "none": NoPriorConfig}
 
 
@@ -98,6 +103,7 @@ def recipe(
         **({} if sampling is None else {"sampling": sampling}),
         **_prior_changes(algorithm, prior, spell),
         **_sample_changes(task_name, algorithm, usual),
+        **(TASK_PLANS.get(task_name, {}) if isinstance(usual, MpcConfig) else {}),
         **_policy_changes(task_name, algorithm, policy, spell),
         **_start_changes(algorithm, policy, random_starts, sampling, spell),
     }

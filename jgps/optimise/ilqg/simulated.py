@@ -66,6 +66,10 @@ class Simulator:
         cost = jnp.where(to_device(tracked.sound), cost, jnp.inf)
         return Paths(tracked.states, tracked.x, tracked.u, cost)
 
+    def costs(self, x: np.ndarray, u: np.ndarray, goal: Goal) -> jax.Array:
+        """Of trajectories [B, T, ...]."""
+        return self._costs(to_device(x[:, None]), to_device(u[:, None]), goal)[:, 0]
+
     def expand(self, paths: Paths, goal: Goal) -> Expansion:
         """Derivatives along paths [B, T, ...]."""
         found = self._differentiate(paths.state, paths.u)
@@ -137,6 +141,8 @@ def _native_system(
         jittable=False,
         rows=lambda numbers: _native_system(task, conditions.select(numbers), config)[0],
         difference=simulator.difference,
+        costs=simulator.costs,
+        x_dim=task.state_dim,
     )
     return system, simulator.initial()
 

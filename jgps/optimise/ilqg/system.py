@@ -87,6 +87,9 @@ class KnownSystem(NamedTuple):
       rows: the system of some rows [B'] of its batch; None where it has no rows of its own.
       difference: of states [..., nx] and others they are compared with, [..., dS] in the tangent
         space of the latter.
+      costs: of x [B, T, dX], u [B, T, dU] and a goal, what they cost, [B], with which paths that
+        are known already need not be rolled out again; None where that would gain nothing.
+      x_dim: dX, where there are `costs`.
     """
 
     roll_out: Callable[[Feedback, Goal], Paths]
@@ -97,6 +100,8 @@ class KnownSystem(NamedTuple):
     bend: Bend | None = None
     rows: Callable[[np.ndarray], "KnownSystem"] | None = None
     difference: Callable[[Any, Any], Any] = operator.sub
+    costs: Callable[[Any, Any, Goal], Any] | None = None
+    x_dim: int = 0
 
 
 def analytic(

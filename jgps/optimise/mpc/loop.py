@@ -113,17 +113,18 @@ def make_task_run(
       settings: see `make_run`.
     """
     task = endless(task)
-    known = task_system(task, task.train, backend)
+    known = task_system(task, task.train, backend, derivatives=config.derivatives)
     start = start_of(known, config)
     planner = make_planner(known.system, config, task.train.num)
     return make_run(known.system, planner, config, task.cost, start, **settings), start
 
 
 def _make_parts(task: Task, config: MpcConfig, backend: str) -> Parts:
-    known = task_system(endless(task), task.train, backend)
+    whole = endless(task)
+    known = task_system(whole, task.train, backend, derivatives=config.derivatives)
     start = start_of(known, config)
     planner = make_planner(known.system, config, task.train.num)
-    run = make_run(known.system, planner, config, endless(task).cost, start)
+    run = make_run(known.system, planner, config, whole.cost, start)
     models = condition_models(task.model, task.train)
     lower, upper = control_ranges(models)
     half = np.where(np.isfinite(upper - lower), 0.5 * (upper - lower), 1)

@@ -39,6 +39,7 @@ class RecedingMemory(NamedTuple):
 
     first: Any  # int32, its first control step
     state: Any  # [B, H, nx]
+    x: Any  # [B, H, dX], what the cost reads there, NaN where it is not known; dX may be 0
     u: Any  # [B, H, dU]
     K: Any  # [B, H, dU, dS]
     regularisation: Any
@@ -76,7 +77,8 @@ def _init(
     memory = RecedingMemory(
         first=np.asarray(goal.first, np.int32),
         state=waiting(states, H),
-        u=np.asarray(u, np.float64 if not system.jittable else dtype),
+        x=np.full((B, H, system.x_dim), np.nan),
+        u=np.asarray(u, dtype),
         K=np.zeros((B, H, dU, system.tangent_dim), dtype),
         regularisation=firm,
         factor=np.ones_like(firm),
@@ -95,6 +97,7 @@ def _shift(memory: RecedingMemory, goal: Goal) -> RecedingMemory:
     return memory._replace(
         first=goal.first,
         state=taken(memory.state, steps),
+        x=taken(memory.x, steps),
         u=where(passed[:, 0], held, memory.u),
         K=taken(memory.K, steps) * along(left, memory.K),
     )
@@ -113,15 +116,43 @@ def _plan(
     xp = np if isinstance(states, np.ndarray) else jnp
     sound = xp.isfinite(states).all(axis=-1)
     states = where(sound, states, kept.state[:, 0])
-    paths = _begin(parts.system, kept, states, goal)
+    paths = _expected(parts.system, memory, kept, states, goal)
+    if paths is None:
+        paths = _begin(parts.system, kept, states, goal)
     found = _search(parts, kept, paths, goal)
-    return _finish(parts.config, kept, states, sound, found)
+    return _finish(parts, kept, states, sound, found)
 
 
 def _roll(system: KnownSystem, paths: Paths, K: Any, goal: Goal) -> Paths:
     k, size = np.zeros(paths.u.shape, K.dtype), np.zeros(1, K.dtype)
     tried = system.roll_out(Feedback(paths, k, K, size), goal)
     return jax.tree.map(lambda a: a[:, 0], tried)
+
+
+def _expected(
+    system: KnownSystem, memory: RecedingMemory, kept: RecedingMemory, states: Any, goal: Goal
+) -> Paths | None:
+    """The last plan's paths and what follows, where the states are those that it expected.
+
+    To the last bit they are what rolling all out from there would be, which takes longer. None
+    where some state is another one.
+    """
+    H = kept.u.shape[1]
+    if system.costs is None or not np.array_equal(states, kept.state[:, 0]):
+        return None
+    passed = np.unique(np.asarray(goal.first) - np.asarray(memory.first))
+    if len(passed) > 1 or not 0 <= passed[0] < H - 1 or not np.isfinite(memory.x).all():
+        return None
+    known = H - 1 - int(passed[0])  # steps before the last plan's last state
+    state, x = kept.state, kept.x
+    if known < H - 1:
+        at, u = kept.state[:, known:], kept.u[:, known:]
+        tail = _roll(system, Paths(at, at, u, None), kept.K[:, known:], goal)
+        if not np.isfinite(tail.cost).all():
+            return None
+        state = np.concatenate([state[:, :known], tail.state], axis=1)
+        x = np.concatenate([x[:, :known], tail.x], axis=1)
+    return Paths(state, x, kept.u, system.costs(x, kept.u, goal))
 
 
 def _begin(system: KnownSystem, kept: RecedingMemory, states: Any, goal: Goal) -> Paths:
@@ -162,9 +193,10 @@ def _search(parts: _Parts, kept: RecedingMemory, paths: Paths, goal: Goal) -> Il
 
 
 def _finish(
-    config: SearchConfig, kept: RecedingMemory, states: Any, sound: Any, found: IlqgState
+    parts: _Parts, kept: RecedingMemory, states: Any, sound: Any, found: IlqgState
 ) -> tuple[RecedingMemory, Plan]:
     paths, search = found
+    config, known = parts.config, parts.system.costs is not None
     xp = np if isinstance(states, np.ndarray) else jnp
     search = jax.tree.map(xp.asarray, search)
     usable = xp.isfinite(search.cost) & sound
@@ -178,6 +210,7 @@ def _finish(
     memory = RecedingMemory(
         first=xp.asarray(kept.first, xp.int32),
         state=state,
+        x=where(usable, paths.x, np.full_like(kept.x, np.nan)) if known else kept.x,
         u=xp.asarray(u, kept.u.dtype),
         K=K,
         regularisation=xp.where(again, first, search.regularisation),
