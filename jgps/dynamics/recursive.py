@@ -4,13 +4,15 @@ A prior model says x' ~ N(F_t z + f_t, W_t) with z = [x; u]: a simulator's deriv
 what a mixture prior gives. What it gets wrong at every step, r = x' - F_t z - f_t, is regressed on
 z by recursive least squares with exponential forgetting, and the deviation is added to it:
 
-    mean <- mean + d / n,    S <- forgetting S + (forgetting n_old / n) d d',    d = y - mean_old
-    n = forgetting n_old + 1,    y = [z; r]
-    [dF] = S_rz (S_zz + s Phi)^-1,    df = n / (n + s) mean_r - dF mean_z
+    mean <- mean + d / n,    S <- a S + (a n_old / n) d d',    n = a n_old + 1
+    d = y - mean_old,    y = [z; r],    a = forgetting^max(1, (miss / surprise)^2)
+    dF = S_rz (S_zz + s Phi)^-1,    df = n / (n + s) mean_r - dF mean_z
 
 with a normal-inverse-Wishart prior of strength s that says: r is zero, whatever z is, and z spreads
 by Phi. It is added where a model is asked for and no part of what is forgotten, so it does not
-wash out: without excitation S decays to zero and the model to the prior.
+wash out: without excitation S decays to zero and the model to the prior. The miss is that of the
+adapted model's own prediction, in standard deviations: what was learned of another mass is wrong
+after a change, and a weighted sum of both is right about neither.
 
 Why so, and not as P <- (P - P z z'P / (forgetting + z'P z)) / forgetting: there P grows without
 bound in every direction that is not excited. With a constant input it is indefinite in float32
@@ -22,9 +24,12 @@ it are positive definite by construction.
 Source: Fu, Levine & Abbeel (2016), "One-shot learning of manipulation skills with online dynamics
 adaptation and neural network priors", section IV (moving averages of moments and a prior of this
 kind, there of [z; x'] itself); Mordatch et al. (2016), "Combining model-based policy search with
-online model learning for control of physical humanoids". Moments of r instead of x' keep what a
-nonlinear nominal model knows: on the pendulum of the tests, 40 to 60 steps after its mass changed,
-the error is 3.9 times smaller without noise, 1.7 times with some, and the same in much.
+online model learning for control of physical humanoids"; Fortescue, Kershenbaum & Ydstie (1981),
+"Implementation of self-tuning regulators with variable forgetting factors".
+
+Moments of r instead of x' keep what a nonlinear nominal model knows: on the pendulum of the tests,
+40 to 60 steps after its mass changed, with one constant forgetting of 0.9, the error is 3.9 times
+smaller without noise, 1.7 times with some, and the same in much.
 """
 
 import dataclasses
@@ -58,6 +63,8 @@ class AdaptationConfig(Config):
       spread: by what these samples would vary, task units: one number for all entries of [x; u], or
         dX + dU of them. The local deviation of an entry, such as radians over a few steps; where
         what is seen varies much less, the model hardly moves from the prior.
+      surprise: by how many of its standard deviations the adapted model may miss an entry of the
+        next state before more is forgotten than `forgetting` says; None: however many.
     """
 
     forgetting: Annotated[
@@ -72,6 +79,7 @@ class AdaptationConfig(Config):
         float, Range("> 0", "usually 0.1; less follows what is seen sooner, more the prior model")
     ] = 0.1
     spread: Annotated[float | tuple[float, ...], Range("> 0")] = 1.0
+    surprise: Annotated[float | None, Range("> 0", "usually 3")] = 3.0
 
 
 class AdaptationState(NamedTuple):
@@ -88,8 +96,9 @@ class Adaptation(NamedTuple):
 
     init() -> state
     update(state, prior, x [dX], u [dU], x_next [dX]) -> state, with the prior model of this step: a
-      Dynamics without an axis of time. A step that is not finite, or not when it is squared,
-      leaves what is remembered as it is and is counted. What is finite counts, however far it is.
+      Dynamics without an axis of time. A step that is not finite, or so far off that float32 can't
+      hold the squares (from about 1e15), leaves what is remembered as it is and is counted; all
+      others are believed.
     evaluate(state, prior) -> (Dynamics, FitInfo): the prior model of one step, or of as many as it
       has, [S, ...], with the deviation added. Its W is symmetric and positive definite where the
       prior's is. The status is NON_FINITE with the first step whose prior is not finite, NOT_PD
@@ -214,20 +223,51 @@ def _update(
     z = jnp.concatenate([x, u])
     residual = x_next - prior.F @ z - prior.f
     y = jnp.concatenate([z / _spread(config, z), residual])
-    count = config.forgetting * state.count + 1
     offset = y - state.mean
+    keep = jnp.asarray(config.forgetting, y.dtype)
+    if config.surprise is not None:
+        # Below what rounding makes of a prediction nothing is a surprise.
+        rounding = jnp.finfo(y.dtype).eps * (jnp.abs(prior.F) @ jnp.abs(z) + jnp.abs(x_next))
+        miss = _miss(state, prior, y, 4 * rounding, config)
+        keep = keep ** jnp.maximum(1, jnp.square(miss / config.surprise))
+    count = keep * state.count + 1
     # The weight of the new square is 0 in the first step, whose mean is the sample.
-    weight = jnp.sqrt(config.forgetting * state.count / count)
+    weight = jnp.sqrt(keep * state.count / count)
     new = AdaptationState(
         mean=state.mean + offset / count,
-        factor=_add_square(config.forgetting**0.5 * state.factor, weight * offset),
+        factor=_add_square(jnp.sqrt(keep) * state.factor, weight * offset),
         count=count,
         skipped=state.skipped,
     )
-    # Of the squares, which is what a model is made of.
-    finite = jnp.all(jnp.isfinite(new.mean)) & jnp.isfinite(jnp.sum(jnp.square(new.factor)))
+    # So that all sums of squares, now and later, are finite too.
+    limits = jnp.finfo(y.dtype)
+    finite = jnp.sum(jnp.square(y)) < limits.eps * limits.max
+    finite = finite & jnp.all(_finite_steps(prior))
     kept = state._replace(skipped=state.skipped + 1)
     return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, kept)
+
+
+def _miss(
+    state: AdaptationState,
+    prior: Dynamics,
+    y: jax.Array,
+    rounding: jax.Array,
+    config: AdaptationConfig,
+) -> jax.Array:
+    """How far y = [z / spread; r] is from what is expected at z, [] in standard deviations.
+
+    Of the entry that is farthest; the variance is that of a new sample, with what the regression
+    itself does not know.
+    """
+    found = _regress(state, y.shape[0] - prior.f.shape[0], config)
+    dX = prior.f.shape[0]
+    inputs, outputs = y[:-dX] - state.mean[:-dX], y[-dX:]
+    error = outputs - found.mean - found.gain @ inputs
+    unsure = 1 + (1 + inputs @ linalg.solve_psd(found.chol, inputs[:, None])[:, 0]) / found.total
+    variance = unsure * jnp.diagonal(found.W + config.strength / found.total * prior.W)
+    miss = jnp.max(jnp.abs(error) / jnp.sqrt(divisor(variance + jnp.square(rounding))))
+    # A memory that predicts nothing finite is forgotten, and does not keep new steps out.
+    return jnp.where(jnp.isnan(miss), jnp.inf, miss)
 
 
 def _add_square(factor: jax.Array, vector: jax.Array) -> jax.Array:
@@ -249,39 +289,53 @@ def _add_square(factor: jax.Array, vector: jax.Array) -> jax.Array:
     return factor
 
 
+class _Regression(NamedTuple):
+    """What is remembered as a distribution of r given z / spread, without the prior's own noise."""
+
+    gain: jax.Array  # [dX, dX+dU]
+    mean: jax.Array  # [dX], of r at the mean of z
+    W: jax.Array  # [dX, dX]
+    total: jax.Array  # [], steps and the prior's strength
+    chol: jax.Array  # [dX+dU, dX+dU], of the inputs' covariance with the ridge
+    ridge: jax.Array  # [], the prior's share, or more where rounding hides that
+    ok: jax.Array  # [] bool, whether there is such a factor
+
+
+def _regress(state: AdaptationState, num_inputs: int, config: AdaptationConfig) -> _Regression:
+    total = state.count + config.strength
+    L = state.factor / jnp.sqrt(total)
+    inputs, outputs = L[:num_inputs], L[num_inputs:]
+    chol, ridge, ok = factor_with_ridge(inputs @ inputs.T, config.strength / total)
+    gain = linalg.solve_psd(chol, inputs @ outputs.T).T
+    # A sum of squares, in which what the regression explains does not cancel.
+    left = outputs - gain @ inputs
+    mean = state.mean[num_inputs:]
+    bias = jnp.sqrt(state.count * config.strength) / total * mean
+    W = left @ left.T + ridge * gain @ gain.T + bias[:, None] * bias
+    return _Regression(gain, state.count / total * mean, W, total, chol, ridge, ok)
+
+
 @one_program("config")
 @linalg.full_precision
 def _evaluate(
     state: AdaptationState, prior: Dynamics, config: AdaptationConfig
 ) -> tuple[Dynamics, FitInfo]:
-    dX = prior.f.shape[-1]
-    num_inputs = state.mean.shape[0] - dX
-    spread = _spread(config, state.mean[:num_inputs])
-    total = state.count + config.strength
-    L = state.factor / jnp.sqrt(total)
-    inputs, outputs = L[:num_inputs], L[num_inputs:]
-    given = config.strength / total
-    chol, ridge, ok = factor_with_ridge(inputs @ inputs.T, given)
-    scaled = linalg.solve_psd(chol, inputs @ outputs.T).T
-    # A sum of squares, in which what the regression explains does not cancel.
-    residual = outputs - scaled @ inputs
-    mean_r = state.mean[num_inputs:]
-    bias = jnp.sqrt(state.count * config.strength) / total * mean_r
-    W = residual @ residual.T + ridge * scaled @ scaled.T + bias[:, None] * bias
-    dF = scaled / spread
-    df = state.count / total * mean_r - dF @ (state.mean[:num_inputs] * spread)
-    found = jnp.all(jnp.isfinite(W)) & jnp.all(jnp.isfinite(dF)) & jnp.all(jnp.isfinite(df))
-    sound = ok & found
-
-    adapted = Dynamics(F=prior.F + dF, f=prior.f + df, W=linalg.symmetrise(W + given * prior.W))
+    num_inputs = prior.F.shape[-1]
+    found = _regress(state, num_inputs, config)
+    given = config.strength / found.total
+    dF = found.gain / _spread(config, found.gain[0])
+    df = found.mean - found.gain @ state.mean[:num_inputs]
+    finite = jnp.all(jnp.isfinite(found.W)) & jnp.all(jnp.isfinite(dF)) & jnp.all(jnp.isfinite(df))
+    sound = found.ok & finite
+    W = linalg.symmetrise(found.W + given * prior.W)
+    adapted = Dynamics(F=prior.F + dF, f=prior.f + df, W=W)
     model = jax.tree.map(lambda a, b: jnp.where(sound, a, b), adapted, prior)
-    steps = _finite_steps(prior)
     status = worst(
-        first_failure(~steps, NON_FINITE),
-        first_failure(~ok[None], NOT_PD),
-        first_failure(~found[None], NON_FINITE),
+        first_failure(~_finite_steps(prior), NON_FINITE),
+        first_failure(~found.ok[None], NOT_PD),
+        first_failure(~finite[None], NON_FINITE),
     )
-    return model, FitInfo(status=status, ridge_added=jnp.where(sound, ridge - given, 0))
+    return model, FitInfo(status=status, ridge_added=jnp.where(sound, found.ridge - given, 0))
 
 
 def _finite_steps(model: Dynamics) -> jax.Array:
