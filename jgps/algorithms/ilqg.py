@@ -174,8 +174,9 @@ def _conclude(
     metrics = {
         "cost": cost,
         **measured,
-        "cost_promised": search.promised,
-        "gradient": search.gradient,
+        # Until gains could be computed neither is known.
+        "cost_promised": jnp.where(jnp.isfinite(search.promised), search.promised, jnp.nan),
+        "gradient": jnp.where(jnp.isfinite(search.gradient), search.gradient, jnp.nan),
         "regularisation": search.regularisation,
         "search_iterations": search.iterations,
         "converged": (search.outcome == CONVERGED).astype(cost.dtype),

@@ -43,6 +43,15 @@ _PLAN_COLUMNS = (
     ("step", "control_step", "{:d}", np.max),
     _SECONDS,
 )
+_SEARCH_COLUMNS = (
+    _COST,  # of the trajectories that the iteration began with
+    ("after it", "noise_free_cost", "{:.4g}", np.mean),
+    _DISTANCE,
+    ("gradient", "gradient", "{:.2e}", np.nanmax),
+    ("damping", "regularisation", "{:.1e}", np.median),
+    ("converged", "converged", "{:.0%}", np.mean),
+    _SECONDS,
+)
 _WIDTH = 11
 _LOST = "rollouts were not finite and are left out"
 
@@ -85,6 +94,7 @@ class Progress:
         """Shows one iteration."""
         columns = _NETWORK_COLUMNS if "policy_loss" in record else _LOCAL_COLUMNS
         columns = _PLAN_COLUMNS if "plan_cost" in record else columns
+        columns = _SEARCH_COLUMNS if "gradient" in record else columns
         if self.seen == 0:
             headings = "".join(f"{heading:>{_WIDTH}}" for heading, *_ in columns)
             self._print(f"{'iteration':>9}{headings}")

@@ -38,7 +38,8 @@ def draw_learning_curve(run: RunData, path: Path) -> Path:
     shown = {key: run.conditions(key) for key in _PANELS if key in run.metrics}
     iterations = run.metrics["iteration"]
     labels = phase_labels(run, len(shown))
-    caption = f"{labels.caption}Samples, with exploration noise.  {SPREAD.format(run.locals_are)}"
+    drawn = "Trajectories" if "gradient" in run.metrics else "Samples, with exploration noise"
+    caption = f"{labels.caption}{drawn}.  {SPREAD.format(run.locals_are)}"
     with style():
         figure = new_figure(480, run.title)
         axes = figure.subplots(1, len(shown), squeeze=False)[0]
@@ -75,9 +76,9 @@ def _iteration_label(run: RunData) -> str:
 
 
 def draw_diagnostics(run: RunData, path: Path) -> Path | None:
-    """Draws KL and its bound, eta, step multiplier, promised and real gain; None without them."""
+    """Draws what the steps were like, see `_DIAGNOSTICS`, and their gains; None without them."""
     x = run.metrics["iteration"]
-    keys = [key for key in ("kl", "eta", "step_multiplier") if key in run.metrics]
+    keys = [key for key in _DIAGNOSTICS if key in run.metrics]
     gains = _gains(run)
     num = len(keys) + (gains is not None)
     if not num:
@@ -98,7 +99,10 @@ def draw_diagnostics(run: RunData, path: Path) -> Path | None:
                 _bounds(ax, x, bound)
                 values = np.concatenate([values, bound])
             ax.set_title(_DIAGNOSTICS[key])
-            scale_y(ax, values)
+            if key in _DECADES:
+                _scale_decades(ax, values)
+            else:
+                scale_y(ax, values)
             iteration_axis(ax, x[0], x[-1])
             mark_phases(ax, labels)
         if gains is not None:
@@ -116,7 +120,18 @@ _DIAGNOSTICS = {
     "kl": "KL divergence of the step (nats)",
     "eta": "Multiplier η of the KL bound",
     "step_multiplier": "Step multiplier",
+    "gradient": "Largest slope of the cost by a control",
+    "regularisation": "Regularisation of the gains",
 }
+_DECADES = ("gradient", "regularisation")
+
+
+def _scale_decades(ax: Axes, values: np.ndarray) -> None:
+    """A logarithmic axis; zeros lie below it."""
+    positive = values[np.isfinite(values) & (values > 0)]
+    if positive.size:
+        ax.set_yscale("log")
+        ax.set_ylim(positive.min() / 3, positive.max() * 3)
 
 
 def describe_ridges(run: RunData) -> str:
