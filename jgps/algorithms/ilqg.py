@@ -47,8 +47,9 @@ class IlqgConfig(Config):
       search: how a trajectory is searched for, see `SearchConfig`; its `iterations` and `chunk` are
         not read: `jgps.train` says how many iterations there are.
       derivatives: how the simulator is differentiated.
-      second_order: whether second derivatives of the dynamics count, for tasks whose dynamics are a
-        JAX function: near the optimum the search then converges quadratically (DDP).
+      second_order: whether second derivatives of the dynamics count (DDP): near the optimum the
+        search then converges quadratically. They take dynamics that are a JAX function; None is
+        where these are.
       initial_noise: standard deviation of what is added at random to the controls that hold the
         start, with which the search begins, >= 0, as a share of each control's range (of 1 in its
         own unit where it has none): from a rest that no slope leads out of, such as a pendulum that
@@ -60,7 +61,7 @@ class IlqgConfig(Config):
 
     search: SearchConfig = SearchConfig()
     derivatives: DerivativesConfig = DerivativesConfig()
-    second_order: bool = False
+    second_order: bool | None = None
     initial_noise: Annotated[float, Range(">= 0", "usually 0.01")] = 0.01
     temperature: Annotated[float, Range("> 0", "usually 1e-4 to 1")] = 1e-3
 

@@ -13,6 +13,7 @@ from jgps.algorithms import (
     ALGORITHMS,
     FittedModelsConfig,
     FixedStartsConfig,
+    IlqgConfig,
     MlpConfig,
     MpcConfig,
     OffsetConfig,
@@ -31,6 +32,9 @@ from jgps.vision.config import KINDS
 
 POLICIES = ("mlp", *KINDS)
 ITERATIONS = 12
+# Of trajectories by derivatives, each of which costs as much as some ten rollouts; those that have
+# converged stay.
+SEARCH_ITERATIONS = 100
 # In which searched trajectories and a network come to agree, after those have been searched alone.
 AGREEMENT_ITERATIONS = 30
 # In which controllers improve alone before a policy that looks through a camera learns, unless the
@@ -115,6 +119,8 @@ def usual_iterations(config: Any) -> int:
     """How many iterations training with these settings takes, where nobody asks for a number."""
     if isinstance(config, MpcConfig):
         return EPISODE
+    if isinstance(config, IlqgConfig):
+        return SEARCH_ITERATIONS
     if isinstance(config, SearchedConfig):
         return config.trajectory_iterations + AGREEMENT_ITERATIONS
     alone = getattr(config, "trajectory_iterations", getattr(config, "teacher_iterations", 0))

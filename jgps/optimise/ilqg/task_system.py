@@ -45,7 +45,7 @@ def task_system(
     backend: str,
     *,
     derivatives: DerivativesConfig = DerivativesConfig(),
-    second_order: bool = False,
+    second_order: bool | None = False,
 ) -> TaskSystem:
     """The task from these conditions.
 
@@ -54,7 +54,8 @@ def task_system(
       conditions: where trajectories start.
       backend: "native", "analytic" or "auto".
       derivatives: how the simulator is differentiated.
-      second_order: whether second derivatives of the task's own dynamics count (DDP).
+      second_order: whether second derivatives of the dynamics count (DDP); None is where these are
+        the task's own.
 
     Raises:
       ValueError: for a backend that can't simulate the task, a task whose state does not tell where
@@ -62,7 +63,7 @@ def task_system(
     """
     name = resolve_backend(backend, task.system)
     if name == "analytic":
-        return _analytic(task, conditions, second_order)
+        return _analytic(task, conditions, second_order is not False)
     if second_order:
         raise ValueError(
             "second derivatives are those of dynamics that are a JAX function; the simulator has "
