@@ -8,7 +8,8 @@ import pytest
 from jgps import tasks
 from jgps.optimise.ilqg import simulated, solve
 from jgps.optimise.ilqg.system import Feedback
-from jgps.simulation.derivatives import DerivativesConfig, MjxDerivativesConfig
+from jgps.optimise.ilqg.task_system import task_system
+from jgps.simulation.derivatives import DerivativesConfig
 
 H = 12
 # A floating body that is turned by thrusters, with an arm; conditions differ in mass and target.
@@ -130,16 +131,18 @@ def test_mjx_is_the_same_system():
     draws = np.random.default_rng(0)
     k, K = (draws.normal(size=(2, 4, 1, *last)).astype(np.float32) for last in ((), (2,)))
     found = []
-    for config in (DerivativesConfig(), MjxDerivativesConfig()):
-        system, begin, goal = simulated.known_system(task, task.train, config)
-        assert system.jittable == isinstance(config, MjxDerivativesConfig)
+    for backend in ("native", "mjx"):
+        known = task_system(task, task.train, backend)
+        system, begin, goal = known[:3]
+        assert system.jittable == (backend == "mjx")
 
         def both(begin, goal, system=system):
             feedback = Feedback(begin, k, K, jnp.array([1.0, 0.5]))
             paths = system.roll_out(feedback, goal)
             first = jax.tree.map(lambda a: a[:, 0], paths)
-            return paths.x, paths.u, paths.cost, system.expand(first, goal)
+            return first, paths.x, paths.u, paths.cost, system.expand(first, goal)
 
-        found.append((jax.jit(both) if system.jittable else both)(begin, goal))
+        first, *rest = (jax.jit(both) if system.jittable else both)(begin, goal)
+        found.append([known.rollouts(first).qpos, *rest])
     for one, other in zip(*map(jax.tree.leaves, found), strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-4)
