@@ -13,7 +13,7 @@ from jgps.optimise.ilqg.system import Goal, KnownSystem, Paths, analytic
 from jgps.optimise.ilqg.system import goal as plain_goal
 from jgps.optimise.models import default_dtype
 from jgps.simulation import Conditions, SimulationRollouts, condition_models, resolve_backend
-from jgps.simulation.derivatives import DerivativesConfig
+from jgps.simulation.derivatives import DerivativesConfig, MjxDerivativesConfig
 from jgps.simulation.inverse import StateInverse
 from jgps.simulation.system import control_ranges
 from jgps.tasks import Task
@@ -44,7 +44,7 @@ def task_system(
     conditions: Conditions,
     backend: str,
     *,
-    derivatives: DerivativesConfig = DerivativesConfig(),
+    derivatives: DerivativesConfig | MjxDerivativesConfig = DerivativesConfig(),
     second_order: bool = False,
 ) -> TaskSystem:
     """The task from these conditions.
@@ -52,8 +52,8 @@ def task_system(
     Args:
       task: it has dynamics of its own, or a state that tells where its simulation is.
       conditions: where trajectories start.
-      backend: "native", "analytic" or "auto".
-      derivatives: how the simulator is differentiated.
+      backend: "native", "mjx", "analytic" or "auto".
+      derivatives: how the simulator is differentiated; in MJX the default is its own.
       second_order: whether second derivatives of the task's own dynamics count (DDP).
 
     Raises:
@@ -68,11 +68,19 @@ def task_system(
             "second derivatives are those of dynamics that are a JAX function; the simulator has "
             "first ones: leave second_order=False, or give the task dynamics"
         )
+    if name == "mjx" and derivatives == DerivativesConfig():
+        derivatives = MjxDerivativesConfig()
+    if isinstance(derivatives, MjxDerivativesConfig) != (name == "mjx"):
+        raise ValueError(
+            f"derivatives is a {type(derivatives).__name__}, which is not of backend {name!r}; "
+            "MjxDerivativesConfig is of 'mjx', DerivativesConfig of 'native'"
+        )
     system, begin, goal = known_system(task, conditions, derivatives)
     inverse = StateInverse(task.model, task.layout)
+    first = 0 if name == "mjx" else 1  # behind the time, which MJX's states don't have
 
     def rollouts(paths: Paths) -> SimulationRollouts:
-        return _rollouts(paths, paths.state[..., 1 : 1 + task.model.nq])
+        return _rollouts(paths, np.asarray(paths.state)[..., first : first + task.model.nq])
 
     return TaskSystem(system, begin, goal, inverse.left, rollouts)
 
