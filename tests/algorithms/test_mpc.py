@@ -10,7 +10,7 @@ from shared_algorithms import springs, to_goal
 
 import jgps
 from jgps.algorithms import MpcConfig, mpc
-from jgps.configs import CemConfig
+from jgps.configs import CemConfig, MjxDerivativesConfig
 from jgps.core.types import NON_FINITE, OK
 from jgps.optimise.ilqg.task_system import task_system
 from jgps.optimise.mpc.loop import make_planner, make_task_run, start_of
@@ -94,5 +94,8 @@ def test_what_does_not_fit_is_refused():
     config = dataclasses.replace(CONFIG, horizon=3, planner=CemConfig(samples=8, knots=4))
     with pytest.raises(ValueError, match="knots is 4; it has to be at most the horizon, 3 steps"):
         mpc(task, config, "native")
+    elsewhere = dataclasses.replace(CONFIG, derivatives=MjxDerivativesConfig())
+    with pytest.raises(ValueError, match="MjxDerivativesConfig, which is not of backend 'native'"):
+        mpc(task, elsewhere, "native")
     with pytest.raises(ValueError, match="mpc on 'point_mass' would need at least"):
         mpc(task, dataclasses.replace(CONFIG, planner=CemConfig(samples=10**6), horizon=10**5))

@@ -53,8 +53,8 @@ def task_system(
       task: it has dynamics of its own, or a state that tells where its simulation is.
       conditions: where trajectories start.
       backend: "native", "mjx", "analytic" or "auto".
-      derivatives: how the simulator is differentiated, settings of that backend: of another one
-        they are not read. None is the defaults.
+      derivatives: how the simulator is differentiated, settings of that backend; None is its
+        defaults.
       second_order: whether second derivatives of the dynamics count (DDP); None is where these are
         the task's own.
 
@@ -71,11 +71,15 @@ def task_system(
             "first ones: leave second_order=False, or give the task dynamics"
         )
     kind = MjxDerivativesConfig if name == "mjx" else DerivativesConfig
-    config = derivatives if isinstance(derivatives, kind) else kind()
+    config = kind() if derivatives is None else derivatives
+    if not isinstance(config, kind):
+        raise ValueError(
+            f"derivatives is a {type(config).__name__}, which is not of backend {name!r}; that "
+            f"takes a jgps.configs.{kind.__name__}"
+        )
     system, begin, goal = known_system(task, conditions, config)
     inverse = StateInverse(task.model, task.layout)
-    # MuJoCo's own states begin with the time.
-    first = 0 if name == "mjx" else 1
+    first = 0 if name == "mjx" else 1  # behind the time, which MJX's states don't have
 
     def rollouts(paths: Paths) -> SimulationRollouts:
         return _rollouts(paths, np.asarray(paths.state)[..., first : first + task.model.nq])
