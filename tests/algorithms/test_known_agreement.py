@@ -1,4 +1,4 @@
-"""CGPS and ADMM on the swing-up of benchmarks/ablate_known.py (seed 0): the two agree, and cheaply."""
+"""CGPS and ADMM on the swing-up of benchmarks/ablate_known.py: the two agree (seed 0)."""
 
 import dataclasses
 
