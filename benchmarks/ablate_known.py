@@ -30,11 +30,11 @@ from jgps.simulation import Conditions
 from jgps.tasks import Task
 
 SEEDS = (0, 1, 2, 3, 4)
-ITERATIONS = {"cgps": 40, "admm": 30}
+ITERATIONS = {"cgps": 45, "admm": 30}
 SEARCHES = 150  # iterations of `ilqg`
 WITHIN, VIOLATION = 1.05, 1e-3
 UNSEEN = 16  # starts about those of the training
-HORIZON, DT, TORQUE, DAMPING = 60, 0.05, 3.5, 0.1  # steps, s, N m, N m s
+HORIZON, DT, TORQUE, DAMPING = 60, 0.05, 4.0, 0.1  # steps, s, N m, N m s
 MASS, LENGTH, GRAVITY = 1.0, 0.5, 9.81
 STARTS = np.array([2.1, 2.37, 2.63, 2.9])  # rad from upright
 MODEL = f"""
@@ -60,7 +60,8 @@ def make_task(horizon: int = HORIZON) -> Task:
         return jnp.stack([x[0] + DT * velocity, velocity])
 
     def cost(x: jax.Array, u: jax.Array, t: jax.Array) -> jax.Array:
-        return 2 * (1 - jnp.cos(x[0])) + 0.05 * x[1] ** 2 + 0.05 * u[0] ** 2
+        # Upright is at 0 alone, so that every search ends in the same way there.
+        return jnp.sqrt(1 + x[0] ** 2) - 1 + 0.05 * x[1] ** 2 + 0.05 * u[0] ** 2
 
     draws = np.random.default_rng(0).uniform(-1, 1, (2, UNSEEN))
     about = np.resize(STARTS, UNSEEN) + 0.15 * draws[0]

@@ -55,7 +55,7 @@ class CgpsConfig(SearchedConfig):
     initial_multiplier: Annotated[float, Range("> 0", "usually 1")] = 1.0
     max_multiplier: Annotated[float, Range("> 0", "usually 100 to 1e4")] = 1e3
     dual_rate: Annotated[float, Range(">= 0", "usually 10 to 1000")] = 300.0
-    max_growth: Annotated[float, Range("> 0", "usually 0.05 to 0.5")] = 0.1
+    max_growth: Annotated[float, Range("> 0", "usually 0.05 to 0.5")] = 0.2
 
     def __post_init__(self) -> None:
         if self.max_multiplier < self.initial_multiplier:

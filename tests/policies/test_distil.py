@@ -321,3 +321,23 @@ def test_a_policy_of_other_actions(rng):
     policy = initialise(mlp(DO, 3), jax.random.key(0), DO, 3, jnp.float32)
     with pytest.raises(ValueError, match="the policy's actions are 3, the targets' 2"):
         distil(policy, rows, jax.random.key(0), SHORT)
+
+
+def test_gains_tell_what_the_observations_of_one_trajectory_do_not(rng):
+    """All entries of o move together, so that their actions alone tell nothing of the gains."""
+    K = rng.normal(size=(DU, DO))
+    o = rng.normal(size=(C, N, T, 1)) * np.ones(DO)
+    rows = Supervision(
+        o=jnp.asarray(o, jnp.float32),
+        target=jnp.asarray(o @ K.T, jnp.float32),
+        precision=jnp.broadcast_to(jnp.eye(DU), (C, T, DU, DU)),
+        weight=jnp.ones((C, N, T)),
+        gain=jnp.broadcast_to(jnp.asarray(K, jnp.float32), (C, T, DU, DO)),
+    )
+    errors = {}
+    for weight in (0.0, 1.0):
+        config = dataclasses.replace(PLAIN, steps=400, gain_weight=weight)
+        policy, info = distil(_policy(), rows, jax.random.key(0), config)
+        assert int(info.status.code) == OK and float(info.loss) < 1e-3
+        errors[weight] = np.abs(jax.jacobian(policy.mean)(jnp.zeros(DO)) - K).max()
+    assert errors[1.0] < 0.05 and errors[0.0] > 0.3

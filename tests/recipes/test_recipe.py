@@ -25,7 +25,7 @@ from jgps.cli.arguments import as_options
 from jgps.cli.train import read
 from jgps.dynamics import ConstantPriorConfig
 from jgps.recipes import POLICIES, PRIORS, recipe
-from jgps.recipes.recipe import has_setting, usual_iterations
+from jgps.recipes.recipe import fits_models, sees, usual_iterations
 from jgps.training import UsageError
 
 
@@ -177,7 +177,9 @@ def test_settings_follow_the_sampling():
 
 def test_priors_and_random_starts():
     for algorithm in ALGORITHMS:
-        if not has_setting(algorithm, "models"):
+        if not fits_models(algorithm):
+            with pytest.raises(ValueError, match=f"^{algorithm} fits no dynamics; leave out prior"):
+                recipe("reacher", algorithm, prior="none")
             continue
         for name, kind in PRIORS.items():
             config = recipe("reacher", algorithm, prior=name).config
@@ -186,6 +188,15 @@ def test_priors_and_random_starts():
     started = recipe("reacher", random_starts=True).config
     assert started.rollouts == RandomStartsConfig()
     assert (started.sampling, started.linearisation) == ("on_policy", RegressionConfig())
+
+
+@pytest.mark.parametrize("algorithm", ["cgps", "admm"])
+def test_searched_trajectories_take_longer_and_a_network_that_reads_the_state(algorithm):
+    made = recipe("reacher", algorithm)
+    assert made.iterations == made.config.trajectory_iterations + 30
+    assert not sees(algorithm) and sees("dagger")
+    with pytest.raises(ValueError, match="derivative by the state, which no image tells; leave"):
+        recipe("hanger", algorithm, policy="visuomotor")
 
 
 def test_the_command_line_has_the_defaults_that_go_with_the_sampling():
