@@ -12,13 +12,21 @@ from jgps.optimise.ilqg.solve import CONVERGED, SearchConfig
 from jgps.optimise.ilqg.system import Paths, analytic
 from jgps.simulation import resolve_backend
 
+
+def known(name):
+    """The task, its dynamics, and its random start."""
+    task = tasks.make(name)
+    assert task.dynamics is not None and task.random_start is not None
+    return task, task.dynamics, task.random_start
+
+
 SIMULATED = ("pendulum", "cartpole", "acrobot")
 
 
 @pytest.mark.parametrize("name", SIMULATED)
 def test_dynamics_are_what_mujoco_computes(name):
     """Control steps from random states, fast ones too, with random controls (seed 0)."""
-    task, rng = tasks.make(name), np.random.default_rng(0)
+    (task, dynamics, _), rng = known(name), np.random.default_rng(0)
     model, data, num = task.model, mujoco.MjData(task.model), 50
     x = rng.normal(size=(num, task.state_dim)) * 4
     u = rng.uniform(*task.model.actuator_ctrlrange.T, size=(num, task.action_dim))
@@ -28,9 +36,9 @@ def test_dynamics_are_what_mujoco_computes(name):
         mujoco.mj_step(model, data, task.substeps)
         expected.append(np.concatenate([data.qpos, data.qvel]))
     with jax.enable_x64(True):
-        found = jax.vmap(lambda x, u: task.dynamics(x, u, jnp.int32(3)))(x, u)
+        found = jax.vmap(lambda x, u: dynamics(x, u, jnp.int32(3)))(x, u)
         np.testing.assert_allclose(found, expected, atol=1e-10)
-    single = jax.vmap(lambda x, u: task.dynamics(x, u, jnp.int32(3)))(
+    single = jax.vmap(lambda x, u: dynamics(x, u, jnp.int32(3)))(
         jnp.asarray(x, jnp.float32), jnp.asarray(u, jnp.float32)
     )
     np.testing.assert_allclose(single, expected, rtol=1e-4, atol=1e-4)
@@ -51,7 +59,7 @@ def _two_axles(x, u, h=0.03, d=2.0):
 
 
 def test_the_car_is_the_published_one():
-    task, rng = tasks.make("car"), np.random.default_rng(0)
+    (task, dynamics, _), rng = known("car"), np.random.default_rng(0)
     assert resolve_backend("auto", task.system) == "analytic"
     with pytest.raises(ValueError, match="backend is 'native', but no actuator of this task's mod"):
         resolve_backend("native", task.system)
@@ -69,7 +77,7 @@ def test_the_car_is_the_published_one():
     near = 1e-3 * z(running, 0.1).sum(axis=1)
     end = (np.array([0.1, 0.1, 1, 0.3]) * z(x, np.array([0.01, 0.01, 0.01, 1]))).sum(axis=1)
     with jax.enable_x64(True):
-        step = jax.vmap(lambda x, u: task.dynamics(x, u, jnp.int32(0)))(x, u)
+        step = jax.vmap(lambda x, u: dynamics(x, u, jnp.int32(0)))(x, u)
         np.testing.assert_allclose(step, [_two_axles(*each) for each in zip(x, u, strict=True)])
         for t, expected in ((0, effort + near), (499, effort + near + end)):
             cost = jax.vmap(lambda x, u, t=t: task.cost(x, u, jnp.int32(t)))(x, u)
@@ -81,6 +89,7 @@ def solved(task, qpos, qvel, iterations):
     num = len(qpos)
     x0 = jnp.concatenate([qpos, qvel], axis=-1)[:, task.layout.index].astype(jnp.float32)
     limits = task.model.actuator_ctrlrange.T
+    assert task.dynamics is not None
     system = analytic(task.dynamics, task.cost, task.state_dim, limits, second_order=True)
     x = jnp.repeat(x0[:, None], task.horizon, axis=1)
     u = jnp.zeros((num, task.horizon, task.action_dim))
@@ -91,9 +100,9 @@ def solved(task, qpos, qvel, iterations):
 
 def solved_from_anywhere(name, num, iterations):
     """The same from random starts (seed 0)."""
-    task = tasks.make(name)
-    starts = jax.vmap(task.random_start)(jax.random.split(jax.random.key(0), num))
-    return solved(task, *starts, iterations)
+    task, _, random_start = known(name)
+    qpos, qvel = jax.vmap(random_start)(jax.random.split(jax.random.key(0), num))
+    return solved(task, qpos, qvel, iterations)
 
 
 @pytest.mark.parametrize(("name", "share"), [("pendulum", 0.9), ("cartpole", 0.7)])
