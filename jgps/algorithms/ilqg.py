@@ -35,6 +35,7 @@ from jgps.optimise.inspection import make_inspect
 from jgps.optimise.models import noise_free_metrics
 from jgps.simulation import SimulationRollouts
 from jgps.simulation.derivatives import DerivativesConfig
+from jgps.simulation.mjx_derivatives import MjxDerivativesConfig
 from jgps.tasks import Task
 from jgps.tasks.start import condition_features
 
@@ -46,7 +47,8 @@ class IlqgConfig(Config):
     Attributes:
       search: how a trajectory is searched for, see `SearchConfig`; its `iterations` and `chunk` are
         not read: `jgps.train` says how many iterations there are.
-      derivatives: how the simulator is differentiated.
+      derivatives: how the simulator is differentiated, by the backend's kind of settings; None is
+        its defaults.
       second_order: whether second derivatives of the dynamics count (DDP): near the optimum the
         search then converges quadratically. They take dynamics that are a JAX function; None is
         where these are.
@@ -60,7 +62,7 @@ class IlqgConfig(Config):
     """
 
     search: SearchConfig = SearchConfig()
-    derivatives: DerivativesConfig = DerivativesConfig()
+    derivatives: DerivativesConfig | MjxDerivativesConfig | None = None
     second_order: bool | None = None
     initial_noise: Annotated[float, Range(">= 0", "usually 0.01")] = 0.01
     temperature: Annotated[float, Range("> 0", "usually 1e-4 to 1")] = 1e-3

@@ -191,7 +191,8 @@ def test_every_task_has_controllers_rollouts_and_models(name):
     assert (np.linalg.eigvalsh(controllers.C) > 0).all()
 
     white = sampling.FixedStartsConfig(num_samples=samples, noise_smoothing=0)
-    sample = sampling.make_sample(task, NearestController.act, "native", white)
+    backend = "native" if task.dynamics is None else "analytic"
+    sample = sampling.make_sample(task, NearestController.act, backend, white)
     params = jax.vmap(linear_gaussian.factor)(controllers)[0]
     noisy = sample(params, jax.random.key(0))
     assert noisy.x.shape == (2, samples, horizon, dX)

@@ -26,7 +26,8 @@ class MpcConfig(Config):
         less than the horizon.
       planner: what plans, by its type: `SearchConfig` is iLQG, with as many iterations a plan as it
         says; the others draw samples.
-      derivatives: how a simulator is differentiated for iLQG; in MJX the default is its own.
+      derivatives: how a simulator is differentiated for iLQG, by the backend's kind of settings; None
+        is its defaults.
       first_iterations: how many plans are made in the first state of a run, each from the one
         before; then one whenever it is time.
       steps: control steps of the episode that one iteration of the algorithm does; None is a tenth
@@ -39,7 +40,7 @@ class MpcConfig(Config):
     horizon: Annotated[int, Range("[2, 1e5]", "usually 20 to 100")] = 50
     replan_every: Annotated[int, Range(">= 1", "usually 1 to 5")] = 2
     planner: PlannerConfig = SearchConfig(iterations=1, step_sizes=6, smallest_step=0.03)
-    derivatives: DerivativesConfig | MjxDerivativesConfig = DerivativesConfig()
+    derivatives: DerivativesConfig | MjxDerivativesConfig | None = None
     first_iterations: Annotated[int, Range(">= 1", "usually 1 to 50")] = 20
     steps: Annotated[int | None, Range(">= 1", "usually a tenth of the task's horizon")] = None
     noise: Annotated[float, Range("> 0", "usually 0.01 to 0.1")] = 0.02

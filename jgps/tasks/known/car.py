@@ -1,7 +1,8 @@
 """A car that has to park, whose motion is a formula; the MuJoCo model draws it.
 
 Source: Tassa, Mansard & Todorov (2014), "Control-limited differential dynamic programming", section
-IV.A, with its published cost and first initial state.
+IV.A, with its published cost and first initial state. The last of 500 states here has a control of
+its own, and the running cost on top of the published final one.
 """
 
 import jax
@@ -31,7 +32,7 @@ MODEL = f"""
   </default>
   <worldbody>
     <light pos="2 -4 9" dir="-0.2 0.4 -1" directional="true"/>
-    <camera name="top" pos="0.6 -4.6 11.5" xyaxes="1 0 0 0 0.924 0.383"/>
+    <camera name="top" pos="0.6 -4.1 9.8" xyaxes="1 0 0 0 0.924 0.383"/>
     <geom name="ground" type="plane" size="30 30 0.1" rgba="0.36 0.38 0.41 1"/>
     <geom name="place" type="box" pos="1 0 0.004" size="1.75 0.95 0.004"
       rgba="0.2 0.55 0.33 1"/>
@@ -78,26 +79,6 @@ TEST_STARTS = ((1.5, 1.2, 4.4, 0), (-1.0, -1.5, 0.8, 0), (0.5, 2.0, -0.6, 0), (2
 def car() -> Task:
     """A car parks: backwards, forwards, as often as it takes, by its wheel and its accelerator."""
 
-    def dynamics(s):
-        del s  # x, y, heading and speed, the only entries
-
-        def step(x, u, t):
-            del t
-            wheel, acceleration = u
-            heading, rolled = x[2], TIMESTEP * x[3]  # metres that the front wheels roll
-            aside = jnp.sin(wheel) * rolled
-            ahead = AXLES + rolled * jnp.cos(wheel) - jnp.sqrt(AXLES**2 - aside**2)
-            return x + jnp.stack(
-                [
-                    ahead * jnp.cos(heading),
-                    ahead * jnp.sin(heading),
-                    jnp.arcsin(aside / AXLES),
-                    TIMESTEP * acceleration,
-                ]
-            )
-
-        return step
-
     def cost(s):
         place = s["qpos"].start
 
@@ -124,16 +105,12 @@ def car() -> Task:
 
         return parked
 
-    def random_start(key):
-        change = jax.random.uniform(key, (4,), minval=-1.0, maxval=1.0)
-        return jnp.array(PUBLISHED) + jnp.array(SPREAD) * change, jnp.zeros(4)
-
     return from_mjcf(
         MODEL,
         name="car",
         state=("qpos",),
         cost=cost,
-        dynamics=dynamics,
+        dynamics=lambda s: _step,  # x is place, heading and speed
         distance=gap,
         success=success,
         horizon=HORIZON,
@@ -141,6 +118,21 @@ def car() -> Task:
         qpos=TRAIN_STARTS,
         test=Conditions(np.asarray(TEST_STARTS), np.zeros((len(TEST_STARTS), 4))),
         initial=NoiseConfig(variance=((STEERING / 3) ** 2, (ACCELERATION / 3) ** 2)),
-        random_start=random_start,
+        random_start=_random_start,
         camera="top",
     )
+
+
+def _step(x: jax.Array, u: jax.Array, t: jax.Array) -> jax.Array:
+    del t
+    wheel, acceleration = u
+    heading, rolled = x[2], TIMESTEP * x[3]  # metres that the front wheels roll
+    aside = jnp.sin(wheel) * rolled
+    ahead = AXLES + rolled * jnp.cos(wheel) - jnp.sqrt(AXLES**2 - aside**2)
+    motion = (ahead * jnp.cos(heading), ahead * jnp.sin(heading), jnp.arcsin(aside / AXLES))
+    return x + jnp.stack([*motion, TIMESTEP * acceleration])
+
+
+def _random_start(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    change = jax.random.uniform(key, (4,), minval=-1.0, maxval=1.0)
+    return jnp.array(PUBLISHED) + jnp.array(SPREAD) * change, jnp.zeros(4)

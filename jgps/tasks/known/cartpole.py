@@ -58,22 +58,6 @@ TEST_STARTS = ((0.2, 2.8), (-0.2, 3.5), (0.5, 3.4), (-0.5, 2.9), (0.0, 2.4))
 def cartpole() -> Task:
     """A cart on a rail swings up its pole and stops with it upright in the middle."""
 
-    def dynamics(s):
-        del s  # qpos and qvel of the cart and the pole
-
-        def step(x, u, t):
-            del t
-            angle, turning = x[1], x[3]
-            arm = POLE * LENGTH
-            mass = (CART + POLE, arm * jnp.cos(angle), arm * LENGTH + INERTIA)
-            force = (
-                u[0] + arm * jnp.sin(angle) * turning**2,
-                GRAVITY * arm * jnp.sin(angle),
-            )
-            return euler_step(x, mass, force, DAMPING, TIMESTEP)
-
-        return step
-
     def cost(s):
         place, speed = s["qpos"], s["qvel"]
 
@@ -109,21 +93,11 @@ def cartpole() -> Task:
 
         return solved
 
-    def random_start(key):
-        place, angle, speed = jax.random.split(key, 3)
-        qpos = jnp.stack(
-            [
-                jax.random.uniform(place, minval=-0.5, maxval=0.5),
-                jax.random.uniform(angle, minval=np.pi - 1, maxval=np.pi + 1),
-            ]
-        )
-        return qpos, jax.random.uniform(speed, (2,), minval=-0.3, maxval=0.3)
-
     return from_mjcf(
         MODEL,
         name="cartpole",
         cost=cost,
-        dynamics=dynamics,
+        dynamics=lambda s: _step,  # x is qpos and qvel of cart and pole
         distance=gap,
         success=success,
         horizon=HORIZON,
@@ -131,6 +105,26 @@ def cartpole() -> Task:
         qpos=TRAIN_STARTS,
         test=Conditions(np.asarray(TEST_STARTS), np.zeros((len(TEST_STARTS), 2))),
         initial=NoiseConfig(variance=(LIMIT / 2) ** 2),
-        random_start=random_start,
+        random_start=_random_start,
         camera="front",
     )
+
+
+def _step(x: jax.Array, u: jax.Array, t: jax.Array) -> jax.Array:
+    del t
+    angle, turning = x[1], x[3]
+    arm = POLE * LENGTH
+    mass = (CART + POLE, arm * jnp.cos(angle), arm * LENGTH + INERTIA)
+    force = (u[0] + arm * jnp.sin(angle) * turning**2, GRAVITY * arm * jnp.sin(angle))
+    return euler_step(x, mass, force, DAMPING, TIMESTEP)
+
+
+def _random_start(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    place, angle, speed = jax.random.split(key, 3)
+    qpos = jnp.stack(
+        [
+            jax.random.uniform(place, minval=-0.5, maxval=0.5),
+            jax.random.uniform(angle, minval=np.pi - 1, maxval=np.pi + 1),
+        ]
+    )
+    return qpos, jax.random.uniform(speed, (2,), minval=-0.3, maxval=0.3)
