@@ -64,7 +64,8 @@ class AdaptationConfig(Config):
         dX + dU of them. The local deviation of an entry, such as radians over a few steps; where
         what is seen varies much less, the model hardly moves from the prior.
       surprise: by how many of its standard deviations the adapted model may miss an entry of the
-        next state before more is forgotten than `forgetting` says; None: however many.
+        next state before more is forgotten than `forgetting` says; None: however many, which is
+        better where what is rare and large, such as an impact, changes nothing for long.
     """
 
     forgetting: Annotated[
@@ -263,7 +264,7 @@ def _miss(
     dX = prior.f.shape[0]
     inputs, outputs = y[:-dX] - state.mean[:-dX], y[-dX:]
     error = outputs - found.mean - found.gain @ inputs
-    unsure = 1 + (1 + inputs @ linalg.solve_psd(found.chol, inputs[:, None])[:, 0]) / found.total
+    unsure = 1 + (1 + jnp.sum(jnp.square(found.whiten @ inputs))) / found.total
     variance = unsure * jnp.diagonal(found.W + config.strength / found.total * prior.W)
     miss = jnp.max(jnp.abs(error) / jnp.sqrt(divisor(variance + jnp.square(rounding))))
     # A memory that predicts nothing finite is forgotten, and does not keep new steps out.
@@ -272,21 +273,19 @@ def _miss(
 
 def _add_square(factor: jax.Array, vector: jax.Array) -> jax.Array:
     """The lower factor of L L' + v v', by one rotation per column; L may be singular."""
-    columns = jnp.arange(vector.shape[0])
+    entries = jnp.arange(vector.shape[0])
 
-    def rotate(j: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        factor, rest = state
-        column = jax.lax.dynamic_index_in_dim(factor, j, 1, keepdims=False)
+    def rotate(rest: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        j, column = step
         diagonal, entry = column[j], rest[j]
         radius = jnp.hypot(diagonal, entry)
         known = divisor(radius)
         cos, sin = jnp.where(radius > 0, diagonal / known, 1), entry / known
-        rotated = jnp.where(columns >= j, cos * column + sin * rest, 0)
-        rest = jnp.where(columns > j, cos * rest - sin * column, 0)
-        return jnp.where(columns == j, rotated[:, None], factor), rest
+        rotated = jnp.where(entries >= j, cos * column + sin * rest, 0)
+        return jnp.where(entries > j, cos * rest - sin * column, 0), rotated
 
-    factor, _ = jax.lax.fori_loop(0, vector.shape[0], rotate, (factor, vector))
-    return factor
+    _, columns = jax.lax.scan(rotate, vector, (entries, factor.T))
+    return columns.T
 
 
 class _Regression(NamedTuple):
@@ -296,7 +295,7 @@ class _Regression(NamedTuple):
     mean: jax.Array  # [dX], of r at the mean of z
     W: jax.Array  # [dX, dX]
     total: jax.Array  # [], steps and the prior's strength
-    chol: jax.Array  # [dX+dU, dX+dU], of the inputs' covariance with the ridge
+    whiten: jax.Array  # [dX+dU, dX+dU], inverse factor of the inputs' covariance with the ridge
     ridge: jax.Array  # [], the prior's share, or more where rounding hides that
     ok: jax.Array  # [] bool, whether there is such a factor
 
@@ -306,13 +305,14 @@ def _regress(state: AdaptationState, num_inputs: int, config: AdaptationConfig) 
     L = state.factor / jnp.sqrt(total)
     inputs, outputs = L[:num_inputs], L[num_inputs:]
     chol, ridge, ok = factor_with_ridge(inputs @ inputs.T, config.strength / total)
-    gain = linalg.solve_psd(chol, inputs @ outputs.T).T
+    whiten = linalg.inverse_triangular(chol)
+    gain = outputs @ (whiten @ inputs).T @ whiten
     # A sum of squares, in which what the regression explains does not cancel.
     left = outputs - gain @ inputs
     mean = state.mean[num_inputs:]
     bias = jnp.sqrt(state.count * config.strength) / total * mean
     W = left @ left.T + ridge * gain @ gain.T + bias[:, None] * bias
-    return _Regression(gain, state.count / total * mean, W, total, chol, ridge, ok)
+    return _Regression(gain, state.count / total * mean, W, total, whiten, ridge, ok)
 
 
 @one_program("config")

@@ -49,11 +49,15 @@ def episode(key, mass, adapted):
     return jax.lax.scan(step, start, jnp.arange(STEPS))[1]
 
 
-@functools.cache
+@functools.partial(jax.jit, static_argnames="adapted")
+def episodes(keys, mass, adapted):
+    return jax.vmap(functools.partial(episode, adapted=adapted), in_axes=(0, None))(keys, mass)
+
+
 def errors(adapted, mass):
     """Root mean square errors of the angle before and after the change, [seeds]."""
-    run = jax.jit(jax.vmap(functools.partial(episode, adapted=adapted), in_axes=(0, None)))
-    error, u, code = jax.tree.map(np.asarray, run(jax.random.split(jax.random.key(0), 20), mass))
+    found = episodes(jax.random.split(jax.random.key(0), 20), mass, adapted)
+    error, u, code = jax.tree.map(np.asarray, found)
     assert (code == types.OK).all() and np.abs(u).max() < LIMITS[1]
     angle = np.square(error[:, :, 0])
     return np.sqrt(angle[:, :CHANGE].mean(1)), np.sqrt(angle[:, CHANGE + 10 :].mean(1))
