@@ -188,6 +188,10 @@ def _policy_changes(
     if policy == "mlp":
         return {}
     _, config_type = ALGORITHMS[algorithm]
+    if typing.get_type_hints(config_type)["policy"] is MlpConfig:
+        raise ValueError(
+            f"{algorithm} trains a network that reads a vector; leave out {spell('policy')}"
+        )
     return _visual_changes(config_type(), policy, task_name)
 
 
