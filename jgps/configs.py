@@ -12,9 +12,11 @@ from jgps.algorithms.ilqg import IlqgConfig
 from jgps.algorithms.mdgps import MdgpsConfig
 from jgps.algorithms.mdgps_pilqr import MdgpsPilqrConfig
 from jgps.algorithms.mpc import MpcConfig
+from jgps.algorithms.mpc_gps import MpcGpsConfig
 from jgps.algorithms.pi2 import Pi2Config
 from jgps.algorithms.pigps import PigpsConfig
 from jgps.algorithms.pilqr import PilqrConfig
+from jgps.algorithms.plato import PlatoConfig
 from jgps.algorithms.trajopt import TrajoptConfig
 from jgps.controllers.hold import HoldConfig
 from jgps.controllers.initial import LqrHoldConfig, NoiseConfig, PdHoldConfig
@@ -47,6 +49,7 @@ from jgps.optimise.mpc.sampling import (
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
 from jgps.optimise.rollouts.sampling import FixedStartsConfig
 from jgps.optimise.steps.lqr import LqrStepConfig
+from jgps.optimise.teaching.config import TeachingConfig
 from jgps.policies.distil import DistilConfig
 from jgps.policies.learner import MlpConfig
 from jgps.rendering.config import RenderConfig
@@ -68,14 +71,17 @@ __all__ = [
     "MdgpsConfig",
     "MdgpsPilqrConfig",
     "MpcConfig",
+    "MpcGpsConfig",
     "Pi2Config",
     "PigpsConfig",
     "PilqrConfig",
+    "PlatoConfig",
     "TrajoptConfig",
     "GuidedConfig",
     "MirrorDescentConfig",
     "SearchedConfig",
     "LocalConfig",
+    "TeachingConfig",
     # of an algorithm's parts: models, steps, rollouts, the network
     "FittedModelsConfig",
     "KnownModelsConfig",

@@ -8,9 +8,11 @@ from jgps.algorithms.ilqg import IlqgConfig, ilqg
 from jgps.algorithms.mdgps import MdgpsConfig, mdgps
 from jgps.algorithms.mdgps_pilqr import MdgpsPilqrConfig, mdgps_pilqr
 from jgps.algorithms.mpc import MpcConfig, mpc
+from jgps.algorithms.mpc_gps import MpcGpsConfig, mpc_gps
 from jgps.algorithms.pi2 import Pi2Config, pi2
 from jgps.algorithms.pigps import PigpsConfig, pigps
 from jgps.algorithms.pilqr import PilqrConfig, pilqr
+from jgps.algorithms.plato import PlatoConfig, plato
 from jgps.algorithms.trajopt import TrajoptConfig, TrajoptState, trajopt
 from jgps.core.path_integral import Pi2StepConfig
 from jgps.core.pilqr import PilqrStepConfig
@@ -40,6 +42,8 @@ ALGORITHMS = {
     "mpc": (mpc, MpcConfig),
     "cgps": (cgps, CgpsConfig),
     "admm": (admm, AdmmConfig),
+    "plato": (plato, PlatoConfig),
+    "mpc_gps": (mpc_gps, MpcGpsConfig),
 }
 
 __all__ = [
@@ -56,9 +60,11 @@ __all__ = [
     "MdgpsPilqrConfig",
     "Metrics",
     "MpcConfig",
+    "MpcGpsConfig",
     "Pi2Config",
     "PigpsConfig",
     "PilqrConfig",
+    "PlatoConfig",
     "FixedStartsConfig",
     "RandomStartsConfig",
     "OffsetConfig",
@@ -81,8 +87,10 @@ __all__ = [
     "mdgps",
     "mdgps_pilqr",
     "mpc",
+    "mpc_gps",
     "pi2",
     "pigps",
     "pilqr",
+    "plato",
     "trajopt",
 ]

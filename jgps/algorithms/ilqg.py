@@ -34,8 +34,7 @@ from jgps.optimise.ilqg.task_system import TaskSystem, seen, task_system
 from jgps.optimise.inspection import make_inspect
 from jgps.optimise.models import noise_free_metrics
 from jgps.simulation import SimulationRollouts
-from jgps.simulation.derivatives import DerivativesConfig
-from jgps.simulation.mjx_derivatives import MjxDerivativesConfig
+from jgps.simulation.derivatives import DerivativesConfig, MjxDerivativesConfig
 from jgps.tasks import Task
 from jgps.tasks.start import condition_features
 

@@ -18,6 +18,7 @@ from jgps.dynamics import MixturePriorConfig
 from jgps.optimise.algorithm import Algorithm
 from jgps.optimise.mpc.config import MpcConfig, plan_sizes
 from jgps.optimise.rollouts.sampling import USUAL_SAMPLES, rollouts_each
+from jgps.optimise.teaching.config import TeachingConfig
 from jgps.tasks import Task
 from jgps.tasks.checks import check_params_alike
 
@@ -92,13 +93,11 @@ def _init(init: Callable[[jax.Array], Any], key: jax.Array) -> Any:
 
 def _check_smoothing(task: Task, config: Any) -> None:
     """Refuses noise that hardly changes within the horizon."""
-    rollouts = getattr(config, "rollouts", None)
-    if rollouts is None:
-        return
-    smoothing = rollouts.noise_smoothing
+    name = "config.rollouts" if hasattr(config, "rollouts") else "config"
+    smoothing = getattr(getattr(config, "rollouts", config), "noise_smoothing", 0)
     if smoothing > task.horizon:
         raise ValueError(
-            f"config.rollouts.noise_smoothing is {smoothing:g} steps; it has to be at most the "
+            f"{name}.noise_smoothing is {smoothing:g} steps; it has to be at most the "
             f"horizon of {task.name!r}, {task.horizon} steps, usually 2"
         )
 
@@ -125,7 +124,10 @@ def require_memory(name: str, task: Task, config: Any) -> None:
 def estimate(task: Task, config: Any) -> dict[str, int]:
     """Bytes that an iteration takes at the very least, by what for."""
     if isinstance(config, MpcConfig):
-        return plan_sizes(config, task)
+        return plan_sizes(config, task, task.train.num)
+    plans = {}
+    if isinstance(config, TeachingConfig):  # of two kinds at most
+        plans = plan_sizes(config, task, config.num_samples * task.train.num)
     dX, dU, T = task.state_dim, task.action_dim, task.horizon
     rollouts, size = _rollouts(task, config), 8 if jax.config.read("jax_enable_x64") else 4
     rows = rollouts * T
@@ -148,14 +150,15 @@ def estimate(task: Task, config: Any) -> dict[str, int]:
     if policy is not None and hasattr(policy, "pretraining_images"):
         pixels = 3 * policy.pretraining_images * policy.width * policy.height
         parts[f"{policy.pretraining_images:,} images to pretrain on"] = pixels
-    return parts
+    return {**parts, **plans}
 
 
 def _rollouts(task: Task, config: Any) -> int:
     """How many rollouts an iteration has."""
     settings = getattr(config, "rollouts", None)
     if settings is None:
-        return task.train.num
+        kept = getattr(config, "num_samples", 1) * getattr(config, "iterations_kept", 1)
+        return kept * task.train.num
     drawn = getattr(settings, "num_rollouts", None)
     return rollouts_each(task, settings) * task.train.num if drawn is None else drawn
 
@@ -165,6 +168,9 @@ def _remedy(task: Task, config: Any) -> str:
     if isinstance(config, MpcConfig):
         return "lower config.horizon, conditions, or how many rollouts config.planner makes at once"
     numbers = {"the task's horizon": task.horizon / 100, "conditions": task.train.num / 20}
+    for name, usual in (("num_samples", 2), ("horizon", 25), ("iterations_kept", 12)):
+        if isinstance(config, TeachingConfig):
+            numbers[f"config.{name}"] = getattr(config, name) / usual
     for name, usual in (("num_samples", USUAL_SAMPLES), ("num_rollouts", 20)):
         number = getattr(getattr(config, "rollouts", None), name, None)
         if number is not None:

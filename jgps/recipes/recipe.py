@@ -224,6 +224,10 @@ def _policy_changes(
             f"out {spell('policy')}"
         )
     _, config_type = ALGORITHMS[algorithm]
+    if typing.get_type_hints(config_type)["policy"] is MlpConfig:
+        raise ValueError(
+            f"{algorithm} trains a network that reads a vector; leave out {spell('policy')}"
+        )
     return _visual_changes(config_type(), policy, task_name)
 
 

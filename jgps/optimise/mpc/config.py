@@ -1,7 +1,7 @@
 """Settings of model predictive control."""
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Any
 
 import mujoco
 
@@ -50,19 +50,22 @@ class MpcConfig(Config):
             refuse(self, "replan_every", f"less than the horizon, {self.horizon} steps, usually 2")
 
 
-def plan_sizes(config: MpcConfig, task: Task) -> dict[str, int]:
-    """Bytes that a plan takes at the very least, by what for."""
+def plan_sizes(config: Any, task: Task, num: int) -> dict[str, int]:
+    """Bytes that plans from `num` states take at the very least, by what for.
+
+    The config has a planner and a horizon.
+    """
     planner = config.planner
     copies = planner.step_sizes if isinstance(planner, SearchConfig) else planner.samples
     states = mujoco.mj_stateSize(task.model, mujoco.mjtState.mjSTATE_INTEGRATION)
     width = states + task.state_dim + task.action_dim
-    rollouts = copies * task.train.num
+    rollouts = copies * num
     parts = {
         f"{rollouts:,} rollouts of {config.horizon:,} steps": 8 * rollouts * config.horizon * width
     }
     if isinstance(planner, SearchConfig):
         dS, dU = tangent_dim(task.model), task.action_dim
-        steps = task.train.num * config.horizon
+        steps = num * config.horizon
         parts[f"derivatives at {steps:,} steps"] = (
             8 * steps * (dS * (dS + dU) + task.state_dim * dS)
         )

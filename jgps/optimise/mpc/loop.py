@@ -133,7 +133,7 @@ def _make_parts(task: Task, config: MpcConfig, backend: str) -> Parts:
     first = jax.device_get(initial_controllers(task, initial_states(task, task.train)))
     observe = None
     if task.observation is not None and not known.system.jittable:
-        observe = functools.partial(_observe, task, models)
+        observe = functools.partial(observe_states, task, models)
     return Parts(known, run, start, controllers_of, variance, first, observe)
 
 
@@ -145,7 +145,7 @@ def _controllers_of(left: Any, x: Any, u: Any, K: Any, variance: Any) -> Control
 
 
 @quiet_mujoco()
-def _observe(task: Task, models: list[mujoco.MjModel], states: np.ndarray) -> np.ndarray:
+def observe_states(task: Task, models: list[mujoco.MjModel], states: np.ndarray) -> np.ndarray:
     """The observation [C, n, dO] at states [C, n, nx]."""
     kind = mujoco.mjtState.mjSTATE_INTEGRATION
     rows = []

@@ -58,11 +58,12 @@ class Planner(NamedTuple):
     horizon: int
 
 
-def waiting(states: Any, horizon: int) -> np.ndarray:
+def waiting(states: Any, horizon: int) -> Any:
     """Paths [B, H, nx] that stay in states [B, nx]; in zero where a state is not finite."""
-    known = np.asarray(states)
-    known = np.where(np.isfinite(known).all(axis=-1, keepdims=True), known, 0)
-    return np.repeat(known[:, None], horizon, axis=1)
+    xp = jnp if isinstance(states, jax.core.Tracer) else np
+    known = xp.asarray(states)
+    known = xp.where(xp.isfinite(known).all(axis=-1, keepdims=True), known, 0)
+    return xp.repeat(known[:, None], horizon, axis=1)
 
 
 def no_plan(state: Any, u: Any, tangent_dim: int, dtype: Any) -> Plan:
