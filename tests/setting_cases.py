@@ -28,6 +28,7 @@ from jgps.configs import (
     FittedModelsConfig,
     FixedStartsConfig,
     HoldConfig,
+    IlqgConfig,
     KnownModelsConfig,
     LqrHoldConfig,
     LqrStepConfig,
@@ -201,6 +202,11 @@ ALGORITHM_CASES = [
         },
         {"derivatives": {"planner": SearchConfig(iterations=1, step_sizes=2)}},
     ),
+    Case(
+        IlqgConfig(search=SearchConfig(step_sizes=2), second_order=False),
+        readers.of_ilqg,
+        {"derivatives": DerivativesConfig(centred=True, step=1e-3), "second_order": True},
+    ),
     Case(CgpsConfig(**SEARCHED), of_algorithm("cgps", KNOWN_TASK, "analytic"), UNPROJECTED),
     Case(
         AdmmConfig(**SEARCHED),
@@ -211,6 +217,12 @@ ALGORITHM_CASES = [
 CASES = [
     *ALGORITHM_CASES,
     Case(FittedModelsConfig(prior=NoPriorConfig()), readers.of_models),
+    Case(
+        KnownModelsConfig(),
+        readers.of_known_models,
+        {"derivatives": DerivativesConfig(centred=True, step=1e-3)},
+    ),
+    Case(SearchConfig(iterations=3), readers.of_search, {"chunk": 4}),
     Case(PredictiveSamplingConfig(knots=3), readers.of_sampling_planner),
     Case(CemConfig(knots=3), readers.of_sampling_planner),
     Case(MppiConfig(knots=3), readers.of_sampling_planner),

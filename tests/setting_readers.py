@@ -20,10 +20,12 @@ from setting_programs import Fingerprints, digest, traced, traced_for
 from shared_algorithms import to_goal
 
 from jgps import controllers, costs, dynamics, policies, tasks
-from jgps.algorithms import MdgpsConfig, mpc
+from jgps.algorithms import MdgpsConfig, ilqg, mpc
 from jgps.core.types import Controller, Dynamics, Gaussian, QuadraticCost, Rollouts, Status
 from jgps.optimise.guided.weight_rules import next_weights
-from jgps.optimise.ilqg.system import Goal, analytic
+from jgps.optimise.ilqg import solve
+from jgps.optimise.ilqg.system import Goal, Paths, analytic
+from jgps.optimise.known_models import known_models
 from jgps.optimise.models import LocalModels, fitted_models
 from jgps.optimise.mpc.sampling import sampling_planner
 from jgps.optimise.steps.lqr import lqr_step
@@ -147,6 +149,42 @@ def of_mpc(config: Any) -> Fingerprints:
     for _ in range(2):
         state, metrics = algorithm.step(state)
     yield digest((state, metrics))
+
+
+def of_ilqg(config: Any) -> Fingerprints:
+    """Two iterations on a small task, as with `of_mpc`; and on one whose dynamics are a function."""
+    simulated = dataclasses.replace(config, second_order=None)
+    known = dataclasses.replace(config, derivatives=None)
+    for task, settings, backend in (
+        (to_goal(4), simulated, "native"),
+        (known_task(), known, "analytic"),
+    ):
+        algorithm = ilqg(task, settings, backend)
+        state = algorithm.init(KEY)
+        for _ in range(2):
+            state, metrics = algorithm.step(state)
+        yield digest((state, metrics))
+
+
+def of_search(config: Any) -> Fingerprints:
+    """The search for trajectories of a small function, and into how many chunks more are cut."""
+    system = analytic(lambda x, u, t: x + u, lambda x, u, t: x @ x + u @ u, 1, np.ones((2, 1)))
+    x = _shape(2, T, 1)
+    begin = Paths(x, x, x, _shape(2))
+    first = jax.ShapeDtypeStruct((2,), jnp.int32)
+    yield traced(solve.make_chunk_solve(system, config), begin, Goal(first))
+    yield digest(solve.chunks(7, config.chunk))
+
+
+def of_known_models(config: Any) -> Fingerprints:
+    """Local models by derivatives on a small task."""
+    task = to_goal(4)
+    rollouts = Rollouts(
+        jax.random.normal(KEY, (4, 3, 4, 4)), jax.random.normal(KEY, (4, 3, 4, 2)),
+        jnp.ones((4, 3), bool),
+    )  # fmt: skip
+    yield digest(known_models(task, config, (4, 3), "native").fit((), rollouts, None))
+    yield digest(config.fit)  # of the regressions beside the dynamics
 
 
 def of_prior(config: Any) -> Fingerprints:

@@ -299,17 +299,17 @@ def make_solve(system: KnownSystem, config: SearchConfig = SearchConfig()) -> So
     def solve(begin: Paths, goal: Goal | None = None) -> tuple[IlqgState, Trace]:
         num = begin.u.shape[0]
         goal = plain_goal(num) if goal is None else goal
-        chunks = _chunks(num, config.chunk)
+        parts = chunks(num, config.chunk)
         results = []
-        for number, rows in enumerate(chunks):
+        for number, rows in enumerate(parts):
             if system.rows is None:
                 number = 0
             if number not in solvers:
                 part = system if system.rows is None else system.rows(rows)
-                solvers[number] = _make_solve_chunk(part, config)
+                solvers[number] = make_chunk_solve(part, config)
             own = jax.tree.map(lambda a, rows=rows: a[rows], (begin, goal))
             results.append(solvers[number](*own))
-        if len(chunks) == 1:
+        if len(parts) == 1:
             return results[0]
         states, traces = zip(*results, strict=True)
         state = jax.tree.map(lambda a: a[:num], _joined(states, 0))
@@ -319,7 +319,7 @@ def make_solve(system: KnownSystem, config: SearchConfig = SearchConfig()) -> So
     return solve
 
 
-def _chunks(num: int, most: int) -> list[np.ndarray]:
+def chunks(num: int, most: int) -> list[np.ndarray]:
     """Rows of chunks of one size, for which one program is enough; the last row fills up."""
     count = -(-num // most)
     size = -(-num // count)
@@ -342,7 +342,8 @@ def _padded(trace: Trace, length: int) -> Trace:
     return jax.tree.map(pad, trace)
 
 
-def _make_solve_chunk(system: KnownSystem, config: SearchConfig) -> Solve:
+def make_chunk_solve(system: KnownSystem, config: SearchConfig) -> Solve:
+    """The function of one chunk, see `make_solve`; it takes a goal."""
     parts = make_iteration(system, config)
     once = functools.partial(iterate, system, parts, config)
     if system.jittable:
