@@ -26,8 +26,8 @@ class MpcConfig(Config):
         less than the horizon.
       planner: what plans, by its type: `SearchConfig` is iLQG, with as many iterations a plan as it
         says; the others draw samples.
-      derivatives: how a simulator is differentiated for iLQG, by the backend's kind of settings; None
-        is its defaults.
+      derivatives: how a simulator is differentiated for iLQG, by the backend's kind of settings;
+        None is its defaults.
       first_iterations: how many plans are made in the first state of a run, each from the one
         before; then one whenever it is time.
       steps: control steps of the episode that one iteration of the algorithm does; None is a tenth
