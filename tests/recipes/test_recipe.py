@@ -25,7 +25,7 @@ from jgps.cli.arguments import as_options
 from jgps.cli.train import read
 from jgps.dynamics import ConstantPriorConfig
 from jgps.recipes import POLICIES, PRIORS, recipe
-from jgps.recipes.recipe import fits_models, sees, usual_iterations
+from jgps.recipes.recipe import fits_models, has_setting, sees, usual_iterations
 from jgps.training import UsageError
 
 
