@@ -178,6 +178,8 @@ def rate(backend: str, samples: int) -> dict[str, Any]:
 def table(found: dict[str, Any]) -> str:
     """What was found, as Markdown."""
     lines = ["# Model predictive control", "", (__doc__ or "").split("\n\n")[2].strip(), ""]
+    if "load" in found:
+        lines += [f"The machine had {found['cores']} cores and a load of {found['load']:.0f}.", ""]
     for each in found.get("replans", []):
         lines += [
             f"## A plan of iLQG: {each['task']}, {each['states']} states, {each['horizon']} steps",
@@ -230,7 +232,7 @@ def main() -> int:
     found = json.loads(path.read_text()) if path.exists() else {}
 
     def keep(**parts: Any) -> None:
-        found.update(parts)
+        found.update(parts, load=os.getloadavg()[1], cores=os.cpu_count())
         path.write_text(json.dumps(found, indent=1) + "\n")
         path.with_suffix(".md").write_text(table(found))
 
