@@ -142,11 +142,15 @@ class Chained:
                     A[:, place] = np.nan
         finally:
             self._idle.put(data)
-        whole = np.concatenate([A[0], B[0]], axis=-1)
-        for step in range(1, steps):
-            whole = A[step] @ whole
-            whole[..., dS:] += B[step]
-        found.F[rows.start : rows.stop] = whole
+        for place, row in enumerate(rows):
+            whole = np.concatenate([A[0, place], B[0, place]], axis=-1)
+            for step in range(1, steps):
+                after = np.empty_like(whole)
+                # NumPy's product of larger matrices wakes threads of its own, which get in the way.
+                mujoco.mju_mulMatMat(after, A[step, place], whole)
+                after[:, dS:] += B[step, place]
+                whole = after
+            found.F[row] = whole
         return errors
 
     def _item(self, data, items: Items, found: Found, row: int, places) -> None:
