@@ -23,7 +23,7 @@ from jgps.simulation import Conditions
 from jgps.tasks.locomotion.progress import TOLERANCE
 from jgps.tasks.locomotion.walker import LOWEST
 
-HORIZON = {"walker": 80, "swimmer": 100}  # control steps
+HORIZON = {"walker": 80, "swimmer": 60}  # control steps
 # Firm gains hold on to a plan that ends in a fall: past the second number plans begin softly again.
 PLANNER = SearchConfig(
     iterations=1,
@@ -45,7 +45,7 @@ def random_conditions(task: tasks.Task, num: int, seed: int, speed: float) -> Co
 
 def main() -> None:
     """Runs one task and prints what came of every start."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("task", choices=tuple(HORIZON))
     parser.add_argument("--starts", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=10.0)

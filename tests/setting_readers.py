@@ -152,7 +152,7 @@ def of_mpc(config: Any) -> Fingerprints:
 
 
 def of_ilqg(config: Any) -> Fingerprints:
-    """Two iterations on a small task, as with `of_mpc`; and on one whose dynamics are a function."""
+    """Two iterations on a small task, and on one whose dynamics are a function."""
     simulated = dataclasses.replace(config, second_order=None)
     known = dataclasses.replace(config, derivatives=None)
     for task, settings, backend in (

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from numpy.typing import ArrayLike
 
 from jgps.costs.parts import finite, scalar
 
@@ -32,7 +31,7 @@ class SumOfSquares:
         return 0.5 * jnp.sum(jnp.square(self.residual(x, u, t, *params)))
 
 
-def stacked(*parts: tuple[float | ArrayLike, Residual]) -> Residual:
+def stacked(*parts: tuple[float | jax.Array, Residual]) -> Residual:
     """The residual that has those of all parts in a row, each times its weight.
 
     Args:
@@ -51,7 +50,7 @@ def stacked(*parts: tuple[float | ArrayLike, Residual]) -> Residual:
 
     def residual(x, u, t):
         return jnp.concatenate(
-            [scalar(weight) * jnp.atleast_1d(each(x, u, t)) for weight, each in parts]  # pyright: ignore[reportArgumentType]
+            [scalar(weight) * jnp.atleast_1d(each(x, u, t)) for weight, each in parts]
         )
 
     return residual

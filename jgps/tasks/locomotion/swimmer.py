@@ -63,9 +63,9 @@ def _cost(s: Any) -> costs.SumOfSquares:
 
     def residual(x, u, t, params):
         return costs.stacked(
-            (12.0, locomotion.velocity([along], params["speed"])),
+            (8.0, locomotion.velocity([along], params["speed"])),
             (0.5, locomotion.velocity([along + 1], 0.0)),
-            (0.5, locomotion.tilt([q + 2])),
+            (1.5, locomotion.tilt([q + 2])),
             (0.05, locomotion.smoothness([v + 3, v + 4])),
             (0.1, locomotion.effort()),
         )(x, u, t)
