@@ -109,8 +109,8 @@ def train(
         "worst_violation": float(np.max(np.median(violations[last], axis=0))),
         "agreed": agreed[0] + 1 if agreed else None,
         "unseen": float(np.mean(found.test.cost)),
-        "ratios": np.asarray(ratios).round(4).tolist(),
-        "violations": np.asarray(violations).tolist(),
+        "ratios": np.mean(ratios, axis=1, dtype=float).round(4).tolist(),
+        "violations": np.mean(violations, axis=1, dtype=float).round(6).tolist(),
         "cpu_seconds": round(time.process_time() - began, 1),
     }
 

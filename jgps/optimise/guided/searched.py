@@ -143,9 +143,12 @@ def make_searched(
     search = make_search(task, config.search, backend, models, learner)
     limits = action_limits(task)
     own = _Own(settings, constraint, parts, limits)
-    pull, settle, supervise, conclude = (
-        shared_jit(functools.partial(each, own)) for each in (_pull, _settle, _supervise, _conclude)
+    pull, settle = (
+        shared_jit(functools.partial(_pull, own)),
+        shared_jit(functools.partial(_settle, own)),
     )
+    supervise = shared_jit(functools.partial(_supervise, own))
+    conclude = shared_jit(functools.partial(_conclude, own))
 
     def learn(
         state: GuidedState,

@@ -110,8 +110,10 @@ def make_search(
         tried = roll_out(start)
         carry = begin(own, tried, network, pull, regularisation)
 
-        def once(carry: _Carry, _: None) -> tuple[_Carry, None]:
+        def once(carry: _Carry, step: None) -> tuple[_Carry, None]:
+            del step
             _, fitted, _ = fit(state.models, carry.nominal.rollouts)
+            assert fitted is not None
             planned, trial = plan(carry, fitted, network, pull)
             return decide(carry, planned, roll_out(trial), network, pull), None
 
