@@ -205,7 +205,11 @@ ALGORITHM_CASES = [
     Case(
         IlqgConfig(search=SearchConfig(step_sizes=2), second_order=False),
         readers.of_ilqg,
-        {"derivatives": DerivativesConfig(centred=True, step=1e-3), "second_order": True},
+        {
+            "search": SearchConfig(step_sizes=3),
+            "derivatives": DerivativesConfig(centred=True, step=1e-3),
+            "second_order": True,
+        },
     ),
     Case(CgpsConfig(**SEARCHED), of_algorithm("cgps", KNOWN_TASK, "analytic"), UNPROJECTED),
     Case(
@@ -222,7 +226,7 @@ CASES = [
         readers.of_known_models,
         {"derivatives": DerivativesConfig(centred=True, step=1e-3)},
     ),
-    Case(SearchConfig(iterations=3), readers.of_search, {"chunk": 4}),
+    Case(SearchConfig(iterations=3, tolerance=1e-3), readers.of_search, {"chunk": 4}),
     Case(PredictiveSamplingConfig(knots=3), readers.of_sampling_planner),
     Case(CemConfig(knots=3), readers.of_sampling_planner),
     Case(MppiConfig(knots=3), readers.of_sampling_planner),

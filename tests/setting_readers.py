@@ -184,7 +184,7 @@ def of_known_models(config: Any) -> Fingerprints:
         jnp.ones((4, 3), bool),
     )  # fmt: skip
     yield digest(known_models(task, config, (4, 3), "native").fit((), rollouts, None))
-    yield digest(config.fit)  # of the regressions beside the dynamics
+    yield digest(config.fit.ridge)  # of the regressions beside the dynamics
 
 
 def of_prior(config: Any) -> Fingerprints:
