@@ -32,6 +32,7 @@ from jgps.configs import (
     MixtureConfig,
     MixturePriorConfig,
     MlpConfig,
+    MpcGpsConfig,
     NoiseConfig,
     NoPriorConfig,
     OffsetConfig,
@@ -42,11 +43,13 @@ from jgps.configs import (
     PigpsConfig,
     PilqrConfig,
     PilqrStepConfig,
+    PlatoConfig,
     PoseConfig,
     RandomiseConfig,
     RandomStartsConfig,
     RegressionConfig,
     RenderConfig,
+    SearchConfig,
     TrajoptConfig,
     TrustRegionConfig,
 )
@@ -56,10 +59,12 @@ OTHERS = {
     "classic": "global",
     "continue": "stop",
     "controllers": "network",
+    "adaptive": "mixture",
     "divergence": "constant",
     "network": "controllers",
     "none": "convolutions",
     "off_policy": "on_policy",
+    "plan": "first",
     "pooled": "precision",
     "psd": "none",
     "start": "trajectory",
@@ -141,6 +146,11 @@ GUIDED = {**LOCAL, "observation_prior": NoPriorConfig()}
 REGRESSION = RegressionConfig(prior=NoPriorConfig())
 GROUPS = {"sampling": "on_policy", "linearisation": REGRESSION}  # which random starts take
 RANDOM_STARTS = RandomStartsConfig(num_rollouts=4, num_groups=2)
+TEACHING = {
+    "horizon": 4, "replan_every": 1, "first_iterations": 1, "num_samples": 1, "iterations_kept": 1,
+    "planner": SearchConfig(iterations=1, step_sizes=2),
+    "policy": MlpConfig(hidden=(3,), distil=DistilConfig(steps=2, checks=1)),
+}  # fmt: skip
 TASK = readers.task()
 
 
@@ -171,6 +181,12 @@ ALGORITHM_CASES = [
     Case(TrajoptConfig(**LOCAL), of_algorithm("trajopt", TASK)),
     Case(Pi2Config(rollouts=FixedStartsConfig(num_samples=3)), of_algorithm("pi2", TASK)),
     Case(PilqrConfig(**LOCAL), of_algorithm("pilqr", TASK)),
+    Case(
+        PlatoConfig(**TEACHING),
+        readers.of_teaching("plato"),
+        within={"beta": {"acting": "mixture"}},
+    ),
+    Case(MpcGpsConfig(**TEACHING), readers.of_teaching("mpc_gps")),
 ]
 CASES = [
     *ALGORITHM_CASES,

@@ -18,7 +18,7 @@ import pointer
 from setting_programs import Fingerprints, digest, traced, traced_for
 
 from jgps import controllers, costs, dynamics, policies, tasks
-from jgps.algorithms import MdgpsConfig
+from jgps.algorithms import ALGORITHMS, MdgpsConfig
 from jgps.core.types import Controller, Dynamics, Gaussian, QuadraticCost, Rollouts, Status
 from jgps.optimise.guided.weight_rules import next_weights
 from jgps.optimise.models import LocalModels, fitted_models
@@ -108,6 +108,24 @@ def of_fit(config: Any) -> Fingerprints:
 def of_expansion(config: Any) -> Fingerprints:
     """The expansion of a cost that is not convex."""
     yield traced(lambda r: costs.expand(_cost, r, config), _rollouts(N))
+
+
+def of_teaching(name: str) -> Callable[[Any], Fingerprints]:
+    """The state and the whole iteration of an algorithm whose plans teach, on known dynamics."""
+    make, _ = ALGORITHMS[name]
+    place = tasks.from_mjcf(
+        "<mujoco><worldbody><body><joint name='a' type='slide'/><geom size='1'/></body></worldbody>"
+        "<actuator><motor joint='a' ctrlrange='-1 1'/></actuator></mujoco>",
+        cost=lambda s: _cost, dynamics=lambda s: lambda x, u, t: x + u, state=("qpos",), horizon=5,
+    )  # fmt: skip
+
+    def program(config: Any) -> Fingerprints:
+        algorithm = make(place, config)
+        initial, state = traced_for(algorithm.init, jax.random.key(0))
+        yield initial
+        yield traced(algorithm.step, state)
+
+    return program
 
 
 def of_prior(config: Any) -> Fingerprints:

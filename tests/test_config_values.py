@@ -33,6 +33,7 @@ TOGETHER = {
     "MdgpsConfig": {"rollouts"},
     "MixturePriorConfig": {"min_clusters", "max_clusters"},
     "MlpConfig": {"distil"},
+    "PlatoConfig": {"beta"},
     "PilqrStepConfig": {"grow_below", "shrink_above"},
     "RandomStartsConfig": {"num_groups", "num_rollouts"},
     "RandomiseConfig": {"cell", "light_range"},

@@ -18,7 +18,12 @@ from jgps import configs
 from jgps.algorithms import ALGORITHMS
 
 # What others inherit: their fields are changed in each of these.
-ABSTRACT = {configs.GuidedConfig, configs.MirrorDescentConfig, configs.LocalConfig}
+ABSTRACT = {
+    configs.GuidedConfig,
+    configs.MirrorDescentConfig,
+    configs.LocalConfig,
+    configs.TeachingConfig,
+}
 Program = Callable[[Any], Fingerprints]
 COVERED = {type(case.base): case for case in CASES}
 
