@@ -39,6 +39,7 @@ from jgps.configs import (
     MjxDerivativesConfig,
     MlpConfig,
     MpcConfig,
+    MpcGpsConfig,
     MppiConfig,
     NoiseConfig,
     NoPriorConfig,
@@ -50,6 +51,7 @@ from jgps.configs import (
     PigpsConfig,
     PilqrConfig,
     PilqrStepConfig,
+    PlatoConfig,
     PoseConfig,
     PredictiveSamplingConfig,
     RandomiseConfig,
@@ -66,10 +68,12 @@ OTHERS = {
     "classic": "global",
     "continue": "stop",
     "controllers": "network",
+    "adaptive": "mixture",
     "divergence": "constant",
     "network": "controllers",
     "none": "convolutions",
     "off_policy": "on_policy",
+    "plan": "first",
     "pooled": "precision",
     "psd": "none",
     "relu": "tanh",
@@ -153,6 +157,11 @@ GUIDED = {**LOCAL, "observation_prior": NoPriorConfig()}
 REGRESSION = RegressionConfig(prior=NoPriorConfig())
 GROUPS = {"sampling": "on_policy", "linearisation": REGRESSION}  # which random starts take
 RANDOM_STARTS = RandomStartsConfig(num_rollouts=4, num_groups=2)
+TEACHING = {
+    "horizon": 4, "replan_every": 1, "first_iterations": 1, "num_samples": 1, "iterations_kept": 1,
+    "planner": SearchConfig(iterations=1, step_sizes=2),
+    "policy": MlpConfig(hidden=(3,), distil=DistilConfig(steps=2, checks=1)),
+}  # fmt: skip
 TASK = readers.task()
 FEW = PredictiveSamplingConfig(samples=3, knots=2)
 
@@ -217,6 +226,12 @@ ALGORITHM_CASES = [
         of_algorithm("admm", KNOWN_TASK, "analytic"),
         {**UNPROJECTED, "dual_rate": 0.5},
     ),
+    Case(
+        PlatoConfig(**TEACHING),
+        readers.of_teaching("plato"),
+        within={"beta": {"acting": "mixture"}},
+    ),
+    Case(MpcGpsConfig(**TEACHING), readers.of_teaching("mpc_gps")),
 ]
 CASES = [
     *ALGORITHM_CASES,

@@ -20,7 +20,7 @@ from setting_programs import Fingerprints, digest, traced, traced_for
 from shared_algorithms import to_goal
 
 from jgps import controllers, costs, dynamics, policies, tasks
-from jgps.algorithms import MdgpsConfig, ilqg, mpc
+from jgps.algorithms import ALGORITHMS, MdgpsConfig, ilqg, mpc
 from jgps.core.types import Controller, Dynamics, Gaussian, QuadraticCost, Rollouts, Status
 from jgps.optimise.guided.weight_rules import next_weights
 from jgps.optimise.ilqg import solve
@@ -185,6 +185,24 @@ def of_known_models(config: Any) -> Fingerprints:
     )  # fmt: skip
     yield digest(known_models(task, config, (4, 3), "native").fit((), rollouts, None))
     yield digest(config.fit.ridge)  # of the regressions beside the dynamics
+
+
+def of_teaching(name: str) -> Callable[[Any], Fingerprints]:
+    """The state and the whole iteration of an algorithm whose plans teach, on known dynamics."""
+    make, _ = ALGORITHMS[name]
+    place = tasks.from_mjcf(
+        "<mujoco><worldbody><body><joint name='a' type='slide'/><geom size='1'/></body></worldbody>"
+        "<actuator><motor joint='a' ctrlrange='-1 1'/></actuator></mujoco>",
+        cost=lambda s: _cost, dynamics=lambda s: lambda x, u, t: x + u, state=("qpos",), horizon=5,
+    )  # fmt: skip
+
+    def program(config: Any) -> Fingerprints:
+        algorithm = make(place, config)
+        initial, state = traced_for(algorithm.init, jax.random.key(0))
+        yield initial
+        yield traced(algorithm.step, state)
+
+    return program
 
 
 def of_prior(config: Any) -> Fingerprints:

@@ -28,6 +28,7 @@ GIVEN = {Penalty: {"l2": 1.0, "l1": 1.0}}
 TOGETHER = {
     "BadmmConfig": {"initial_weight", "min_weight", "max_weight", "gain_dual_rate"},
     "CemConfig": {"elites", "samples"},
+    "CgpsConfig": {"initial_multiplier", "max_multiplier"},
     "DaggerConfig": {"beta"},
     "DistilConfig": {"checks", "steps"},
     "DomainRandomisationConfig": {"nearest", "farthest"},
@@ -35,6 +36,8 @@ TOGETHER = {
     "MpcConfig": {"horizon", "replan_every"},
     "MixturePriorConfig": {"min_clusters", "max_clusters"},
     "MlpConfig": {"distil"},
+    "MpcGpsConfig": {"horizon", "replan_every"},
+    "PlatoConfig": {"beta", "horizon", "replan_every"},
     "PilqrStepConfig": {"grow_below", "shrink_above"},
     "RandomStartsConfig": {"num_groups", "num_rollouts"},
     "RandomiseConfig": {"cell", "light_range"},

@@ -24,6 +24,7 @@ ABSTRACT = {
     configs.LocalConfig,
     configs.SamplingConfig,
     configs.SearchedConfig,
+    configs.TeachingConfig,
 }
 Program = Callable[[Any], Fingerprints]
 COVERED = {type(case.base): case for case in CASES}

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,9 +50,11 @@ def make_select_best(
 
 
 def keep_best(
-    task: Task, state: GuidedState, noise_free: Rollouts, by_network: jax.Array | bool = True
-) -> tuple[GuidedState, Metrics]:
+    task: Task, state: Any, noise_free: Rollouts, by_network: jax.Array | bool = True
+) -> tuple[Any, Metrics]:
     """Keeps the learner if it did better than any before, on all training conditions together.
+
+    The state is a `GuidedState`, or another with `newest` and its fields that begin with `policy`.
 
     Nothing is kept of rollouts that were not the network's.
 

@@ -78,7 +78,7 @@ class Stage(NamedTuple):
     mean: Callable[[NetworkPolicy, Any], jax.Array]
     replan_every: int
     first_iterations: int
-    temperature: float
+    temperature: jax.Array  # []
 
 
 class _Carry(NamedTuple):
@@ -154,7 +154,7 @@ def _at_step(age: Any, values: Any) -> Any:
     return values[np.arange(len(values)), age]
 
 
-def _noise_root(plan: Plan, age: Any, temperature: float) -> jax.Array:
+def _noise_root(plan: Plan, age: Any, temperature: jax.Array) -> jax.Array:
     """[B, dU, dU], by which standard normal noise is multiplied; zero where nothing is known."""
     own = plan._replace(Quu=_at_step(age, plan.Quu))
     root, ok = linalg.cholesky(temperature * gaussian_covariance(own))
@@ -176,9 +176,12 @@ def _replanned(stage: Stage, key: jax.Array, t: Any, carry: _Carry, near: Near) 
         return stage.planner.plan(made[0], states, goal, own)
 
     made = (carry.memory, carry.plans)
+    like = jax.tree.map(jnp.result_type, made)
+
+    def typed(i: Any, made: tuple[Any, Plan]) -> tuple[Any, Plan]:
+        return jax.tree.map(jnp.asarray, plan(i, made), like)
+
     if stage.plant.jittable:
-        like = jax.tree.map(jnp.result_type, made)
-        typed = lambda i, made: jax.tree.map(jnp.asarray, plan(i, made), like)  # noqa: E731
         made = jax.lax.fori_loop(0, number, typed, made)
     else:
         for i in range(int(number)):
@@ -190,9 +193,11 @@ def _moved(stage: Stage, states: Any, u: jax.Array, near: Near) -> tuple[Any, An
     """State and x before and after one control step, and which simulations it is sound in."""
     plant, xp = stage.plant, (np if isinstance(states, np.ndarray) else jnp)
     two, controls = (xp.repeat(xp.asarray(a)[:, None], 2, axis=1) for a in (states, u))
-    k = np.zeros(controls.shape, u.dtype)
-    K = np.zeros((*controls.shape, plant.tangent_dim), u.dtype)
-    feedback = Feedback(Paths(two, two, controls, None), k, K, np.zeros(1, u.dtype))
+    k: Any = np.zeros(controls.shape, u.dtype)
+    K: Any = np.zeros((*controls.shape, plant.tangent_dim), u.dtype)
+    size: Any = np.zeros(1, u.dtype)
+    no_cost: Any = None
+    feedback = Feedback(Paths(two, two, controls, no_cost), k, K, size)
     # What is near the learner says nothing of where a control leads.
     own = near._replace(weight=near.weight * 0)
     found = plant.roll_out(feedback, Goal(near.first, (stage.params, own)))

@@ -63,7 +63,7 @@ def taught(config: TeachingConfig, state: Any, done: Done, label: jax.Array) -> 
     return jax.tree.map(lambda old, leaf: old.at[slot].set(leaf), state.lessons, new)
 
 
-def learned_from(config: TeachingConfig, lessons: Lessons) -> Supervision:
+def learned_from(temperature: jax.Array, lessons: Lessons) -> Supervision:
     """All of them, each of which counts the same: labels differ by decades in how firm they are."""
 
     def join(leaf: jax.Array) -> jax.Array:
@@ -72,7 +72,7 @@ def learned_from(config: TeachingConfig, lessons: Lessons) -> Supervision:
     valid = join(lessons.valid)
     there = jnp.any(lessons.valid, axis=(1, 2))
     total = jnp.sum(jnp.where(there[:, None, None], lessons.curvature, 0), axis=0)
-    precision = total / (jnp.maximum(jnp.sum(there), 1) * config.temperature)
+    precision = total / (jnp.maximum(jnp.sum(there), 1) * temperature)
     eye = jnp.eye(precision.shape[-1], dtype=precision.dtype)
     firm = jnp.trace(precision) / len(eye)
     # What no label says how firmly to do would be noise without bounds.

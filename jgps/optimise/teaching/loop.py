@@ -9,7 +9,6 @@ The result is the best network so far, by its noise-free rollouts in all trainin
 
 import functools
 import operator
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +18,6 @@ import numpy as np
 from jgps.controllers import exploration_noise
 from jgps.core import linalg
 from jgps.core.lifted import shared_jit
-from jgps.core.schedule import at_iteration
 from jgps.core.types import NON_FINITE, OK, Controller, Rollouts
 from jgps.optimise.algorithm import Algorithm, Metrics
 from jgps.optimise.guided.selection import keep_best
@@ -30,7 +28,7 @@ from jgps.optimise.teaching.config import TeachingConfig
 from jgps.optimise.teaching.episode import Done, Script, play
 from jgps.optimise.teaching.lessons import Lessons, empty_lessons, learned_from, taught
 from jgps.optimise.teaching.near import Near, make_near
-from jgps.optimise.teaching.stage import Grounds, Rule, make_grounds
+from jgps.optimise.teaching.stage import Grounds, Numbers, Rule, make_grounds
 from jgps.policies import DistilInfo, NetworkPolicy
 from jgps.policies.learner import PolicyLearner
 from jgps.simulation import SimulationRollouts
@@ -71,11 +69,11 @@ def make_teaching(task: Task, config: TeachingConfig, backend: str, rule: Rule) 
     learner = make_learner(task, config.policy)
     grounds = make_grounds(task, config, backend, learner, rule)
     begin = grounds.known.begin
-    script = shared_jit(functools.partial(_script, task, config, rule, grounds))
+    script = shared_jit(functools.partial(_script, task, config, grounds))
     act = functools.partial(play, grounds.stage)
     act = shared_jit(act) if grounds.stage.plant.jittable else act
-    learn = shared_jit(functools.partial(_learn, task, config, rule, learner, grounds.known.left))
-    choose_best = shared_jit(functools.partial(_choose_best, task))
+    learn = shared_jit(functools.partial(_learn, task, config, rule, learner, grounds))
+    choose_best = shared_jit(functools.partial(keep_best, task))
     roll_out = make_sample(task, learner.act, backend, None)
     params_of = shared_jit(lambda policy: policy.params_for(None))
 
@@ -89,8 +87,8 @@ def make_teaching(task: Task, config: TeachingConfig, backend: str, rule: Rule) 
         told = done._replace(state=None)
         state, metrics = learn(state, jax.tree.map(_in_jax, told), weight)
         found = roll_out(params_of(state.newest), state.key).rollouts
-        state, noise_free = choose_best(state, found)
-        return state, {**metrics, **noise_free}
+        best, noise_free = choose_best(state, found)
+        return best, {**metrics, **noise_free}
 
     def samples(state: TeachingState) -> SimulationRollouts:
         done, _ = draw(state)
@@ -98,7 +96,7 @@ def make_teaching(task: Task, config: TeachingConfig, backend: str, rule: Rule) 
 
     inspect = make_inspect(task, backend)
     return Algorithm(
-        init=shared_jit(functools.partial(_init, task, config, learner)),
+        init=shared_jit(functools.partial(_init, task, config, learner, grounds.numbers)),
         step=shared_jit(step) if grounds.stage.plant.jittable else step,
         inspect=lambda state: inspect(state.key, state.controllers),
         samples=samples,
@@ -115,7 +113,11 @@ def _in_jax(leaf: Any) -> Any:
 
 
 def _init(
-    task: Task, config: TeachingConfig, learner: PolicyLearner, key: jax.Array
+    task: Task,
+    config: TeachingConfig,
+    learner: PolicyLearner,
+    numbers: Numbers,
+    key: jax.Array,
 ) -> TeachingState:
     key, network_key = jax.random.split(key)
     C, T, dX, dU = task.train.num, task.horizon, task.state_dim, task.action_dim
@@ -134,22 +136,25 @@ def _init(
         controllers=Controller(
             K=jnp.zeros((C, T, dU, dX), dtype),
             k=jnp.zeros((C, T, dU), dtype),
-            C=config.temperature * jnp.broadcast_to(jnp.eye(dU, dtype=dtype), (C, T, dU, dU)),
+            C=numbers.temperature * jnp.broadcast_to(jnp.eye(dU, dtype=dtype), (C, T, dU, dU)),
         ),
     )
 
 
-def _script(
-    task: Task, config: TeachingConfig, rule: Rule, grounds: Grounds, state: TeachingState
-) -> Script:
+def _now(schedule: jax.Array, iteration: jax.Array) -> jax.Array:
+    """The entry of an iteration; the last one holds for all further ones."""
+    return schedule[jnp.minimum(iteration, len(schedule) - 1)]
+
+
+def _script(task: Task, config: TeachingConfig, grounds: Grounds, state: TeachingState) -> Script:
     """What is decided before an episode, but for where it starts."""
     noise_key, turn_key, plan_key, _ = jax.random.split(state.key, 4)
     T, dU, N = task.horizon, task.action_dim, config.num_samples
     B = task.train.num * N
     smoothing = config.noise_smoothing
     noise = exploration_noise(noise_key, B, T, dU, smoothing, dtype=default_dtype())
-    beta = at_iteration(rule.beta or 1.0, state.iteration)
-    weight = at_iteration(config.divergence_weight, state.iteration)
+    beta = _now(grounds.numbers.beta, state.iteration)
+    weight = _now(grounds.numbers.weight, state.iteration)
     like = Near(
         weight=None,
         root=None,
@@ -176,12 +181,12 @@ def _learn(
     config: TeachingConfig,
     rule: Rule,
     learner: PolicyLearner,
-    left: Callable[[jax.Array], jax.Array],
+    grounds: Grounds,
     state: TeachingState,
     done: Done,
     weight: jax.Array,
 ) -> tuple[TeachingState, Metrics]:
-    C = task.train.num
+    C, numbers = task.train.num, grounds.numbers
     *_, following = jax.random.split(state.key, 4)
     key, train_key = jax.random.split(following)
     done = jax.tree.map(lambda a: None if a is None else a.reshape(C, -1, *a.shape[1:]), done)
@@ -197,11 +202,11 @@ def _learn(
     if rule.rate > 0:
         mean_gap = jnp.sum(gap, axis=1) / number[:, None, None]
         known = (state.iteration > 0) & jnp.any(weight > 0)
-        shift = shift + rule.rate * jnp.where(known, mean_gap, 0)
+        shift = shift + numbers.rate * jnp.where(known, mean_gap, 0)
     # The shift before it moved: that is what was planned with.
     lessons = taught(config, state, done, done.label + state.shift[:, None])
     policy, info = learner.train(
-        state.newest, learned_from(config, lessons), state.iteration, train_key
+        state.newest, learned_from(numbers.temperature, lessons), state.iteration, train_key
     )
     metrics = {
         **sample_metrics(task, Rollouts(x=done.x, u=done.u, valid=valid)),
@@ -217,7 +222,7 @@ def _learn(
         newest=policy,
         lessons=lessons,
         shift=shift,
-        controllers=_controllers(config, left, state.controllers, done),
+        controllers=_controllers(grounds, state.controllers, done),
     )
     return state, metrics
 
@@ -234,23 +239,19 @@ def _training_metrics(learner: PolicyLearner, info: DistilInfo) -> Metrics:
     return metrics
 
 
-def _controllers(config: TeachingConfig, left: Any, before: Controller, done: Done) -> Controller:
+def _controllers(grounds: Grounds, before: Controller, done: Done) -> Controller:
     """What the teacher did in the first episode of every condition; as before where it broke."""
     x, u, gains, curvature = done.x[:, 0], done.label[:, 0], done.K[:, 0], done.curvature[:, 0]
     with jax.default_matmul_precision("highest"):
-        K = jnp.einsum("ctus,ctsx->ctux", gains, left(x))
+        K = jnp.einsum("ctus,ctsx->ctux", gains, grounds.known.left(x))
         k = u - jnp.einsum("ctux,ctx->ctu", K, x)
     inverse, _, ok = linalg.inverse_psd(curvature)
     eye = jnp.eye(u.shape[-1], dtype=u.dtype)
-    C = config.temperature * jnp.where(ok[..., None, None], inverse, eye)
+    C = grounds.numbers.temperature * jnp.where(ok[..., None, None], inverse, eye)
     found, good = Controller(K, k, linalg.symmetrise(C)), done.valid[:, 0]
     return jax.tree.map(
         lambda a, b: jnp.where(good.reshape(-1, *[1] * (a.ndim - 1)), a, b), found, before
     )
-
-
-def _choose_best(task: Task, state: Any, noise_free: Any) -> tuple[TeachingState, Metrics]:
-    return keep_best(task, state, noise_free)
 
 
 def _forget_results(state: TeachingState) -> TeachingState:

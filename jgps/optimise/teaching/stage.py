@@ -41,7 +41,13 @@ class Rule(NamedTuple):
     rate: float = 0.0
 
 
-TRAINED = True  # before its first training a network acts as it happens to be
+class Numbers(NamedTuple):
+    """Settings as arrays, so that those that differ in them alone share programs."""
+
+    weight: jax.Array  # [n], of the divergence, by iteration
+    beta: jax.Array  # [n], see `Rule`
+    temperature: jax.Array  # []
+    rate: jax.Array  # []
 
 
 class Grounds(NamedTuple):
@@ -51,6 +57,7 @@ class Grounds(NamedTuple):
     known: TaskSystem
     frozen: Any  # what o takes beside x, leaves [B, ...]
     rollouts: Callable[[Done], SimulationRollouts]
+    numbers: Numbers
 
 
 def make_grounds(
@@ -64,6 +71,12 @@ def make_grounds(
     Raises:
       ValueError: where the divergence counts along whole plans and nothing tells what is seen.
     """
+    dtype = default_dtype()
+    weight, beta = (
+        jnp.atleast_1d(jnp.asarray(a, dtype)) for a in (config.divergence_weight, rule.beta or 1.0)
+    )
+    temperature, rate = (jnp.asarray(a, dtype) for a in (config.temperature, rule.rate))
+    numbers = Numbers(weight, beta, temperature, rate)
     conditions = task.train.select(np.repeat(np.arange(task.train.num), config.num_samples))
     see, frozen = make_see(task, conditions, backend)
     whole = config.near == "plan"
@@ -80,6 +93,7 @@ def make_grounds(
         _paired(priced, task_system(priced, each, backend))
         for each in (conditions, conditions.select(rows))
     )
+    trained = jnp.asarray(True)  # before that it acts as it happens to be
     stage = Stage(
         plant=known.system,
         planner=receding_ilqg(planned.system, config.planner, config.horizon),
@@ -88,15 +102,15 @@ def make_grounds(
         u=np.repeat(np.asarray(known.begin.u)[:, :1], config.horizon, axis=1),
         params=known.goal.params,
         observe=_make_observe(task, conditions, see),
-        mean=lambda policy, o: learner.mean(policy, jnp.asarray(o, default_dtype()), TRAINED),
+        mean=lambda policy, o: learner.mean(policy, jnp.asarray(o, default_dtype()), trained),
         replan_every=config.replan_every,
         first_iterations=config.first_iterations,
-        temperature=config.temperature,
+        temperature=temperature,
     )
     rollouts = functools.partial(_rollouts, task, known)
     if frozen is None:
         frozen = np.zeros((conditions.num, 0))
-    return Grounds(stage, known, jnp.asarray(frozen, default_dtype()), rollouts)
+    return Grounds(stage, known, jnp.asarray(frozen, dtype), rollouts, numbers)
 
 
 def _paired(priced: Task, known: TaskSystem) -> TaskSystem:
