@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jgps.optimise.ilqg.system import Goal, KnownSystem
 
@@ -60,7 +61,7 @@ class Planner(NamedTuple):
 
 def waiting(states: Any, horizon: int) -> Any:
     """Paths [B, H, nx] that stay in states [B, nx]; in zero where a state is not finite."""
-    xp = jnp if isinstance(states, jax.core.Tracer) else np
+    xp = jnp if isinstance(states, Tracer) else np
     known = xp.asarray(states)
     known = xp.where(xp.isfinite(known).all(axis=-1, keepdims=True), known, 0)
     return xp.repeat(known[:, None], horizon, axis=1)
