@@ -27,7 +27,7 @@ from jgps.core.types import (
 from jgps.dynamics import FitConfig
 from jgps.mujoco_log import quiet_mujoco
 from jgps.optimise.algorithm import Metrics
-from jgps.optimise.models import LocalModels, Models, default_dtype, with_costs
+from jgps.optimise.models import LocalModels, Models, with_costs
 from jgps.simulation import resolve_backend
 from jgps.simulation.conditions import condition_models, initial_act, initial_history
 from jgps.simulation.derivatives import DerivativesConfig, Differentiator
@@ -140,14 +140,15 @@ def _of_simulator(task: Task, config: KnownModelsConfig) -> _ByState:
             own = [each for each in models for _ in range(M)]
             made[M] = Differentiator(system, own, config.derivatives)
         found = made[M](states.reshape(C * M, T, -1), u_host.reshape(C * M, T, -1))
-        F, G = (a.reshape(C, M, *a.shape[1:]).astype(default_dtype()) for a in found)
+        # JAX calls from a thread that does not know of `enable_x64`: states say the precision.
+        F, G = (a.reshape(C, M, *a.shape[1:]).astype(x_host.dtype) for a in found)
         return F, G
 
     @linalg.full_precision
     def by_state(x: jax.Array, u: jax.Array) -> jax.Array:
         C, M, T, _ = x.shape
         shapes = (C, M, T - 1, dS, dS + dU), (C, M, T, dX, dS)
-        results = tuple(jax.ShapeDtypeStruct(each, default_dtype()) for each in shapes)
+        results = tuple(jax.ShapeDtypeStruct(each, x.dtype) for each in shapes)
         F, G = jax.pure_callback(on_host, results, x, u)
         before, after = G[:, :, :-1], G[:, :, 1:]
         # What x tells beside the simulator's state, such as where a site is, moves on from where
