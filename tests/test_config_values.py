@@ -38,6 +38,7 @@ TOGETHER = {
     "MlpConfig": {"distil"},
     "MpcGpsConfig": {"horizon", "replan_every"},
     "PlatoConfig": {"beta", "horizon", "replan_every"},
+    "TeachingConfig": {"horizon", "replan_every"},
     "PilqrStepConfig": {"grow_below", "shrink_above"},
     "RandomStartsConfig": {"num_groups", "num_rollouts"},
     "RandomiseConfig": {"cell", "light_range"},

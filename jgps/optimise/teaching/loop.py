@@ -72,7 +72,7 @@ def make_teaching(task: Task, config: TeachingConfig, backend: str, rule: Rule) 
     script = shared_jit(functools.partial(_script, task, config, grounds))
     act = functools.partial(play, grounds.stage)
     act = shared_jit(act) if grounds.stage.plant.jittable else act
-    learn = shared_jit(functools.partial(_learn, task, config, rule, learner, grounds))
+    learn = shared_jit(functools.partial(_learn, task, config, learner, grounds))
     choose_best = shared_jit(functools.partial(keep_best, task))
     roll_out = make_sample(task, learner.act, backend, None)
     params_of = shared_jit(lambda policy: policy.params_for(None))
@@ -179,7 +179,6 @@ def _script(task: Task, config: TeachingConfig, grounds: Grounds, state: Teachin
 def _learn(
     task: Task,
     config: TeachingConfig,
-    rule: Rule,
     learner: PolicyLearner,
     grounds: Grounds,
     state: TeachingState,
@@ -198,11 +197,9 @@ def _learn(
         nats = 0.5 * jnp.einsum("cnti,ij,cntj->cnt", gap, precision, gap)
     number = jnp.maximum(jnp.sum(valid, axis=1), 1)
     divergence = jnp.sum(jnp.where(valid[..., None], nats, 0), axis=(1, 2)) / number
-    shift = state.shift
-    if rule.rate > 0:
-        mean_gap = jnp.sum(gap, axis=1) / number[:, None, None]
-        known = (state.iteration > 0) & jnp.any(weight > 0)
-        shift = shift + numbers.rate * jnp.where(known, mean_gap, 0)
+    mean_gap = jnp.sum(gap, axis=1) / number[:, None, None]
+    known = (state.iteration > 0) & jnp.any(weight > 0)
+    shift = state.shift + numbers.rate * jnp.where(known, mean_gap, 0)
     # The shift before it moved: that is what was planned with.
     lessons = taught(config, state, done, done.label + state.shift[:, None])
     policy, info = learner.train(
