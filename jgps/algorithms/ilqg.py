@@ -56,7 +56,7 @@ class IlqgConfig(Config):
     search: SearchConfig = SearchConfig()
     derivatives: DerivativesConfig | MjxDerivativesConfig | None = None
     second_order: bool | None = None
-    initial_noise: Annotated[float, Range(">= 0", "usually 0.01")] = 0.01
+    initial_noise: Annotated[float, Range("[0, 1]", "usually 0.01")] = 0.01
     temperature: Annotated[float, Range("> 0", "usually 1e-4 to 1")] = 1e-3
 
 
