@@ -101,7 +101,7 @@ def car() -> Task:
         def parked(x, u):
             heading, speed = x[-1, s["qpos"]][2:]
             straight = jnp.cos(heading) >= np.cos(0.1)
-            return (gap(s)(x) <= 0.1) & straight & (jnp.abs(speed) <= 0.3)
+            return (gap(s)(x) <= 0.1) & straight & (jnp.abs(speed) <= 0.2)
 
         return parked
 
