@@ -14,6 +14,7 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch, SimulationError
 
+from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation.state_jacobian import tangent_dim
 from jgps.simulation.system import System, control_ranges, num_threads
 from jgps.simulation.tangent import difference, moved
@@ -153,6 +154,7 @@ class Chained:
             found.F[row] = whole
         return errors
 
+    @quiet_mujoco()
     def _item(self, data, items: Items, found: Found, row: int, places) -> None:
         model, steps = items.models[row], self._system.substeps
         here = np.array(items.states[row])

@@ -120,8 +120,11 @@ def _pulled_back(
         H, g = jax.vmap(quadratic_of(cost, goal.params))(x, u, times)
 
         def pull(G, H, g):
-            J = jax.scipy.linalg.block_diag(G, jnp.eye(u.shape[-1], dtype=G.dtype))
-            return linalg.symmetrise(J.T @ H @ J), J.T @ g
+            dX = G.shape[0]
+            rows = [G.T @ H[:dX], H[dX:]]
+            half = jnp.concatenate(rows)
+            whole = jnp.concatenate([half[:, :dX] @ G, half[:, dX:]], axis=1)
+            return linalg.symmetrise(whole), jnp.concatenate([G.T @ g[:dX], g[dX:]])
 
         return jax.vmap(pull)(G, H, g)
 
