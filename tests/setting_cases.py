@@ -215,7 +215,7 @@ ALGORITHM_CASES = [
         IlqgConfig(search=SearchConfig(step_sizes=2), second_order=False),
         readers.of_ilqg,
         {
-            "search": SearchConfig(step_sizes=3),
+            "search": SearchConfig(step_sizes=2, first_regularisation=1.0),
             "derivatives": DerivativesConfig(centred=True, step=1e-3),
             "second_order": True,
         },

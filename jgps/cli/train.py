@@ -21,8 +21,8 @@ from jgps.recipes.recipe import (
     has_setting,
     policy_kind,
     prior_name,
-    sees,
     takes_random_starts,
+    trains_network,
     usual_iterations,
 )
 from jgps.training import CheckpointConfig, StartFrom, UsageError
@@ -112,7 +112,7 @@ def _options(
     fields: list[Any] = []
     if fits_models(algorithm):
         fields.append(("prior", str, dataclasses.field(default=prior_name(algorithm))))
-    if sees(algorithm):
+    if trains_network(algorithm):
         fields.append(("policy", str, dataclasses.field(default=POLICIES[0])))
     if takes_random_starts(algorithm):
         fields.append(("random_starts", bool, dataclasses.field(default=False)))

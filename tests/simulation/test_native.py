@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 from compilations import count_compilations
 
-from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation import Conditions, System, check_conditions, load_model, make_sampler
-from jgps.simulation.native import Stepper
 
 MODEL = """
 <mujoco>
