@@ -180,8 +180,8 @@ def of_known_models(config: Any) -> Fingerprints:
     """Local models by derivatives on a small task."""
     task = dataclasses.replace(to_goal(4), cost=lambda x, u, t: u @ u - x @ x)
     rollouts = Rollouts(
-        jax.random.normal(KEY, (4, 3, 4, 4)).at[:, :, 0].set(0.5), jax.random.normal(KEY, (4, 3, 4, 2)),
-        jnp.ones((4, 3), bool),
+        jax.random.normal(KEY, (4, 3, 4, 4)).at[:, :, 0].set(0.5),
+        jax.random.normal(KEY, (4, 3, 4, 2)), jnp.ones((4, 3), bool),
     )  # fmt: skip
     yield digest(known_models(task, config, (4, 3), "native").fit((), rollouts, None))
     yield digest(config.fit.ridge)  # of the regressions beside the dynamics

@@ -115,7 +115,7 @@ def test_swing_ups_are_solved_from_random_starts(name, share):
 
 
 def test_the_acrobot_is_solved_from_random_starts():
-    success, search = solved_from_anywhere("acrobot", 8, 120)
+    success, search = solved_from_anywhere("acrobot", 8, 300)
     assert success.all() and np.all(np.asarray(search.outcome) == CONVERGED)
 
 
