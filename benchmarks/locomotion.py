@@ -16,23 +16,15 @@ import jax
 import numpy as np
 
 from jgps import tasks
-from jgps.configs import MpcConfig, SearchConfig
+from jgps.configs import MpcConfig
 from jgps.optimise.mpc.loop import make_task_run
+from jgps.recipes.recipe import GAIT_PLANNER
 from jgps.rendering import render, write_png
 from jgps.simulation import Conditions
 from jgps.tasks.locomotion.progress import TOLERANCE
 from jgps.tasks.locomotion.walker import LOWEST
 
 HORIZON = {"walker": 80, "swimmer": 60}  # control steps
-# Firm gains hold on to a plan that ends in a fall: past the second number plans begin softly again.
-PLANNER = SearchConfig(
-    iterations=1,
-    step_sizes=8,
-    smallest_step=0.02,
-    first_regularisation=0.1,
-    min_regularisation=1e-4,
-    max_regularisation=1.0,
-)
 
 
 def random_conditions(task: tasks.Task, num: int, seed: int, speed: float) -> Conditions:
@@ -61,7 +53,7 @@ def main() -> None:
     starts = random_conditions(task, args.starts, args.seed, speed)
     task = dataclasses.replace(task, train=starts)
     every = round(0.02 / task.control_dt)
-    config = MpcConfig(horizon=HORIZON[args.task], replan_every=every, planner=PLANNER)
+    config = MpcConfig(horizon=HORIZON[args.task], replan_every=every, planner=GAIT_PLANNER)
     run, _ = make_task_run(task, config, "native")
     steps, state, pieces = round(args.seconds / task.control_dt), run.begin(), []
     began = (time.time(), time.process_time())
