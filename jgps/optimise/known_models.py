@@ -37,6 +37,7 @@ from jgps.simulation.state_jacobian import tangent_dim
 from jgps.tasks import Task
 from jgps.tasks.functions import params_of, with_params
 
+_PRECISIONS = (np.float32, np.float64)
 _QPOS = 1  # of mjSTATE_INTEGRATION, which begins with the time
 
 
@@ -128,8 +129,8 @@ def _of_simulator(task: Task, config: KnownModelsConfig) -> _ByState:
     dX, dS, dU = task.state_dim, tangent_dim(model), model.nu
     made: dict[int, Differentiator] = {}
 
-    def on_host(x: jax.Array, u: jax.Array) -> tuple[np.ndarray, np.ndarray]:
-        x_host, u_host = np.asarray(x), np.asarray(u, np.float64)
+    def on_host(dtype: np.dtype, x: jax.Array, u: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+        x_host, u_host = (_of_bits(np.asarray(each), dtype) for each in (x, u))
         C, M, T, _ = x_host.shape
         states = np.tile(rest[:, None, None], (1, M, T, 1))
         first = _QPOS
@@ -139,17 +140,24 @@ def _of_simulator(task: Task, config: KnownModelsConfig) -> _ByState:
         if M not in made:
             own = [each for each in models for _ in range(M)]
             made[M] = Differentiator(system, own, config.derivatives)
-        found = made[M](states.reshape(C * M, T, -1), u_host.reshape(C * M, T, -1))
-        # JAX calls from a thread that does not know of `enable_x64`: states say the precision.
-        F, G = (a.reshape(C, M, *a.shape[1:]).astype(x_host.dtype) for a in found)
+        acts = u_host.astype(np.float64).reshape(C * M, T, -1)
+        found = made[M](states.reshape(C * M, T, -1), acts)
+        F, G = (_bits(a.reshape(C, M, *a.shape[1:]).astype(dtype)) for a in found)
         return F, G
+
+    # One function for each precision, by which programs are known.
+    hosts = {np.dtype(each): functools.partial(on_host, np.dtype(each)) for each in _PRECISIONS}
 
     @linalg.full_precision
     def by_state(x: jax.Array, u: jax.Array) -> jax.Array:
         C, M, T, _ = x.shape
         shapes = (C, M, T - 1, dS, dS + dU), (C, M, T, dX, dS)
-        results = tuple(jax.ShapeDtypeStruct(each, x.dtype) for each in shapes)
-        F, G = jax.pure_callback(on_host, results, x, u)
+        # JAX calls from a thread that does not know of `enable_x64`, and would round on the way.
+        pair = (2,) if x.dtype.itemsize == 8 else ()
+        results = tuple(jax.ShapeDtypeStruct((*each, *pair), jnp.uint32) for each in shapes)
+        given = (jax.lax.bitcast_convert_type(each.astype(x.dtype), jnp.uint32) for each in (x, u))
+        found = jax.pure_callback(hosts[np.dtype(x.dtype)], results, *given)
+        F, G = (jax.lax.bitcast_convert_type(each, x.dtype) for each in found)
         before, after = G[:, :, :-1], G[:, :, 1:]
         # What x tells beside the simulator's state, such as where a site is, moves on from where
         # it is. For small changes that is the same; for larger ones a site would otherwise be
@@ -159,6 +167,18 @@ def _of_simulator(task: Task, config: KnownModelsConfig) -> _ByState:
         return jnp.concatenate([by_state, after @ F[..., dS:]], axis=-1)
 
     return by_state
+
+
+def _of_bits(bits: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The numbers of uint32 [..., 2] of double precision, [...] of single."""
+    values = np.ascontiguousarray(bits).view(dtype)
+    return values[..., 0] if dtype.itemsize == 8 else values
+
+
+def _bits(values: np.ndarray) -> np.ndarray:
+    """The reverse."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    return bits.reshape(*values.shape, -1) if values.dtype.itemsize == 8 else bits
 
 
 def _fit(
