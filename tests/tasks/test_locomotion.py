@@ -53,6 +53,11 @@ def test_the_cost_of_walking_is_its_formula():
     heights = np.array([x[s[f"site_pos:{sole}"]][2] for sole in soles])
     along = np.array([x[s[f"site_vel:{sole}"]][0] for sole in soles])
     low = 1 / (1 + np.exp((heights - 0.03) / 0.01))
+    # The right foot is a third through its stance, the left one a quarter through its swing.
+    places = np.array([x[s[f"site_pos:{sole}"]][0] for sole in soles])
+    x[s["sensor:clock"]] = 4 * 0.8 + 0.2 * 0.8
+    way, swing = 1.7 * 0.8 * 0.6, np.array([0, 0.25])
+    ahead = way * np.array([0.5 - 1 / 3, -0.5 + 0.25 - 1 / (2 * np.pi)])
     squares = [
         (x[s["sensor:velocity"]][0] - 1.7) ** 2,
         (20 * (q[1] - 1.22)) ** 2,
@@ -60,6 +65,8 @@ def test_the_cost_of_walking_is_its_formula():
         (0.3 * v[2]) ** 2,
         *(0.3 * u) ** 2,
         *(0.3 * low * along) ** 2,
+        *(10 * (heights.reshape(2, 2).mean(1) - 0.1 * np.sin(np.pi * swing) ** 2)) ** 2,
+        *(4 * (places.reshape(2, 2).mean(1) - q[0] - ahead)) ** 2,
     ]
     params = {"speed": jnp.float32(1.7)}
     got = task.cost(jnp.asarray(x, jnp.float32), jnp.asarray(u, jnp.float32), 0, params)

@@ -3,7 +3,9 @@
 The kind of robot, its 9 degrees of freedom and the speed are those of Levine & Abbeel (2014),
 "Learning neural network policies with guided policy search under unknown dynamics"; body and cost
 are our own. Speed, height and effort alone have local optima in which the walker dives and crawls:
-here height and uprightness are dearer than any speed, and feet that are low may not slide.
+here height and uprightness are dearer than any speed, and feet that are low may not slide. Without
+a gait it kicked straight legs to the horizontal and flew between its steps: feet follow one by the
+clock, which says when each stands and swings, and where.
 """
 
 import types
@@ -15,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jgps import costs
-from jgps.costs import locomotion
+from jgps.costs import gait, locomotion
 from jgps.simulation import Conditions
 from jgps.tasks.locomotion.progress import at_speed, way_missed
 from jgps.tasks.task import Task, from_mjcf
@@ -26,6 +28,8 @@ HORIZON = 200  # 2 s
 CONTROL_DT = 0.01  # seconds
 LOWEST = 1.0  # height of the torso's middle below which the walker has fallen, metres
 HEIGHT, LEAN = 1.22, 0.05  # of the torso, metres and rad: knees somewhat bent, a little forward
+GAIT = gait.Gait(period=0.8, duty=0.6, offsets=(0.0, 0.5))  # a fast human walk
+APEX = 0.1  # of a foot in its swing, metres
 SIDES = ("right", "left")
 SOLES = tuple(f"{side}_{end}" for side in SIDES for end in ("heel", "toe"))
 HIP, SEGMENT = 0.3, 0.46  # from the torso's middle to the hips; thigh and shank, metres
@@ -57,6 +61,7 @@ def walker() -> Task:
             "qpos",
             "qvel",
             "sensor:velocity",
+            "sensor:clock",
             *(f"site_{kind}:{sole}" for kind in ("pos", "vel") for sole in SOLES),
         ),
         observation=(
@@ -85,6 +90,8 @@ def walker() -> Task:
 def _cost(s: Any) -> costs.SumOfSquares:
     q, v = s["qpos"].start, s["qvel"].start
     heights = [s[f"site_pos:{sole}"].start + 2 for sole in SOLES]
+    places = [s[f"site_pos:{sole}"].start for sole in SOLES]
+    clock = [s["sensor:clock"].start]
     along = [s[f"site_vel:{sole}"].start for sole in SOLES]
 
     def residual(x, u, t, params):
@@ -95,6 +102,8 @@ def _cost(s: Any) -> costs.SumOfSquares:
             (0.3, locomotion.smoothness([v + 2])),
             (0.3, locomotion.effort()),
             (0.3, locomotion.sliding(heights, along)),
+            (10.0, gait.foot_height(GAIT, clock, heights, APEX)),
+            (4.0, gait.foot_placement(GAIT, clock, places, [q], params["speed"])),
         )(x, u, t)
 
     return costs.SumOfSquares(residual)

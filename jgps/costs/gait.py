@@ -1,0 +1,143 @@
+"""Gaits: which foot stands and which swings at what time, and residuals that follow the schedule.
+
+The clock is an entry of the state, such as that of MuJoCo's `clock` sensor, so that a gait goes on
+however long an episode is. A gait keeps planners away from hops, kicks and dives, which have local
+optima of speed and effort alone.
+"""
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from numpy.typing import ArrayLike
+
+from jgps.costs.parts import Entries, finite, nonnegative, scalar, take
+from jgps.costs.residuals import Residual
+
+
+@dataclass(frozen=True)
+class Gait:
+    """When which foot stands.
+
+    Attributes:
+      period: duration of a stride, in which every foot stands once and swings once, s.
+      duty: share of the period for which a foot stands, in (0, 1).
+      offsets: share of the period by which each of the F feet is ahead of the clock: (0, 0.5) for
+        two legs that take turns. A foot without offset begins to stand at time 0.
+
+    Raises:
+      ValueError: if a number is out of its range, or no foot has an offset.
+    """
+
+    period: float
+    duty: float
+    offsets: tuple[float, ...]
+
+    def __post_init__(self):
+        if not (math.isfinite(self.period) and self.period > 0):
+            raise ValueError(f"Gait.period is {self.period}; it has to be > 0 seconds.")
+        if not 0 < self.duty < 1:
+            raise ValueError(
+                f"Gait.duty is {self.duty}; it has to be between 0 and 1, usually 0.5 to 0.7."
+            )
+        if not self.offsets or not all(map(math.isfinite, self.offsets)):
+            raise ValueError(
+                f"Gait.offsets is {self.offsets}; it has to have a finite number for each foot."
+            )
+
+    def progress(self, time: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """How far each foot is through its stance and through its swing.
+
+        Args:
+          time: scalar, s.
+
+        Returns:
+          Two arrays [F] in [0, 1]: of stance, 1 while the foot swings, and of swing, 0 while it
+          stands.
+        """
+        phase = jnp.mod(time / self.period + jnp.asarray(self.offsets), 1.0)
+        stance = jnp.minimum(phase / self.duty, 1)
+        swing = jnp.maximum(phase - self.duty, 0) / (1 - self.duty)
+        return stance, swing
+
+
+def foot_height(gait: Gait, clock: Entries, heights: Entries, apex: float) -> Residual:
+    """How far feet are from the height that the gait wants, m: the ground, or an arc of a swing.
+
+    Args:
+      gait: of F feet.
+      clock: the entry of the state that is the time, s.
+      heights: entries that are heights above the ground of points of feet, F times P of them, foot
+        by foot; their mean is the foot's height.
+      apex: height in the middle of a swing, m, >= 0.
+
+    Returns:
+      A residual of F numbers.
+
+    Raises:
+      ValueError: at once on an apex out of range; while tracing where entries do not fit.
+    """
+    apex = float(nonnegative("foot_height.apex", apex, max_ndim=0))
+
+    def residual(x, u, t):
+        del u, t
+        _, swing = gait.progress(_time(x, clock, "foot_height"))
+        above = _feet(gait, x, heights, "foot_height.heights")
+        return above - apex * jnp.square(jnp.sin(jnp.pi * swing))
+
+    return residual
+
+
+def foot_placement(
+    gait: Gait, clock: Entries, places: Entries, body: Entries, velocity: ArrayLike
+) -> Residual:
+    """How far feet are from where the gait wants them before and behind the body, m.
+
+    In stance a foot passes below the body from front to back as fast as the ground does, and its
+    stance is halved there; in its swing it returns, and has no velocity beside the body's at both
+    ends.
+
+    Args:
+      gait: of F feet.
+      clock: the entry of the state that is the time, s.
+      places: entries that are places of points of feet along one axis, m, F times P of them, foot
+        by foot; their mean is the foot's place.
+      body: the entry that is the place of the body along that axis, m.
+      velocity: scalar, of the body along that axis, m/s, as it is commanded.
+
+    Returns:
+      A residual of F numbers.
+
+    Raises:
+      ValueError: at once on a velocity that is not finite; while tracing where entries do not fit.
+    """
+    velocity = scalar(finite("foot_placement.velocity", velocity, max_ndim=0))
+
+    def residual(x, u, t):
+        del u, t
+        stance, swing = gait.progress(_time(x, clock, "foot_placement"))
+        back = swing - jnp.sin(2 * jnp.pi * swing) / (2 * jnp.pi)
+        ahead = velocity * gait.period * gait.duty * (0.5 - stance + back)
+        middle = take(x, body, "foot_placement.body")
+        return _feet(gait, x, places, "foot_placement.places") - middle - ahead
+
+    return residual
+
+
+def _time(x: jax.Array, clock: Entries, name: str) -> jax.Array:
+    time = take(x, clock, f"{name}.clock")
+    if time.size != 1:
+        raise ValueError(f"{name}.clock has {time.size} entries; pass the one that is the time.")
+    return time[0]
+
+
+def _feet(gait: Gait, x: jax.Array, entries: Entries, field: str) -> jax.Array:
+    """The mean of each foot's points, [F]."""
+    points, feet = take(x, entries, field), len(gait.offsets)
+    if points.size % feet:
+        raise ValueError(
+            f"{field} has {points.size} entries but the gait has {feet} feet; pass as many for "
+            "each of them."
+        )
+    return points.reshape(feet, -1).mean(axis=-1)
