@@ -40,12 +40,16 @@ class DerivativesConfig(Config):
         error of second order.
       key_steps: derivatives are computed at every so many control steps and at the last one, and
         are interpolated linearly in between; 1 computes all of them.
+      physics_steps: "all" differentiates every physics step of a control step; "first" takes its
+        first one's derivatives for all of them, in a share of the time. They are then wrong as far
+        as physics change within a control step, and not wrong about which feet are on the ground.
     """
 
     method: Annotated[str, OneOf("auto", "chained", "copies")] = "auto"
     step: Annotated[float, Range("[1e-9, 1e-2]", "usually 1e-7 to 1e-5")] = 1e-6
     centred: bool = False
     key_steps: Annotated[int, Range("[1, 1000]", "usually 1 to 5")] = 1
+    physics_steps: Annotated[str, OneOf("all", "first")] = "all"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,7 +148,10 @@ class Differentiator:
         self._system, self._models, self._config = system, list(models), config
         self._jacobian = StateJacobian(system)
         make = _METHODS[auto if config.method == "auto" else config.method]
-        self._method: Method = Remembering(make(system, config.step, config.centred))
+        # How often what is found is taken, one after the other.
+        self._repeats = system.substeps if config.physics_steps == "first" else 1
+        own = system._replace(substeps=system.substeps // self._repeats)
+        self._method: Method = Remembering(make(own, config.step, config.centred))
 
     def __call__(self, states: np.ndarray, control: np.ndarray) -> Derivatives:
         """Derivatives at states [B, T, nstate] (mjSTATE_INTEGRATION) under controls [B, T, dU].
@@ -191,6 +198,7 @@ class Differentiator:
         F[rows] = found.F
         if num:
             C[rows] = found.sensors
+        F = repeated(F, self._repeats)
         finite = np.isfinite(F).all(axis=(1, 2)) & np.isfinite(C).all(axis=(1, 2))
         F[~finite], C[~finite] = np.nan, np.nan
         return F.reshape(B, K, dS, dS + dU), C.reshape(B, K, num, dS)
@@ -199,6 +207,16 @@ class Differentiator:
 def key_steps(num: int, every: int) -> np.ndarray:
     """Steps of `num` at which derivatives are computed: every so many, and the last one."""
     return np.unique(np.append(np.arange(0, num, every), num - 1))
+
+
+def repeated(F: np.ndarray, times: int) -> np.ndarray:
+    """Derivatives [N, dS, dS+dU] of so many steps that each have F, under one control."""
+    dS, whole = F.shape[1], F
+    for _ in range(times - 1):
+        after = F[..., :dS] @ whole
+        after[..., dS:] += F[..., dS:]
+        whole = after
+    return whole
 
 
 def interpolated(values: np.ndarray, keys: np.ndarray, num: int) -> np.ndarray:

@@ -288,6 +288,35 @@ def test_key_steps_are_exact_and_linear_in_between():
     )
 
 
+@pytest.mark.parametrize("method", ["chained", "copies"])
+def test_the_first_physics_step_stands_for_all_of_a_control_step(method):
+    """That is exact for a linear system, and for others what comes of its first step n times."""
+    system = _system(substeps=3)
+    states, control = _trajectories(system, [system.model])
+    chosen = {"method": method, "physics_steps": "first"}
+    found = _chosen(system, [system.model], **chosen)(states, control)
+    step = _chosen(system._replace(substeps=1), [system.model], method=method)(states, control)
+    dS = tangent_dim(system.model)
+    A, B = step.F[0, ..., :dS], step.F[0, ..., dS:]
+    expected = np.concatenate([A @ A @ A, A @ A @ B + A @ B + B], axis=-1)
+    np.testing.assert_allclose(found.F[0], expected, atol=1e-12 * np.abs(expected).max())
+    np.testing.assert_array_equal(found.G, step.G)
+    whole = _chosen(system, [system.model], method=method)(states, control)
+    assert _difference(found.F, whole.F) > 1e-4
+    linear = _system(
+        """<mujoco><option integrator="implicitfast"/><worldbody><body>
+        <joint name="a" type="slide" axis="1 0 0" stiffness="9" damping="2"/><geom size=".1"/>
+        </body></worldbody><actuator><motor joint="a"/></actuator></mujoco>""",
+        ("qpos", "qvel"),
+    )
+    states, control = _trajectories(linear, [linear.model])
+    pair = [
+        _chosen(linear, [linear.model], method=method, physics_steps=each)(states, control).F
+        for each in ("first", "all")
+    ]
+    assert _difference(*pair) < 1e-6
+
+
 @pytest.mark.parametrize(
     ("source", "entry", "why"),
     [
