@@ -287,7 +287,8 @@ CASES = [
     Case(
         DerivativesConfig(),
         readers.of_derivatives,
-        {"method": "copies", "key_steps": 2, "physics_steps": "first"},
+        {"method": "copies", "key_steps": 2, "key_tolerance": 1e-9, "physics_steps": "first"},
+        {"key_tolerance": {"key_steps": 2}},
     ),
     Case(MjxDerivativesConfig(chunk=1), readers.of_mjx_derivatives, {"method": "differences"}),
     Case(DistilConfig(steps=4, checks=2, batch_size=4), readers.of_training),
