@@ -18,7 +18,7 @@ import numpy as np
 from jgps import tasks
 from jgps.configs import MpcConfig
 from jgps.optimise.mpc.loop import make_task_run
-from jgps.recipes.recipe import GAIT_PLANNER
+from jgps.recipes.recipe import GAIT_DERIVATIVES, GAIT_PLANNER
 from jgps.rendering import render, write_png
 from jgps.simulation import Conditions
 from jgps.tasks.locomotion.progress import TOLERANCE
@@ -53,7 +53,12 @@ def main() -> None:
     starts = random_conditions(task, args.starts, args.seed, speed)
     task = dataclasses.replace(task, train=starts)
     every = round(0.02 / task.control_dt)
-    config = MpcConfig(horizon=HORIZON[args.task], replan_every=every, planner=GAIT_PLANNER)
+    config = MpcConfig(
+        horizon=HORIZON[args.task],
+        replan_every=every,
+        planner=GAIT_PLANNER,
+        derivatives=GAIT_DERIVATIVES,
+    )
     run, _ = make_task_run(task, config, "native")
     steps, state, pieces = round(args.seconds / task.control_dt), run.begin(), []
     began = (time.time(), time.process_time())

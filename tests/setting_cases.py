@@ -284,7 +284,12 @@ CASES = [
         POLICY,
         {"conv_dtype": "bfloat16"},
     ),
-    Case(DerivativesConfig(), readers.of_derivatives, {"method": "copies", "key_steps": 2}),
+    Case(
+        DerivativesConfig(),
+        readers.of_derivatives,
+        {"method": "copies", "key_steps": 2, "key_tolerance": 1e-9, "physics_steps": "first"},
+        {"key_tolerance": {"key_steps": 2}},
+    ),
     Case(MjxDerivativesConfig(chunk=1), readers.of_mjx_derivatives, {"method": "differences"}),
     Case(DistilConfig(steps=4, checks=2, batch_size=4), readers.of_training),
     Case(PoseConfig(steps=4, batch_size=2), readers.of_pose_regression, {"validation": 0.5}),

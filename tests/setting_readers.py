@@ -379,7 +379,7 @@ def of_images(config: Any) -> Fingerprints:
 def of_derivatives(config: DerivativesConfig) -> Fingerprints:
     """Those along a trajectory in which nothing is constant."""
     model, layout, _ = load_model(MOTOR_AND_SERVO, ("qpos", "qvel"))
-    system = System(model, layout, T, 1)
+    system = System(model, layout, T, 2)
     size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_INTEGRATION)
     states = np.zeros((1, T, size))
     states[..., 1 : 1 + model.nq + model.nv] = np.sin(np.arange(4.0 * T)).reshape(1, T, 4)

@@ -40,12 +40,20 @@ class DerivativesConfig(Config):
         error of second order.
       key_steps: derivatives are computed at every so many control steps and at the last one, and
         are interpolated linearly in between; 1 computes all of them.
+      key_tolerance: where `key_steps` is more than 1, those in the middle of two key steps are
+        computed as well where the two differ by more than this share of their size, and so on until
+        none do, as where a contact begins; None computes those of key steps alone.
+      physics_steps: "all" differentiates every physics step of a control step; "first" takes its
+        first one's derivatives for all of them, in a share of the time. They are then wrong as far
+        as physics change within a control step, and not wrong about which feet are on the ground.
     """
 
     method: Annotated[str, OneOf("auto", "chained", "copies")] = "auto"
     step: Annotated[float, Range("[1e-9, 1e-2]", "usually 1e-7 to 1e-5")] = 1e-6
     centred: bool = False
     key_steps: Annotated[int, Range("[1, 1000]", "usually 1 to 5")] = 1
+    key_tolerance: Annotated[float | None, Range(">= 0", "usually 0.1 to 0.5")] = None
+    physics_steps: Annotated[str, OneOf("all", "first")] = "all"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,7 +152,10 @@ class Differentiator:
         self._system, self._models, self._config = system, list(models), config
         self._jacobian = StateJacobian(system)
         make = _METHODS[auto if config.method == "auto" else config.method]
-        self._method: Method = Remembering(make(system, config.step, config.centred))
+        # How often what is found is taken, one after the other.
+        self._repeats = system.substeps if config.physics_steps == "first" else 1
+        own = system._replace(substeps=system.substeps // self._repeats)
+        self._method = Remembering(make(own, config.step, config.centred))
 
     def __call__(self, states: np.ndarray, control: np.ndarray) -> Derivatives:
         """Derivatives at states [B, T, nstate] (mjSTATE_INTEGRATION) under controls [B, T, dU].
@@ -163,37 +174,76 @@ class Differentiator:
             )
         keys = key_steps(T - 1, self._config.key_steps)
         sensing = self._jacobian.uses_sensors
+        dS, dU = tangent_dim(self._system.model), self._system.model.nu
+        # Nobody looks at sensors' derivatives where x has no sensors.
+        num = self._system.model.nsensordata if sensing else 0
+        F, C = np.empty((B, T, dS, dS + dU)), np.empty((B, T, num, dS))
+        known = np.zeros((B, T), bool)
         # Sensors are differentiated at the last state as well.
-        at = np.append(keys, T - 1) if sensing else keys
-        F, C = self._at(states[:, at], control[:, at])
+        known[:, np.append(keys, T - 1) if sensing else keys] = True
+        at, method = np.nonzero(known), self._method
+        while len(at[0]):
+            F[at], C[at] = self._at(method, at[0], states[at], control[at])
+            known[at] = True
+            at = self._missing(F[:, : T - 1], known[:, : T - 1])
+            method = self._method.method  # key steps are remembered until the next call
+        for row in np.flatnonzero(~known[:, : T - 1].all(axis=1)):
+            F[row, : T - 1] = interpolated(F[row], known[row, : T - 1])
+            if sensing:
+                C[row] = interpolated(C[row], known[row])
         qpos = states[..., 1 : 1 + self._system.model.nq]
-        G = self._jacobian(qpos, interpolated(C, at, T) if sensing else None)
-        return Derivatives(F=interpolated(F[:, : len(keys)], keys, T - 1), G=G)
+        G = self._jacobian(qpos, C if sensing else None)
+        return Derivatives(F=F[:, : T - 1], G=G)
 
-    def _at(self, states: np.ndarray, control: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """F [B, K, dS, dS+dU] and sensors' derivatives at K states of every trajectory."""
-        B, K, model = *states.shape[:2], self._system.model
+    def _missing(self, F: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and steps between those of F [B, T-1, dS, dS+dU] that are known and differ."""
+        most = self._config.key_tolerance
+        if most is None or known.all():
+            return np.empty(0, int), np.empty(0, int)
+        row, step = np.nonzero(known)
+        pairs = np.flatnonzero((row[1:] == row[:-1]) & (step[1:] - step[:-1] > 1))
+        row, before, after = row[pairs], step[pairs], step[pairs + 1]
+        one, other = F[row, before], F[row, after]
+        axes = (1, 2)
+        size = 0.5 * (np.square(one).sum(axes) + np.square(other).sum(axes))
+        differ = np.square(one - other).sum(axes) > most**2 * size
+        return row[differ], (before + after)[differ] // 2
+
+    def _at(
+        self,
+        method: Method,
+        trajectories: np.ndarray,
+        states: np.ndarray,
+        control: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """F [N, dS, dS+dU] and sensors' derivatives at N states, each of one of the trajectories.
+
+        Args:
+          method: that differentiates.
+          trajectories: [N], their numbers.
+          states: [N, nstate].
+          control: [N, dU].
+        """
+        model = self._system.model
         dS, dU = tangent_dim(model), model.nu
-        F = np.full((B * K, dS, dS + dU), np.nan)
-        # Nobody looks at them where x has no sensors.
+        F = np.full((len(states), dS, dS + dU), np.nan)
         num = model.nsensordata if self._jacobian.uses_sensors else 0
-        C = np.full((B * K, num, dS), np.nan)
-        states, control = states.reshape(B * K, -1), control.reshape(B * K, -1)
+        C = np.full((len(states), num, dS), np.nan)
         sound = np.isfinite(states).all(axis=1) & np.isfinite(control).all(axis=1)
         rows = np.flatnonzero(sound)
-        models = [self._models[row // K] for row in rows]
+        models = [self._models[each] for each in trajectories[rows]]
         items = Items(models, states[rows].astype(np.float64), control[rows].astype(np.float64))
         found = Found(F[rows], C[rows] if num else None)
         with quiet_mujoco():
-            error = self._method(items, found)
+            error = method(items, found)
         if error:
             raise ValueError(f"MuJoCo can't differentiate this model: {error}")
-        F[rows] = found.F
-        if num:
+        F[rows] = repeated(found.F, self._repeats)
+        if found.sensors is not None:
             C[rows] = found.sensors
         finite = np.isfinite(F).all(axis=(1, 2)) & np.isfinite(C).all(axis=(1, 2))
         F[~finite], C[~finite] = np.nan, np.nan
-        return F.reshape(B, K, dS, dS + dU), C.reshape(B, K, num, dS)
+        return F, C
 
 
 def key_steps(num: int, every: int) -> np.ndarray:
@@ -201,15 +251,24 @@ def key_steps(num: int, every: int) -> np.ndarray:
     return np.unique(np.append(np.arange(0, num, every), num - 1))
 
 
-def interpolated(values: np.ndarray, keys: np.ndarray, num: int) -> np.ndarray:
-    """Values [B, num, ...] that go linearly from those [B, K, ...] at one key step to the next."""
-    if len(keys) == num:
-        return values
-    whole = np.empty((values.shape[0], num, *values.shape[2:]))
-    whole[:, keys] = values
-    between = np.setdiff1d(np.arange(num), keys)
+def repeated(F: np.ndarray, times: int) -> np.ndarray:
+    """Derivatives [N, dS, dS+dU] of so many steps that each have F, under one control."""
+    dS, whole = F.shape[1], F
+    for _ in range(times - 1):
+        after = F[..., :dS] @ whole
+        after[..., dS:] += F[..., dS:]
+        whole = after
+    return whole
+
+
+def interpolated(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Values [T, ...] that go linearly from one of those that are known [T] to the next."""
+    whole, between = values[: len(known)].copy(), np.flatnonzero(~known)
+    if not len(between):
+        return whole
+    keys = np.flatnonzero(known)
     after = np.searchsorted(keys, between)
-    share = (between - keys[after - 1]) / (keys[after] - keys[after - 1])
-    share = share.reshape(-1, *[1] * (values.ndim - 2))
-    whole[:, between] = (1 - share) * values[:, after - 1] + share * values[:, after]
+    first, last = keys[after - 1], keys[after]
+    share = ((between - first) / (last - first)).reshape(-1, *[1] * (values.ndim - 1))
+    whole[between] = (1 - share) * values[first] + share * values[last]
     return whole

@@ -59,9 +59,7 @@ class Tracker:
         parts = min(threads, _MAX_PARTS)
         # In turn, which evens out what contacts cost in some conditions.
         self._parts = [
-            _Part(
-                system, models, (np.arange(first, num, parts), copies), math.ceil(threads / parts)
-            )
+            _Part(system, models, (slice(first, num, parts), copies), math.ceil(threads / parts))
             for first in range(parts)
         ]
         self._pool = ThreadPoolExecutor(parts)
@@ -103,11 +101,12 @@ class _Part:
         self,
         system: System,
         models: Sequence[mujoco.MjModel],
-        place: tuple[np.ndarray, int],
+        place: tuple[slice, int],
         threads: int,
     ):
-        self.rows, copies = place
-        self._row, self._copy = np.divmod(self.rows, copies)
+        self._place, copies = place
+        rows = np.arange(len(models) * copies)[self._place]
+        self._row, self._copy = np.divmod(rows, copies)
         own = [models[row] for row in self._row]
         self._system, self._model = system, own[0]
         self._limits = _within(control_ranges(own), jax.dtypes.canonicalize_dtype(float))
@@ -116,6 +115,7 @@ class _Part:
         self._batch.set_models(own)
         self._stage = sensor_stage(system)
         self._seen = self._batch.bind("sensordata") if system.layout.uses_sensors else None
+        self._one_step = functools.partial(self._batch.step, nstep=1, stage=_NO_STAGE)
         self._failed = np.zeros(len(own), bool)
 
     def run(self, followed: Followed, results: tuple[np.ndarray, ...]) -> str:
@@ -124,49 +124,63 @@ class _Part:
             return self._run(followed, results)
 
     def _run(self, followed: Followed, results: tuple[np.ndarray, ...]) -> str:
-        states, u, seen, sound = results
+        # Views: what is looked up anew at each step takes as long as the physics of some.
+        states, u, seen, sound = (each[self._place] for each in results)
         batch, T = self._batch, followed.states.shape[1]
         batch.reset(stage=_NO_STAGE)
-        start, rest = followed.states[self._row, 0], batch.state.copy()
+        state, ctrl = batch.state, batch.bind("ctrl")
+        start, rest = followed.states[self._row, 0], state.copy()
         going = np.isfinite(start).all(axis=1)
         start = np.where(going[:, None], start, rest)
-        batch.state[:] = start
+        state[:] = start
         self._failed[:] = False
+        control_at = self._controls(followed)
         for t in range(T):
-            states[self.rows, t] = batch.state
-            control = self._control(followed, t)
-            sure = np.isfinite(control).all(axis=1)
-            if not sure.all():  # those begin again, so that they hold nobody up
+            states[:, t] = state
+            control = control_at(t, state)
+            if not math.isfinite(np.add.reduce(control, axis=None)):
+                sure = np.isfinite(control).all(axis=1)
+                # Those begin again, so that they hold nobody up.
                 going &= sure
-                control[~sure], batch.state[~sure] = 0, start[~sure]
-            u[self.rows, t] = batch.ctrl[:] = control
+                control[~sure], state[~sure] = 0, start[~sure]
+            u[:, t] = ctrl[:] = control
             if t + 1 < T:
                 self._step(seen, t)
             elif self._seen is not None:
                 self._try(functools.partial(batch.forward, stage=self._stage))
-                seen[self.rows, t] = self._seen
+                seen[:, t] = self._seen
         warned = batch.warning[..., 1].any(axis=1)
-        sound[self.rows] = going & ~warned & ~self._failed
+        sound[:] = going & ~warned & ~self._failed
         return " ".join(batch.error(0).split()) if self._failed.all() else ""
 
-    def _control(self, followed: Followed, t: int) -> np.ndarray:
-        """Those [n, dU] of one step, NaN where the state or the feedback is not finite."""
+    def _controls(self, followed: Followed) -> Callable[[int, np.ndarray], np.ndarray]:
+        """Those [n, dU] of a step and states, NaN where these or the feedback are not finite."""
         row, model = self._row, self._model
-        change = change_of_state(model, self._batch.state, followed.states[row, t])
-        # A sum over the last axis does not depend on how many rows there are; a product might.
-        fed = (followed.gains[row, t] * change[:, None]).sum(axis=-1)
-        size = followed.size[self._copy, None]
-        control = followed.control[row, t] + size * followed.feedforward[row, t] + fed
-        return np.clip(control.astype(self._limits.dtype), *self._limits)
+        gains, reference = (np.swapaxes(a, 0, 1)[:, row] for a in (followed.gains, followed.states))
+        size = followed.size[self._copy, None, None]
+        planned = followed.control[row] + size * followed.feedforward[row]
+        planned = np.ascontiguousarray(planned.swapaxes(0, 1))
+        lower, upper = self._limits
+
+        def control(t: int, state: np.ndarray) -> np.ndarray:
+            change = change_of_state(model, state, reference[t])
+            # A sum over the last axis does not depend on how many rows there are; a product might.
+            fed = np.add.reduce(gains[t] * change[:, None], axis=-1)
+            wanted = (planned[t] + fed).astype(lower.dtype)
+            return np.minimum(np.maximum(wanted, lower), upper)
+
+        return control
 
     def _step(self, seen: np.ndarray, t: int) -> None:
         """A control step; sensors are those of the state before it, where they were computed."""
         steps = self._system.substeps
         if self._seen is not None:
-            self._try(functools.partial(self._batch.step, nstep=1, stage=_NO_STAGE))
-            seen[self.rows, t] = self._seen
+            self._try(self._one_step)
+            seen[:, t] = self._seen
             steps -= 1
-        if steps:
+        if steps == 1:
+            self._try(self._one_step)
+        elif steps:
             self._try(functools.partial(self._batch.step, nstep=steps, stage=_NO_STAGE))
 
     def _try(self, call: Callable[[], None]) -> None:

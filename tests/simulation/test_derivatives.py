@@ -58,7 +58,8 @@ def _legs(iterations):
     return f"""<mujoco><option timestep="0.004" iterations="{iterations}" ls_iterations="5"/>
       <worldbody><geom type="plane" size="5 5 .1"/><body name="torso" pos="0 0 .215"><freejoint/>
       <geom type="box" size=".2 .1 .05" mass="5"/>{LEGS}</body></worldbody>
-      <actuator>{SERVOS}</actuator></mujoco>"""
+      <actuator>{SERVOS}</actuator>
+      <sensor><framepos name="height" objtype="body" objname="torso"/></sensor></mujoco>"""
 
 
 def _system(source=ROBOT, entries=ENTRIES, substeps=3, integrator="Euler"):
@@ -282,10 +283,72 @@ def test_key_steps_are_exact_and_linear_in_between():
     )
     between = 0.5 * (whole.G[0, 0, sensors] + whole.G[0, 2, sensors])
     np.testing.assert_allclose(found.G[0, 1, sensors], between, atol=1e-12)
-    values = np.array([0.0, np.nan, 3.0])[None, :, None]
-    np.testing.assert_array_equal(
-        interpolated(values, np.array([0, 2, 3]), 4)[0, :, 0], [0, np.nan, np.nan, 3]
+    values, known = np.array([0.0, 7.0, np.nan, 3.0]), np.array([True, False, True, True])
+    np.testing.assert_array_equal(interpolated(values, known), [0, np.nan, np.nan, 3])
+
+
+def test_key_steps_are_closer_where_derivatives_differ():
+    system = _system(_legs(100), ("qpos", "qvel", "sensor:height"), 1)
+    model, num = system.model, 17
+    # One trajectory falls onto the ground and one hangs in the air.
+    data = [mujoco.MjData(model) for _ in range(2)]
+    data[0].qpos[2] += 0.02
+    data[1].qpos[2] += 2
+    states = np.empty((2, num, mujoco.mj_stateSize(model, STATE)))
+    control = np.zeros((2, num, model.nu))
+    for row in range(2):
+        for t in range(num):
+            mujoco.mj_getState(model, data[row], states[row, t], STATE)
+            mujoco.mj_step(model, data[row], nstep=2)
+    models = [model, model]
+    whole = _chosen(system, models)(states, control)
+    differentiate = _chosen(system, models, key_steps=8, key_tolerance=0.2)
+    asked, inner = [], differentiate._at
+
+    def watched(method, rows, *at):
+        asked.extend(rows)
+        return inner(method, rows, *at)
+
+    differentiate._at = watched
+    found = differentiate(states, control)
+    assert 3 < asked.count(1) < asked.count(0) < num
+    away = [
+        np.sqrt(np.square(each.F - whole.F).sum((2, 3)) / np.square(whole.F).sum((2, 3))).max()
+        for each in (found, _chosen(system, models, key_steps=8)(states, control))
+    ]
+    assert away[0] < 0.2 < away[1]
+    alone = _chosen(system, models[:1], key_steps=8, key_tolerance=0.2)(states[:1], control[:1])
+    for one, other in zip(alone, found, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+
+
+@pytest.mark.parametrize("method", ["chained", "copies"])
+def test_the_first_physics_step_stands_for_all_of_a_control_step(method):
+    """That is exact for a linear system, and for others what comes of its first step n times."""
+    system = _system(substeps=3)
+    states, control = _trajectories(system, [system.model])
+    chosen = {"method": method, "physics_steps": "first"}
+    found = _chosen(system, [system.model], **chosen)(states, control)
+    step = _chosen(system._replace(substeps=1), [system.model], method=method)(states, control)
+    dS = tangent_dim(system.model)
+    A, B = step.F[0, ..., :dS], step.F[0, ..., dS:]
+    expected = np.concatenate([A @ A @ A, A @ A @ B + A @ B + B], axis=-1)
+    np.testing.assert_allclose(found.F[0], expected, atol=1e-12 * np.abs(expected).max())
+    np.testing.assert_array_equal(found.G, step.G)
+    whole = _chosen(system, [system.model], method=method)(states, control)
+    assert _difference(found.F, whole.F) > 1e-4
+    linear = _system(
+        """<mujoco><option integrator="implicitfast"/><worldbody><body>
+        <joint name="a" type="slide" axis="1 0 0" stiffness="9" damping="2"/><geom size=".1"/>
+        </body></worldbody><actuator><motor joint="a"/></actuator></mujoco>""",
+        ("qpos", "qvel"),
     )
+    states, control = _trajectories(linear, [linear.model])
+    pair = [
+        _chosen(linear, [linear.model], method=method, physics_steps=each)(states, control).F
+        for each in ("first", "all")
+    ]
+    assert _difference(*pair) < 1e-6
 
 
 @pytest.mark.parametrize(
