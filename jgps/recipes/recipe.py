@@ -66,7 +66,7 @@ GAIT_PLANNER = SearchConfig(
     min_regularisation=1e-4,
     max_regularisation=1.0,
 )
-# In a quarter of the time, and one iteration takes as much off the cost of a plan.
+# A quarter of the differences on the way, with which one iteration takes as much off the cost.
 GAIT_DERIVATIVES = DerivativesConfig(physics_steps="first", key_steps=4, key_tolerance=0.4)
 # How far plans look ahead, where half a second is not what suits.
 TASK_PLANS = {
