@@ -2,9 +2,9 @@
 
     python benchmarks/locomotion.py walker --starts 20 --seconds 10 --seed 300
 
-The plans are those of `jgps.algorithms.mpc`: one iteration of iLQG every 20 ms of motion, begun
-with what is left of the plan before, with its feedback in between. `--out FILE.npz` keeps joint
-positions and controls, `--film FILE.png` draws one of the starts.
+The plans are those of `jgps train TASK --algorithm mpc`: one iteration of iLQG every 20 ms of
+motion, begun with what is left of the plan before, with its feedback in between. `--out FILE.npz`
+keeps joint positions and controls, `--film FILE.png` draws one of the starts.
 """
 
 import argparse
@@ -16,15 +16,12 @@ import jax
 import numpy as np
 
 from jgps import tasks
-from jgps.configs import MpcConfig
 from jgps.optimise.mpc.loop import make_task_run
-from jgps.recipes.recipe import GAIT_DERIVATIVES, GAIT_PLANNER
+from jgps.recipes import recipe
 from jgps.rendering import render, write_png
 from jgps.simulation import Conditions
 from jgps.tasks.locomotion.progress import TOLERANCE
 from jgps.tasks.locomotion.walker import LOWEST
-
-HORIZON = {"walker": 80, "swimmer": 60}  # control steps
 
 
 def random_conditions(task: tasks.Task, num: int, seed: int, speed: float) -> Conditions:
@@ -38,7 +35,7 @@ def random_conditions(task: tasks.Task, num: int, seed: int, speed: float) -> Co
 def main() -> None:
     """Runs one task and prints what came of every start."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("task", choices=tuple(HORIZON))
+    parser.add_argument("task", choices=("walker", "swimmer"))
     parser.add_argument("--starts", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=300)
@@ -52,13 +49,7 @@ def main() -> None:
     speed = float(task.train.params["speed"][0]) if args.speed is None else args.speed
     starts = random_conditions(task, args.starts, args.seed, speed)
     task = dataclasses.replace(task, train=starts)
-    every = round(0.02 / task.control_dt)
-    config = MpcConfig(
-        horizon=HORIZON[args.task],
-        replan_every=every,
-        planner=GAIT_PLANNER,
-        derivatives=GAIT_DERIVATIVES,
-    )
+    config = recipe(args.task, "mpc").config
     run, _ = make_task_run(task, config, "native")
     steps, state, pieces = round(args.seconds / task.control_dt), run.begin(), []
     began = (time.time(), time.process_time())

@@ -77,7 +77,7 @@ TASK_PLANS = {
         "planner": GAIT_PLANNER,
         "derivatives": GAIT_DERIVATIVES,
     },
-    "swimmer": {"horizon": 40, "replan_every": 2},
+    "swimmer": {"horizon": 60, "replan_every": 1},
 }
 PRIORS = {"mixture": MixturePriorConfig, "constant": ConstantPriorConfig, "none": NoPriorConfig}
 
