@@ -1,4 +1,4 @@
-"""JAX functions of a few numbers as straight-line Python code, for solvers that call models in loops.
+"""JAX functions of a few numbers as straight-line Python code, for solvers that loop over models.
 
 A call of a compiled JAX function takes a hundred times as long as the arithmetic of a small model.
 The code that is written here is what one would write by hand: every number is a float, what is
@@ -54,7 +54,7 @@ class _Code:
         return self.known[number][1] if self.known[number][0] == "constant" else None
 
     def binary(self, name: str, a: int, b: int) -> int:
-        """An operation on two expressions, folded where that leaves every finite result as it is."""
+        """An operation on two expressions, folded where finite results stay as they are."""
         one, other = self.value(a), self.value(b)
         if one is not None and other is not None:
             return self.constant(_BINARY[name][1](one, other))
