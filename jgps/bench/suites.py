@@ -18,6 +18,7 @@ from jgps import dynamics, tasks
 from jgps.algorithms import trajopt
 from jgps.algorithms.trajopt import TrajoptConfig, TrajoptState
 from jgps.bench import peers
+from jgps.bench.ilqg import ilqg
 from jgps.bench.measure import Row, compiled, row, times
 from jgps.bench.network import network
 from jgps.bench.policy import policy
@@ -330,4 +331,5 @@ SUITES: dict[str, Callable[[], list[Row]]] = {
     "network": functools.partial(network, TASK, SEED),
     "policy": policy,
     "render": render,
+    "ilqg": ilqg,
 }

@@ -16,6 +16,7 @@ import numpy as np
 from jgps import costs
 from jgps.core import linalg
 from jgps.core.checks import Config, Range
+from jgps.core.host_calls import HostCall
 from jgps.core.types import (
     NON_FINITE,
     TOO_FEW_SAMPLES,
@@ -145,8 +146,7 @@ def _of_simulator(task: Task, config: KnownModelsConfig) -> _ByState:
         F, G = (_bits(a.reshape(C, M, *a.shape[1:]).astype(dtype)) for a in found)
         return F, G
 
-    # One function for each precision, by which programs are known.
-    hosts = {np.dtype(each): functools.partial(on_host, np.dtype(each)) for each in _PRECISIONS}
+    hosts = {np.dtype(e): HostCall(functools.partial(on_host, np.dtype(e))) for e in _PRECISIONS}
 
     @linalg.full_precision
     def by_state(x: jax.Array, u: jax.Array) -> jax.Array:
@@ -156,7 +156,7 @@ def _of_simulator(task: Task, config: KnownModelsConfig) -> _ByState:
         pair = (2,) if x.dtype.itemsize == 8 else ()
         results = tuple(jax.ShapeDtypeStruct((*each, *pair), jnp.uint32) for each in shapes)
         given = (jax.lax.bitcast_convert_type(each.astype(x.dtype), jnp.uint32) for each in (x, u))
-        found = jax.pure_callback(hosts[np.dtype(x.dtype)], results, *given)
+        found = hosts[np.dtype(x.dtype)](results, *given)
         F, G = (jax.lax.bitcast_convert_type(each, x.dtype) for each in found)
         before, after = G[:, :, :-1], G[:, :, 1:]
         # What x tells beside the simulator's state, such as where a site is, moves on from where

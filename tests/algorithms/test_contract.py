@@ -153,12 +153,7 @@ def test_contract_as_one_program_on_mjx(algorithm, tmp_path):
     _assert_compiled_once(algorithm, config, task.horizon, "mjx")
 
 
-# Derivatives of the native simulator are calls out of a program, each object's its own; those on
-# known dynamics share programs, see test_known_agreement.py.
-OWN_PROGRAMS = ("cgps", "admm")
-
-
-@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name not in OWN_PROGRAMS])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_second_object_compiles_nothing(algorithm):
     config = _breakable_config(algorithm)
     _assert_compiled_once(algorithm, config, HORIZON, "native")

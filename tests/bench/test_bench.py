@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jgps import bench, tasks
-from jgps.bench import measure, peers, policy, render, suites
+from jgps.bench import ilqg, measure, peers, policy, render, suites
 
 
 def test_unknown_suite_lists_the_valid_ones():
@@ -115,3 +115,15 @@ def test_the_policy_s_images_are_counted():
     assert trained["unit"] == acted["unit"] == "images/s"
     assert trained["name"] == "trained, 25x25, float32, batch of 2"
     assert 0 < trained["median"] and 0 < acted["median"]
+
+
+def test_searches_count_the_iterations_that_were_done():
+    line = ilqg.search(num=2, steps=60, repeats=1)
+    assert line["batch"] == 2 and line["unit"] == "iterations/s" and line["median"] > 0
+
+
+def test_starts_differ_and_bring_no_condition_of_their_own():
+    task = tasks.make("walker")
+    found = ilqg.starts(task, 3)
+    assert found.qpos.shape == (3, task.model.nq)
+    assert len(np.unique(found.qvel, axis=0)) == 3

@@ -1,13 +1,16 @@
 """Functions as data: their own values, and programs that are shared only where they are equal."""
 
 import functools
+import gc
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from compilations import count_compilations
+from jax.extend.core import jaxpr_as_fun
 
+from jgps.core.host_calls import HostCall
 from jgps.core.lifted import lift, shared_jit
 
 X = jnp.array([0.3, -1.2, 2.0])
@@ -171,3 +174,28 @@ def test_functions_of_the_host_tell_programs_apart(differentiable):
         results.append(float(run(lift(_calling_back(goal), x, differentiable=differentiable), x)))
     assert results == [2.0, 8.0]
     assert [float(shared_jit(_calling_back(goal))(x)) for goal in (0.0, 3.0)] == results
+
+
+def test_host_calls_are_one_program_and_each_its_own_function():
+    def doubled(shift):
+        call = HostCall(lambda x: np.asarray(x) + np.float32(shift))
+        return shared_jit(lambda x: 2 * call(jax.ShapeDtypeStruct((3,), jnp.float32), x))
+
+    x, first, found = jnp.zeros(3, jnp.float32), doubled(1.0), []
+    assert first(x).tolist() == [2.0] * 3
+    other = doubled(5.0)
+    assert count_compilations(lambda: found.append(other(x))) == 0
+    assert found[0].tolist() == [10.0] * 3 and first(x).tolist() == [2.0] * 3
+
+
+def test_a_host_call_that_is_gone_says_so():
+    def made():
+        call = HostCall(np.asarray)
+        return jax.make_jaxpr(lambda x: call(jax.ShapeDtypeStruct((3,), jnp.float32), x))(
+            jnp.ones(3)
+        )
+
+    trace = made()
+    gc.collect()
+    with pytest.raises(Exception, match="keep the object"):
+        jax.block_until_ready(jaxpr_as_fun(trace)(jnp.ones(3)))

@@ -201,3 +201,26 @@ def test_an_unconstrained_linear_problem_takes_one_step(dU, x64):
     state, trace = solve.make_solve(system, config)(begin)
     assert state.search.outcome[0] == CONVERGED and state.search.iterations[0] == 2
     assert trace.gradient[1, 0] < 1e-12
+
+
+def test_second_derivatives_are_left_out_where_they_leave_no_minimum(x64):
+    """A step that bends towards a cost that falls: the first iteration is that without them."""
+
+    def bending(x, u, t):
+        return x + u - 2.0 * u**2
+
+    def towards(x, u, t):
+        return 0.5 * jnp.sum((x + 3.0) ** 2) * (t == 1) + 0.05 * jnp.sum(u**2)
+
+    config = SearchConfig(iterations=1)
+    x = jnp.zeros((1, 2, 1))
+    begin = Paths(x, x, jnp.full((1, 2, 1), -0.2), jnp.zeros(1))
+    found = []
+    for second in (True, False):
+        system = analytic(bending, towards, 1, LIMITS, second_order=second)
+        state, _ = solve.make_solve(system, config)(begin)
+        found.append(state)
+    goal = Goal(np.zeros(1, np.int32))
+    before = solve.replay(analytic(bending, towards, 1, LIMITS), begin, goal)
+    assert found[0].search.cost[0] < before.cost[0]
+    np.testing.assert_allclose(found[0].paths.u, found[1].paths.u, atol=1e-12)

@@ -189,7 +189,16 @@ def _plan(
     times = jnp.asarray(goal.first)[:, None] + jnp.arange(T - 1, dtype=jnp.int32)
 
     def backward(F, H, g, limits, firm, at, params):
-        return boxed.backward(F, H, g, limits, firm, (lambda at, v: bend((*at, params), v), at))
+        def with_or_without(second):  # one program for both
+            def bent(at, v):
+                return jnp.where(second, bend((*at, params), v), 0)
+
+            return boxed.backward(F, H, g, limits, firm, (bent, at))
+
+        # Far from an optimum the dynamics' second derivatives may leave the cost no minimum.
+        both = jax.vmap(with_or_without)(jnp.array([True, False]))
+        whole = both.status.code[0] == OK
+        return jax.tree.map(lambda a: jnp.where(whole, a[0], a[1]), both)
 
     at = (paths.x[:, :-1], u[:, :-1], times)
     return jax.vmap(backward)(F, H, g, limits, firm, at, goal.params), finite
