@@ -22,8 +22,8 @@ as a triangular factor, S = L L', which rotations update: no step can fail, and 
 it are positive definite by construction.
 
 Source: Fu, Levine & Abbeel (2016), "One-shot learning of manipulation skills with online dynamics
-adaptation and neural network priors", section IV (moving averages of moments and a prior of this
-kind, there of [z; x'] itself); Mordatch et al. (2016), "Combining model-based policy search with
+adaptation and neural network priors" (moving averages of moments and a prior of this kind, there of
+[z; x'] itself); Mordatch et al. (2016), "Combining model-based policy search with
 online model learning for control of physical humanoids"; Fortescue, Kershenbaum & Ydstie (1981),
 "Implementation of self-tuning regulators with variable forgetting factors".
 
