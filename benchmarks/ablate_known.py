@@ -34,6 +34,7 @@ ITERATIONS = {"cgps": 45, "admm": 30}
 SEARCHES = 150  # iterations of `ilqg`
 WITHIN, VIOLATION = 1.05, 1e-3
 UNSEEN = 16  # starts about those of the training
+PUSHES, PUSH = 64, 0.5  # rollouts of each start with noise on the torque, its deviation in N m
 HORIZON, DT, TORQUE, DAMPING = 60, 0.05, 4.0, 0.1  # steps, s, N m, N m s
 MASS, LENGTH, GRAVITY = 1.0, 0.5, 9.81
 STARTS = np.array([2.1, 2.37, 2.63, 2.9])  # rad from upright
@@ -84,6 +85,31 @@ def optimum(task: Task, iterations: int) -> np.ndarray:
     return best
 
 
+def disturbed_cost(task: Task, policy: Any) -> float:
+    """What the network costs on average while noise pushes it off its way; the same for all rows.
+
+    The torque of every step has noise of deviation `PUSH`, which costs nothing by itself.
+    """
+    return float(_disturbed(policy, jnp.asarray(STARTS, jnp.float32), task.cost, task.dynamics))
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _disturbed(policy: Any, starts: jax.Array, cost: Callable, dynamics: Callable) -> jax.Array:
+    noise = PUSH * jax.random.normal(jax.random.key(0), (PUSHES, len(starts), HORIZON))
+
+    def roll_out(start: jax.Array, noise: jax.Array) -> jax.Array:
+        def step(x: jax.Array, now: tuple) -> tuple[jax.Array, jax.Array]:
+            t, push = now
+            wanted = jnp.clip(policy.mean(x[None])[0], -TORQUE, TORQUE)
+            return dynamics(x, wanted + push, t), cost(x, wanted, t)
+
+        x = jnp.stack([start, jnp.zeros_like(start)])
+        return jnp.sum(jax.lax.scan(step, x, (jnp.arange(HORIZON), noise))[1])
+
+    each = jax.vmap(jax.vmap(roll_out), in_axes=(None, 0))
+    return jnp.mean(each(starts, noise))
+
+
 def train(
     algorithm: str, config: Any, task: Task, best: np.ndarray, iterations: int, seed: int
 ) -> dict[str, Any]:
@@ -109,6 +135,7 @@ def train(
         "worst_violation": float(np.max(np.median(violations[last], axis=0))),
         "agreed": agreed[0] + 1 if agreed else None,
         "unseen": float(np.mean(found.test.cost)),
+        "disturbed": disturbed_cost(task, made.newest(state)),
         "ratios": np.mean(ratios, axis=1, dtype=float).round(4).tolist(),
         "violations": np.mean(violations, axis=1, dtype=float).round(6).tolist(),
         "cpu_seconds": round(time.process_time() - began, 1),
@@ -147,13 +174,16 @@ COLUMNS = (
     Column("worst_violation", "in the worst condition", ".1e"),
     Column("agreed", "iterations until both hold", ".0f", missing="never"),
     Column("unseen", "cost from unseen starts", ".1f"),
+    Column("disturbed", "cost with noise on the torque", ".1f"),
     Column("cpu_seconds", "CPU seconds", ".0f"),
 )
 WHAT = (
     "not published. Cost and violation are those of the last five iterations, in the worst "
     f"condition their mean and their median; both hold where the cost is within {WITHIN - 1:.0%} "
     f"of iLQG's and the violation below {VIOLATION:g} in every condition. Unseen starts are "
-    f"{UNSEEN} about those of the training, up to 0.15 rad away and at up to 1 rad/s."
+    f"{UNSEEN} about those of the training, up to 0.15 rad away and at up to 1 rad/s. With "
+    f"noise on the torque, of {PUSH} N m in every step, all networks meet the same {PUSHES} draws "
+    "from every training start."
 )
 
 
@@ -176,9 +206,9 @@ def claims() -> list[Claim]:
         ("CGPS", "CGPS, no multipliers: the network imitates", "violation"),
         ("ADMM", "ADMM, no duals", "violation"),
         ("ADMM", "ADMM, no penalty: the network imitates", "violation"),
-        ("ADMM", "ADMM, no gain matching", "unseen"),
-        ("ADMM", "ADMM, no input noise", "unseen"),
-        ("ADMM", "ADMM, neither", "unseen"),
+        ("ADMM", "ADMM, no gain matching", "disturbed"),
+        ("ADMM", "ADMM, no input noise", "disturbed"),
+        ("ADMM", "ADMM, neither", "disturbed"),
     )
     return agree + [
         Claim(

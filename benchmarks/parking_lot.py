@@ -1,7 +1,7 @@
 """A car that parks between two others, past a pillar, as a task whose dynamics are a function.
 
 The motion is that of Tassa, Mansard & Todorov (2014), "Control-limited differential dynamic
-programming", section IV.A, with a longer time step; what stands in the way is ours.
+programming", with a longer time step; what stands in the way is ours.
 """
 
 import jax

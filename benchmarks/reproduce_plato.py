@@ -2,8 +2,9 @@
 
 Both have the same planner for a teacher, which labels all that is visited, and the same number of
 episodes. With PLATO a plan acts that stays near the network, with DAgger, after the first
-iteration, the network. Touching a pillar or a parked car is a violation. Everything else is the
-same, seeds included.
+iteration, the network. With MPC-GPS such a plan acts too, and is what the network imitates, moved
+by multipliers; there is no second plan. Touching a pillar or a parked car is a violation.
+Everything else is the same, seeds included.
 """
 
 import functools
@@ -18,7 +19,7 @@ from parking_lot import parking_lot, violates
 from reproduce import SEEDS, Claim, Column, Row, refuse, run_seeds, status
 
 import jgps
-from jgps.algorithms import PlatoConfig, plato
+from jgps.algorithms import MpcGpsConfig, PlatoConfig, mpc_gps, plato
 
 PUBLISHED = (
     "quadrotors trained by PLATO crash seldom, those trained by DAgger often, and its policies are "
@@ -26,6 +27,7 @@ PUBLISHED = (
 )
 ITERATIONS = 8
 PLATO, DAGGER, HALF = "PLATO", "DAgger", "DAgger, beta 1/2, 1/4, ..."
+MPC_GPS = "MPC-GPS"
 SHARE = 0.1  # of DAgger's violations that PLATO may have at most
 SLACK = 0.05  # of the success, by which both may differ
 
@@ -60,6 +62,7 @@ def main(
             (PLATO, PlatoConfig()),
             (DAGGER, PlatoConfig(acting="mixture", beta=(1.0, 0.0))),
             (HALF, PlatoConfig(acting="mixture", beta=halves)),
+            (MPC_GPS, MpcGpsConfig()),
         )
     ]
     result = run_seeds(
@@ -80,12 +83,14 @@ def main(
 
 
 @functools.cache
-def _algorithm(config: PlatoConfig) -> Any:
+def _algorithm(config: PlatoConfig | MpcGpsConfig) -> Any:
     """Compiled once for all seeds."""
+    if isinstance(config, MpcGpsConfig):
+        return mpc_gps(parking_lot(), config)
     return plato(parking_lot(), config)
 
 
-def train(config: PlatoConfig, iterations: int, seed: int) -> dict[str, Any]:
+def train(config: PlatoConfig | MpcGpsConfig, iterations: int, seed: int) -> dict[str, Any]:
     """One run: what was touched in it, and what the best network on training conditions does."""
     algorithm = _algorithm(config)
     state = algorithm.init(jax.random.key(seed))

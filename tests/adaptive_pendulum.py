@@ -25,6 +25,12 @@ def nominal(x: jax.Array, u: jax.Array) -> Dynamics:
     return Dynamics(F=jnp.concatenate([A, B], axis=1), f=f, W=NOISE**2 * jnp.eye(2))
 
 
-def disturbed(key: jax.Array, x: jax.Array, u: jax.Array, mass: jax.Array | float) -> jax.Array:
+def disturbed(
+    key: jax.Array,
+    x: jax.Array,
+    u: jax.Array,
+    mass: jax.Array | float,
+    noise: jax.Array | float = NOISE,
+) -> jax.Array:
     """The next state with noise, which the position integrates as it does the velocity."""
-    return step(x, u, mass) + NOISE * jax.random.normal(key) * jnp.array([DT, 1.0])
+    return step(x, u, mass) + noise * jax.random.normal(key) * jnp.array([DT, 1.0])

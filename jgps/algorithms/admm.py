@@ -17,8 +17,10 @@ Where it departs from the published form, and why:
 - Actions have limits, in the search and where network and trajectories are compared.
 
 Source: Mordatch & Todorov (2014), "Combining the benefits of function approximation and trajectory
-optimization"; Boyd et al. (2011), "Distributed optimization and statistical learning via the
-alternating direction method of multipliers".
+optimization" (ADMM, feedback gains as targets); Mordatch, Lowrey, Andrew, Popovic & Todorov (2015),
+"Interactive control of diverse complex characters with neural networks" (input noise); Boyd et al.
+(2011), "Distributed optimization and statistical learning via the alternating direction method of
+multipliers".
 """
 
 import dataclasses

@@ -49,6 +49,8 @@ class CgpsConfig(SearchedConfig):
       dual_rate: alpha, >= 0, by which lambda grows for a nat of divergence; 0 leaves it.
       max_growth: by which share lambda grows in an iteration at the most, > 0. An untrained network
         is far away, which says nothing of what it can learn.
+      outlier_bound: see `SearchedConfig`; one rollout that misses a swing is otherwise most of the
+        divergence.
       others: see `SearchedConfig`.
     """
 
@@ -56,6 +58,7 @@ class CgpsConfig(SearchedConfig):
     max_multiplier: Annotated[float, Range("> 0", "usually 100 to 1e4")] = 1e3
     dual_rate: Annotated[float, Range(">= 0", "usually 10 to 1000")] = 300.0
     max_growth: Annotated[float, Range("> 0", "usually 0.05 to 0.5")] = 0.2
+    outlier_bound: Annotated[float, Range("> 0", "usually 1 to 3 standard deviations")] = 1.0
 
     def __post_init__(self) -> None:
         if self.max_multiplier < self.initial_multiplier:

@@ -3,8 +3,7 @@
     minimise 1/2 x'Hx + g'x    such that    lower <= x <= upper
 
 Source: Bertsekas (1982), "Projected Newton methods for optimization problems with simple
-constraints"; Tassa, Mansard & Todorov (2014), "Control-limited differential dynamic programming",
-section III.
+constraints"; Tassa, Mansard & Todorov (2014), "Control-limited differential dynamic programming".
 """
 
 from typing import NamedTuple

@@ -8,7 +8,7 @@ w sum_t lambda_t KL_t. In the mean of q a multiplier is a quadratic pull w lambd
 mean of pi, for A_t the covariance of q; given the pull, A_t has a closed form.
 
 Source: Levine & Koltun (2014), "Learning complex neural network policies with trajectory
-optimization", section 4.
+optimization".
 """
 
 import jax

@@ -22,8 +22,8 @@ as a triangular factor, S = L L', which rotations update: no step can fail, and 
 it are positive definite by construction.
 
 Source: Fu, Levine & Abbeel (2016), "One-shot learning of manipulation skills with online dynamics
-adaptation and neural network priors", section IV (moving averages of moments and a prior of this
-kind, there of [z; x'] itself); Mordatch et al. (2016), "Combining model-based policy search with
+adaptation and neural network priors" (moving averages of moments and a prior of this kind, there of
+[z; x'] itself); Mordatch et al. (2016), "Combining model-based policy search with
 online model learning for control of physical humanoids"; Fortescue, Kershenbaum & Ydstie (1981),
 "Implementation of self-tuning regulators with variable forgetting factors".
 
@@ -59,7 +59,8 @@ class AdaptationConfig(Config):
 
     Attributes:
       forgetting: by what the weight of every earlier step is multiplied in a step.
-      strength: samples that the prior model is worth against those that are remembered.
+      strength: samples that the prior model is worth against those that are remembered. It keeps
+        about that share of the prior's mistake for ever: more than the noise where that is small.
       spread: by what these samples would vary, task units: one number for all entries of [x; u], or
         dX + dU of them. The local deviation of an entry, such as radians over a few steps; where
         what is seen varies much less, the model hardly moves from the prior.
@@ -77,8 +78,8 @@ class AdaptationConfig(Config):
         ),
     ] = 0.9
     strength: Annotated[
-        float, Range("> 0", "usually 0.1; less follows what is seen sooner, more the prior model")
-    ] = 0.1
+        float, Range("> 0", "usually 0.01; less follows what is seen more, more the prior model")
+    ] = 0.01
     spread: Annotated[float | tuple[float, ...], Range("> 0")] = 1.0
     surprise: Annotated[float | None, Range("> 0", "usually 3")] = 3.0
 

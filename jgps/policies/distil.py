@@ -54,7 +54,7 @@ class DistilConfig(Config):
         from 0 (none) to 0.5. With few trajectories training on all of them is better.
       input_noise: standard deviation of the noise on observations in training, as a fraction of
         each entry's spread, >= 0. The targets follow it by the controllers' gains, so that the
-        network learns those too (Mordatch & Todorov 2014).
+        network learns those too (Mordatch et al. 2015).
       gain_weight: what an error of the network's derivative by the observation counts beside one of
         its action, >= 0: that of the action which a change by one spread of each entry brings. The
         derivative is compared with the controllers' gains (Mordatch & Todorov 2014), in one random

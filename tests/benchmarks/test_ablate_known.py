@@ -28,7 +28,7 @@ def test_claims_compare_rows():
     good = dict.fromkeys(keys, 1.0)
     runs = {row: [dict(good)] * 2 for row in ROWS}
     for row in ("CGPS", "ADMM"):
-        runs[row] = [{**good, "violation": 0.1, "unseen": 0.5}] * 2
+        runs[row] = [{**good, "violation": 0.1, "disturbed": 0.5}] * 2
     verdicts = [claim.holds(Results(runs)) for claim in ablate_known.claims()]
     assert all(verdicts) and len(verdicts) == 9
     runs["ADMM"] = [{**good, "agreed": None}] * 2

@@ -141,14 +141,22 @@ def test_every_planner_by_samples_swings_a_pendulum_up_in_mujoco(planner):
     assert (np.abs(done.u) <= 2).all() and done.valid.all() and state.lost.tolist() == [0] * 2
 
 
-def test_plans_by_ilqg_swing_most_pendulums_up_in_mujoco():
-    """From 12 random starts; of a few the search finds a swing that it does not leave again."""
+def test_plans_by_ilqg_swing_all_pendulums_up_in_mujoco():
+    """From 12 random starts, most of them within 4 s.
+
+    A first plan may be a swing that ends just below the top, where the motor bears too little: the
+    better one lies behind its horizon of 2 s. Such a pendulum falls back and swings up from there.
+    """
     starts = tuple(np.random.default_rng(0).uniform(-1.5, 1.5, 12))
     planner = SearchConfig(iterations=2, step_sizes=6)
     run, _ = make_task_run(swing_up(starts), MpcConfig(horizon=40, replan_every=3, planner=planner))
     state, _ = run.advance(run.begin(None, KEY), 60)
     state, done = run.advance(state, 20)
     assert (np.cos(done.x[:, :, 0]) < -0.9).all(axis=1).sum() >= 10
+    assert (np.abs(done.u) <= 2).all() and done.valid.all()
+    state, _ = run.advance(state, 60)
+    state, done = run.advance(state, 20)
+    assert (np.cos(done.x[:, :, 0]) < -0.9).all(), np.cos(done.x[:, ::5, 0])
     assert (np.abs(done.u) <= 2).all() and done.valid.all() and not state.lost.any()
 
 

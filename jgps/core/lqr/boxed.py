@@ -7,7 +7,7 @@ Everything is a deviation from the trajectory, dx in the tangent space of its st
 
 Source: Tassa, Mansard & Todorov (2014), "Control-limited differential dynamic programming"; the
 regularisation of the state's value is that of Tassa, Erez & Todorov (2012), "Synthesis and
-stabilization of complex behaviors through online trajectory optimization", section II-F.
+stabilization of complex behaviors through online trajectory optimization".
 """
 
 from collections.abc import Callable

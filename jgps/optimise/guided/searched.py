@@ -72,7 +72,7 @@ class SearchedConfig(Config):
     policy: MlpConfig = MlpConfig(
         hidden=(20, 20),
         activation="tanh",
-        distil=DistilConfig(steps=2000, learning_rate=1e-3, input_noise=0.0),
+        distil=DistilConfig(steps=2000, learning_rate=3e-3, input_noise=0.0),
     )
 
 

@@ -4,7 +4,7 @@
             its feedback; one or a few iterations of iLQG, with the regularisation of before
 
 Source: Tassa, Erez & Todorov (2012), "Synthesis and stabilization of complex behaviors through
-online trajectory optimization", section III.
+online trajectory optimization".
 """
 
 import functools

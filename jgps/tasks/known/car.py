@@ -1,7 +1,7 @@
 """A car that has to park, whose motion is a formula; the MuJoCo model draws it.
 
-Source: Tassa, Mansard & Todorov (2014), "Control-limited differential dynamic programming", section
-IV.A, with its published cost and first initial state. The last of 500 states here has a control of
+Source: Tassa, Mansard & Todorov (2014), "Control-limited differential dynamic programming",
+with its published cost and first initial state. The last of 500 states here has a control of
 its own, and the running cost on top of the published final one.
 """
 
