@@ -29,6 +29,7 @@ from jgps.configs import (
     FixedStartsConfig,
     HoldConfig,
     IlqgConfig,
+    IlqgStepConfig,
     KnownModelsConfig,
     LqrHoldConfig,
     LqrStepConfig,
@@ -257,6 +258,7 @@ CASES = [
         inside=lambda em: MixturePriorConfig(max_clusters=3, em=em),
     ),
     Case(LqrStepConfig(), readers.of_lqr_step, values={"enough": 0.1}),
+    Case(IlqgStepConfig(), readers.of_ilqg_step, values={"enough": 0.1}),
     Case(
         TrustRegionConfig(),
         readers.of_lqr_step,

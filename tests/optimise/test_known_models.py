@@ -12,6 +12,7 @@ from jgps.algorithms import ALGORITHMS
 from jgps.configs import (
     DistilConfig,
     FixedStartsConfig,
+    IlqgStepConfig,
     KnownModelsConfig,
     MlpConfig,
     NoPriorConfig,
@@ -114,12 +115,13 @@ def test_what_known_models_can_not_have_is_refused():
 
 
 @pytest.mark.parametrize("name", ["mdgps", "badmm", "dagger", "trajopt"])
-def test_algorithms_take_known_models_without_a_line_of_their_own(name):
-    """Two iterations lower the cost of a short swing; nothing but the models differs."""
+def test_algorithms_take_known_models_and_the_ilqg_step_without_a_line_of_their_own(name):
+    """Two iterations lower the cost of a short swing; nothing but models and step differs."""
     make, config_type = ALGORITHMS[name]
     fields = {field.name for field in dataclasses.fields(config_type)}
     small = {
         "models": KnownModelsConfig(),
+        "step": IlqgStepConfig(),
         "policy": MlpConfig(hidden=(8,), distil=DistilConfig(steps=50)),
         "observation_prior": NoPriorConfig(),
         "teacher_iterations": 2,
@@ -132,3 +134,5 @@ def test_algorithms_take_known_models_without_a_line_of_their_own(name):
         assert (np.asarray(metrics["status"]) == OK).all()
         costs.append(float(np.mean(metrics["cost"])))
     assert costs[-1] < costs[0]
+    # The torque's limit holds where nothing but it keeps the pendulum down.
+    assert metrics["kl"].shape == (4,)
