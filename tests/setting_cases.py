@@ -240,7 +240,7 @@ CASES = [
     Case(
         KnownModelsConfig(),
         readers.of_known_models,
-        {"derivatives": DerivativesConfig(centred=True, step=1e-3)},
+        {"derivatives": DerivativesConfig(centred=True, step=1e-3), "correction": 100.0},
     ),
     Case(SearchConfig(iterations=3, tolerance=1e-3), readers.of_search, {"chunk": 4}),
     Case(PredictiveSamplingConfig(knots=3), readers.of_sampling_planner),

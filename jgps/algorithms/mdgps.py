@@ -40,7 +40,8 @@ class MdgpsConfig(MirrorDescentConfig):
       sampling: whose rollouts teach, see `MirrorDescentConfig`. Most settings here go well with
         "off_policy"; those that go well with "on_policy" are `MdgpsConfig.suited_to("on_policy")`,
         and `jgps.train(task, "mdgps", sampling="on_policy")` takes them.
-      step: bound of the KL divergence, its adaptation, and the search for its multiplier.
+      step: bound of the KL divergence, its adaptation, and the search for its multiplier; an
+        `IlqgStepConfig` keeps within the limits of the controls.
       step_rule: what the prediction of the last step is compared with: the cost that the network
         has now ("global"), or the one that the local controllers have ("classic").
       rollouts: how rollouts with noise start: in every training condition (`FixedStartsConfig`), or

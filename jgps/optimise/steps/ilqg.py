@@ -14,7 +14,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
-from jgps.core.checks import Config, Range
+from jgps.core.checks import Range
 from jgps.core.lqr.limited import ControlLimits, solve_kl_constrained_within
 from jgps.core.lqr.trust_region import TrustRegionInfo
 from jgps.core.types import Controller
@@ -23,7 +23,7 @@ from jgps.optimise.steps.lqr import LqrStepConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class IlqgStepConfig(LqrStepConfig, Config):
+class IlqgStepConfig(LqrStepConfig):
     """How far the iLQG step moves the controllers: as the LQR step, within the controls' limits.
 
     The mean actions on the models are within the limits of the training conditions' controls. Those
