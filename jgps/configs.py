@@ -48,6 +48,7 @@ from jgps.optimise.mpc.sampling import (
 )
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
 from jgps.optimise.rollouts.sampling import FixedStartsConfig
+from jgps.optimise.steps.ilqg import IlqgStepConfig
 from jgps.optimise.steps.lqr import LqrStepConfig
 from jgps.optimise.teaching.config import TeachingConfig
 from jgps.policies.distil import DistilConfig
@@ -93,6 +94,7 @@ __all__ = [
     "AdaptationConfig",
     "ExpandConfig",
     "LqrStepConfig",
+    "IlqgStepConfig",
     "TrustRegionConfig",
     "PerStepTrustRegionConfig",
     "Pi2StepConfig",

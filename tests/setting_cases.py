@@ -29,6 +29,7 @@ from jgps.configs import (
     FixedStartsConfig,
     HoldConfig,
     IlqgConfig,
+    IlqgStepConfig,
     KnownModelsConfig,
     LqrHoldConfig,
     LqrStepConfig,
@@ -239,7 +240,7 @@ CASES = [
     Case(
         KnownModelsConfig(),
         readers.of_known_models,
-        {"derivatives": DerivativesConfig(centred=True, step=1e-3)},
+        {"derivatives": DerivativesConfig(centred=True, step=1e-3), "correction": 100.0},
     ),
     Case(SearchConfig(iterations=3, tolerance=1e-3), readers.of_search, {"chunk": 4}),
     Case(PredictiveSamplingConfig(knots=3), readers.of_sampling_planner),
@@ -257,6 +258,7 @@ CASES = [
         inside=lambda em: MixturePriorConfig(max_clusters=3, em=em),
     ),
     Case(LqrStepConfig(), readers.of_lqr_step, values={"enough": 0.1}),
+    Case(IlqgStepConfig(), readers.of_ilqg_step, values={"enough": 0.1}),
     Case(
         TrustRegionConfig(),
         readers.of_lqr_step,

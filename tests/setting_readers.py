@@ -4,6 +4,7 @@ Every function is a `Program` of tests/setting_programs.py; sizes are as small a
 """
 
 import dataclasses
+import functools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ from jgps.optimise.ilqg.system import Goal, Paths, analytic
 from jgps.optimise.known_models import known_models
 from jgps.optimise.models import LocalModels, fitted_models
 from jgps.optimise.mpc.sampling import sampling_planner
+from jgps.optimise.steps.ilqg import solve_within_limits
 from jgps.optimise.steps.lqr import lqr_step
 from jgps.optimise.steps.pi2 import pi2_step
 from jgps.optimise.steps.pilqr import pilqr_step
@@ -270,7 +272,13 @@ def _of_step(step: TrajectoryStep) -> Fingerprints:
 
 def of_lqr_step(config: Any) -> Fingerprints:
     """The KL-constrained LQR step."""
-    yield from _of_step(lqr_step(T, config))
+    yield from _of_step(lqr_step(config))
+
+
+def of_ilqg_step(config: Any) -> Fingerprints:
+    """The same within limits."""
+    limits = jnp.stack([-jnp.ones((C, DU)), jnp.ones((C, DU))])
+    yield from _of_step(lqr_step(config, functools.partial(solve_within_limits, config, limits)))
 
 
 def of_weight_rule(config: Any) -> Fingerprints:

@@ -23,6 +23,7 @@ from jgps.optimise.known_models import KnownModelsConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
 from jgps.optimise.rollouts.sampling import FixedStartsConfig
+from jgps.optimise.steps.ilqg import IlqgStepConfig
 from jgps.optimise.steps.lqr import LqrStepConfig
 from jgps.policies.learner import MlpConfig
 from jgps.vision.config import VisualConfig
@@ -72,6 +73,7 @@ __all__ = [
     "FittedModelsConfig",
     "KnownModelsConfig",
     "LqrStepConfig",
+    "IlqgStepConfig",
     "Pi2StepConfig",
     "PilqrStepConfig",
     "SearchConfig",

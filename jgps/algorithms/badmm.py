@@ -80,6 +80,7 @@ from jgps.optimise.models import (
     predicted_cost,
 )
 from jgps.optimise.step_size import StepMemory
+from jgps.optimise.steps.bounded import BoundedStepConfig, make_solve
 from jgps.optimise.steps.lqr import (
     LqrStepConfig,
     adapt_bound,
@@ -135,7 +136,7 @@ class BadmmConfig(GuidedConfig):
     weight_rule: AverageWeightConfig | AscentWeightConfig = AverageWeightConfig()
     policy_weighting: Annotated[str, OneOf(*WEIGHTINGS)] = "pooled"
     policy: NetworkPolicyConfig = MlpConfig()
-    step: LqrStepConfig = LqrStepConfig(min_multiplier=0.1, max_multiplier=3.0)
+    step: BoundedStepConfig = LqrStepConfig(min_multiplier=0.1, max_multiplier=3.0)
     outlier_bound: Annotated[float, Range("> 0", "usually 10 standard deviations")] = 10.0
 
     def __post_init__(self) -> None:
@@ -259,7 +260,7 @@ def _improve(
             stepped, controllers, linearised, seen.cov, config.gain_dual_rate, config.dual_bound
         )
     result = improve_within_bound(
-        task.horizon, config.step, step,
+        make_solve(task, config.step), config.step, step,
         agree.penalised(models, stepped, linearised, seen.mean), as_sampled, controllers,
         entropy_weight=agreement.weights + entropy,
     )  # fmt: skip

@@ -47,7 +47,8 @@ from jgps.optimise.models import (
 )
 from jgps.optimise.rollouts.sampling import make_sample
 from jgps.optimise.step_size import StepMemory
-from jgps.optimise.steps.lqr import LqrStepConfig, initial_memory, lqr_step
+from jgps.optimise.steps.bounded import BoundedStepConfig, bounded_step
+from jgps.optimise.steps.lqr import LqrStepConfig, initial_memory
 from jgps.optimise.steps.step import about_controllers
 from jgps.policies import DistilConfig, Supervision
 from jgps.policies.learner import MlpConfig
@@ -79,7 +80,7 @@ class DaggerConfig(LocalConfig):
     rounds_kept: Annotated[int, Range(">= 1")] = 8
     policy: NetworkPolicyConfig = MlpConfig(distil=DistilConfig(steps=2000, learning_rate=3e-3))
     models: ModelsConfig = FittedModelsConfig()
-    step: LqrStepConfig = LqrStepConfig()
+    step: BoundedStepConfig = LqrStepConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -252,7 +253,7 @@ def _improve(
     cost_now = expected_cost(previous, models)
     costs = sampled_costs(task, rollouts)
     inputs = about_controllers(previous, models, rollouts, costs, cost_now, state.iteration)
-    result = lqr_step(task.horizon, config.step).improve(memory.step, inputs)
+    result = bounded_step(task, config.step).improve(memory.step, inputs)
     state = state._replace(
         controllers=result.controllers, memory=memory._replace(step=result.memory)
     )

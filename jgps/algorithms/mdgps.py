@@ -23,7 +23,8 @@ from jgps.optimise.guided.config import MirrorDescentConfig, check_random_starts
 from jgps.optimise.guided.mirror_descent import mirror_descent
 from jgps.optimise.rollouts.random_starts import RandomStartsConfig
 from jgps.optimise.rollouts.sampling import FixedStartsConfig
-from jgps.optimise.steps.lqr import LqrStepConfig, lqr_step
+from jgps.optimise.steps.bounded import BoundedStepConfig, bounded_step
+from jgps.optimise.steps.lqr import LqrStepConfig
 from jgps.policies.distil import DistilConfig
 from jgps.policies.learner import MlpConfig
 from jgps.tasks import Task
@@ -39,7 +40,8 @@ class MdgpsConfig(MirrorDescentConfig):
       sampling: whose rollouts teach, see `MirrorDescentConfig`. Most settings here go well with
         "off_policy"; those that go well with "on_policy" are `MdgpsConfig.suited_to("on_policy")`,
         and `jgps.train(task, "mdgps", sampling="on_policy")` takes them.
-      step: bound of the KL divergence, its adaptation, and the search for its multiplier.
+      step: bound of the KL divergence, its adaptation, and the search for its multiplier; an
+        `IlqgStepConfig` keeps within the limits of the controls.
       step_rule: what the prediction of the last step is compared with: the cost that the network
         has now ("global"), or the one that the local controllers have ("classic").
       rollouts: how rollouts with noise start: in every training condition (`FixedStartsConfig`), or
@@ -49,7 +51,7 @@ class MdgpsConfig(MirrorDescentConfig):
       others: see `MirrorDescentConfig`.
     """
 
-    step: LqrStepConfig = LqrStepConfig(min_multiplier=0.1)
+    step: BoundedStepConfig = LqrStepConfig(min_multiplier=0.1)
     step_rule: Annotated[str, OneOf(*STEP_RULES)] = "classic"
     rollouts: FixedStartsConfig | RandomStartsConfig = FixedStartsConfig()
 
@@ -85,5 +87,5 @@ def mdgps(task: Task, config: MdgpsConfig = MdgpsConfig(), backend: str = "auto"
       ValueError: for an unknown backend, where the task's initial controller does not fit its
         model, or where it has no random starts but the settings ask for them.
     """
-    step = lqr_step(task.horizon, config.step)
+    step = bounded_step(task, config.step)
     return mirror_descent(task, config, backend, step, step_rule=config.step_rule)

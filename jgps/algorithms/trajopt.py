@@ -14,7 +14,8 @@ from jgps.optimise.factory import factory
 from jgps.optimise.local_loop import LocalConfig, LocalState, make_local_algorithm
 from jgps.optimise.model_source import ModelsConfig, make_models
 from jgps.optimise.models import FittedModelsConfig
-from jgps.optimise.steps.lqr import LqrStepConfig, lqr_step
+from jgps.optimise.steps.bounded import BoundedStepConfig, bounded_step
+from jgps.optimise.steps.lqr import LqrStepConfig
 from jgps.tasks import Task
 
 TrajoptState = LocalState  # its memory is a StepMemory
@@ -34,7 +35,7 @@ class TrajoptConfig(LocalConfig):
     """
 
     models: ModelsConfig = FittedModelsConfig()
-    step: LqrStepConfig = LqrStepConfig(min_multiplier=0.5, enough=0.1)
+    step: BoundedStepConfig = LqrStepConfig(min_multiplier=0.5, enough=0.1)
 
 
 @factory
@@ -48,5 +49,5 @@ def trajopt(
         model.
     """
     models = make_models(task, config.models, config.shape(task), backend)
-    step = lqr_step(task.horizon, config.step)
+    step = bounded_step(task, config.step)
     return make_local_algorithm(task, config, backend, models, step)

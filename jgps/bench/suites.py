@@ -30,7 +30,7 @@ from jgps.core.types import Dynamics, QuadraticCost, Rollouts
 from jgps.dynamics import MixturePriorConfig
 from jgps.optimise.local_loop import LocalParts, make_parts
 from jgps.optimise.models import FittedModelsConfig, LocalModels, fitted_models
-from jgps.optimise.steps.lqr import lqr_step
+from jgps.optimise.steps.bounded import bounded_step
 from jgps.simulation import make_sampler, resolve_backend
 from jgps.tasks import Task
 from jgps.tasks.start import initial_controllers, initial_states
@@ -65,7 +65,7 @@ def _problem() -> _Problem:
     task, config = tasks.make(TASK), TrajoptConfig(models=MODELS)
     parts = make_parts(
         task, config, "auto", fitted_models(task, MODELS, config.shape(task)),
-        lqr_step(task.horizon, config.step),
+        bounded_step(task, config.step),
     )  # fmt: skip
     state = trajopt(task, config).init(jax.random.key(SEED))
     keys = jax.random.split(jax.random.key(SEED + 1), WINDOW + 1)

@@ -50,6 +50,12 @@ class KnownModelsConfig(Config):
       derivatives_at: at how many of a condition's rollouts derivatives are taken, at least 1, and
         averaged: those nearest to the mean of all. 1, the one that is most like it, did best on peg
         insertion: the mean over several is that of no trajectory.
+      correction: how far the rollouts with noise correct the derivatives, >= 0; 0 for not at all.
+        Otherwise each entry of the next state follows its derivatives by the share of the samples'
+        variance that they explain, and a regression of what is left, whose ridge is that part,
+        1 / correction, of the variance of each entry of state and action. At a stiff contact
+        derivatives hold for smaller changes than the noise makes, and models of them alone explode;
+        where they are right there is nothing to correct. It takes some 20 rollouts or more.
       noise_variance: variance of the dynamics' noise beyond what linear models leave, squared units
         of the state.
       derivatives: how the simulator is differentiated.
@@ -59,6 +65,7 @@ class KnownModelsConfig(Config):
     """
 
     derivatives_at: Annotated[int, Range(">= 1", "usually 1")] = 1
+    correction: Annotated[float, Range("[0, 1e6]", "usually 0, or 100 with contacts")] = 0.0
     noise_variance: Annotated[float, Range("> 0", "usually 1e-8 to 1e-4")] = 1e-6
     derivatives: DerivativesConfig = DerivativesConfig()
     fit: FitConfig = FitConfig()
@@ -193,9 +200,8 @@ def _fit(
     nearest = jax.vmap(functools.partial(_nearest, config.derivatives_at))(rollouts)
     chosen = jax.vmap(lambda r, rows: jax.tree.map(lambda a: a[rows], r))(rollouts, nearest)
     F = differentiate(chosen.x, chosen.u)
-    known, status = jax.vmap(functools.partial(_linear, config.noise_variance))(
-        rollouts, chosen.valid, F
-    )
+    linear = functools.partial(_linear, config.noise_variance, config.correction)
+    known, status = jax.vmap(linear)(rollouts, chosen.valid, F)
     models, metrics = with_costs(task, config.expand, config.initial_variance, rollouts, known)
     return memory, models._replace(status=jax.vmap(worst)(status, models.status)), metrics
 
@@ -215,7 +221,11 @@ def _nearest(most: int, rollouts: Rollouts) -> jax.Array:
 
 @linalg.full_precision
 def _linear(
-    noise_variance: float, rollouts: Rollouts, usable: jax.Array, F: jax.Array
+    noise_variance: float,
+    correction: float,
+    rollouts: Rollouts,
+    usable: jax.Array,
+    F: jax.Array,
 ) -> tuple[Dynamics, Any]:
     """The model of one condition, from derivatives F [M, T-1, ...] at some usable rollouts [M]."""
     x, u, valid = rollouts
@@ -229,6 +239,9 @@ def _linear(
     mean_F = jnp.einsum("mt,mtij->tij", share, jnp.where(counts[..., None, None] > 0, F, 0))
     mean_z = jnp.einsum("n,nti->ti", weights, z)[:-1]
     mean_after = jnp.einsum("n,nti->ti", weights, after)
+    if correction > 0:
+        moved = after - mean_after, z[:, :-1] - mean_z
+        mean_F = _corrected(correction, weights, mean_F, *moved)
     f = mean_after - jnp.einsum("tij,tj->ti", mean_F, mean_z)
     left_over = after - jnp.einsum("tij,ntj->nti", mean_F, z[:, :-1]) - f
     W = jnp.einsum("n,nti,ntj->tij", weights, left_over, left_over)
@@ -236,3 +249,31 @@ def _linear(
     few = jnp.broadcast_to(jnp.sum(valid) < 1, total.shape)
     status = worst(first_failure(few, TOO_FEW_SAMPLES), first_failure(total < 1, NON_FINITE))
     return Dynamics(F=mean_F, f=f, W=linalg.symmetrise(W)), status
+
+
+def _corrected(
+    correction: float, weights: jax.Array, F: jax.Array, after: jax.Array, z: jax.Array
+) -> jax.Array:
+    """Derivatives F [T-1, dX, n] as far as they explain samples, and a regression of the rest.
+
+    Args:
+      correction: see `KnownModelsConfig`, > 0.
+      weights: of the samples, [N], sum 1.
+      F: derivatives.
+      after, z: deviations from their means, [N, T-1, dX] and [N, T-1, n]; finite, also where the
+        weight is 0.
+    """
+    variance = jnp.einsum("n,nti->ti", weights, jnp.square(after))
+    missed = after - jnp.einsum("tij,ntj->nti", F, z)
+    unexplained = jnp.einsum("n,nti->ti", weights, jnp.square(missed))
+    share = 1 - unexplained / jnp.where(variance > 0, variance, 1)
+    F = jnp.where(variance > 0, jnp.clip(share, 0, 1), 1)[..., None] * F
+    left = after - jnp.einsum("tij,ntj->nti", F, z)
+    deviation = jnp.sqrt(jnp.einsum("n,ntj->tj", weights, jnp.square(z)))
+    scale = jnp.where(deviation > 0, 1 / jnp.where(deviation > 0, deviation, 1), 0)
+    scaled = z * scale
+    gram = jnp.einsum("n,ntj,ntk->tjk", weights, scaled, scaled)
+    gram = gram + jnp.eye(z.shape[-1], dtype=z.dtype) / correction
+    chol, _ = linalg.cholesky(gram)
+    seen = jnp.einsum("n,ntj,nti->tji", weights, scaled, left)
+    return F + linalg.transpose(linalg.solve_psd(chol, seen) * scale[..., None])

@@ -125,7 +125,7 @@ def _parts(config):
     """The parts of an iteration on the point mass, and the first state."""
     task = tasks.make("point_mass")
     models = fitted_models(task, config.models, config.shape(task))
-    parts = make_parts(task, config, "native", models, lqr_step(task.horizon, config.step))
+    parts = make_parts(task, config, "native", models, lqr_step(config.step))
     return parts, trajopt(task, config, backend="native").init(jax.random.key(0))
 
 

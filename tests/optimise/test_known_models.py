@@ -12,14 +12,18 @@ from jgps.algorithms import ALGORITHMS
 from jgps.configs import (
     DistilConfig,
     FixedStartsConfig,
+    IlqgStepConfig,
     KnownModelsConfig,
+    MdgpsConfig,
     MlpConfig,
     NoPriorConfig,
+    RandomStartsConfig,
+    RegressionConfig,
 )
 from jgps.controllers import linear_gaussian
 from jgps.controllers.nearest import NearestController
 from jgps.core.types import OK, Rollouts
-from jgps.optimise.known_models import known_models
+from jgps.optimise.known_models import _linear, known_models
 from jgps.optimise.rollouts.sampling import make_sample
 from jgps.tasks.start import initial_controllers, initial_states
 
@@ -93,7 +97,32 @@ def test_what_is_not_finite_is_told_and_leaves_the_others_alone():
     )
 
 
+def test_rollouts_correct_derivatives_that_do_not_explain_them(x64):
+    """Derivatives at no change say nothing of a wall that samples run into."""
+    rng = np.random.default_rng(0)
+    x, u = rng.normal(size=(200, 2, 1)), rng.normal(size=(200, 2, 1))
+    x[:, 1] = 0.5 * x[:, 0] + 0.1 * u[:, 0]
+    rollouts = Rollouts(jnp.asarray(x), jnp.asarray(u), jnp.ones(200, bool))
+    for F, atol in (([[0.5, 0.1]], 1e-12), ([[1e3, 1e3]], 1e-2)):
+        known, status = _linear(
+            1e-6, 100.0, rollouts, jnp.ones(1, bool), jnp.asarray(F)[None, None]
+        )
+        assert status.code == OK
+        np.testing.assert_allclose(known.F[0], [[0.5, 0.1]], atol=atol)
+        assert known.W[0, 0, 0] < 1e-4
+    assert (
+        _linear(1e-6, 0.0, rollouts, jnp.ones(1, bool), jnp.asarray(F)[None, None])[0].F == 1e3
+    ).all()
+
+
 def test_what_known_models_can_not_have_is_refused():
+    with pytest.raises(ValueError, match=r"it has to be a jgps.configs.LqrStepConfig: limits"):
+        MdgpsConfig(
+            step=IlqgStepConfig(),
+            sampling="on_policy",
+            rollouts=RandomStartsConfig(),
+            linearisation=RegressionConfig(),
+        )
     task = tasks.make("pendulum")
     with pytest.raises(ValueError, match="take rollouts=FixedStartsConfig"):
         known_models(task, KnownModelsConfig(), (task.train.num + 1, N), "native")
@@ -114,12 +143,13 @@ def test_what_known_models_can_not_have_is_refused():
 
 
 @pytest.mark.parametrize("name", ["mdgps", "badmm", "dagger", "trajopt"])
-def test_algorithms_take_known_models_without_a_line_of_their_own(name):
-    """Two iterations lower the cost of a short swing; nothing but the models differs."""
+def test_algorithms_take_known_models_and_the_ilqg_step_without_a_line_of_their_own(name):
+    """Two iterations lower the cost of a short swing; nothing but models and step differs."""
     make, config_type = ALGORITHMS[name]
     fields = {field.name for field in dataclasses.fields(config_type)}
     small = {
         "models": KnownModelsConfig(),
+        "step": IlqgStepConfig(),
         "policy": MlpConfig(hidden=(8,), distil=DistilConfig(steps=50)),
         "observation_prior": NoPriorConfig(),
         "teacher_iterations": 2,

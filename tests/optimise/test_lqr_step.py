@@ -1,5 +1,7 @@
 """The LQR step: what it trusts, how often it is taken, and what entropy is worth in it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +28,7 @@ from jgps.optimise.steps.lqr import (
     improve_within_bound,
     initial_memory,
     lqr_step,
+    solve_without_limits,
 )
 from jgps.optimise.steps.step import StepResult, about_controllers
 
@@ -94,7 +97,7 @@ def improved(controllers, models, memory, **settings):
     inputs = about_controllers(
         controllers, models, rollouts, jnp.zeros((C, N, T)), now, jnp.zeros((), jnp.int32)
     )
-    return lqr_step(T, LqrStepConfig(kl_step=0.2, **settings)).improve(memory, inputs)
+    return lqr_step(LqrStepConfig(kl_step=0.2, **settings)).improve(memory, inputs)
 
 
 def test_inner_iterations_go_on_from_what_the_one_before_made():
@@ -102,7 +105,10 @@ def test_inner_iterations_go_on_from_what_the_one_before_made():
     memory = initial_memory(C)
     once = improved(controllers, models, memory)
     held = LqrStepConfig(kl_step=0.2)
-    by_hand = improve_within_bound(T, held, once.memory, models, once.controllers, once.controllers)
+    solve = functools.partial(solve_without_limits, held)
+    by_hand = improve_within_bound(
+        solve, held, once.memory, models, once.controllers, once.controllers
+    )
     twice = improved(controllers, models, memory, inner_iterations=2)
     for name in ("K", "k", "C"):
         expected = getattr(by_hand.controllers, name)
@@ -179,7 +185,7 @@ def test_what_entropy_is_worth_follows_the_iteration():
     )
     before = Controller(jnp.zeros((1, T, 1, 1)), jnp.zeros((1, T, 1)), 3 * jnp.ones((1, T, 1, 1)))
     rollouts = Rollouts(jnp.ones((1, 1, T, 1)), jnp.ones((1, 1, T, 1)), jnp.ones((1, 1), bool))
-    step = lqr_step(T, LqrStepConfig(entropy_weight=worth))
+    step = lqr_step(LqrStepConfig(entropy_weight=worth))
 
     @jax.jit
     def improve(iteration):

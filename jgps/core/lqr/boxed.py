@@ -24,7 +24,8 @@ class BoxedPlan(NamedTuple):
     """How the controls of one trajectory are to change, and what that promises."""
 
     k: jax.Array  # [T, dU], within the limits
-    K: jax.Array  # [T, dU, dX], rows of zeros where a control is at its limit
+    K: jax.Array  # [T, dU, dX], where a control is at its limit rows of `held`, or of zeros
+    free: jax.Array  # [T, dU] bool, which controls are not held at a limit
     Quu: jax.Array  # [T, dU, dU], curvature of the cost to go by the controls
     slope: jax.Array  # [] cost changes by slope a + curvature a^2 for k scaled by a
     curvature: jax.Array  # []
@@ -40,6 +41,7 @@ def backward(
     limits: tuple[jax.Array, jax.Array],
     regularisation: jax.Array,
     bend: tuple[Callable[[Any, jax.Array], jax.Array], Any] | None = None,
+    held: jax.Array | None = None,
 ) -> BoxedPlan:
     """The plan of one trajectory.
 
@@ -53,6 +55,8 @@ def backward(
       bend: a function and its first argument, leaves [T-1, ...]: of that at one step, and the slope
         [dX] of the cost to go by the next state, it makes the curvature [dX+dU, dX+dU] that the
         dynamics' second derivatives bring. None leaves it out (iLQG); with it this is DDP.
+      held: gains [T, dU, dX] of controls that are at a limit, where what the limits are of is no
+        control by itself but one beside a feedback; None for zero.
 
     Returns:
       The plan; from a step that fails on, back in time, it is zero.
@@ -66,7 +70,7 @@ def backward(
 
     def step(carry, at):
         V, v, warm, code = carry
-        F, H, g, lower, upper, bending = at
+        F, H, g, lower, upper, bending, held = at
         back = linalg.transpose(F)
         Q = H + linalg.symmetrise(linalg.product(back, linalg.product(V, F)))
         if bend is not None:  # nothing follows from the last step: v is zero there
@@ -79,7 +83,12 @@ def backward(
         code = jnp.where(code == OK, found.code, code)
         sound = code == OK
         k = jnp.where(sound, found.x, 0)
-        K = jnp.where(sound, -linalg.product(found.inverse, cross), 0)
+        if held is None:
+            K = -linalg.product(found.inverse, cross)
+        else:
+            fixed = jnp.where(found.free[:, None], 0, held)
+            K = fixed - linalg.product(found.inverse, cross + linalg.product(firm, fixed))
+        K = jnp.where(sound, K, 0)
         # The value of the closed loop is symmetric, and positive where the cost is.
         closed = jnp.concatenate([jnp.eye(dX, dtype=K.dtype), K])
         folded = linalg.transpose(closed)
@@ -90,13 +99,13 @@ def backward(
         qu = q[dX:]
         stuck = ((lower >= 0) & (qu > 0)) | ((upper <= 0) & (qu < 0))
         gradient = jnp.max(jnp.where(stuck, 0, jnp.abs(qu)))
-        out = k, K, Q[dX:, dX:], jnp.sum(k * qu), 0.5 * jnp.sum(k * bent), gradient, code
-        return (V, v, k, code), out
+        promise = jnp.sum(k * qu), 0.5 * jnp.sum(k * bent), gradient
+        return (V, v, k, code), (k, K, found.free, Q[dX:, dX:], *promise, code)
 
     zero = jnp.zeros((dX, dX), H.dtype), jnp.zeros(dX, H.dtype), jnp.zeros(dU, H.dtype)
     first = (*zero, jnp.asarray(OK, jnp.int32))
-    (*_, code), (k, K, Quu, slope, curvature, gradient, codes) = jax.lax.scan(
-        step, first, (F, H, g, *limits, bending), reverse=True
+    (*_, code), (k, K, free, Quu, slope, curvature, gradient, codes) = jax.lax.scan(
+        step, first, (F, H, g, *limits, bending, held), reverse=True
     )
     failed = codes != OK
     where = T - 1 - jnp.argmax(failed[::-1])
@@ -104,6 +113,7 @@ def backward(
     return BoxedPlan(
         k=k,
         K=K,
+        free=free,
         Quu=Quu,
         slope=jnp.sum(slope),
         curvature=jnp.sum(curvature),

@@ -154,10 +154,10 @@ def solve_kl_constrained(
     dynamics, cost, previous, initial = promote(dynamics, cost, previous, initial)
     shifted = whiten_problem(dynamics, cost, previous, initial)
     T, dtype = cost.h.shape[0], cost.h.dtype
-    bound = _scalar(epsilon, dtype, "epsilon")
-    shifted, weights = _check_values(shifted, bound, entropy_weight)
-    limits = _log_limits(config, dtype)
-    start = log_start(_scalar(eta, dtype, "eta"), limits)
+    bound = scalar(epsilon, dtype, "epsilon")
+    shifted, weights = check_values(shifted, bound, entropy_weight)
+    limits = log_limits(config, dtype)
+    start = log_start(scalar(eta, dtype, "eta"), limits)
     problem = Problem(
         evaluate=lambda log_eta: evaluate(shifted, jnp.broadcast_to(log_eta, (T,)), weights),
         limits=limits,
@@ -167,8 +167,7 @@ def solve_kl_constrained(
         max_rounds=config.max_rounds,
     )
     search = search_scale(problem, start, shifted)
-    found = _finish(dynamics, cost, initial, shifted, search.best, search.status, search.rounds)
-    controller, info = found
+    controller, info = _finish(dynamics, cost, initial, shifted, search)
     return controller, info._replace(eta=info.eta[0])
 
 
@@ -215,8 +214,8 @@ def solve_kl_constrained_per_step(
     shifted = whiten_problem(dynamics, cost, previous, initial)
     T, dtype = cost.h.shape[0], cost.h.dtype
     bounds = riccati.per_step(epsilon, T, dtype, "epsilon")
-    shifted, weights = _check_values(shifted, bounds, entropy_weight)
-    limits = _log_limits(config.search, dtype)
+    shifted, weights = check_values(shifted, bounds, entropy_weight)
+    limits = log_limits(config.search, dtype)
     start = log_start(riccati.per_step(eta, T, dtype, "eta"), limits)
 
     def scaled(log_scale: jax.Array) -> jax.Array:
@@ -234,18 +233,18 @@ def solve_kl_constrained_per_step(
     descent = _descend(
         functools.partial(evaluate, shifted, weights=weights), search, bounds, limits, config
     )
-    rounds = search.rounds + descent.rounds
-    return _finish(dynamics, cost, initial, shifted, descent.best, descent.status, rounds)
+    descent = descent._replace(rounds=search.rounds + descent.rounds)
+    return _finish(dynamics, cost, initial, shifted, descent)
 
 
-def _scalar(value: float | jax.Array, dtype, name: str) -> jax.Array:
+def scalar(value: float | jax.Array, dtype, name: str) -> jax.Array:
     array = jnp.asarray(value, dtype)
     if array.shape != ():
         raise ValueError(f"{name} must be a scalar, got shape {array.shape}")
     return array
 
 
-def _check_values(
+def check_values(
     shifted: Whitened, bounds: jax.Array, entropy_weight: float | jax.Array
 ) -> tuple[Whitened, jax.Array]:
     """The problem, its status NON_FINITE where a bound or a weight is unusable, and the weights.
@@ -261,7 +260,7 @@ def _check_values(
     return shifted._replace(status=worst(bad_bounds, bad_weights, shifted.status)), weights
 
 
-def _log_limits(config: TrustRegionConfig, dtype) -> Limits:
+def log_limits(config: TrustRegionConfig, dtype) -> Limits:
     """The configured limits on a log scale."""
     return Limits(
         low=jnp.asarray(math.log(config.eta_min), dtype),
@@ -274,25 +273,36 @@ def _finish(
     cost: QuadraticCost,
     initial: Gaussian,
     shifted: Whitened,
-    best: Candidate,
-    status: Status,
-    rounds: jax.Array,
+    ended: "Search | _Descent",
 ) -> tuple[Controller, TrustRegionInfo]:
     """The best candidate for the caller; the previous controller where there is none."""
-    policy, previous, chol = best.policy, shifted.previous, shifted.chol
-    found = jnp.isfinite(best.kl)
+    policy, previous, chol = ended.best.policy, shifted.previous, shifted.chol
     offset = policy.k - jnp.einsum("tij,tj->ti", policy.K, shifted.x_mean)
     controller = Controller(
         K=previous.K + chol @ policy.K,
         k=previous.k + jnp.einsum("tij,tj->ti", chol, offset),
         C=linalg.symmetrise(chol @ policy.C @ linalg.transpose(chol)),
     )
-    controller = jax.tree.map(lambda a, b: jnp.where(found, a, b), controller, previous)
+    return conclude(controller, dynamics, cost, initial, shifted, ended)
+
+
+def conclude(
+    controller: Controller,
+    dynamics: Dynamics,
+    cost: QuadraticCost,
+    initial: Gaussian,
+    shifted: Whitened,
+    ended: "Search | _Descent",
+) -> tuple[Controller, TrustRegionInfo]:
+    """The best candidate's controller, and what is known; the previous one where there is none."""
+    best = ended.best
+    found = jnp.isfinite(best.kl)
+    controller = jax.tree.map(lambda a, b: jnp.where(found, a, b), controller, shifted.previous)
     marginals = riccati.forward(controller, dynamics, initial)
     kl = jnp.where(found, best.kl_per_step, 0)
     costs = jnp.stack([jnp.sum(riccati.expected_cost(marginals, cost)), shifted.cost_previous])
     beyond = first_failure(~jnp.isfinite(costs), NON_FINITE)  # what float32 can hold
-    status = worst(status, beyond._replace(step=jnp.full_like(beyond.step, -1)))
+    status = worst(ended.status, beyond._replace(step=jnp.full_like(beyond.step, -1)))
     known = jnp.where(jnp.isfinite(costs), costs, 0)
     return controller, TrustRegionInfo(
         eta=jnp.exp(best.log_eta),
@@ -300,7 +310,7 @@ def _finish(
         kl_per_step=kl,
         cost=known[0],
         cost_previous=known[1],
-        rounds=rounds,
+        rounds=ended.rounds,
         status=status,
     )
 

@@ -7,6 +7,7 @@ do not subtract nearly equal gains.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -52,9 +53,16 @@ class Candidate(NamedTuple):
 
 
 def whiten_problem(
-    dynamics: Dynamics, cost: QuadraticCost, previous: Controller, initial: Gaussian
+    dynamics: Dynamics,
+    cost: QuadraticCost,
+    previous: Controller,
+    initial: Gaussian,
+    factor: Callable[[jax.Array], tuple[jax.Array, jax.Array]] = linalg.cholesky,
 ) -> Whitened:
     """Writes the problem around the previous controller's mean trajectory.
+
+    `factor(C)` is what v is multiplied with to become an action, and whether C can be used. With
+    another than the Cholesky factor the previous controller's v has another covariance than I.
 
     Its status is NON_FINITE with the first step at which an input or the way to it is not finite,
     or NOT_PD where `previous.C` is not positive definite or W is no covariance.
@@ -64,7 +72,7 @@ def whiten_problem(
     cost = cost._replace(H=linalg.symmetrise(cost.H))
     marginals = riccati.forward(previous, dynamics, initial)
     mean = marginals.mean
-    chol, ok = linalg.cholesky(previous.C)
+    chol, ok = factor(previous.C)
     eye = jnp.broadcast_to(jnp.eye(dX, dtype=chol.dtype), (T, dX, dX))
     basis = jnp.block([[eye, jnp.zeros((T, dX, dU), chol.dtype)], [previous.K, chol]])
     gradient = jnp.einsum("tij,tj->ti", cost.H, mean) + cost.g

@@ -8,6 +8,7 @@ from jgps.dynamics import MixturePriorConfig, PriorConfig
 from jgps.optimise.model_source import ModelsConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.optimise.rollouts.sampling import FixedStartsConfig
+from jgps.optimise.steps.ilqg import IlqgStepConfig
 from jgps.policies.learner import MlpConfig
 from jgps.vision.config import NetworkPolicyConfig
 
@@ -194,6 +195,12 @@ def check_random_starts(config: MirrorDescentConfig) -> None:
             f"{name}.linearisation is {linearisation!r} with random starts; it has to be a "
             "jgps.configs.RegressionConfig: the network was not trained on one controller alone "
             "where groups change"
+        )
+    if isinstance(getattr(config, "step", None), IlqgStepConfig):
+        raise ValueError(
+            f"{name}.step is an IlqgStepConfig with random starts; it has to be a "
+            "jgps.configs.LqrStepConfig: limits of controls are those of conditions, and groups of "
+            "random starts belong to none"
         )
     for field, prior in (
         ("models.prior", getattr(config.models, "prior", None)),

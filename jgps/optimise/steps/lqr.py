@@ -57,8 +57,19 @@ class LqrStepConfig(Config):
     trust_region: TrustRegionConfig = TrustRegionConfig()
 
 
-def lqr_step(horizon: int, config: LqrStepConfig) -> TrajectoryStep:
-    """The step of trajectories of `horizon` steps."""
+# Of models, trust region centres, bounds, multipliers and worth of entropy, leaves [C, ...], the
+# last one also without C.
+Solve = Callable[..., tuple[Controller, TrustRegionInfo]]
+
+
+def lqr_step(config: LqrStepConfig, solve: Solve | None = None) -> TrajectoryStep:
+    """The step within a bound of the divergence.
+
+    Args:
+      config: of the bound, its adaptation and the search.
+      solve: finds the best controllers within their bounds; None is `solve_without_limits`.
+    """
+    solve = functools.partial(solve_without_limits, config) if solve is None else solve
 
     def improve(memory: StepMemory, inputs: StepInputs) -> StepResult:
         models, cost_now = inputs.models, inputs.cost_now
@@ -67,9 +78,7 @@ def lqr_step(horizon: int, config: LqrStepConfig) -> TrajectoryStep:
         usable = (models.status.code == OK) & trusted & inputs.comparable
         memory = adapt_bound(memory, cost_now, usable, config)
         worth = at_iteration(config.entropy_weight, inputs.iteration)
-        improve_once = functools.partial(
-            improve_within_bound, horizon, config, entropy_weight=worth
-        )
+        improve_once = functools.partial(improve_within_bound, solve, config, entropy_weight=worth)
         several = config.inner_iterations > 1
         take = functools.partial(_repeat, improve_once, config) if several else improve_once
         result = take(memory, models, inputs.trust_region_centre, inputs.controllers)
@@ -113,7 +122,7 @@ def adapt_bound(
 
 
 def improve_within_bound(
-    horizon: int,
+    solve: Solve,
     config: LqrStepConfig,
     memory: StepMemory,
     models: LocalModels,
@@ -124,7 +133,7 @@ def improve_within_bound(
     """The best controllers on the models within the bound that the memory's multiplier gives.
 
     Args:
-      horizon: T.
+      solve: see `lqr_step`.
       config: of the bound and of the search.
       memory: see `adapt_bound`.
       models: of every condition.
@@ -133,12 +142,9 @@ def improve_within_bound(
       entropy_weight: what a nat of entropy is worth, scalar or [C, T]; the config's own is not
         read.
     """
+    horizon = models.cost.h.shape[-1]
     epsilon = horizon * config.kl_step * memory.multiplier  # nats, summed over time, [C]
-    solve = functools.partial(_solve, config=config.trust_region)
-    weight_axis = 0 if jnp.ndim(entropy_weight) else None
-    solved = jax.vmap(solve, in_axes=(0, 0, 0, 0, weight_axis))(
-        models, trust_region_centre, epsilon, memory.eta, entropy_weight
-    )
+    solved = solve(models, trust_region_centre, epsilon, memory.eta, entropy_weight)
     return _conclude(_Solved(*solved), models.status, kept, memory, epsilon)
 
 
@@ -182,19 +188,24 @@ class _Solved(NamedTuple):
     info: TrustRegionInfo
 
 
-def _solve(
-    model: LocalModels,
+def solve_without_limits(
+    config: LqrStepConfig,
+    models: LocalModels,
     trust_region_centre: Controller,
     epsilon: jax.Array,
     eta: jax.Array,
     entropy_weight: float | jax.Array,
-    *,
-    config: TrustRegionConfig,
 ) -> tuple[Controller, TrustRegionInfo]:
-    return lqr.solve_kl_constrained(
-        model.dynamics, model.cost, trust_region_centre, model.initial, epsilon,
-        entropy_weight=entropy_weight, eta=eta, config=config,
-    )  # fmt: skip
+    """The best controllers of every condition within the bounds, whatever limits controls have."""
+
+    def of_one(model, centre, epsilon, eta, worth):
+        return lqr.solve_kl_constrained(
+            model.dynamics, model.cost, centre, model.initial, epsilon,
+            entropy_weight=worth, eta=eta, config=config.trust_region,
+        )  # fmt: skip
+
+    each = jax.vmap(of_one, in_axes=(0, 0, 0, 0, 0 if jnp.ndim(entropy_weight) else None))
+    return each(models, trust_region_centre, epsilon, eta, entropy_weight)
 
 
 def _conclude(
