@@ -84,7 +84,10 @@ def _arrays(tree):
     ]
 
 
-def _assert_contract(name, algorithm, task, directory):
+def _assert_contract(name, task, config, backend, directory):
+    """Returns the algorithm that it holds for."""
+    make, _ = ALGORITHMS[name]
+    algorithm = make(task, config, backend=backend)
     start = algorithm.init(jax.random.key(3))
     state, metrics = algorithm.step(start)
 
@@ -132,48 +135,49 @@ def _assert_contract(name, algorithm, task, directory):
     dim = task.state_dim + task.action_dim
     assert inspection.marginals.cov.shape == (task.train.num, task.horizon, dim, dim)
     assert inspection.sampled.x.shape[0] == task.train.num
+    return algorithm
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_contract(algorithm, tmp_path):
     """On a task and with settings whose programs the tests below have use for, too."""
-    task, (make, _), config = to_goal(HORIZON), ALGORITHMS[algorithm], _breakable_config(algorithm)
-    _assert_contract(algorithm, make(task, config, backend="native"), task, tmp_path)
+    config = _breakable_config(algorithm)
+    made = _assert_contract(algorithm, to_goal(HORIZON), config, "native", tmp_path)
+    _assert_a_second_object_compiles_nothing(algorithm, made, config, HORIZON, "native")
 
 
 def test_contract_with_all_settings_as_they_are(tmp_path):
-    task, (make, _) = _point_mass(15), ALGORITHMS["mdgps"]
-    _assert_contract("mdgps", make(task, _config("mdgps"), backend="native"), task, tmp_path)
+    _assert_contract("mdgps", _point_mass(15), _config("mdgps"), "native", tmp_path)
 
 
 @pytest.mark.parametrize("algorithm", ["trajopt", "pi2", "mdgps"])
 def test_contract_as_one_program_on_mjx(algorithm, tmp_path):
-    task, (make, _), config = to_goal(6), ALGORITHMS[algorithm], _config(algorithm, **SMALL)
-    _assert_contract(algorithm, make(task, config, backend="mjx"), task, tmp_path)
-    _assert_compiled_once(algorithm, config, task.horizon, "mjx")
+    config = _config(algorithm, **SMALL)
+    made = _assert_contract(algorithm, to_goal(6), config, "mjx", tmp_path)
+    _assert_a_second_object_compiles_nothing(algorithm, made, config, 6, "mjx")
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_second_object_compiles_nothing(algorithm):
-    config = _breakable_config(algorithm)
-    _assert_compiled_once(algorithm, config, HORIZON, "native")
+def _assert_a_second_object_compiles_nothing(algorithm, made, config, horizon, backend):
+    """Equal settings on a task that differs in numbers alone: those are arguments of programs.
 
+    Args:
+      made: the first object, with the settings `config` on `to_goal(horizon)`.
+    """
 
-def _assert_compiled_once(algorithm, config, horizon, backend):
-    """Equal settings on a task that differs in numbers alone: those are arguments of programs."""
-    make, _ = ALGORITHMS[algorithm]
-
-    def run(task):
-        made = make(task, config, backend=backend)
-        state = made.init(jax.random.key(0))
+    def run(one):
+        state = one.init(jax.random.key(0))
         for _ in range(2):
-            state, _ = made.step(state)
+            state, _ = one.step(state)
         return state.controllers.k
 
-    first, found = run(to_goal(horizon)), []
-    again, other = to_goal(horizon), with_other_numbers(horizon)
-    for task in (again, other):
-        assert count_compilations(lambda task=task: found.append(run(task))) == 0
+    first, found = run(made), []
+    make, _ = ALGORITHMS[algorithm]
+    for task in (to_goal(horizon), with_other_numbers(horizon)):
+
+        def again(task=task):
+            found.append(run(make(task, config, backend=backend)))
+
+        assert count_compilations(again) == 0
     np.testing.assert_array_equal(found[0], first)
     assert not np.array_equal(found[1], first)
 
