@@ -49,6 +49,15 @@ from jgps.core.types import (
 )
 
 
+class KlProblem(NamedTuple):
+    """What is optimised and what it stays near to, as `jgps.lqr.solve_kl_constrained` takes it."""
+
+    dynamics: Dynamics
+    cost: QuadraticCost
+    previous: Controller
+    initial: Gaussian
+
+
 class ControlLimits(NamedTuple):
     """Least and greatest mean action, lower <= upper, infinite where there is none."""
 
@@ -83,10 +92,7 @@ class _Mean(NamedTuple):
 @functools.partial(jax.jit, static_argnames=("config", "passes"))
 @linalg.full_precision
 def solve_kl_constrained_within(
-    dynamics: Dynamics,
-    cost: QuadraticCost,
-    previous: Controller,
-    initial: Gaussian,
+    given: KlProblem,
     epsilon: float | jax.Array,
     limits: ControlLimits,
     *,
@@ -98,6 +104,8 @@ def solve_kl_constrained_within(
     """Best controller within `epsilon` nats of the previous one and with means within limits.
 
     Args:
+      given: the problem.
+      epsilon: see `jgps.lqr.solve_kl_constrained`.
       limits: of the actions, the same at every step.
       passes: how many boxed backward passes a multiplier takes at most, >= 0; without any the means
         are those of `solve_kl_constrained`, clipped. None is needed where no limit is touched.
@@ -113,7 +121,7 @@ def solve_kl_constrained_within(
     Raises:
       ValueError: shapes disagree.
     """
-    dynamics, cost, previous, initial, limits = promote(dynamics, cost, previous, initial, limits)
+    (dynamics, cost, previous, initial), limits = promote(given, limits)
     T, dtype = cost.h.shape[0], cost.h.dtype
     riccati.check_controller("previous", previous, *riccati.check_problem(dynamics, cost))
     within, u_mean = keep_within(previous, dynamics, initial.mean, limits)

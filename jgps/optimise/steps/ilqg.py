@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jgps.core.checks import Range
-from jgps.core.lqr.limited import ControlLimits, solve_kl_constrained_within
+from jgps.core.lqr.limited import ControlLimits, KlProblem, solve_kl_constrained_within
 from jgps.core.lqr.trust_region import TrustRegionInfo
 from jgps.core.types import Controller
 from jgps.optimise.models import LocalModels
@@ -53,7 +53,7 @@ def solve_within_limits(
 
     def of_one(model, centre, epsilon, eta, worth, limits):
         return solve_kl_constrained_within(
-            model.dynamics, model.cost, centre, model.initial, epsilon, limits,
+            KlProblem(model.dynamics, model.cost, centre, model.initial), epsilon, limits,
             entropy_weight=worth, eta=eta, config=config.trust_region, passes=config.limit_passes,
         )  # fmt: skip
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from jgps.core import lqr
-from jgps.core.lqr.limited import ControlLimits, keep_within, solve_kl_constrained_within
+from jgps.core.lqr.limited import ControlLimits, KlProblem, keep_within, solve_kl_constrained_within
 from jgps.core.types import NON_FINITE, OK
 
 T, DX, DU, EPSILON = 12, 4, 2, 6.0
-solve = jax.jit(jax.vmap(solve_kl_constrained_within, in_axes=(0, 0, 0, 0, None, None)))
+solve = jax.jit(jax.vmap(solve_kl_constrained_within, in_axes=(0, None, None)))
 
 
 def _limits(size):
@@ -38,7 +38,7 @@ def plain(problems):
 
 def test_far_from_limits_it_is_the_step_without(problems, plain):
     plain, expected = plain
-    found, info = solve(*problems, EPSILON, _limits(jnp.inf))
+    found, info = solve(KlProblem(*problems), EPSILON, _limits(jnp.inf))
     np.testing.assert_allclose(info.eta, expected.eta, rtol=1e-4)
     for name in ("kl", "cost", "cost_previous"):
         np.testing.assert_allclose(getattr(info, name), getattr(expected, name), rtol=2e-4)
@@ -49,7 +49,7 @@ def test_far_from_limits_it_is_the_step_without(problems, plain):
 def test_means_keep_within_limits_and_cost_less_than_clipped_ones(problems, plain):
     dynamics, cost, _, initial = problems
     size = 0.3
-    found, info = solve(*problems, EPSILON, _limits(size))
+    found, info = solve(KlProblem(*problems), EPSILON, _limits(size))
     assert (info.status.code == OK).all()
     assert (info.kl < 1.1 * EPSILON).all() and (info.cost < info.cost_previous).all()
     u = np.asarray(_means(found, dynamics, initial))
@@ -75,6 +75,6 @@ def test_means_keep_within_limits_and_cost_less_than_clipped_ones(problems, plai
 def test_what_is_unusable_is_told(problems):
     dynamics, cost, previous, initial = problems
     broken = cost._replace(g=cost.g.at[1, 3].set(jnp.nan))
-    _, info = solve(dynamics, broken, previous, initial, EPSILON, _limits(0.3))
+    _, info = solve(KlProblem(dynamics, broken, previous, initial), EPSILON, _limits(0.3))
     np.testing.assert_array_equal(info.status.code, [OK, NON_FINITE, OK])
     assert info.status.step[1] == 3
