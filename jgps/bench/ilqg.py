@@ -66,9 +66,9 @@ def search(num: int, steps: int, repeats: int) -> Row:
 
 def starts(task: Task, num: int) -> Conditions:
     """States near the first training condition's, all different."""
-    qpos, qvel = (np.repeat(np.asarray(a)[:1], num, axis=0) for a in task.train[:2])
+    chosen = task.train.select(np.zeros(num, int))
     noise = np.random.default_rng(SEED).normal(size=(num, task.model.nv))
-    return Conditions(qpos, qvel + 0.01 * noise)
+    return chosen._replace(qvel=np.asarray(chosen.qvel) + 0.01 * noise)
 
 
 class _Clock:
