@@ -27,9 +27,7 @@ adaptation and neural network priors" (moving averages of moments and a prior of
 online model learning for control of physical humanoids"; Fortescue, Kershenbaum & Ydstie (1981),
 "Implementation of self-tuning regulators with variable forgetting factors".
 
-Moments of r instead of x' keep what a nonlinear nominal model knows: on the pendulum of the tests,
-40 to 60 steps after its mass changed, with one constant forgetting of 0.9, the error is 3.9 times
-smaller without noise, 1.7 times with some, and the same in much.
+Moments of r instead of x' keep what a nonlinear nominal model knows.
 """
 
 import dataclasses

@@ -144,8 +144,8 @@ def test_every_planner_by_samples_swings_a_pendulum_up_in_mujoco(planner):
 def test_plans_by_ilqg_swing_all_pendulums_up_in_mujoco():
     """From 12 random starts, most of them within 4 s.
 
-    A first plan may be a swing that ends just below the top, where the motor bears too little: the
-    better one lies behind its horizon of 2 s. Such a pendulum falls back and swings up from there.
+    A first plan may be a swing that ends just below the top, where the motor bears too little. It
+    falls back and swings up from there.
     """
     starts = tuple(np.random.default_rng(0).uniform(-1.5, 1.5, 12))
     planner = SearchConfig(iterations=2, step_sizes=6)
