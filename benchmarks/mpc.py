@@ -29,6 +29,7 @@ from jgps.optimise.ilqg import solve
 from jgps.optimise.ilqg.task_system import task_system
 from jgps.optimise.mpc.loop import endless, make_planner, make_task_run, start_of
 from jgps.optimise.mpc.run import make_run
+from jgps.recipes import recipe
 from jgps.tasks import Task, from_mjcf
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -75,9 +76,9 @@ class Clock:
 
 def replans(task: Task, seconds: float) -> dict[str, Any]:
     """How long a plan of iLQG takes on a task, and where the run comes to."""
-    config = MpcConfig(horizon=HORIZON, replan_every=EVERY)
+    config = recipe(task.name, "mpc").config
     whole, clock = endless(task), Clock()
-    known = task_system(whole, task.train, "native")
+    known = task_system(whole, task.train, "native", derivatives=config.derivatives)
     system = known.system._replace(
         expand=clock.timed("derivatives", known.system.expand),
         roll_out=clock.timed("rollouts", known.system.roll_out),
@@ -95,7 +96,7 @@ def replans(task: Task, seconds: float) -> dict[str, Any]:
         solve.make_iteration = make
     planner = planner._replace(plan=clock.timed("plan", planner.plan))
     run = make_run(known.system, planner, config, whole.cost, start_of(known, config))
-    state, _ = run.advance(run.begin(), EVERY)
+    state, _ = run.advance(run.begin(), config.replan_every)
     clock.spent.clear()
     first = np.array(state.states)
     steps = round(seconds / task.control_dt)
@@ -110,7 +111,7 @@ def replans(task: Task, seconds: float) -> dict[str, Any]:
     return {
         "task": task.name,
         "states": task.train.num,
-        "horizon": HORIZON,
+        "horizon": config.horizon,
         "parts": parts,
         "lq_share": parts["LQ"]["ms"] / parts["plan"]["ms"],
         "speed": ((np.asarray(state.states)[:, 1] - first[:, 1]) / seconds).tolist(),

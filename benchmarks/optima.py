@@ -6,7 +6,6 @@ other on one thread. Crocoddyl's models are straight-line Python code; its time 
 without what is spent in them.
 """
 
-import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ import tyro
 from reproduce import SEEDS, Claim, Column, Row, run_seeds, status
 
 from jgps import tasks
+from jgps.bench.ilqg import longer
 from jgps.optimise.ilqg.solve import CONVERGED, SearchConfig, make_solve
 from jgps.optimise.ilqg.system import Paths, analytic
 from jgps.simulation.system import control_ranges
@@ -124,17 +124,9 @@ def _number(value: Any) -> float:
 def _row(name: str, starts: int, title: str | None = None, horizon: int | None = None) -> Row:
     def run(seed: int) -> dict[str, Any]:
         task = tasks.make(name)
-        return compare(_longer(task, horizon or task.horizon), starts, seed)
+        return compare(longer(task, horizon or task.horizon), starts, seed)
 
     return Row(title or name, run, settings={"starts": starts, "iterations": ITERATIONS})
-
-
-def _longer(task: Task, horizon: int) -> Task:
-    """The task with more steps before its end."""
-    shift = horizon - task.horizon
-    return dataclasses.replace(
-        task, horizon=horizon, cost=lambda x, u, t: task.cost(x, u, t - shift)
-    )
 
 
 def compare(task: Task, starts: int, seed: int) -> dict[str, Any]:
@@ -153,7 +145,7 @@ def compare(task: Task, starts: int, seed: int) -> dict[str, Any]:
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
 
     problem = ShootingProblem(task)
-    problem.solve(np.asarray(begin.x[0, 0]), np.asarray(begin.u[0]), 2)  # compiles
+    problem.solve(np.asarray(begin.x[0, 0]), np.asarray(begin.u[0]), 2)  # writes its models
     began_cpu = time.process_time()
     theirs = [
         problem.solve(np.asarray(x[0]), np.asarray(u), ITERATIONS)

@@ -1,7 +1,7 @@
-"""PLATO against DAgger with the same teacher: what happens while a network learns to park a car.
+"""PLATO, DAgger and MPC-GPS with one planner: what happens while a network learns to park a car.
 
-Both have the same planner for a teacher, which labels all that is visited, and the same number of
-episodes. With PLATO a plan acts that stays near the network, with DAgger, after the first
+PLATO and DAgger have it for a teacher, which labels all that is visited, and all have the same
+number of episodes. With PLATO a plan acts that stays near the network, with DAgger, after the first
 iteration, the network. With MPC-GPS such a plan acts too, and is what the network imitates, moved
 by multipliers; there is no second plan. Touching a pillar or a parked car is a violation.
 Everything else is the same, seeds included.

@@ -30,7 +30,7 @@ from jgps.optimise.known_models import known_models
 from jgps.optimise.models import LocalModels, fitted_models
 from jgps.optimise.mpc.sampling import sampling_planner
 from jgps.optimise.steps.ilqg import solve_within_limits
-from jgps.optimise.steps.lqr import lqr_step
+from jgps.optimise.steps.lqr import lqr_step, solve_without_limits
 from jgps.optimise.steps.pi2 import pi2_step
 from jgps.optimise.steps.pilqr import pilqr_step
 from jgps.optimise.steps.step import StepInputs, TrajectoryStep
@@ -272,7 +272,7 @@ def _of_step(step: TrajectoryStep) -> Fingerprints:
 
 def of_lqr_step(config: Any) -> Fingerprints:
     """The KL-constrained LQR step."""
-    yield from _of_step(lqr_step(config))
+    yield from _of_step(lqr_step(config, functools.partial(solve_without_limits, config)))
 
 
 def of_ilqg_step(config: Any) -> Fingerprints:

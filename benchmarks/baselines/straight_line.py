@@ -24,7 +24,7 @@ _LEAVES = ("constant", "input")
 _COMPARISONS = ("ge", "gt", "le", "lt", "eq", "ne")
 _UNARY = ("sin", "cos", "tan", "sqrt", "exp", "log", "asin", "acos", "atan", "tanh")
 _ROUTED = (
-    "broadcast_in_dim", "concatenate", "copy", "dynamic_slice", "expand_dims", "gather", "pad",
+    "broadcast_in_dim", "concatenate", "dynamic_slice", "expand_dims", "gather", "pad",
     "reshape", "rev", "slice", "split", "squeeze", "stack",
     "transpose",
 )  # fmt: skip

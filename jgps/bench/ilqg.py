@@ -22,6 +22,7 @@ from jgps.optimise.mpc.config import MpcConfig
 from jgps.optimise.mpc.loop import endless, make_planner, start_of
 from jgps.optimise.mpc.run import make_run
 from jgps.optimise.mpc.sampling import PredictiveSamplingConfig
+from jgps.recipes import recipe
 from jgps.simulation import Conditions
 from jgps.simulation.system import control_ranges
 from jgps.tasks import Task
@@ -46,7 +47,7 @@ def ilqg() -> list[Row]:
 
 def search(num: int, steps: int, repeats: int) -> Row:
     """Measures iterations a second over a batch of cart-poles with second derivatives."""
-    task = dataclasses.replace(tasks.make("cartpole"), horizon=steps)
+    task = longer(tasks.make("cartpole"), steps)
     assert task.dynamics is not None
     limits = control_ranges([task.model])[:, 0]
     system = analytic(task.dynamics, task.cost, task.state_dim, limits, second_order=True)
@@ -62,6 +63,14 @@ def search(num: int, steps: int, repeats: int) -> Row:
     name = f"iLQG with second derivatives, {num} cart-poles, {steps} steps"
     note = "iterations of one trajectory each, in float32"
     return row(name, seconds, "iterations/s", done, compile_s=first, batch=num, note=note)
+
+
+def longer(task: Task, horizon: int) -> Task:
+    """The task with more steps before its end."""
+    shift = horizon - task.horizon
+    return dataclasses.replace(
+        task, horizon=horizon, cost=lambda x, u, t: task.cost(x, u, t - shift)
+    )
 
 
 def starts(task: Task, num: int) -> Conditions:
@@ -90,8 +99,8 @@ class _Clock:
 def replans(plans: int) -> list[Row]:
     """Measures how long a plan of walkers takes in a closed loop, and the shares of its parts."""
     task = endless(tasks.make("walker"))
-    config, clock = MpcConfig(horizon=HORIZON, replan_every=EVERY), _Clock()
-    known = task_system(task, task.train, "native")
+    config, clock = recipe("walker", "mpc").config, _Clock()
+    known = task_system(task, task.train, "native", derivatives=config.derivatives)
     system = known.system._replace(
         expand=clock.timed("derivatives", known.system.expand),
         roll_out=clock.timed("line search", known.system.roll_out),
@@ -99,18 +108,18 @@ def replans(plans: int) -> list[Row]:
     planner = make_planner(system, config, task.train.num)
     planner = planner._replace(plan=clock.timed("plan", planner.plan))
     run = make_run(known.system, planner, config, task.cost, start_of(known, config))
-    state, _ = run.advance(run.begin(), EVERY)  # compiles
+    state, _ = run.advance(run.begin(), config.replan_every)  # compiles
     took: dict[str, list[float]] = {"plan": [], "derivatives": [], "line search": []}
     for _ in range(plans):
         clock.spent.clear()
-        state, _ = run.advance(state, EVERY)
+        state, _ = run.advance(state, config.replan_every)
         for name, seconds in took.items():
             seconds.append(clock.spent.get(name, 0.0))
     took["LQ and the rest"] = list(
         np.array(took["plan"]) - np.array(took["derivatives"]) - np.array(took["line search"])
     )
     whole = float(np.median(took["plan"]))
-    size = f"{task.train.num} walkers, {HORIZON} steps"
+    size = f"{task.train.num} walkers, {config.horizon} steps"
     return [
         row(
             f"{name} of iLQG in a receding horizon, {size}", seconds,

@@ -20,7 +20,8 @@ _living: "weakref.WeakValueDictionary[int, HostCall]" = weakref.WeakValueDiction
 class HostCall:
     """A pure function of the host's arrays, to be called from inside programs.
 
-    It lives as long as something holds this object, such as the closure that calls it.
+    It lives as long as something holds this object, such as the closure that calls it;
+    `jgps.core.lifted.shared_jit` waits for programs that call back while that holds it.
     """
 
     def __init__(self, function: Callable[..., Any]):

@@ -59,7 +59,9 @@ class Program:
             if differentiable
             else (_text(jaxpr), _digest(jaxpr, closed=False))
         )
-        self._key = (in_tree, out_tree, types, differentiable, _callbacks(jaxpr), *text)
+        called = _callbacks(jaxpr)
+        self.calls_back = bool(called)
+        self._key = (in_tree, out_tree, types, differentiable, called, *text)
         self._hash = hash(self._key)
         results = [out.aval for inner in _all(jaxpr) for eqn in inner.eqns for out in eqn.outvars]
         shapes = [getattr(aval, "shape", ()) for aval in (*avals, *results)]
@@ -149,7 +151,9 @@ class SharedJit:
             self._lifted[kind] = lifted
         # With options a program can't be part of another one.
         options = compile_options(lifted.program.largest) if _trace_state() == NO_TRACE else ()
-        return _compiled_with(options)(lifted, *args)
+        found = _compiled_with(options)(lifted, *args)
+        # What the host is to do may be gone when this function is.
+        return jax.block_until_ready(found) if lifted.program.calls_back else found
 
     def trace(self, *args: Any) -> Any:
         """As of a jitted function."""

@@ -57,8 +57,9 @@ class AdaptationConfig(Config):
 
     Attributes:
       forgetting: by what the weight of every earlier step is multiplied in a step.
-      strength: samples that the prior model is worth against those that are remembered. It keeps
-        about that share of the prior's mistake for ever: more than the noise where that is small.
+      strength: samples that the prior model is worth against those that are remembered. For
+        ever it keeps about strength x (1 - forgetting) of the prior's mistake where entries vary by
+        `spread`, and more where they vary less: more than the noise where that is small.
       spread: by what these samples would vary, task units: one number for all entries of [x; u], or
         dX + dU of them. The local deviation of an entry, such as radians over a few steps; where
         what is seen varies much less, the model hardly moves from the prior.

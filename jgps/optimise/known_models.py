@@ -267,7 +267,9 @@ def _corrected(
     missed = after - jnp.einsum("tij,ntj->nti", F, z)
     unexplained = jnp.einsum("n,nti->ti", weights, jnp.square(missed))
     share = 1 - unexplained / jnp.where(variance > 0, variance, 1)
-    F = jnp.where(variance > 0, jnp.clip(share, 0, 1), 1)[..., None] * F
+    # Of a next state that does not vary derivatives explain all where they say so, or nothing.
+    still = jnp.where(unexplained > 0, 0, 1)
+    F = jnp.where(variance > 0, jnp.clip(share, 0, 1), still)[..., None] * F
     left = after - jnp.einsum("tij,ntj->nti", F, z)
     deviation = jnp.sqrt(jnp.einsum("n,ntj->tj", weights, jnp.square(z)))
     scale = jnp.where(deviation > 0, 1 / jnp.where(deviation > 0, deviation, 1), 0)

@@ -104,7 +104,7 @@ def test_after_a_change_of_mass_it_soon_predicts_as_a_model_identified_anew(mass
 
     Identified anew are the deviations from the nominal model, by least squares on all 300 steps
     after the change, where they are exactly linear: only noise is left. A linear model of x' itself
-    leaves 3 and 20 times as much.
+    leaves 3 and 20 times as much at the greater noise.
     """
     found = _changes_of_mass(jax.random.split(jax.random.key(0), 32), mass, noise)
     adapted, nominal, z, x_next = jax.tree.map(np.asarray, found)

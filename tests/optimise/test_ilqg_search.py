@@ -224,3 +224,20 @@ def test_second_derivatives_are_left_out_where_they_leave_no_minimum(x64):
     before = solve.replay(analytic(bending, towards, 1, LIMITS), begin, goal)
     assert found[0].search.cost[0] < before.cost[0]
     np.testing.assert_allclose(found[0].paths.u, found[1].paths.u, atol=1e-12)
+
+
+def test_second_derivatives_that_are_not_finite_are_told(x64):
+    """Both slopes are zero where the controls are, and both curvatures infinite."""
+
+    def kinked(x, u, t):
+        return x + u + u**1.5 - (2 * u) ** 1.5
+
+    def towards(x, u, t):
+        return 0.5 * jnp.sum((x - 3.0) ** 2) + 0.05 * jnp.sum(u**2)
+
+    x = jnp.zeros((1, 2, 1))
+    begin = Paths(x, x, jnp.zeros((1, 2, 1)), jnp.zeros(1))
+    system = analytic(kinked, towards, 1, LIMITS, second_order=True)
+    state, _ = solve.make_solve(system, SearchConfig(iterations=3))(begin)
+    assert state.search.outcome[0] == solve.NON_FINITE
+    np.testing.assert_array_equal(state.paths.u, 0)

@@ -14,6 +14,7 @@ from jgps.configs import (
     FixedStartsConfig,
     IlqgStepConfig,
     KnownModelsConfig,
+    LqrStepConfig,
     MdgpsConfig,
     MlpConfig,
     NoPriorConfig,
@@ -142,14 +143,23 @@ def test_what_known_models_can_not_have_is_refused():
         known_models(dataclasses.replace(task, layout=less), KnownModelsConfig(), (16, N), "native")
 
 
-@pytest.mark.parametrize("name", ["mdgps", "badmm", "dagger", "trajopt"])
-def test_algorithms_take_known_models_and_the_ilqg_step_without_a_line_of_their_own(name):
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("mdgps", IlqgStepConfig()),
+        ("badmm", IlqgStepConfig()),
+        ("dagger", LqrStepConfig()),
+        ("trajopt", LqrStepConfig()),
+        ("trajopt", IlqgStepConfig()),
+    ],
+)
+def test_algorithms_take_known_models_and_the_ilqg_step_without_a_line_of_their_own(name, step):
     """Two iterations lower the cost of a short swing; nothing but models and step differs."""
     make, config_type = ALGORITHMS[name]
     fields = {field.name for field in dataclasses.fields(config_type)}
     small = {
         "models": KnownModelsConfig(),
-        "step": IlqgStepConfig(),
+        "step": step,
         "policy": MlpConfig(hidden=(8,), distil=DistilConfig(steps=50)),
         "observation_prior": NoPriorConfig(),
         "teacher_iterations": 2,
@@ -162,3 +172,9 @@ def test_algorithms_take_known_models_and_the_ilqg_step_without_a_line_of_their_
         assert (np.asarray(metrics["status"]) == OK).all()
         costs.append(float(np.mean(metrics["cost"])))
     assert costs[-1] < costs[0]
+    task = _short("pendulum", 12)
+    controllers, x0 = state.controllers, initial_states(task, task.train)
+    first = np.einsum("cux,cx->cu", controllers.K[:, 0], x0) + controllers.k[:, 0]
+    limit = float(task.model.actuator_ctrlrange[0, 1])
+    if isinstance(step, IlqgStepConfig):
+        assert np.abs(first).max() <= limit * (1 + 1e-5)

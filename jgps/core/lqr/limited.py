@@ -3,11 +3,11 @@
     minimise E[cost] - sum_t e_t entropy(u_t | x_t)
     such that sum_t KL_t <= epsilon, and lower <= E[u_t] <= upper at every step
 
-For a multiplier eta the covariances are (eta + e_t) Q_uu^-1 whatever the means are. Those follow a
-quadratic program in time: boxed backward passes about a trajectory that keeps within the limits,
-until no control comes to a limit or leaves one. A control that is at a limit has no gains: beyond
-it nothing would come of them. For the same reason the previous controller counts as acting at the
-limit where its mean lies beyond.
+For a multiplier eta the covariances are (eta + e_t) Q_uu^-1, whatever the means are, given which
+controls are at a limit. The means follow a quadratic program in time: boxed backward passes about a
+trajectory that keeps within the limits, until no control comes to a limit or leaves one. A control
+that is at a limit has no gains: beyond it nothing would come of them. For the same reason the
+previous controller counts as acting at the limit where its mean lies beyond.
 
 Actions are written as u = u_mean + K (x - x_mean) + D y about the previous controller, D the
 diagonal of its standard deviations; so limits are limits of y, and the previous controller is
@@ -226,7 +226,8 @@ def _search_mean(scaled: _Scaled, cost: QuadraticCost, weights: jax.Array, passe
         best, now, done, count = carry
         after, arrived = _boxed_pass(scaled, cost, weights, now)
         sound = after.status.code == OK
-        better = sound & ~(after.objective >= best.objective)
+        lower = (after.objective < best.objective) | jnp.isnan(best.objective)
+        better = sound & lower
         best = jax.tree.map(lambda a, b: jnp.where(better, a, b), after, best)
         return best, after, arrived | ~sound, count + 1
 

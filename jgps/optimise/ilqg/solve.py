@@ -20,7 +20,8 @@ import numpy as np
 from jgps.core.checks import Config, Range
 from jgps.core.lifted import shared_jit
 from jgps.core.lqr import boxed
-from jgps.core.types import OK
+from jgps.core.types import NON_FINITE as NOT_FINITE
+from jgps.core.types import NOT_PD, OK
 from jgps.optimise.ilqg.system import Expansion, Feedback, Goal, KnownSystem, Paths
 from jgps.optimise.ilqg.system import goal as plain_goal
 
@@ -185,8 +186,7 @@ def _plan(
     F, H, g = jax.tree.map(lambda a: jnp.where(_along(finite, a), a, 0), expansion)
     if bend is None:
         return jax.vmap(boxed.backward)(F, H, g, limits, firm), finite
-    T = u.shape[1]
-    times = jnp.asarray(goal.first)[:, None] + jnp.arange(T - 1, dtype=jnp.int32)
+    times = jnp.asarray(goal.first)[:, None] + jnp.arange(u.shape[1] - 1, dtype=jnp.int32)
 
     def backward(F, H, g, limits, firm, at, params):
         def with_or_without(second):  # one program for both
@@ -195,13 +195,15 @@ def _plan(
 
             return boxed.backward(F, H, g, limits, firm, (bent, at))
 
-        # Far from an optimum the dynamics' second derivatives may leave the cost no minimum.
+        # Far from an optimum second derivatives may leave the cost no minimum.
         both = jax.vmap(with_or_without)(jnp.array([True, False]))
-        whole = both.status.code[0] == OK
-        return jax.tree.map(lambda a: jnp.where(whole, a[0], a[1]), both)
+        code = both.status.code
+        known = (code[0] != NOT_FINITE) | (code[1] == NOT_FINITE)
+        return jax.tree.map(lambda a: jnp.where(code[0] != NOT_PD, a[0], a[1]), both), known
 
     at = (paths.x[:, :-1], u[:, :-1], times)
-    return jax.vmap(backward)(F, H, g, limits, firm, at, goal.params), finite
+    plan, known = jax.vmap(backward)(F, H, g, limits, firm, at, goal.params)
+    return plan, finite & known
 
 
 def _finite(tree: Any) -> jax.Array:

@@ -28,7 +28,9 @@ class IlqgStepConfig(LqrStepConfig):
 
     The mean actions on the models are within the limits of the training conditions' controls. Those
     at a limit have no gains, and the other gains count with that. Covariances are those of the
-    whole Q_uu, (eta + entropy_weight) Q_uu^-1, with the multiplier eta of the KL bound.
+    whole Q_uu, (eta + entropy_weight) Q_uu^-1, with the multiplier eta of the KL bound. The rule
+    for the bound compares what a step promised with what newer models expect of its controllers
+    without limits: where those models carry means beyond a limit, the bound may be too wide.
 
     Attributes:
       limit_passes: how many backward passes may find out which controls are at a limit, >= 1, for

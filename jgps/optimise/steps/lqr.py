@@ -62,14 +62,13 @@ class LqrStepConfig(Config):
 Solve = Callable[..., tuple[Controller, TrustRegionInfo]]
 
 
-def lqr_step(config: LqrStepConfig, solve: Solve | None = None) -> TrajectoryStep:
+def lqr_step(config: LqrStepConfig, solve: Solve) -> TrajectoryStep:
     """The step within a bound of the divergence.
 
     Args:
       config: of the bound, its adaptation and the search.
-      solve: finds the best controllers within their bounds; None is `solve_without_limits`.
+      solve: finds the best controllers within their bounds, see `bounded.make_solve`.
     """
-    solve = functools.partial(solve_without_limits, config) if solve is None else solve
 
     def improve(memory: StepMemory, inputs: StepInputs) -> StepResult:
         models, cost_now = inputs.models, inputs.cost_now

@@ -52,7 +52,8 @@ TEST_POSES = (
 def walker() -> Task:
     """A planar walker of two legs walks upright at 2.1 m/s, from several standing poses.
 
-    The command is `params["speed"]`, m/s.
+    The command is `params["speed"]`, m/s. Its gait follows a clock that is part of the state and
+    not of the observation: it is a task for planners, as a network would have to guess the phase.
     """
     return from_mjcf(
         MODEL,
