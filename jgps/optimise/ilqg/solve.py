@@ -22,6 +22,7 @@ from jgps.core.lifted import shared_jit
 from jgps.core.lqr import boxed
 from jgps.core.types import NON_FINITE as NOT_FINITE
 from jgps.core.types import NOT_PD, OK
+from jgps.optimise.ilqg.lanes import Lanes, search_in_lanes
 from jgps.optimise.ilqg.system import Expansion, Feedback, Goal, KnownSystem, Paths
 from jgps.optimise.ilqg.system import goal as plain_goal
 
@@ -53,7 +54,7 @@ class SearchConfig(Config):
         search ends.
       regularisation_factor: by which it changes; the factor itself grows while it has to.
       chunk: how many trajectories are searched at once; more take turns, so that memory is that of
-        one chunk and of the results.
+        so many and of the results.
     """
 
     iterations: Annotated[int, Range("[1, 1e6]", "usually 50 to 500")] = 200
@@ -303,14 +304,16 @@ def make_solve(system: KnownSystem, config: SearchConfig = SearchConfig()) -> So
       `solve(begin, goal=None)`, which compiles at its first call. It takes paths [B, T, ...] of
       which the first states and the controls count, and those are moved within the limits; and the
       goal, None for one without params that begins with step 0. It returns the paths and their
-      searches, and how they went, in chunks of `config.chunk` trajectories.
+      searches, and how they went, `config.chunk` trajectories at once.
     """
     solvers: dict[int, Solve] = {}
 
     def solve(begin: Paths, goal: Goal | None = None) -> tuple[IlqgState, Trace]:
         num = begin.u.shape[0]
         goal = plain_goal(num) if goal is None else goal
-        parts = chunks(num, config.chunk)
+        # A program of its own lets the next search into a place that has become free.
+        alike = system.jittable and system.rows is None
+        parts = [np.arange(num)] if alike else chunks(num, config.chunk)
         results = []
         for number, rows in enumerate(parts):
             if system.rows is None:
@@ -380,21 +383,18 @@ def make_chunk_solve(system: KnownSystem, config: SearchConfig) -> Solve:
 def _solve_traced(
     system: KnownSystem, config: SearchConfig, once: Callable[..., Any], begin: Paths, goal: Goal
 ) -> tuple[IlqgState, Trace]:
-    state = start(system, begin, goal, config)
-    nan = jnp.full((config.iterations, *state.search.cost.shape), jnp.nan, state.search.cost.dtype)
+    num = begin.u.shape[0]
 
-    def going(carry):
-        state, _, i = carry
-        return jnp.any(state.search.outcome == RUNNING) & (i < config.iterations)
+    def load(rows):
+        own, to = jax.tree.map(lambda a: a[rows], (begin, goal))
+        return start(system, own, to, config), to
 
-    def body(carry):
-        state, trace, i = carry
-        after = once(state, goal)
-        ran = state.search.outcome == RUNNING
-        row = Trace(after.search.cost, after.search.gradient, state.search.regularisation)
-        trace = jax.tree.map(lambda a, b: a.at[i].set(jnp.where(ran, b, jnp.nan)), trace, row)
-        return after, trace, i + 1
+    def one(lane):
+        before, to = lane
+        after = once(before, to)
+        row = Trace(after.search.cost, after.search.gradient, before.search.regularisation)
+        return (after, to), row
 
-    first = (state, Trace(nan, nan, nan), jnp.zeros((), jnp.int32))
-    state, trace, _ = jax.lax.while_loop(going, body, first)
+    lanes = Lanes(load, one, lambda lane: lane[0].search.outcome == RUNNING)
+    (state, _), trace = search_in_lanes(lanes, num, config.chunk, config.iterations)
     return state, trace
