@@ -16,7 +16,7 @@ from jgps.dynamics import MixturePriorConfig, NoPriorConfig
 from jgps.optimise.local_loop import make_parts
 from jgps.optimise.models import FittedModelsConfig, fitted_models
 from jgps.optimise.step_size import StepMemory, adapt, next_multiplier
-from jgps.optimise.steps.lqr import lqr_step
+from jgps.optimise.steps.bounded import bounded_step
 from jgps.simulation import make_sampler
 
 APART = TrajoptConfig(models=FittedModelsConfig(prior=MixturePriorConfig(shared=False)))
@@ -125,7 +125,7 @@ def _parts(config):
     """The parts of an iteration on the point mass, and the first state."""
     task = tasks.make("point_mass")
     models = fitted_models(task, config.models, config.shape(task))
-    parts = make_parts(task, config, "native", models, lqr_step(config.step))
+    parts = make_parts(task, config, "native", models, bounded_step(task, config.step))
     return parts, trajopt(task, config, backend="native").init(jax.random.key(0))
 
 

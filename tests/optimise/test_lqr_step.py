@@ -90,6 +90,11 @@ def problem(seed=0):
                         (models, controllers))  # fmt: skip
 
 
+def without_limits(config):
+    """The step on controls that have no limits."""
+    return lqr_step(config, functools.partial(solve_without_limits, config))
+
+
 def improved(controllers, models, memory, **settings):
     """The step from controllers whose samples cost what the models say."""
     rollouts = Rollouts(jnp.ones((C, N, T, 2)), jnp.ones((C, N, T, 1)), jnp.ones((C, N), bool))
@@ -97,7 +102,7 @@ def improved(controllers, models, memory, **settings):
     inputs = about_controllers(
         controllers, models, rollouts, jnp.zeros((C, N, T)), now, jnp.zeros((), jnp.int32)
     )
-    return lqr_step(LqrStepConfig(kl_step=0.2, **settings)).improve(memory, inputs)
+    return without_limits(LqrStepConfig(kl_step=0.2, **settings)).improve(memory, inputs)
 
 
 def test_inner_iterations_go_on_from_what_the_one_before_made():
@@ -185,7 +190,7 @@ def test_what_entropy_is_worth_follows_the_iteration():
     )
     before = Controller(jnp.zeros((1, T, 1, 1)), jnp.zeros((1, T, 1)), 3 * jnp.ones((1, T, 1, 1)))
     rollouts = Rollouts(jnp.ones((1, 1, T, 1)), jnp.ones((1, 1, T, 1)), jnp.ones((1, 1), bool))
-    step = lqr_step(LqrStepConfig(entropy_weight=worth))
+    step = without_limits(LqrStepConfig(entropy_weight=worth))
 
     @jax.jit
     def improve(iteration):
