@@ -67,6 +67,7 @@ from jgps.configs import (
 # Of every choice by name another one.
 OTHERS = {
     "classic": "global",
+    "drop": "firm",
     "continue": "stop",
     "controllers": "network",
     "adaptive": "mixture",
@@ -242,7 +243,11 @@ CASES = [
         readers.of_known_models,
         {"derivatives": DerivativesConfig(centred=True, step=1e-3), "correction": 100.0},
     ),
-    Case(SearchConfig(iterations=3, tolerance=1e-3), readers.of_search, {"chunk": 4}),
+    Case(
+        SearchConfig(iterations=3, tolerance=1e-3),
+        readers.of_search,
+        {"chunk": 4, "negative_curvature": "firm"},
+    ),
     Case(PredictiveSamplingConfig(knots=3), readers.of_sampling_planner),
     Case(CemConfig(knots=3), readers.of_sampling_planner),
     Case(MppiConfig(knots=3), readers.of_sampling_planner),

@@ -170,7 +170,10 @@ def of_ilqg(config: Any) -> Fingerprints:
 
 def of_search(config: Any) -> Fingerprints:
     """The search for trajectories of a small function, and into how many chunks more are cut."""
-    system = analytic(lambda x, u, t: x + u, lambda x, u, t: x @ x + u @ u, 1, np.ones((2, 1)))
+    limits = np.ones((2, 1))
+    system = analytic(
+        lambda x, u, t: x + u, lambda x, u, t: x @ x + u @ u, 1, limits, second_order=True
+    )
     x = _shape(2, T, 1)
     begin = Paths(x, x, x, _shape(2))
     first = jax.ShapeDtypeStruct((2,), jnp.int32)

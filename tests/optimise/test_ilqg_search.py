@@ -212,18 +212,21 @@ def test_second_derivatives_are_left_out_where_they_leave_no_minimum(x64):
     def towards(x, u, t):
         return 0.5 * jnp.sum((x + 3.0) ** 2) * (t == 1) + 0.05 * jnp.sum(u**2)
 
-    config = SearchConfig(iterations=1)
     x = jnp.zeros((1, 2, 1))
     begin = Paths(x, x, jnp.full((1, 2, 1), -0.2), jnp.zeros(1))
     found = []
-    for second in (True, False):
+    for second, then in ((True, "drop"), (False, "drop"), (True, "firm")):
         system = analytic(bending, towards, 1, LIMITS, second_order=second)
+        config = SearchConfig(iterations=1, negative_curvature=then)
         state, _ = solve.make_solve(system, config)(begin)
         found.append(state)
     goal = Goal(np.zeros(1, np.int32))
     before = solve.replay(analytic(bending, towards, 1, LIMITS), begin, goal)
     assert found[0].search.cost[0] < before.cost[0]
     np.testing.assert_allclose(found[0].paths.u, found[1].paths.u, atol=1e-12)
+    # The other way takes no step, and a firmer one next time.
+    np.testing.assert_array_equal(found[2].paths.u, begin.u)
+    assert found[2].search.regularisation[0] > config.first_regularisation
 
 
 def test_second_derivatives_that_are_not_finite_are_told(x64):

@@ -17,13 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jgps.core.checks import Config, Range
+from jgps.core.checks import Config, OneOf, Range
 from jgps.core.lifted import shared_jit
 from jgps.core.lqr import boxed
-from jgps.core.types import NON_FINITE as NOT_FINITE
-from jgps.core.types import NOT_PD, OK
+from jgps.core.types import OK
 from jgps.optimise.ilqg.lanes import Lanes, search_in_lanes
-from jgps.optimise.ilqg.system import Expansion, Feedback, Goal, KnownSystem, Paths
+from jgps.optimise.ilqg.plan import NEGATIVE_CURVATURE, along, make_plan
+from jgps.optimise.ilqg.system import Feedback, Goal, KnownSystem, Paths
 from jgps.optimise.ilqg.system import goal as plain_goal
 
 RUNNING = 0
@@ -53,6 +53,9 @@ class SearchConfig(Config):
       min_regularisation, max_regularisation: below the first it is zero; beyond the second the
         search ends.
       regularisation_factor: by which it changes; the factor itself grows while it has to.
+      negative_curvature: what is done where second derivatives leave the cost no minimum along the
+        way: "drop" leaves them out of that iteration, "firm" raises the regularisation until it has
+        one, which takes more iterations and comes to other optima, often better ones.
       chunk: how many trajectories are searched at once; more take turns, so that memory is that of
         so many and of the results.
     """
@@ -66,6 +69,7 @@ class SearchConfig(Config):
     min_regularisation: Annotated[float, Range("> 0", "usually 1e-9 to 1e-6")] = 1e-9
     max_regularisation: Annotated[float, Range("> 0", "usually 1e6 to 1e10")] = 1e10
     regularisation_factor: Annotated[float, Range("> 1", "usually 1.6 to 10")] = 1.6
+    negative_curvature: Annotated[str, OneOf(*NEGATIVE_CURVATURE)] = "drop"
     chunk: Annotated[int, Range(">= 1", "usually 64 to 4096")] = 512
 
 
@@ -154,7 +158,7 @@ class Iteration(NamedTuple):
 
 def make_iteration(system: KnownSystem, config: SearchConfig) -> Iteration:
     """The parts, jitted unless the whole is."""
-    plan = functools.partial(_plan, system)
+    plan = make_plan(system, config.negative_curvature)
     decide = functools.partial(decide_step, config)
     if system.jittable:
         return Iteration(plan, decide)
@@ -176,44 +180,6 @@ def iterate(
 def step_sizes(config: SearchConfig, dtype: Any) -> jax.Array:
     """Those that are tried at once, [S], the largest first."""
     return jnp.geomspace(1.0, config.smallest_step, config.step_sizes).astype(dtype)
-
-
-def _plan(
-    system: KnownSystem, paths: Paths, expansion: Expansion, firm: jax.Array, goal: Goal
-) -> tuple[boxed.BoxedPlan, jax.Array]:
-    u, bend = jnp.asarray(paths.u), system.bend
-    limits = tuple(limit[..., None, :] - u for limit in system.limits)
-    finite = _finite(expansion)
-    F, H, g = jax.tree.map(lambda a: jnp.where(_along(finite, a), a, 0), expansion)
-    if bend is None:
-        return jax.vmap(boxed.backward)(F, H, g, limits, firm), finite
-    times = jnp.asarray(goal.first)[:, None] + jnp.arange(u.shape[1] - 1, dtype=jnp.int32)
-
-    def backward(F, H, g, limits, firm, at, params):
-        def with_or_without(second):  # one program for both
-            def bent(at, v):
-                return jnp.where(second, bend((*at, params), v), 0)
-
-            return boxed.backward(F, H, g, limits, firm, (bent, at))
-
-        # Far from an optimum second derivatives may leave the cost no minimum.
-        both = jax.vmap(with_or_without)(jnp.array([True, False]))
-        code = both.status.code
-        known = (code[0] != NOT_FINITE) | (code[1] == NOT_FINITE)
-        return jax.tree.map(lambda a: jnp.where(code[0] != NOT_PD, a[0], a[1]), both), known
-
-    at = (paths.x[:, :-1], u[:, :-1], times)
-    plan, known = jax.vmap(backward)(F, H, g, limits, firm, at, goal.params)
-    return plan, finite & known
-
-
-def _finite(tree: Any) -> jax.Array:
-    flags = [jnp.all(jnp.isfinite(a), axis=tuple(range(1, a.ndim))) for a in jax.tree.leaves(tree)]
-    return jnp.all(jnp.stack(flags), axis=0)
-
-
-def _along(flags: Any, a: Any) -> Any:
-    return flags.reshape(-1, *[1] * (a.ndim - 1))
 
 
 def decide_step(
@@ -263,9 +229,9 @@ def decide_step(
     rows = jnp.arange(costs.shape[0])
     keep = running & planned
     after = Search(
-        k=jnp.where(_along(keep, plan.k), plan.k, search.k),
-        K=jnp.where(_along(keep, plan.K), plan.K, search.K),
-        Quu=jnp.where(_along(keep, plan.Quu), plan.Quu, search.Quu),
+        k=jnp.where(along(keep, plan.k), plan.k, search.k),
+        K=jnp.where(along(keep, plan.K), plan.K, search.K),
+        Quu=jnp.where(along(keep, plan.Quu), plan.Quu, search.Quu),
         cost=jnp.where(stepped, costs[rows, chosen], search.cost),
         regularisation=jnp.where(running & ~stuck, changed, firm),
         factor=jnp.where(running, change, search.factor),
@@ -283,9 +249,9 @@ def _pick(paths: Paths, tried: Paths, stepped: jax.Array, chosen: jax.Array) -> 
     def pick(old, new):
         if isinstance(old, np.ndarray):  # which may have more digits than JAX
             flags, rows = np.asarray(stepped), np.arange(len(old))
-            return np.where(_along(flags, old), new[rows, np.asarray(chosen)], old)
+            return np.where(along(flags, old), new[rows, np.asarray(chosen)], old)
         rows = jnp.arange(old.shape[0])
-        return jnp.where(_along(stepped, old), new[rows, chosen], old)
+        return jnp.where(along(stepped, old), new[rows, chosen], old)
 
     return jax.tree.map(pick, paths, tried)
 
