@@ -47,7 +47,7 @@ def main(
     out: Path | None = None,
     quick: bool = False,
 ) -> int:
-    """Optima, limits and times of iLQG and of Crocoddyl (`pip install crocoddyl`).
+    """Optima, limits and times of iLQG and of Crocoddyl (the extra `bench`).
 
     Args:
       seeds: of starts and first controls.
