@@ -35,24 +35,25 @@ CONFIGS = {
         **SHORT,
     ),
 }
-AGREEMENTS = {"off_policy": 0.2, "on_policy": 1.0}
+# Who samples and how near to the network steps are: both are the loop's, whatever the step.
+CHOICES = {"pigps": ("on_policy", 1.0), "mdgps_pilqr": ("off_policy", 0.2)}
 LARGE = {
     "pigps": Pi2StepConfig(epsilon=0.3),
     "mdgps_pilqr": PilqrStepConfig(kl_step=0.05, max_multiplier=1.0),
 }
 
 
-def _tiny_config(name, sampling, agreement):
+def _tiny_config(name):
+    sampling, agreement = CHOICES[name]
     return dataclasses.replace(
         CONFIGS[name], sampling=sampling, linearisation=OffsetConfig(agreement=agreement)
     )
 
 
 @functools.cache
-def _tiny_steps(name, sampling, agreement):
+def _tiny_steps(name):
     """The algorithm, its first state and the metrics that came with it."""
-    config = _tiny_config(name, sampling, agreement)
-    algorithm = MAKE[name](tasks.make("point_mass"), config, backend="native")
+    algorithm = MAKE[name](tasks.make("point_mass"), _tiny_config(name), backend="native")
     return algorithm, *algorithm.step(algorithm.init(jax.random.key(2)))
 
 
@@ -66,9 +67,8 @@ def _shifted(learner, deviations):
 
 
 @pytest.mark.parametrize("name", MAKE)
-@pytest.mark.parametrize("sampling", ["off_policy", "on_policy"])
-def test_metrics_say_how_controllers_and_network_differ(name, sampling):
-    algorithm, state, first = _tiny_steps(name, sampling, AGREEMENTS[sampling])
+def test_metrics_say_how_controllers_and_network_differ(name):
+    algorithm, state, first = _tiny_steps(name)
     _, second = algorithm.step(state)
     for metrics in (first, second):
         assert bool((metrics["status"] == OK).all()) and int(metrics["policy_status"]) == OK
@@ -80,11 +80,11 @@ def test_metrics_say_how_controllers_and_network_differ(name, sampling):
     assert not np.allclose(second["policy_cost_expected"], second["cost_expected"], rtol=1e-3)
 
 
-@pytest.mark.parametrize(("sampling", "agreement"), AGREEMENTS.items())
 @pytest.mark.parametrize("name", MAKE)
-def test_a_tiny_step_ends_between_controllers_and_network(name, sampling, agreement):
+def test_a_tiny_step_ends_between_controllers_and_network(name):
     """In the states visited, and as near to the network as `agreement` says."""
-    algorithm, before, _ = _tiny_steps(name, sampling, agreement)
+    _, agreement = CHOICES[name]
+    algorithm, before, _ = _tiny_steps(name)
     before = before._replace(newest=_shifted(before.newest, 2.0))
     after, metrics = algorithm.step(before)
     assert bool((metrics["status"] == OK).all())
@@ -93,7 +93,7 @@ def test_a_tiny_step_ends_between_controllers_and_network(name, sampling, agreem
     else:  # models explain the cost and leave the weights little to tell
         assert bool((metrics["weights_kl"] <= 1.5e-4).all())
     # What the step sampled: `step` takes the second of these keys for it.
-    parts = make_parts(tasks.make("point_mass"), _tiny_config(name, sampling, agreement), "native")
+    parts = make_parts(tasks.make("point_mass"), _tiny_config(name), "native")
     sampled = parts.sample(before, jax.random.split(before.key, 4)[1])
     x, o = sampled.x, sampled.o
     by_network = np.asarray(before.newest.mean(o)).mean(axis=1)
@@ -119,7 +119,8 @@ def _large_steps(name):
     """Of a task whose second condition cannot be simulated: start, state and metrics."""
     task = tasks.make("point_mass")
     stiff = task.train._replace(changes={"jnt_stiffness:x": np.array([0, 1e12, 0, 0])})
-    config = dataclasses.replace(CONFIGS[name], step=LARGE[name])  # all else is compiled already
+    # All else is compiled already.
+    config = dataclasses.replace(_tiny_config(name), step=LARGE[name])
     algorithm = MAKE[name](dataclasses.replace(task, train=stiff), config, backend="native")
     start = algorithm.init(jax.random.key(0))
     return start, *algorithm.step(start)
@@ -154,21 +155,17 @@ def test_a_network_solves_a_cost_that_jumps(make, config, iterations):
 
     Of 18 runs of PIGPS (10 with 20 samples, 8 with 40) all solved every training condition by
     iteration 25. The first network of each that did succeeds in 95% of unseen conditions, with a
-    standard deviation of 9%: the bounds are two of those below, of two seeds' mean and of each.
+    standard deviation of 9%: the bound is less than two of those below.
     MDGPS with PILQR has models to help it, and solved them within 8 iterations with all four seeds
     that were tried.
     """
     task = tasks.make("disc_point_mass")
     algorithm = make(task, config(rollouts=FixedStartsConfig(num_samples=20)), backend="native")
-    found = []
-    for seed in range(2):
-        state, metrics = algorithm.step(algorithm.init(jax.random.key(seed)))
-        assert not metrics["noise_free_success"].all()
-        for _ in range(iterations - 1):
-            state, metrics = algorithm.step(state)
-            if metrics["noise_free_success"].all():
-                break
-        found.append(jgps.evaluate(task, state.policy, key=jax.random.key(0)))
-    assert [each.train.success_rate for each in found] == [1] * 2
-    unseen = [each.test.success_rate for each in found]
-    assert np.mean(unseen) >= 0.82 and min(unseen) >= 0.75
+    state, metrics = algorithm.step(algorithm.init(jax.random.key(0)))
+    assert not metrics["noise_free_success"].all()
+    for _ in range(iterations - 1):
+        state, metrics = algorithm.step(state)
+        if metrics["noise_free_success"].all():
+            break
+    found = jgps.evaluate(task, state.policy, key=jax.random.key(0))
+    assert found.train.success_rate == 1 and found.test.success_rate >= 0.82
