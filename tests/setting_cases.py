@@ -185,6 +185,16 @@ def _in_mdgps(field: str, base: Any, **settings: Any) -> Case:
     return Case(base, MDGPS, inside=lambda part: MdgpsConfig(**{**GUIDED, **settings, field: part}))
 
 
+def _with_near_parts(case: Case) -> Case:
+    """Its policy and its step are changed in a number: other kinds of them take long to trace.
+
+    That every kind is read where it may stand is what the cases of those show.
+    """
+    parts = [name for name in ("policy", "step") if name in case.fields]
+    near = {name: another(getattr(case.base, name)) for name in parts}
+    return case._replace(values={**near, **case.values})
+
+
 ALGORITHM_CASES = [
     Case(
         MdgpsConfig(**GUIDED),
@@ -236,7 +246,7 @@ ALGORITHM_CASES = [
     Case(MpcGpsConfig(**TEACHING), readers.of_teaching("mpc_gps")),
 ]
 CASES = [
-    *ALGORITHM_CASES,
+    *map(_with_near_parts, ALGORITHM_CASES),
     Case(FittedModelsConfig(prior=NoPriorConfig()), readers.of_models),
     Case(
         KnownModelsConfig(),
