@@ -8,6 +8,11 @@ from pathlib import Path
 import imageio_ffmpeg
 import mediapy
 import numpy as np
+import pytest
+
+from jgps.rendering import RenderConfig
+from jgps.reports import report
+from jgps.reports.video import write_task_video
 
 MODEL = """
 <mujoco>
@@ -84,6 +89,16 @@ def make_trajectories(rng: np.random.Generator) -> dict[str, np.ndarray]:
         "test_x": rng.normal(size=(TEST, T, dX)),
         "test_qpos": 0.1 * rng.normal(size=(TEST, T, 2)),
     }
+
+
+def draw_roughly(patch: pytest.MonkeyPatch) -> None:
+    """Videos of reports become ones without shadows and smooth edges, quick to compile and draw."""
+
+    def rough_video(*arguments, options, **keywords):
+        options = options._replace(config=RenderConfig(shadows=0, supersample=1))
+        return write_task_video(*arguments, options=options, **keywords)
+
+    patch.setattr(report, "write_task_video", rough_video)
 
 
 def check_picture(path: Path, width: int | None = 1200) -> None:

@@ -27,7 +27,8 @@ MODEL = """
     <geom type="plane" size="1 1 0.1" rgba="0.9 0.9 0.9 1"/>
     <body name="pointer" pos="0 0 0.05">
       <joint name="turn" axis="0 0 1" damping="0.05" armature="0.01"/>
-      <geom type="capsule" fromto="0 0 0 0.2 0 0" size="0.02" rgba="0.2 0.2 0.2 1"/>
+      <geom type="capsule" fromto="0 0 0 0.2 0 0" size="0.02" rgba="0.2 0.2 0.2 1"
+        contype="0" conaffinity="0"/>
       <site name="tip" pos="0.2 0 0"/>
     </body>
     <body name="ball" pos="0.2 0 0.05">

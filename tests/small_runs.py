@@ -4,13 +4,15 @@ import dataclasses
 import functools
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import jgps
-from jgps.algorithms import FixedStartsConfig, MdgpsConfig, MlpConfig, TrajoptConfig
+from jgps.algorithms import ALGORITHMS, FixedStartsConfig, MdgpsConfig, MlpConfig, TrajoptConfig
 from jgps.dynamics import NoPriorConfig
 from jgps.optimise.models import FittedModelsConfig
 from jgps.policies import DistilConfig
@@ -38,6 +40,26 @@ NETWORK_CONFIG = MdgpsConfig(
     policy=MlpConfig(hidden=(8,), distil=DistilConfig(steps=100)),
 )
 train_network = functools.partial(jgps.train, algorithm="mdgps", config=NETWORK_CONFIG)
+
+
+@contextmanager
+def algorithms_made_once() -> Iterator[None]:
+    """Equal tasks and settings share an algorithm: one that is made anew is traced anew."""
+    made = {}
+
+    def once(make: Callable) -> Callable:
+        def of(task, config, backend):
+            key = (make, id(task), config, backend)
+            if key not in made:
+                made[key] = task, make(task, config, backend)  # with the task, so that its id stays
+            return made[key][1]
+
+        return of
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, (make, config_type) in ALGORITHMS.items():
+            patch.setitem(ALGORITHMS, name, (once(make), config_type))
+        yield
 
 
 def without_seconds(records: list[dict]) -> list[dict]:

@@ -15,9 +15,3 @@ def compile_fast() -> None:
     """Sets the flags, unless there are others or an accelerator, which may not support them."""
     if importlib.util.find_spec("jax_plugins") is None:
         os.environ.setdefault("XLA_FLAGS", FAST)
-
-
-def as_users_have_them() -> str:
-    """The flags without ours."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    return "" if flags == FAST else flags

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from xla_flags import as_users_have_them
 
 import jgps
 from jgps.algorithms import (
@@ -29,9 +28,19 @@ from jgps.cli.train import _options, read
 from jgps.dynamics import MixturePriorConfig, NoPriorConfig
 from jgps.training import checkpoint
 
-# Small and quick to compile; all commands use the same programs.
-QUICK = ["--config.rollouts.num-samples", "2", "--config.models.prior.max-clusters", "2"]
+# Small and quick to compile; all commands use the same programs, and so do the tests of faults.
+QUICK = ["--config.rollouts.num-samples", "3", "--prior", "none"]
+CLUSTERS = ["--config.models.prior.max-clusters", "2"]
 TRAIN = ["train", "point_mass", "--algorithm", "trajopt", "--iterations", "2", *QUICK]
+# Most of the time would go into a video of full quality.
+WITH_A_ROUGH_VIDEO = """
+import sys
+import pytest
+from made_runs import draw_roughly
+from jgps.cli.main import main
+draw_roughly(pytest.MonkeyPatch())
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +52,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(home: Path) -> subprocess.CompletedProcess:
     """`jgps train` in a process of its own, in an empty directory."""
     return subprocess.run(
-        [sys.executable, "-m", "jgps.cli.main", *TRAIN],
+        [sys.executable, "-c", WITH_A_ROUGH_VIDEO, *TRAIN],
         cwd=home,
         env=environment(),
         capture_output=True,
@@ -59,8 +68,8 @@ def directory(run: subprocess.CompletedProcess, home: Path) -> Path:
 
 
 def environment() -> dict[str, str]:
-    root = str(Path(jgps.__file__).parents[1])
-    return {**os.environ, "PYTHONPATH": root, "XLA_FLAGS": as_users_have_them()}
+    root = Path(jgps.__file__).parents[1]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (root, root / "tests")))}
 
 
 @pytest.mark.slow
@@ -141,7 +150,7 @@ def test_list(capsys: pytest.CaptureFixture):
         (["train", "peg"], ["unknown task 'peg'", *jgps.tasks.names()]),
         (["train", "point_mass", "--algorithm", "ppo"], ["unknown algorithm 'ppo'", "trajopt"]),
         (["train", "point_mass", "--prior", "flat"], ["unknown prior 'flat'", "mixture, constant"]),
-        (["train", "point_mass", "--prior", "none", *QUICK], ["max-clusters"]),
+        (["train", "point_mass", "--prior", "none", *CLUSTERS], ["max-clusters"]),
         (["train", "point_mass", "--backend", "gpu"], ["unknown backend 'gpu'", "native, mjx"]),
         (["train", "point_mass", "--frobnicate"], ["--frobnicate", "jgps train --help"]),
         (["train", "point_mass", "--iterations", "many"], ["--iterations", "many"]),

@@ -201,9 +201,10 @@ def test_evaluate_equals_a_loop():
     data = rollouts(7)
     values = costs.evaluate(curved, data.x, data.u)
     assert values.shape == (N, T) and values.dtype == jnp.float32
+    x, u = np.asarray(data.x), np.asarray(data.u)
     for n in range(N):
         for t in range(T):
-            expected = curved(data.x[n, t], data.u[n, t], t)
+            expected = curved(x[n, t], u[n, t], t, np)
             np.testing.assert_allclose(values[n, t], expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(
         costs.evaluate(curved, data.x[2], data.u[2]), values[2], rtol=1e-5, atol=1e-5

@@ -1,11 +1,14 @@
 """The run that things happen to."""
 
+import functools
 import shutil
 from pathlib import Path
 
 import faults
 import pytest
+from small_runs import algorithms_made_once
 
+import jgps
 from jgps.training import TrainingResult
 
 
@@ -20,3 +23,11 @@ def run(whole: TrainingResult, tmp_path: Path) -> Path:
     """A copy of its directory."""
     assert whole.directory is not None
     return Path(shutil.copytree(whole.directory, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def made_once():
+    """Runs of a module share what they are made of; those of other processes show that they may."""
+    with algorithms_made_once(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jgps.tasks, "make", functools.cache(jgps.tasks.make))
+        yield

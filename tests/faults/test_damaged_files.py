@@ -21,6 +21,8 @@ from jgps.training.errors import DamagedError
 from jgps.training.files import parse_json, read_arrays, read_json
 from jgps.training.metrics_file import lost_record, read_metrics
 
+pytestmark = pytest.mark.usefixtures("made_once")
+
 
 def attempt(read: Callable[[], Any], named: Path) -> Any:
     """What a reader returns; None where it says in one sentence what is wrong with which file."""

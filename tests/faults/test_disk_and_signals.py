@@ -25,6 +25,8 @@ from jgps.training.files import writing
 from jgps.training.interrupts import Interrupts
 from jgps.training.metrics_file import read_metrics
 
+pytestmark = pytest.mark.usefixtures("made_once")
+
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
@@ -37,6 +39,7 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+HOW = ("at once", "swallowed", "changed", "while saving", "at the end")
 SIZES = [0, 300, 1200, 1700, 2200, 3000, 4000, 6000, 8000, 16000, 40000]
 
 
@@ -266,9 +269,13 @@ def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
+    ("number", "kind", "how"),
+    [
+        *((signal.SIGINT, KeyboardInterrupt, how) for how in HOW),
+        # Both signals have one handler: of the other these are enough.
+        *((signal.SIGTERM, Terminated, how) for how in (HOW if TORTURE else HOW[1:4:2])),
+    ],
 )
-@pytest.mark.parametrize("how", ["at once", "swallowed", "changed", "while saving", "at the end"])
 def test_signals_stop_a_run_after_saving(
     whole: TrainingResult, tmp_path: Path, number: int, kind: type[BaseException], how: str,
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest,

@@ -26,6 +26,8 @@ from jgps.training import (
 )
 from jgps.training.metrics_file import read_metrics
 
+pytestmark = pytest.mark.usefixtures("made_once")
+
 _EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
 _listeners: list[Callable[[str], None]] = []
 

@@ -39,6 +39,7 @@ _XML = """
 _CONFIG = rendering.RenderConfig(shadows=1)
 _SIZE: dict[str, Any] = {"width": 24, "height": 20}
 _BALL = 2  # geom id
+randomise = jax.jit(rendering.randomise, static_argnums=2)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +134,7 @@ def test_gradients_with_respect_to_poses_are_finite(view, batch):
         image = view.draw(xpos, xmat)
         return image.rgb.mean() + jnp.where(jnp.isinf(image.depth), 0, image.depth).mean()
 
-    for gradient in jax.grad(total, argnums=(0, 1))(jnp.asarray(xpos), jnp.asarray(xmat)):
+    for gradient in jax.jit(jax.grad(total, argnums=(0, 1)))(xpos, xmat):
         assert np.isfinite(gradient).all()
         assert (np.abs(gradient).max((2,) if gradient.ndim == 3 else (2, 3)) > 1e-6).any(0).all()
 
@@ -189,9 +190,9 @@ def test_camera_offsets_move_the_camera_in_its_own_frame(model):
 def test_random_looks_differ_by_key_and_stay_in_range(model, view, batch):
     xpos, xmat, _, image = batch
     own, keys = rendering.appearance_of(model), jax.random.split(jax.random.key(0), 5)
-    looks = rendering.randomise(keys, own)
+    looks = randomise(keys, own)
     assert jax.tree.all(jax.tree.map(lambda a, b: a.shape == (5, *b.shape), looks, own))
-    one = rendering.randomise(keys[3], own)
+    one = randomise(keys[3], own)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[3], b, atol=1e-6), looks, one)
     for field in ("rgba", "rgb2", "zenith", "horizon"):
         value = np.asarray(getattr(looks, field))
@@ -203,7 +204,7 @@ def test_random_looks_differ_by_key_and_stay_in_range(model, view, batch):
         colour=0, texture=0, light_turn=0, light_shift=0, light_range=(1, 1), sky=0,
         camera_shift=0, camera_turn=0, camera_fovy=0,
     )  # fmt: skip
-    same = rendering.randomise(keys[0], own, still)
+    same = randomise(keys[0], own, still)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), same, own)
 
 
@@ -218,7 +219,7 @@ def test_random_textures_show_on_a_floor():
         sky=0, camera_shift=0, camera_turn=0, camera_fovy=0,
     )  # fmt: skip
     keys = jax.random.split(jax.random.key(0), 30)
-    looks = rendering.randomise(keys, rendering.appearance_of(floor), textured)
+    looks = randomise(keys, rendering.appearance_of(floor), textured)
     # Colours that are seen against red, whichever the texture's second one is.
     looks = looks._replace(rgb2=jnp.zeros_like(looks.rgb2))
     poses = np.zeros((30, 1, 3), np.float32), np.tile(np.eye(3, dtype=np.float32), (30, 1, 1, 1))
@@ -346,7 +347,7 @@ def test_looks_and_poses_have_the_same_axes():
         "<mujoco><worldbody><geom type='sphere' size='0.1'/></worldbody></mujoco>"
     )
     view = rendering.make_view(model, width=8, height=8)
-    looks = rendering.randomise(jax.random.split(jax.random.key(0), 5), view.appearance)
+    looks = randomise(jax.random.split(jax.random.key(0), 5), view.appearance)
     with pytest.raises(ValueError, match=r"leading axes \(5,\) and the poses \(\); repeat"):
         view.draw(np.zeros((1, 3)), np.eye(3)[None], looks)
 

@@ -12,6 +12,7 @@ from made_runs import (
     C,
     T,
     check_picture,
+    draw_roughly,
     make_run,
     make_trajectories,
     read_video,
@@ -24,6 +25,11 @@ from jgps.reports.plots.policy import draw_policy
 from jgps.reports.report import compare, write_report
 from jgps.reports.run_data import read_run
 from jgps.simulation import Conditions
+
+
+@pytest.fixture
+def rough(monkeypatch):
+    draw_roughly(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +75,7 @@ def test_a_report_has_all_figures_and_a_video_that_browsers_play(task, tmp_path)
     assert np.abs(frames[0].astype(int) - frames[T - 1]).max() > 50, "nothing moves"
 
 
+@pytest.mark.usefixtures("rough")
 def test_a_network_is_shown_in_unseen_conditions(task, tmp_path):
     directory, said = make_run(tmp_path / "run", algorithm="mdgps"), []
     arrays = make_trajectories(np.random.default_rng(0))
@@ -126,6 +133,7 @@ def test_diagnostics_say_where_ridges_were_raised(task, tmp_path):
     assert draw_diagnostics(run._replace(metrics=metrics), tmp_path / "diagnostics.png").exists()
 
 
+@pytest.mark.usefixtures("rough")
 def test_diverged_rollouts_are_left_out_and_named(task, tmp_path):
     directory, said = make_run(tmp_path / "run"), []
     arrays = make_trajectories(np.random.default_rng(0))

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compilations import count_compilations
+from small_runs import CONFIG, NETWORK_CONFIG
 
 from jgps import tasks
 from jgps.algorithms import ALGORITHMS
-from jgps.configs import FixedStartsConfig, MdgpsConfig, TrajoptConfig
+from jgps.configs import FixedStartsConfig, TrajoptConfig
 from jgps.core.types import OK
 from jgps.simulation import Shared, Starts, make_sampler, resolve_backend
 from jgps.tasks import StateImage
@@ -260,8 +261,9 @@ def module_cost(x, u, t, params):
 @pytest.mark.parametrize("name", ["trajopt", "mdgps"])
 def test_algorithms_learn_on_known_dynamics_as_on_any_other(name):
     """Two iterations in one program, on the backend that is chosen by itself."""
-    few = FixedStartsConfig(num_samples=4)
-    config = TrajoptConfig(rollouts=few) if name == "trajopt" else MdgpsConfig(rollouts=few)
+    config = dataclasses.replace(
+        CONFIG if name == "trajopt" else NETWORK_CONFIG, rollouts=FixedStartsConfig(num_samples=4)
+    )
     algorithm = ALGORITHMS[name][0](make_task(), config)
     state, metrics = algorithm.step(algorithm.init(jax.random.key(0)))
     assert np.all(np.asarray(metrics["status"]) == OK)

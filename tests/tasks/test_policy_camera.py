@@ -16,6 +16,7 @@ from jgps.vision.pretraining import draw_pretraining_data
 ARM = """
 <mujoco model="arm">
   <option timestep="0.02" gravity="0 0 0"/>
+  <default><geom contype="0" conaffinity="0"/></default>
   <worldbody>
     <light pos="0 0 2" dir="0 0 -1" directional="true"/>
     <camera name="eye" pos="0 0 1.2" fovy="50"/>

@@ -3,13 +3,18 @@
 import dataclasses
 
 import pytest
-from small_runs import (
-    train,
-)
+from small_runs import algorithms_made_once, train
 
 import jgps
 from jgps.tasks import Task
 from jgps.training import TrainingResult
+
+
+@pytest.fixture(scope="module")
+def made_once():
+    """Runs of a module on one task share the algorithm."""
+    with algorithms_made_once():
+        yield
 
 
 @pytest.fixture(scope="session")

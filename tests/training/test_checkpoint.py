@@ -11,6 +11,8 @@ from jgps.tasks import Task
 from jgps.training import CheckpointConfig, TrainingResult, UsageError, checkpoint
 from jgps.training.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.usefixtures("made_once")
+
 
 def test_pruning_spares_what_was_just_saved(tmp_path: Path):
     for iteration in (6, 7, 8, 1):

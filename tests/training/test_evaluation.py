@@ -12,6 +12,8 @@ from jgps.tasks import Task
 from jgps.training import TrainingResult, make_evaluator
 from jgps.training.metrics import CompileClock
 
+pytestmark = pytest.mark.usefixtures("made_once")
+
 MEASURED = {"success_train", "success_test", "cost_train_policy", "cost_test_policy"}
 
 

@@ -26,6 +26,8 @@ from jgps.tasks import Task
 from jgps.training import TrainingError, TrainingResult, UsageError, checkpoint
 from jgps.training.metrics_file import MetricsLog
 
+pytestmark = pytest.mark.usefixtures("made_once")
+
 
 def test_ctrl_c_saves(interrupted: Path):
     assert checkpoint.iterations(interrupted)[-1] == 2

@@ -21,6 +21,8 @@ from jgps.training import TrainingResult, UsageError, checkpoint
 from jgps.training.codec import decode, encode
 from jgps.training.files import read_json
 
+pytestmark = pytest.mark.usefixtures("made_once")
+
 SUMMARY = {
     "task", "algorithm", "seed", "backend", "device", "iterations", "rollouts_total",
     "success_train", "success_test", "cost_first", "cost_last", "distance_last", "wall_seconds",

@@ -13,6 +13,8 @@ from jgps.cli.main import main
 from jgps.tasks import Task
 from jgps.training import CheckpointConfig, StartFrom, UsageError, checkpoint
 
+pytestmark = pytest.mark.usefixtures("made_once")
+
 ALL = CheckpointConfig(every_iterations=1, keep=None)
 
 
