@@ -73,7 +73,7 @@ def test_simulator_and_function_have_the_same_models(x64):
     task = _short("pendulum", 6)
     rollouts = _rollouts(task, "analytic", 1.0)
     found = [
-        known_models(task, KnownModelsConfig(), (task.train.num, N), backend).fit(
+        jax.jit(known_models(task, KnownModelsConfig(), (task.train.num, N), backend).fit)(
             (), rollouts, None
         )
         for backend in ("native", "analytic")
@@ -86,11 +86,14 @@ def test_what_is_not_finite_is_told_and_leaves_the_others_alone():
     task = _short("pendulum", 6)
     rollouts = _rollouts(task, "native", 1.0)
     models = known_models(task, KnownModelsConfig(derivatives_at=N), (task.train.num, N), "native")
-    _, whole, _ = models.fit((), rollouts, None)
+    fit = jax.jit(models.fit)
+    _, whole, _ = fit((), rollouts, None)
     x = np.array(rollouts.x)
     x[1] = np.nan
-    broken = Rollouts(jnp.asarray(x), rollouts.u, rollouts.valid.at[1].set(False))
-    _, found, _ = models.fit((), broken, None)
+    valid = np.arange(task.train.num)[:, None] != 1
+    broken = Rollouts(jnp.asarray(x), rollouts.u, rollouts.valid & valid)
+    _, found, _ = fit((), broken, None)
+    assert found is not None and whole is not None
     assert found.status.code[1] != OK and (np.delete(found.status.code, 1) == OK).all()
     assert np.isfinite(np.asarray(found.dynamics.F)).all()
     np.testing.assert_array_equal(
@@ -150,7 +153,6 @@ def test_what_known_models_can_not_have_is_refused():
         ("badmm", IlqgStepConfig()),
         ("dagger", LqrStepConfig()),
         ("trajopt", LqrStepConfig()),
-        ("trajopt", IlqgStepConfig()),
     ],
 )
 def test_algorithms_take_known_models_and_the_ilqg_step_without_a_line_of_their_own(name, step):
