@@ -21,7 +21,7 @@ from jax.interpreters.partial_eval import dce_jaxpr_consts
 
 from jgps import tasks
 from jgps.algorithms import ALGORITHMS
-from jgps.core import lifted
+from jgps.core.traces import Description
 from jgps.optimise.rollouts import random_starts, sampling
 from jgps.simulation import Sampler, SimulationRollouts
 from jgps.simulation.system import split_shared
@@ -40,10 +40,8 @@ def traced_for(function: Callable[..., Any], *args: Any) -> tuple[Hashable, Any]
     every = [True] * len(closed.jaxpr.outvars)
     jaxpr, used_consts, used_inputs = dce_jaxpr_consts(closed.jaxpr, every)
     consts = [const for const, used in zip(closed.consts, used_consts, strict=True) if used]
-    text = lifted._text(jaxpr).encode()
     found = (
-        hashlib.sha256(text).hexdigest(),
-        lifted._digest(jaxpr),
+        Description(jaxpr).digest,
         digest(consts),
         tuple(used_inputs),
         shapes(out),

@@ -12,26 +12,18 @@ all that `jax.jit` compiles; `jax.clear_caches()` lets go of it.
 
 import dataclasses
 import functools
-import hashlib
-import math
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.extend.core import (
-    ClosedJaxpr,
-    Jaxpr,
-    Literal,
-    get_opaque_trace_state,
-    jaxpr_as_fun,
-)
+from jax.extend.core import ClosedJaxpr, Jaxpr, get_opaque_trace_state, jaxpr_as_fun
 
 from jgps.core.compile_options import Options, compile_options
 from jgps.core.host import to_device
+from jgps.core.traces import Description, all_traces, numbers_digest
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -42,7 +34,7 @@ NO_TRACE = _trace_state()
 class Program:
     """A traced function without its constants; equal where the trace is equal.
 
-    Programs are compared by the text of the trace, by digests of all numbers that are inside it and
+    Programs are compared by a description of the trace, with all numbers that are inside it and
     cannot be passed as arguments, and by the host's functions that it calls back.
     """
 
@@ -52,20 +44,13 @@ class Program:
         self.jaxpr, self.in_tree, self.out_tree = jaxpr, in_tree, out_tree
         avals = _avals(jaxpr)
         self.shapes = tuple((aval.shape, aval.dtype) for aval in avals[len(consts) :])
-        # The text does not tell which types are weak.
         types = tuple((aval.shape, aval.dtype, aval.weak_type) for aval in avals)
-        text = (
-            _describe(jaxpr, consts)
-            if differentiable
-            else (_text(jaxpr), _digest(jaxpr, closed=False))
-        )
-        called = _callbacks(jaxpr)
-        self.calls_back = bool(called)
-        self._key = (in_tree, out_tree, types, differentiable, called, *text)
+        found = Description(jaxpr)
+        said = (found.digest, *(_describe(jaxpr, consts) if differentiable else ()))
+        self.calls_back = bool(found.callbacks)
+        self._key = (in_tree, out_tree, types, differentiable, *found.callbacks, *said)
         self._hash = hash(self._key)
-        results = [out.aval for inner in _all(jaxpr) for eqn in inner.eqns for out in eqn.outvars]
-        shapes = [getattr(aval, "shape", ()) for aval in (*avals, *results)]
-        self.largest = max(map(math.prod, shapes), default=1)
+        self.largest = found.largest
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Program):
@@ -208,15 +193,10 @@ def _avals(jaxpr: Jaxpr) -> list[Any]:
     return [variable.aval for variable in (*jaxpr.constvars, *jaxpr.invars)]
 
 
-def _text(jaxpr: Jaxpr | ClosedJaxpr) -> str:
-    """The text of a trace without the addresses of functions, which differ between equal ones."""
-    return re.sub(r"0x[0-9a-f]+", "", str(jaxpr))
-
-
 def _describe(jaxpr: Jaxpr, consts: list[Any]) -> tuple[Any, ...]:
     """Text and digest of a trace and, where it has rules of their own, of its derivatives."""
-    primitives = {equation.primitive.name for inner in _all(jaxpr) for equation in inner.eqns}
-    found: list[Any] = [str(jaxpr), _digest(jaxpr, closed=False)]
+    primitives = {equation.primitive.name for inner in all_traces(jaxpr) for equation in inner.eqns}
+    found: list[Any] = [str(jaxpr), numbers_digest(jaxpr, closed=False)]
     if any(name.startswith("custom_vjp") for name in primitives):
         found.append(object())  # its rules are Python functions: equal to itself alone
     elif any(name.startswith("custom_jvp") for name in primitives):
@@ -228,7 +208,7 @@ def _describe(jaxpr: Jaxpr, consts: list[Any]) -> tuple[Any, ...]:
         for _ in range(2):
             derivative = _pushforward(derivative)
             trace = jax.make_jaxpr(derivative)(consts, leaves)
-            found += [str(trace), _digest(trace)]
+            found += [str(trace), numbers_digest(trace)]
     return tuple(found)
 
 
@@ -246,47 +226,3 @@ def _pushforward(function: Callable[..., Any]) -> Callable[..., Any]:
         return [*values, *(d for d in derivatives if d.dtype != jax.dtypes.float0)]
 
     return push
-
-
-def _all(trace: Any) -> Iterator[Any]:
-    """A trace and all traces inside it; those with constants of their own as `ClosedJaxpr`."""
-    yield trace
-    for equation in trace.eqns:
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_trace):
-            if _is_trace(inner):
-                yield from _all(inner)
-
-
-def _callbacks(trace: Any) -> tuple[Any, ...]:
-    """The host's functions that a trace calls, which its text does not tell apart."""
-    equations = [equation for inner in _all(trace) for equation in inner.eqns]
-    return tuple(each.params["callback"] for each in equations if "callback" in each.params)
-
-
-def fingerprint(trace: ClosedJaxpr) -> str:
-    """Of the text and all numbers of a trace: the same in every process with the same JAX."""
-    return hashlib.sha256(f"{_text(trace)} {_digest(trace)}".encode()).hexdigest()
-
-
-def _is_trace(value: Any) -> bool:
-    return isinstance(value, ClosedJaxpr | Jaxpr)
-
-
-def _digest(trace: Any, closed: bool = True) -> str:
-    """Of all literals and constants inside a trace, bit for bit; its own only where it is `closed`.
-
-    From JAX 0.12 on a trace without its constants knows them all the same.
-    """
-    digest = hashlib.sha256()
-    for inner in _all(trace):
-        literals = [v.val for eqn in inner.eqns for v in eqn.invars if isinstance(v, Literal)]
-        constants = getattr(inner, "consts", ()) if closed or inner is not trace else ()
-        for value in (*constants, *literals):
-            array = np.asarray(
-                jax.random.key_data(value)
-                if jnp.issubdtype(jax.dtypes.result_type(value), jax.dtypes.prng_key)
-                else value
-            )
-            digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

@@ -16,8 +16,8 @@ import mujoco
 import numpy as np
 
 from jgps.core.checks import Range, check_argument
-from jgps.core.lifted import fingerprint
 from jgps.core.names import shown
+from jgps.core.traces import fingerprint
 from jgps.rendering import RenderConfig, View, make_view
 from jgps.rendering.batching import batching
 from jgps.simulation import Conditions, StateLayout, load_model

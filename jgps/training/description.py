@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from jgps.core.lifted import fingerprint
+from jgps.core.traces import fingerprint
 from jgps.simulation import Conditions
 from jgps.tasks import Task
 from jgps.tasks.functions import params_like
