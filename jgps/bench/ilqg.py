@@ -24,6 +24,7 @@ from jgps.optimise.mpc.run import make_run
 from jgps.optimise.mpc.sampling import PredictiveSamplingConfig
 from jgps.recipes import recipe
 from jgps.simulation import Conditions
+from jgps.simulation.derivatives import DerivativesConfig
 from jgps.simulation.system import control_ranges
 from jgps.tasks import Task
 
@@ -39,7 +40,8 @@ SMALL = 4  # states and rollouts without one, which show that it runs
 
 def ilqg() -> list[Row]:
     """Measures searches, plans, memory, and both on MJX where there is an accelerator."""
-    rows = [search(BATCH, LONG, repeats=5), *replans(25)]
+    rows = [search(BATCH, LONG, repeats=5)]
+    rows += [each for physics_steps in ("all", "first") for each in replans(25, physics_steps)]
     rows += [each for case in MEMORY for each in memory(*case)]
     on_cpu = jax.default_backend() == "cpu"
     return rows + (on_mjx(SMALL, SMALL, 4, 1) if on_cpu else on_mjx(MANY, ROLLOUTS, STEPS, 5))
@@ -96,10 +98,17 @@ class _Clock:
         return call
 
 
-def replans(plans: int) -> list[Row]:
-    """Measures how long a plan of walkers takes in a closed loop, and the shares of its parts."""
+def replans(plans: int, physics_steps: str) -> list[Row]:
+    """Measures how long a plan of walkers takes in a closed loop, and the shares of its parts.
+
+    Args:
+      plans: how many are timed.
+      physics_steps: which of a control step are differentiated, see `DerivativesConfig`.
+    """
     task = endless(tasks.make("walker"))
-    config, clock = recipe("walker", "mpc").config, _Clock()
+    derivatives = DerivativesConfig(physics_steps=physics_steps)
+    config = dataclasses.replace(recipe("walker", "mpc").config, derivatives=derivatives)
+    clock = _Clock()
     known = task_system(task, task.train, "native", derivatives=config.derivatives)
     system = known.system._replace(
         expand=clock.timed("derivatives", known.system.expand),
@@ -119,7 +128,7 @@ def replans(plans: int) -> list[Row]:
         np.array(took["plan"]) - np.array(took["derivatives"]) - np.array(took["line search"])
     )
     whole = float(np.median(took["plan"]))
-    size = f"{task.train.num} walkers, {config.horizon} steps"
+    size = f"{task.train.num} walkers, {config.horizon} steps, derivatives of {physics_steps} physics steps"
     return [
         row(
             f"{name} of iLQG in a receding horizon, {size}", seconds,

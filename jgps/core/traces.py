@@ -28,6 +28,7 @@ class Description:
         self.callbacks: list[Any] = []
         self.largest = 1
         self._known: dict[int, tuple[Any, str]] = {}  # keeps what is known, so that ids stay unique
+        self._kinds: dict[Any, str] = {}
         self.digest = self._trace(trace, constants=())
 
     def _trace(self, trace: Any, constants: Any) -> str:
@@ -42,8 +43,7 @@ class Description:
 
         def bind(variable: Any) -> str:
             number[variable] = len(number)
-            self.largest = max(self.largest, math.prod(getattr(variable.aval, "shape", ())))
-            return _kind(variable.aval)
+            return self._kind(variable.aval)
 
         said += map(bind, (*inner.constvars, *inner.invars))
         for equation in inner.eqns:
@@ -55,25 +55,34 @@ class Description:
         said += map(read, inner.outvars)
         return hashlib.sha256("\n".join(said).encode()).hexdigest()
 
+    def _kind(self, aval: Any) -> str:
+        weak = getattr(aval, "weak_type", None)
+        key = (getattr(aval, "shape", None), getattr(aval, "dtype", None), weak, type(aval))
+        if key not in self._kinds:
+            self._kinds[key] = f"{aval}{weak}"
+            self.largest = max(self.largest, math.prod(getattr(aval, "shape", ())))
+        return self._kinds[key]
+
     def _parameter(self, name: str, value: Any) -> str:
         if name == "callback":
             if not any(value is each for each in self.callbacks):
                 self.callbacks.append(value)
             return str([value is each for each in self.callbacks].index(True))
-        if is_trace(value):
-            if id(value) not in self._known:
-                said = self._trace(value, getattr(value, "consts", ()))
-                self._known[id(value)] = (value, said)
-            return self._known[id(value)][1]
         if isinstance(value, tuple | list):
-            return f"{type(value).__name__}({', '.join(self._parameter('', v) for v in value)})"
+            said = [self._parameter("", each) for each in value]
+            return f"{type(value).__name__}({', '.join(said)})"
+        if type(value) in (bool, int, str, type(None)):
+            return repr(value)
+        if id(value) not in self._known:
+            self._known[id(value)] = (value, self._object(value))
+        return self._known[id(value)][1]
+
+    def _object(self, value: Any) -> str:
+        if is_trace(value):
+            return self._trace(value, getattr(value, "consts", ()))
         if isinstance(value, np.ndarray | jax.Array):
             return _array(value)
         return re.sub(r"0x[0-9a-f]+", "", str(value))
-
-
-def _kind(aval: Any) -> str:
-    return f"{aval}{getattr(aval, 'weak_type', '')}"
 
 
 def _array(value: Any) -> str:

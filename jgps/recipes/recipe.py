@@ -29,7 +29,6 @@ from jgps.optimise.guided.searched import SearchedConfig
 from jgps.optimise.mpc.config import EPISODE
 from jgps.optimise.steps.lqr import LqrStepConfig
 from jgps.policies import DistilConfig
-from jgps.simulation.derivatives import DerivativesConfig
 from jgps.vision.config import KINDS
 
 POLICIES = ("mlp", *KINDS)
@@ -65,8 +64,6 @@ GAIT_PLANNER = SearchConfig(
     min_regularisation=1e-4,
     max_regularisation=1.0,
 )
-# In half of the time, and one iteration takes nearly as much off the cost of a plan.
-GAIT_DERIVATIVES = DerivativesConfig(physics_steps="first")
 # How far plans look ahead, where half a second is not what suits.
 TASK_PLANS = {
     # about two steps of its legs
@@ -74,7 +71,6 @@ TASK_PLANS = {
         "horizon": 80,
         "replan_every": 2,
         "planner": GAIT_PLANNER,
-        "derivatives": GAIT_DERIVATIVES,
     },
     "swimmer": {"horizon": 60, "replan_every": 1},
 }
