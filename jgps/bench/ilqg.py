@@ -128,10 +128,10 @@ def replans(plans: int, physics_steps: str) -> list[Row]:
         np.array(took["plan"]) - np.array(took["derivatives"]) - np.array(took["line search"])
     )
     whole = float(np.median(took["plan"]))
-    size = f"{task.train.num} walkers, {config.horizon} steps, derivatives of {physics_steps} physics steps"
+    size = f"{task.train.num} walkers, {config.horizon} steps"
     return [
         row(
-            f"{name} of iLQG in a receding horizon, {size}", seconds,
+            f"{name} of iLQG in a receding horizon, {size}, physics steps: {physics_steps}", seconds,
             note=f"{np.median(seconds) / whole:.0%} of the plan; one iteration",
         )
         for name, seconds in took.items()
