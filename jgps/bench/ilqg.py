@@ -131,7 +131,7 @@ def replans(plans: int, physics_steps: str) -> list[Row]:
     size = f"{task.train.num} walkers, {config.horizon} steps"
     return [
         row(
-            f"{name} of iLQG in a receding horizon, {size}, physics steps: {physics_steps}", seconds,
+            f"{name} of iLQG, receding horizon, {size}, physics steps: {physics_steps}", seconds,
             note=f"{np.median(seconds) / whole:.0%} of the plan; one iteration",
         )
         for name, seconds in took.items()
