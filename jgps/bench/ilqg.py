@@ -35,7 +35,7 @@ HORIZON, EVERY = 80, 2  # control steps ahead, and between two plans
 MEMORY = (("pendulum", 4096, 256), ("walker", 512, 64))  # states, and how many at once
 MOST_GIB = 4.0
 MANY, ROLLOUTS, STEPS = 1024, 4096, 50  # on an accelerator
-SMALL = 4  # states and rollouts without one, which show that it runs
+SMALL, FEW = 4, 8  # states and rollouts without one, and steps, which show that it runs
 
 
 def ilqg() -> list[Row]:
@@ -44,7 +44,7 @@ def ilqg() -> list[Row]:
     rows += [each for physics_steps in ("all", "first") for each in replans(25, physics_steps)]
     rows += [each for case in MEMORY for each in memory(*case)]
     on_cpu = jax.default_backend() == "cpu"
-    return rows + (on_mjx(SMALL, SMALL, 4, 1) if on_cpu else on_mjx(MANY, ROLLOUTS, STEPS, 5))
+    return rows + (on_mjx(SMALL, SMALL, FEW, 1) if on_cpu else on_mjx(MANY, ROLLOUTS, STEPS, 5))
 
 
 def search(num: int, steps: int, repeats: int) -> Row:
