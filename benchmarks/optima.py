@@ -84,6 +84,9 @@ COLUMNS = (
     Column("same or better, drop", "of `drop` alone", ".0%"),
     Column("same or better, firm", "of `firm` alone", ".0%"),
     Column("better", "better by more than 1e-4", ".0%"),
+    Column("cost, drop", "mean cost, `drop`", ".3f"),
+    Column("cost, firm", "mean cost, `firm`", ".3f"),
+    Column("their cost", "of Crocoddyl", ".3f"),
     Column("beyond limits", "beyond limits", ".1e"),
     Column("success", "task solved", ".0%"),
     Column("converged", "converged", ".0%"),
@@ -171,11 +174,17 @@ def compare(task: Task, starts: int, seed: int, ways: Sequence[str]) -> dict[str
     beyond = np.max(np.maximum(u - limits[1], limits[0] - u))
     return {
         "same or better": float(np.mean(cost <= least)),
-        **{f"same or better, {way}": None for way in NEGATIVE_CURVATURE},
+        **{
+            f"{what}, {way}": None
+            for what in ("same or better", "cost")
+            for way in NEGATIVE_CURVATURE
+        },
         **{
             f"same or better, {way}": float(np.mean(each <= least))
             for way, each in zip(ours, costs, strict=True)
         },
+        **{f"cost, {way}": float(np.mean(each)) for way, each in zip(ours, costs, strict=True)},
+        "their cost": float(np.mean(their_cost)),
         "better": float(np.mean(cost < their_cost - SAME * np.abs(their_cost))),
         "beyond limits": float(max(beyond, 0.0)),
         "success": float(np.mean(jax.vmap(task.success)(state.paths.x, state.paths.u))),

@@ -31,7 +31,6 @@ from jgps.tasks import Task
 SEED = 0
 BATCH, LONG = 256, 100  # cart-poles, and their control steps
 ITERATIONS = 20  # of one timed search, which none of them ends before
-HORIZON, EVERY = 80, 2  # control steps ahead, and between two plans
 MEMORY = (("pendulum", 4096, 256), ("walker", 512, 64))  # states, and how many at once
 MOST_GIB = 4.0
 MANY, ROLLOUTS, STEPS = 1024, 4096, 50  # on an accelerator
