@@ -23,7 +23,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, get_opaque_trace_state, jaxpr_as
 
 from jgps.core.compile_options import Options, compile_options
 from jgps.core.host import to_device
-from jgps.core.traces import Description, all_traces, numbers_digest
+from jgps.core.traces import Description, fingerprint
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -46,7 +46,7 @@ class Program:
         self.shapes = tuple((aval.shape, aval.dtype) for aval in avals[len(consts) :])
         types = tuple((aval.shape, aval.dtype, aval.weak_type) for aval in avals)
         found = Description(jaxpr)
-        said = (found.digest, *(_describe(jaxpr, consts) if differentiable else ()))
+        said = (found.digest, *(_derivatives(found, jaxpr, consts) if differentiable else ()))
         self.calls_back = bool(found.callbacks)
         self._key = (in_tree, out_tree, types, differentiable, *found.callbacks, *said)
         self._hash = hash(self._key)
@@ -193,23 +193,22 @@ def _avals(jaxpr: Jaxpr) -> list[Any]:
     return [variable.aval for variable in (*jaxpr.constvars, *jaxpr.invars)]
 
 
-def _describe(jaxpr: Jaxpr, consts: list[Any]) -> tuple[Any, ...]:
-    """Text and digest of a trace and, where it has rules of their own, of its derivatives."""
-    primitives = {equation.primitive.name for inner in all_traces(jaxpr) for equation in inner.eqns}
-    found: list[Any] = [str(jaxpr), numbers_digest(jaxpr, closed=False)]
-    if any(name.startswith("custom_vjp") for name in primitives):
-        found.append(object())  # its rules are Python functions: equal to itself alone
-    elif any(name.startswith("custom_jvp") for name in primitives):
-        # The text names rules; what they do shows in derivatives. With the constants as arguments,
-        # what a derivative still closes over is what its rule itself closes over.
-        derivative: Callable[..., Any] = functools.partial(_evaluate, jaxpr)
-        avals = _avals(jaxpr)[len(consts) :]
-        leaves = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
-        for _ in range(2):
-            derivative = _pushforward(derivative)
-            trace = jax.make_jaxpr(derivative)(consts, leaves)
-            found += [str(trace), numbers_digest(trace)]
-    return tuple(found)
+def _derivatives(found: Description, jaxpr: Jaxpr, consts: list[Any]) -> tuple[Any, ...]:
+    """What tells the derivatives of a trace apart, where it has rules of their own."""
+    if any(name.startswith("custom_vjp") for name in found.primitives):
+        return (object(),)  # its rules are Python functions: equal to itself alone
+    if not any(name.startswith("custom_jvp") for name in found.primitives):
+        return ()
+    # The trace names rules; what they do shows in derivatives. With the constants as arguments,
+    # what a derivative still closes over is what its rule itself closes over.
+    derivative: Callable[..., Any] = functools.partial(_evaluate, jaxpr)
+    avals = _avals(jaxpr)[len(consts) :]
+    leaves = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
+    said = []
+    for _ in range(2):
+        derivative = _pushforward(derivative)
+        said.append(fingerprint(jax.make_jaxpr(derivative)(consts, leaves)))
+    return tuple(said)
 
 
 def _pushforward(function: Callable[..., Any]) -> Callable[..., Any]:

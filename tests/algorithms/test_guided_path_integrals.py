@@ -155,7 +155,7 @@ def test_a_network_solves_a_cost_that_jumps(make, config, iterations):
 
     Of 18 runs of PIGPS (10 with 20 samples, 8 with 40) all solved every training condition by
     iteration 25. The first network of each that did succeeds in 95% of unseen conditions, with a
-    standard deviation of 9%: the bound is less than two of those below.
+    standard deviation of 9%: the bound is one and a half of those below.
     MDGPS with PILQR has models to help it, and solved them within 8 iterations with all four seeds
     that were tried.
     """

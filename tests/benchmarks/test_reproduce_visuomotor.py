@@ -126,8 +126,7 @@ def test_poses_are_told_of_images_that_only_the_seed_decides(task, tmp_path):
     def error(architecture, seed=0):
         return pose_error(task, architecture, config, tmp_path, seed)
 
-    softmax, pooled = error("feature_points"), error("max_pool_dense")
-    other = error("max_pool_dense", 1)  # the same programs
+    softmax, pooled, other = error("feature_points"), error("max_pool_dense"), error("dense", 1)
     assert 0 < softmax["error"] < 100 and softmax["error"] != pooled["error"]
     assert softmax["error_constant"] == pooled["error_constant"] != other["error_constant"]
     assert 1 < softmax["error_constant"] < 20  # cm: places are within 40

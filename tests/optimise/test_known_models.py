@@ -151,7 +151,8 @@ def test_what_known_models_can_not_have_is_refused():
     [
         ("mdgps", IlqgStepConfig()),
         ("badmm", IlqgStepConfig()),
-        ("dagger", LqrStepConfig()),
+        ("dagger", IlqgStepConfig()),
+        ("trajopt", IlqgStepConfig()),
         ("trajopt", LqrStepConfig()),
     ],
 )

@@ -268,3 +268,18 @@ def test_the_step_on_mjx_is_one_traceable_program():
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), after
     )
+
+
+@pytest.mark.slow
+def test_pusher_learns_from_random_starts():
+    task = tasks.make("pusher")
+    settings = MdgpsConfig(
+        sampling="on_policy", linearisation=RegressionConfig(), rollouts=RandomStartsConfig()
+    )
+    algorithm = mdgps(task, settings, backend="native")
+    state = algorithm.init(jax.random.key(1))
+    for _ in range(8):
+        state, _ = algorithm.step(state)
+    result = jgps.evaluate(task, state.policy, key=jax.random.key(1))
+    assert result.train.success is not None and result.test.success is not None
+    assert result.train.success.mean() >= 0.75 and result.test.success.mean() >= 0.8
