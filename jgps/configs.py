@@ -12,6 +12,7 @@ from jgps.algorithms.ilqg import IlqgConfig
 from jgps.algorithms.mdgps import MdgpsConfig
 from jgps.algorithms.mdgps_pilqr import MdgpsPilqrConfig
 from jgps.algorithms.mpc import MpcConfig
+from jgps.algorithms.mpc_dagger import MpcDaggerConfig
 from jgps.algorithms.mpc_gps import MpcGpsConfig
 from jgps.algorithms.pi2 import Pi2Config
 from jgps.algorithms.pigps import PigpsConfig
@@ -72,6 +73,7 @@ __all__ = [
     "MdgpsConfig",
     "MdgpsPilqrConfig",
     "MpcConfig",
+    "MpcDaggerConfig",
     "MpcGpsConfig",
     "Pi2Config",
     "PigpsConfig",

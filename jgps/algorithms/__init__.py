@@ -8,6 +8,7 @@ from jgps.algorithms.ilqg import IlqgConfig, ilqg
 from jgps.algorithms.mdgps import MdgpsConfig, mdgps
 from jgps.algorithms.mdgps_pilqr import MdgpsPilqrConfig, mdgps_pilqr
 from jgps.algorithms.mpc import MpcConfig, mpc
+from jgps.algorithms.mpc_dagger import MpcDaggerConfig, mpc_dagger
 from jgps.algorithms.mpc_gps import MpcGpsConfig, mpc_gps
 from jgps.algorithms.pi2 import Pi2Config, pi2
 from jgps.algorithms.pigps import PigpsConfig, pigps
@@ -45,6 +46,7 @@ ALGORITHMS = {
     "admm": (admm, AdmmConfig),
     "plato": (plato, PlatoConfig),
     "mpc_gps": (mpc_gps, MpcGpsConfig),
+    "mpc_dagger": (mpc_dagger, MpcDaggerConfig),
 }
 
 __all__ = [
@@ -61,6 +63,7 @@ __all__ = [
     "MdgpsPilqrConfig",
     "Metrics",
     "MpcConfig",
+    "MpcDaggerConfig",
     "MpcGpsConfig",
     "Pi2Config",
     "PigpsConfig",
@@ -89,6 +92,7 @@ __all__ = [
     "mdgps",
     "mdgps_pilqr",
     "mpc",
+    "mpc_dagger",
     "mpc_gps",
     "pi2",
     "pigps",

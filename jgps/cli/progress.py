@@ -158,7 +158,9 @@ def evaluation_table(evaluation: EvaluationResult) -> Table:
     cost.
     """
     table = Table(title="without exploration noise")
-    for heading in ("conditions", "number", "success", "distance m", "cost"):
+    falls = any(result.falls is not None for result in evaluation.sets.values())
+    shown = ("success", *(("falls",) if falls else ()), "distance m", "cost")
+    for heading in ("conditions", "number", *shown):
         table.add_column(heading, justify="left" if heading == "conditions" else "right")
     names = {"train": "training", "test": "unseen", "distracted": "distracted"}
     for key, result in evaluation.sets.items():
@@ -177,6 +179,7 @@ def _add_summary(table: Table, name: str, result: ConditionsResult) -> None:
     """Adds quantiles, the worst conditions and the number of those without a finite rollout."""
     columns = [
         _quantiles_as_text(result.success, "{:.0%}"),
+        *([] if result.falls is None else [_quantiles_as_text(result.falls, "{:.0%}")]),
         _quantiles_as_text(result.distance, "{:.4f}"),
         _quantiles_as_text(result.cost, "{:.4g}"),
     ]
@@ -187,7 +190,7 @@ def _add_summary(table: Table, name: str, result: ConditionsResult) -> None:
         table.add_row(f"worst {name}", str(c), *_row(result, c))
     diverged = int(np.sum(~np.isfinite(result.cost)))
     if diverged:
-        table.add_row(f"not finite {name}", f"{diverged} of {len(result.cost)}", "", "", "")
+        table.add_row(f"not finite {name}", f"{diverged} of {len(result.cost)}")
 
 
 def _quantiles_as_text(values: np.ndarray | None, form: str) -> dict[str, str]:
@@ -204,17 +207,19 @@ def _worst(result: ConditionsResult) -> list[int]:
     return [by_cost[i] for i in highest(-result.success[by_cost])]
 
 
-def _row(result: ConditionsResult, c: int) -> tuple[str, str, str]:
+def _row(result: ConditionsResult, c: int) -> tuple[str, ...]:
     return (
         "-" if result.success is None else f"{result.success[c]:.0%}",
+        *(() if result.falls is None else (f"{result.falls[c]:.0%}",)),
         "-" if result.distance is None else f"{result.distance[c]:.4f}",
         f"{result.cost[c]:.4g}",
     )
 
 
-def _means(result: ConditionsResult) -> tuple[str, str, str]:
+def _means(result: ConditionsResult) -> tuple[str, ...]:
     return (
         "-" if result.success_rate is None else f"{result.success_rate:.0%}",
+        *(() if result.falls is None else (f"{result.fall_rate:.0%}",)),
         "-" if result.distance is None else f"{np.mean(result.distance):.4f}",
         f"{np.mean(result.cost):.4g}",
     )

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
+from jgps.costs.locomotion import Base, along_heading
 from jgps.costs.parts import Entries, finite, nonnegative, scalar, take
 from jgps.costs.residuals import Residual
 
@@ -62,7 +63,32 @@ class Gait:
         return stance, swing
 
 
-def foot_height(gait: Gait, clock: Entries, heights: Entries, apex: float) -> Residual:
+def trot(period: float = 0.5, duty: float = 0.55) -> Gait:
+    """Diagonal legs swing together; feet are front right, front left, rear right, rear left."""
+    return Gait(period, duty, (0.0, 0.5, 0.5, 0.0))
+
+
+def pace(period: float = 0.5, duty: float = 0.55) -> Gait:
+    """Legs of one side swing together; feet are front right, front left, rear right, rear left."""
+    return Gait(period, duty, (0.0, 0.5, 0.0, 0.5))
+
+
+def walk(period: float = 0.8, duty: float = 0.78) -> Gait:
+    """One leg swings at a time, each rear leg before the front one of its side.
+
+    Feet are front right, front left, rear right, rear left.
+    """
+    return Gait(period, duty, (0.0, 0.5, 0.25, 0.75))
+
+
+def biped_walk(period: float = 0.8, duty: float = 0.6) -> Gait:
+    """Two legs take turns, right and left; at a duty below 0.5 they run."""
+    return Gait(period, duty, (0.0, 0.5))
+
+
+def foot_height(
+    gait: Gait, clock: Entries, heights: Entries, apex: float, ground: float = 0.0
+) -> Residual:
     """How far feet are from the height that the gait wants, m: the ground, or an arc of a swing.
 
     Args:
@@ -71,6 +97,7 @@ def foot_height(gait: Gait, clock: Entries, heights: Entries, apex: float) -> Re
       heights: entries that are heights above the ground of points of feet, F times P of them, foot
         by foot; their mean is the foot's height.
       apex: height in the middle of a swing, m, >= 0.
+      ground: height of the points of a foot that stands, m, such as the radius of a ball.
 
     Returns:
       A residual of F numbers.
@@ -79,12 +106,13 @@ def foot_height(gait: Gait, clock: Entries, heights: Entries, apex: float) -> Re
       ValueError: at once on an apex out of range; while tracing where entries do not fit.
     """
     apex = float(nonnegative("foot_height.apex", apex, max_ndim=0))
+    ground = float(nonnegative("foot_height.ground", ground, max_ndim=0))
 
     def residual(x, u, t):
         del u, t
         _, swing = gait.progress(_time(x, clock, "foot_height"))
         above = _feet(gait, x, heights, "foot_height.heights")
-        return above - apex * jnp.square(jnp.sin(jnp.pi * swing))
+        return above - ground - apex * jnp.square(jnp.sin(jnp.pi * swing))
 
     return residual
 
@@ -116,13 +144,76 @@ def foot_placement(
 
     def residual(x, u, t):
         del u, t
-        stance, swing = gait.progress(_time(x, clock, "foot_placement"))
-        back = swing - jnp.sin(2 * jnp.pi * swing) / (2 * jnp.pi)
-        ahead = velocity * gait.period * gait.duty * (0.5 - stance + back)
+        ahead = velocity * _stride(gait, _time(x, clock, "foot_placement"))
         middle = take(x, body, "foot_placement.body")
         return _feet(gait, x, places, "foot_placement.places") - middle - ahead
 
     return residual
+
+
+def footholds(
+    gait: Gait,
+    clock: Entries,
+    places: Entries,
+    base: Base,
+    rest: ArrayLike,
+    command: Entries,
+) -> Residual:
+    """How far feet are from where the gait wants them below a trunk that goes where it is told, m.
+
+    The same as `foot_placement` ahead and to the left of the trunk, around each foot's place at
+    rest, for a command of two velocities and a turn rate.
+
+    Args:
+      gait: of F feet.
+      clock: the entry of the state that is the time, s.
+      places: entries that are places x, y of one point of each foot in the world, m, 2 F of them,
+        foot by foot.
+      base: of the trunk.
+      rest: [F, 2], where feet are at rest, ahead and to the left of the trunk's place, m.
+      command: entries of the state that are the velocity ahead and to the left, m/s, and the turn
+        rate, rad/s, counterclockwise.
+
+    Returns:
+      A residual of 2 F numbers.
+
+    Raises:
+      ValueError: at once where rest is no place for each foot; while tracing where entries do not
+        fit.
+    """
+    feet = len(gait.offsets)
+    rest = finite("footholds.rest", rest, max_ndim=2)
+    if rest.shape != (feet, 2):
+        raise ValueError(
+            f"footholds.rest has the shape {list(rest.shape)}; it has to be [{feet}, 2], a place "
+            "for each of the gait's feet."
+        )
+
+    def residual(x, u, t):
+        del u, t
+        at = take(x, places, "footholds.places")
+        told = take(x, command, "footholds.command")
+        if at.size != 2 * feet or told.size != 3:
+            raise ValueError(
+                f"footholds has {at.size} places and {told.size} commands; pass x and y of each "
+                f"of the {feet} feet, and two velocities and a turn rate."
+            )
+        around = jnp.asarray(rest, x.dtype)
+        sideways = jnp.stack([-around[:, 1], around[:, 0]], axis=-1)
+        velocity = told[:2] + told[2] * sideways  # of a foot's place at rest, under the trunk
+        ahead = velocity * _stride(gait, _time(x, clock, "footholds"))[:, None]
+        middle = take(x, base.place, "base.place")[:2]
+        found = along_heading(x, base, at.reshape(feet, 2) - middle)
+        return (found - around - ahead).reshape(-1)
+
+    return residual
+
+
+def _stride(gait: Gait, time: jax.Array) -> jax.Array:
+    """How far ahead of its middle each foot is, [F], for each m/s of velocity, s."""
+    stance, swing = gait.progress(time)
+    back = swing - jnp.sin(2 * jnp.pi * swing) / (2 * jnp.pi)
+    return gait.period * gait.duty * (0.5 - stance + back)
 
 
 def _time(x: jax.Array, clock: Entries, name: str) -> jax.Array:

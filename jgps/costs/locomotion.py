@@ -1,9 +1,11 @@
-"""Residuals of bodies that move about, in SI units, smooth, for `costs.sum_of_squares`.
+"""Residuals of bodies that move about, in SI units, smooth, for `costs.SumOfSquares`.
 
 Each is a function `residual(x [dX], u [dU], t) -> r [m]` that reads entries of the state by their
 position, as the terms of `jgps.costs` do. Targets may be traced, such as a commanded velocity in
-the params of a condition.
+the params of a condition; a command that changes in an episode is an entry of the state.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,80 @@ from numpy.typing import ArrayLike
 
 from jgps.costs.parts import Entries, finite, fits, nonnegative, take
 from jgps.costs.residuals import Residual
+
+
+class Base(NamedTuple):
+    """Which entries of the state tell where a robot's trunk is.
+
+    Attributes:
+      place: of its position in the world, x, y and whatever follows, m.
+      rotation: of the first two columns of its rotation matrix, 6 of them, as `qpos` of a free
+        joint and `body_rot` have them; at least the first column's x and y.
+      velocity: of its linear velocity in the world, x, y and whatever follows, m/s.
+    """
+
+    place: Entries
+    rotation: Entries
+    velocity: Entries
+
+
+def along_heading(x: jax.Array, base: Base, vectors: jax.Array) -> jax.Array:
+    """Horizontal vectors [..., 2] of the world as (ahead, to the left) of a robot's trunk.
+
+    Args:
+      x: the state [dX].
+      base: of which `rotation` is read.
+      vectors: along the axes x and y of the world.
+    """
+    forward = take(x, base.rotation, "base.rotation")[:2]
+    # The heading of a trunk that points straight up is any; the square root stays smooth there.
+    forward = forward / jnp.sqrt(jnp.sum(jnp.square(forward)) + 1e-6)
+    left = jnp.stack([-forward[1], forward[0]])
+    return vectors @ jnp.stack([forward, left], axis=1)
+
+
+def planar_velocity(base: Base, command: Entries) -> Residual:
+    """How far a trunk's velocity is from the command's, ahead and to the left of it, m/s.
+
+    Args:
+      base: of the trunk.
+      command: entries of the state that are the command: ahead, to the left, and whatever follows.
+
+    Returns:
+      A residual of 2 numbers.
+    """
+
+    def residual(x, u, t):
+        del u, t
+        moved = take(x, base.velocity, "base.velocity")[:2]
+        return along_heading(x, base, moved) - take(x, command, "command")[:2]
+
+    return residual
+
+
+def difference(entries: Entries, targets: Entries) -> Residual:
+    """How far entries of the state are from others, which they are to follow, in their units.
+
+    Args:
+      entries: slice or indices of the state, D of them, such as a turn rate.
+      targets: the same of what they are to be, D of them, such as that of the command.
+
+    Raises:
+      ValueError: while tracing where entries do not fit.
+    """
+
+    def residual(x, u, t):
+        del u, t
+        values = take(x, entries, "difference.entries")
+        wanted = take(x, targets, "difference.targets")
+        if values.size != wanted.size:
+            raise ValueError(
+                f"difference.entries has {values.size} entries but difference.targets has "
+                f"{wanted.size}; pass one target for each."
+            )
+        return values - wanted
+
+    return residual
 
 
 def deviation(entries: Entries, target: ArrayLike, name: str = "deviation") -> Residual:
@@ -61,6 +137,33 @@ def effort() -> Residual:
     def residual(x, u, t):
         del x, t
         return u
+
+    return residual
+
+
+def servo_effort(positions: Entries, stiffness: ArrayLike = 1.0) -> Residual:
+    """Torques of position servos at rest, stiffness times (control - position), N m.
+
+    Args:
+      positions: entries that are the positions of the joints of all servos, in their order, rad.
+      stiffness: of the servos, N m / rad, scalar or one for each; 1 is how far they are from their
+        targets, rad.
+
+    Returns:
+      A residual of dU numbers.
+    """
+    stiffness = nonnegative("servo_effort.stiffness", stiffness, max_ndim=1)
+
+    def residual(x, u, t):
+        del t
+        values = take(x, positions, "servo_effort.positions")
+        fits("servo_effort.stiffness", stiffness, u.size)
+        if values.size != u.size:
+            raise ValueError(
+                f"servo_effort.positions has {values.size} entries but there are {u.size} "
+                "controls; pass the joint position of every servo."
+            )
+        return jnp.asarray(stiffness, x.dtype) * (u - values)
 
     return residual
 

@@ -26,7 +26,14 @@ from jgps.dynamics import FitConfig, MixturePriorConfig, PriorConfig
 from jgps.dynamics.fit import ridge_metrics
 from jgps.optimise.algorithm import Metrics
 from jgps.tasks import Task
-from jgps.tasks.functions import over_rollouts, params_of, step_costs, with_params
+from jgps.tasks.functions import (
+    fallen,
+    over_rollouts,
+    params_of,
+    step_costs,
+    succeeded,
+    with_params,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -187,13 +194,16 @@ def sample_metrics(task: Task, rollouts: Rollouts) -> Metrics:
     if task.distance is not None:
         metrics["distance"] = mean(over_rollouts(params, task.distance, rollouts.x))
     if task.success is not None:
-        reached = over_rollouts(params, task.success, rollouts.x, rollouts.u)
+        reached = succeeded(params, task.success, task.fall, rollouts.x, rollouts.u)
         metrics["success"] = mean(reached.astype(average.dtype))
+    if task.fall is not None:
+        down = fallen(params, task.fall, rollouts.x)[..., -1]
+        metrics["falls"] = mean(down.astype(average.dtype))
     return metrics
 
 
 def noise_free_metrics(task: Task, noise_free: Rollouts) -> Metrics:
     """The same of rollouts without noise, under names that say so."""
     metrics = sample_metrics(task, noise_free)
-    kept = ("cost", "distance", "success")
+    kept = ("cost", "distance", "success", "falls")
     return {f"noise_free_{name}": metrics[name] for name in kept if name in metrics}

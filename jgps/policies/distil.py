@@ -93,7 +93,7 @@ class _Data(NamedTuple):
     target: jax.Array  # [M, dU]
     root: jax.Array  # [M, dU, dU], R with R'R = P
     weight: jax.Array  # [M]
-    gain: jax.Array  # [M, dU, dO], or [M, 0] where it is not known
+    gain: jax.Array  # [M, dU, dO] of any float, or [M, 0] where it is not known
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -132,6 +132,8 @@ def distil(
     train, held_out = _split(data, supervision.weight.shape, split_key, config)
 
     scale = observation.vector(observation.spreads(data.o, data.weight)[1])
+    if supervision.known is not None:  # what nobody knows the gains of is left as it is
+        scale = jnp.where(supervision.known, scale, 0)
     fixed, trainable = _divide(start["params"], data.o)
 
     def loss(params, rows):
@@ -171,7 +173,7 @@ def distil(
 
 def _prepare(supervision: Supervision, config: DistilConfig) -> tuple[_Data, jax.Array, Status]:
     """Rows in one axis, the closed-form covariance of the actions, and what is wrong with them."""
-    o, target, precision, weight, _ = supervision
+    o, target, precision, weight = supervision[:4]
     num, samples, horizon, dU = target.shape
     weight = weight.astype(target.dtype)
     used = weight > 0
@@ -198,7 +200,8 @@ def _prepare(supervision: Supervision, config: DistilConfig) -> tuple[_Data, jax
     bad_rows = jnp.any(used & ~finite) | ~jnp.all(weight >= 0)
     bad_rows |= jnp.any(counts & ~jnp.isfinite(precision))
     if supervision.gain is not None:
-        bad_rows |= jnp.any(counts & ~jnp.isfinite(supervision.gain))
+        counted = used[..., None, None] if supervision.gain.ndim == 5 else counts
+        bad_rows |= jnp.any(counted & ~jnp.isfinite(supervision.gain))
     status = worst(
         first_failure(bad_rows[None], NON_FINITE),
         first_failure(~jnp.any(used)[None], TOO_FEW_SAMPLES),
@@ -212,7 +215,8 @@ def _rows_of(s: Supervision) -> jax.Array:
     num, samples, horizon = s.weight.shape
     if s.gain is None:
         return jnp.zeros((num * samples * horizon, 0), s.target.dtype)
-    gain = jnp.where(jnp.isfinite(s.gain), s.gain, 0)[:, None]
+    gain = jnp.where(jnp.isfinite(s.gain), s.gain, 0)
+    gain = gain if gain.ndim == 5 else gain[:, None]
     return jnp.broadcast_to(gain, (num, samples, *gain.shape[2:])).reshape(-1, *gain.shape[3:])
 
 
@@ -264,7 +268,7 @@ def _disturb(rows: _Data, noise: jax.Array, key: jax.Array) -> _Data:
         return rows
     o = observation.vector(rows.o)
     offset = noise * jax.random.normal(key, o.shape, o.dtype)
-    shift = jnp.einsum("mij,mj->mi", rows.gain, offset)
+    shift = jnp.einsum("mij,mj->mi", rows.gain.astype(offset.dtype), offset)
     return rows._replace(o=observation.with_vector(rows.o, o + offset), target=rows.target + shift)
 
 
@@ -293,7 +297,7 @@ def _gain_loss(network: Any, variables: dict, rows: _Data, offset: jax.Array) ->
         return mean_action(network, variables, observation.with_vector(rows.o, vector))
 
     _, change = jax.jvp(mean, (o,), (offset,))
-    residual = change - jnp.einsum("mij,mj->mi", rows.gain, offset)
+    residual = change - jnp.einsum("mij,mj->mi", rows.gain.astype(offset.dtype), offset)
     distance = 0.5 * jnp.sum(jnp.square(jnp.einsum("mij,mj->mi", rows.root, residual)), axis=-1)
     return jnp.sum(rows.weight * distance) / divisor(jnp.sum(rows.weight))
 
@@ -335,11 +339,14 @@ def _optimise(
     num_rows = train.weight.shape[0]
     batch_size = min(config.batch_size, num_rows)
     optimiser = _optimiser(config)
+    # Rows without weight come last, and are not drawn; at least one is.
+    order = jnp.argsort(train.weight <= 0, stable=True)
+    present = jnp.maximum(jnp.sum(train.weight > 0), 1)
 
     def one_step(carry, key):
         params, moments = carry
         key, noise_key = jax.random.split(key)
-        index = jax.random.randint(key, (batch_size,), 0, num_rows)
+        index = order[jax.random.randint(key, (batch_size,), 0, present)]
         rows = jax.tree.map(lambda leaf: leaf[index], train)
         gradient = jax.grad(objectives.train)(params, rows, noise_key)
         updates, moments = optimiser.update(gradient, moments, params)

@@ -18,8 +18,11 @@ class Supervision(NamedTuple):
     target: jax.Array  # [C, N, T, dU]
     precision: jax.Array  # [C, T, dU, dU], P = C_t^-1 of the controllers
     weight: jax.Array  # [C, N, T], >= 0; rows of weight zero may hold anything
-    # [C, T, dU, dO], how the target changes with o (its vector); None if unknown
+    # [C, T, dU, dO] or [C, N, T, dU, dO], how the target changes with o (its vector), of any float;
+    # None if unknown
     gain: jax.Array | None = None
+    # [dO] bool, of which entries of o that is known, the others' columns being zero; None is all
+    known: jax.Array | None = None
 
 
 class DistilInfo(NamedTuple):
@@ -61,7 +64,10 @@ def check_shapes(policy: NetworkPolicy, supervision: Supervision) -> None:
         "weight": (num, samples, horizon),
     }
     if supervision.gain is not None:
-        expected["gain"] = (num, horizon, dU, o.shape[-1])
+        lead = (num, samples) if supervision.gain.ndim == 5 else (num,)
+        expected["gain"] = (*lead, horizon, dU, o.shape[-1])
+    if supervision.known is not None:
+        expected["known"] = o.shape[-1:]
     for name, shape in expected.items():
         if getattr(supervision, name).shape != shape:
             raise ValueError(

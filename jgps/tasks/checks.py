@@ -17,7 +17,7 @@ from jgps.core.warn import warn
 from jgps.simulation import Conditions, StateLayout, System
 from jgps.simulation.analytic import check_layouts
 from jgps.tasks.constant_indices import check_program
-from jgps.tasks.functions import params_like
+from jgps.tasks.functions import params_like, with_params
 from jgps.tasks.indices import OutsideError, watched
 
 LONGEST_NAME = 100  # a run's directory has it in its name, of which file systems take 255
@@ -26,6 +26,7 @@ RETURNS = {
     "cost": "a floating-point number",
     "success": "a bool, as x[-1, 0] < 0.1 is",
     "distance": "a number",
+    "fall": "a bool, as x[2] < 0.5 is",
 }
 
 
@@ -220,8 +221,8 @@ def check_functions(
     """Traces the task's functions once, so that mistakes show at once and in one sentence.
 
     Args:
-      functions: "cost", "success", "distance" and "random_start", None where there is none.
-      params: what else the first three take, see `jgps.tasks.functions.params_like`.
+      functions: "cost", "success", "distance", "fall" and "random_start", None where there is none.
+      params: what else the first four take, see `jgps.tasks.functions.params_like`.
 
     Raises:
       ValueError: names the function, what it is called with, and what is wrong.
@@ -234,8 +235,14 @@ def check_functions(
         "cost": {f"x [{dX}]": x, f"u [{dU}]": u, "t": t},
         "success": {f"x [{T}, {dX}]": xs, f"u [{T}, {dU}]": us},
         "distance": {f"x [{T}, {dX}]": xs},
+        "fall": {f"x [{dX}]": x},
     }
-    kinds = {"cost": (jnp.floating,), "success": (jnp.bool_,), "distance": (jnp.number, jnp.bool_)}
+    kinds = {
+        "cost": (jnp.floating,),
+        "success": (jnp.bool_,),
+        "distance": (jnp.number, jnp.bool_),
+        "fall": (jnp.bool_,),
+    }
     for what, given in arguments.items():
         function = functions.get(what)
         if function is None:
@@ -249,6 +256,32 @@ def check_functions(
     random_start = functions.get("random_start")
     if random_start is not None:
         _check_random_start(random_start, model)
+
+
+def check_upright(
+    fall: Callable[..., Any], name: str, states: np.ndarray, conditions: Conditions
+) -> None:
+    """Refuses a fall test that is true where a condition starts.
+
+    Args:
+      fall: of the task.
+      name: of the set of conditions.
+      states: [C, dX], where they start.
+      conditions: whose params the test takes, where it takes any.
+
+    Raises:
+      ValueError: names the first of them.
+    """
+
+    def fallen(x: Any, params: Any) -> Any:
+        return with_params(fall, params)(x)
+
+    fell = np.asarray(jax.jit(jax.vmap(fallen))(states, conditions.params))
+    if fell.any():
+        raise ValueError(
+            f"fall is true where {name} condition {int(np.argmax(fell))} starts, so that nothing "
+            "would count; start it upright, or test for less"
+        )
 
 
 def check_dynamics(system: System, params: tuple[Any, ...] = ()) -> None:

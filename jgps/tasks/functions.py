@@ -11,11 +11,20 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jgps import costs
 from jgps.simulation.condition_params import params_like, params_of, with_params
 
-__all__ = ["over_rollouts", "params_like", "params_of", "step_costs", "with_params"]
+__all__ = [
+    "fallen",
+    "over_rollouts",
+    "params_like",
+    "params_of",
+    "step_costs",
+    "succeeded",
+    "with_params",
+]
 
 
 def step_costs(
@@ -34,3 +43,27 @@ def step_costs(
 def over_rollouts(params: Any, function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
     """What a success or distance says of every rollout [C, N, ...], as [C, N]."""
     return jax.vmap(lambda p, *each: jax.vmap(with_params(function, p))(*each))(params, *arrays)
+
+
+def fallen(params: Any, fall: Callable[..., jax.Array], x: jax.Array) -> jax.Array:
+    """Whether the robot has fallen by each step of rollouts x [C, N, T, dX], as [C, N, T].
+
+    Once it has fallen it stays so, whatever comes then.
+    """
+
+    def along(x: jax.Array, *params: Any) -> jax.Array:
+        return jax.lax.cummax(jax.vmap(lambda row: fall(row, *params))(x).astype(jnp.int32)) > 0
+
+    return over_rollouts(params, along, x)
+
+
+def succeeded(
+    params: Any,
+    success: Callable[..., jax.Array],
+    fall: Callable[..., jax.Array] | None,
+    x: jax.Array,
+    u: jax.Array,
+) -> jax.Array:
+    """Which rollouts are a success, [C, N]: as the task says, and without a fall."""
+    good = over_rollouts(params, success, x, u)
+    return good if fall is None else good & ~fallen(params, fall, x)[..., -1]

@@ -18,6 +18,7 @@ from jgps.tasks.known.acrobot import acrobot
 from jgps.tasks.known.car import car
 from jgps.tasks.known.cartpole import cartpole
 from jgps.tasks.known.pendulum import pendulum
+from jgps.tasks.locomotion.quadruped_velocity import quadruped_velocity
 from jgps.tasks.locomotion.swimmer import swimmer
 from jgps.tasks.locomotion.walker import walker
 from jgps.tasks.simple.disc_point_mass import disc_point_mass
@@ -44,6 +45,7 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "car": car,
     "walker": walker,
     "swimmer": swimmer,
+    "quadruped_velocity": quadruped_velocity,
 }
 VISUAL = ("shape_sorting_cube", "hanger", "hammer", "bottle")
 

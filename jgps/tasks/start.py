@@ -29,32 +29,20 @@ from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation import Conditions, condition_models, initial_act
 from jgps.simulation.layout import unit_quaternions
 from jgps.tasks.hold import make_hold, resting_activations
+from jgps.tasks.start_pose import start_features
 from jgps.tasks.task import Task
 
 
 def initial_states(task: Task, conditions: Conditions) -> jax.Array:
     """States x0 [C, dX] in which the conditions begin."""
-    return to_device(_initial_states(task, conditions))
+    return to_device(start_features(task.model, task.layout, conditions))
 
 
 def condition_features(task: Task, conditions: Conditions) -> jax.Array:
     """What tells conditions apart, [C, D]: where they begin, x0, and behind it their params."""
-    x0 = _initial_states(task, conditions)
+    x0 = start_features(task.model, task.layout, conditions)
     rows = [np.reshape(leaf, (len(x0), -1)) for leaf in jax.tree.leaves(conditions.params)]
     return to_device(np.concatenate([x0, *rows], axis=1))
-
-
-@quiet_mujoco()
-def _initial_states(task: Task, conditions: Conditions) -> np.ndarray:
-    states = []
-    models, acts = condition_models(task.model, conditions), initial_act(task.model, conditions)
-    starts = zip(models, conditions.qpos, conditions.qvel, acts, strict=True)
-    for model, qpos, qvel, act in starts:
-        data = mujoco.MjData(model)  # which takes mocap poses from the condition's model
-        data.qpos[:], data.qvel[:], data.act[:] = qpos, qvel, act
-        mujoco.mj_forward(model, data)
-        states.append(task.layout.state(data.qpos, data.qvel, data.act, data.sensordata, np))
-    return np.stack(states)
 
 
 @quiet_mujoco()

@@ -9,7 +9,15 @@ import numpy as np
 
 from jgps.core.checks import as_numbers
 from jgps.core.names import did_you_mean
-from jgps.simulation import Conditions, check_conditions, mocap_bodies
+from jgps.mujoco_log import quiet_mujoco
+from jgps.simulation import (
+    Conditions,
+    StateLayout,
+    check_conditions,
+    condition_models,
+    initial_act,
+    mocap_bodies,
+)
 from jgps.simulation.changes import as_arrays
 from jgps.simulation.conditions import check_params
 from jgps.tasks.checks import check_sets
@@ -26,7 +34,11 @@ class StartPose(NamedTuple):
 
 
 def training_conditions(
-    model: mujoco.MjModel, start: StartPose, changes: Mapping[str, Any], params: Any = None
+    model: mujoco.MjModel,
+    start: StartPose,
+    changes: Mapping[str, Any],
+    params: Any = None,
+    inputs: Mapping[str, Any] | None = None,
 ) -> Conditions:
     """The conditions, at rest as far as nothing else is said.
 
@@ -45,14 +57,16 @@ def training_conditions(
             given[name] = np.atleast_2d(as_numbers(name, getattr(start, name)))
     check_sets(qpos=Conditions(qpos, given["qvel"]))
     changes, params = as_arrays(changes), check_params(params)
+    inputs = {} if inputs is None else inputs
     rows = [*given.values(), *map(np.atleast_1d, changes.values()), *jax.tree.leaves(params)]
+    rows += [value for value in inputs.values() if np.ndim(value) == 3]
     num = max(len(each) for each in rows)
     given = {
         name: np.repeat(each, num, axis=0) if len(each) == 1 else each
         for name, each in given.items()
     }
     params = jax.tree.map(lambda p: np.repeat(p, num, axis=0) if len(p) == 1 else p, params)
-    conditions = Conditions(changes=changes, params=params, **given)
+    conditions = Conditions(changes=changes, params=params, inputs=inputs, **given)
     return at_rest(model, check_conditions(model, conditions))
 
 
@@ -133,3 +147,19 @@ def _keyframe(model: mujoco.MjModel, name: str) -> int:
             f"{', '.join(known) or 'none'}{did_you_mean(name, known)}"
         )
     return number
+
+
+@quiet_mujoco()
+def start_features(
+    model: mujoco.MjModel, layout: StateLayout, conditions: Conditions
+) -> np.ndarray:
+    """States x0 [C, dX] in which the conditions begin."""
+    states = []
+    models, acts = condition_models(model, conditions), initial_act(model, conditions)
+    starts = zip(models, conditions.qpos, conditions.qvel, acts, strict=True)
+    for own, qpos, qvel, act in starts:
+        data = mujoco.MjData(own)  # which takes mocap poses from the condition's model
+        data.qpos[:], data.qvel[:], data.act[:] = qpos, qvel, act
+        mujoco.mj_forward(own, data)
+        states.append(layout.state(data.qpos, data.qvel, data.act, data.sensordata, np))
+    return np.stack(states)

@@ -32,12 +32,14 @@ from jgps.tasks.checks import (
     check_params_alike,
     check_sets,
     check_times,
+    check_upright,
     from_layout,
     warn_of_activations,
 )
+from jgps.tasks.episodes import Episodes, check_episodes, with_command
 from jgps.tasks.functions import params_like
 from jgps.tasks.policy_camera import Vision, VisionSpec, see
-from jgps.tasks.start_pose import StartPose, at_rest, training_conditions
+from jgps.tasks.start_pose import StartPose, at_rest, start_features, training_conditions
 from jgps.tasks.state_image import StateImage, image_dim, image_poses, with_image
 
 Initial = HoldConfig | LqrHoldConfig | PdHoldConfig | NoiseConfig
@@ -45,8 +47,9 @@ Initial = HoldConfig | LqrHoldConfig | PdHoldConfig | NoiseConfig
 Cost = Callable[..., jax.Array]  # of x [dX], u [dU] and t
 Success = Callable[..., jax.Array]  # of x [T, dX] and u [T, dU]
 Distance = Callable[..., jax.Array]  # of x [T, dX]
+Fall = Callable[..., jax.Array]  # of x [dX]
 RandomStart = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
-FUNCTIONS = ("cost", "success", "distance", "random_start", "dynamics")
+FUNCTIONS = ("cost", "success", "distance", "fall", "random_start", "dynamics")
 
 
 class EvaluationSets(NamedTuple):
@@ -72,6 +75,8 @@ class Task:
         that they leave out are those that hold the pose at rest.
       success: `success(x [T, dX], u [T, dU]) -> bool`, or None where the task defines none.
       distance: `distance(x [T, dX]) -> metres` left to the target at the end, or None.
+      fall: `fall(x [dX]) -> bool`, whether the robot has fallen: nothing counts from there on, and
+        it is no success. None where there is no such thing.
       initial: the controller to begin with; None holds the start poses by what
         `jgps.configs.HoldConfig()` describes, each in its condition's own model. Where every
         actuator is a plain motor of a joint of its own that bears no load, and what moves these is
@@ -92,6 +97,8 @@ class Task:
         and differentiate; None where MuJoCo simulates the model. Rollouts then compute it in the
         model's place (backend "analytic"), which draws the state and says the controls' ranges; the
         state has to be made of qpos and qvel of hinges and slides, and of act.
+      episodes: what differs from episode to episode where those are drawn anew, see
+        `jgps.tasks.Episodes`; None where there are the conditions alone.
     """
 
     name: str
@@ -104,6 +111,7 @@ class Task:
     test: Conditions
     success: Success | None = None
     distance: Distance | None = None
+    fall: Fall | None = None
     initial: Initial | None = None
     points: tuple[str, ...] = ()
     camera: str | None = None
@@ -113,6 +121,7 @@ class Task:
     vision: Vision | None = None
     mjx_model: mujoco.MjModel | None = None
     dynamics: StepFunction | None = None
+    episodes: Episodes | None = None
 
     def __post_init__(self) -> None:
         for name in ("train", "test", "distracted"):  # also those that `replace` brings
@@ -202,12 +211,15 @@ def from_mjcf(
     ctrl: Any = None,
     changes: Mapping[str, Any] | None = None,
     params: Any = None,
+    inputs: Mapping[str, Any] | None = None,
     test: Conditions | EvaluationSets | None = None,
     success: Callable[[StateLayout], Success] | None = None,
     distance: Callable[[StateLayout], Distance] | None = None,
+    fall: Callable[[StateLayout], Fall] | None = None,
     dynamics: Callable[[StateLayout], StepFunction] | None = None,
     initial: Initial | None = None,
     random_start: RandomStart | None = None,
+    episodes: Episodes | None = None,
     camera: str | None = None,
     vision: str | VisionSpec | None = None,
     name: str = "custom",
@@ -241,13 +253,18 @@ def from_mjcf(
         state, such as its target or its weights: a pytree with leaves [C, ...], for instance
         `{"goal": goals}`. They take the condition's own as their last argument, as in
         `cost(x, u, t, params)`; see `jgps.tasks.functions`.
+      inputs: what acts from outside in each training condition over time, such as
+        `{"mocap_pos:command": commands}` [C, L, 3]; see `jgps.simulation.Conditions`.
       test: unseen conditions to evaluate on, or several sets of conditions; None is the training
         conditions again.
-      success, distance: make those functions from the layout.
+      success, distance, fall: make those functions from the layout.
       dynamics: makes the function of one control step that rollouts compute in place of MuJoCo's
         physics, see `Task`; None simulates the model.
       initial: the controller to begin with; None holds the start poses, see `Task`.
       random_start: draws an initial pose, see `Task`.
+      episodes: ranges of commands, pushes, other physics, noise and latency that episodes to learn
+        from are drawn in; `jgps.tasks.draw` draws some. With commands the model gets what shows
+        them, as the entry "sensor:command".
       camera: name of a camera of the model for videos.
       vision: name of a camera of the model that a network of pixels may look through, or a
         `VisionSpec` of it. What the network reads beside the image is the observation.
@@ -266,6 +283,8 @@ def from_mjcf(
     check_entries(state=state, observation=observation, clutter=clutter)
     given = None if observation is None else tuple(observation)
     num_drawn = image_dim(image, (*state, *(given or ())))
+    if episodes is not None and episodes.command is not None:
+        source = with_command(source)
     compile_with = functools.partial(load_model, source, tuple(state), image_dim=num_drawn)
     model, layout, observed = compile_with(given)
     horizon, control_dt = check_times(model, horizon, control_dt)
@@ -276,7 +295,7 @@ def from_mjcf(
             f"ctrl is what the default initial controller holds with; it says nothing to {initial}"
         )
     start = StartPose(qpos, qvel, act, ctrl)
-    train = training_conditions(model, start, {} if changes is None else changes, params)
+    train = training_conditions(model, start, {} if changes is None else changes, params, inputs)
     unseen, distracted = _evaluation_sets(model, test)
     sets = [each for each in (train, unseen, distracted) if each is not None]
     poses = () if image is None else image_poses(model, sets, image)
@@ -298,6 +317,7 @@ def from_mjcf(
         test=train if unseen is None else unseen,
         success=None if success is None else from_layout("success", success, layout),
         distance=None if distance is None else from_layout("distance", distance, layout),
+        fall=None if fall is None else from_layout("fall", fall, layout),
         dynamics=None if dynamics is None else from_layout("dynamics", dynamics, layout),
         initial=initial,
         points=tuple(entry for entry in state if entry.startswith(("site_pos:", "body_pos:"))),
@@ -306,10 +326,17 @@ def from_mjcf(
         random_start=random_start,
         distracted=distracted,
         vision=seen,
+        episodes=episodes,
     )
+    if episodes is not None:
+        check_episodes(episodes, model, observed, control_dt)
     check_params_alike(train, test=unseen, distracted=distracted)
     functions = {each: getattr(task, each) for each in FUNCTIONS}
     check_functions(layout, model, horizon, functions, params_like(train))
+    if task.fall is not None:
+        for which, each in {"training": task.train, "test": task.test}.items():
+            starts = start_features(model, layout, each)
+            check_upright(task.fall, which, starts, each)
     return task
 
 

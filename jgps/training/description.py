@@ -147,6 +147,8 @@ def _function_hashes(task: Task) -> dict[str, str | None]:
         "distance": (task.distance, (xs, *extra)),
         "random_start": (task.random_start, (jax.eval_shape(jax.random.key, 0),)),
     }
+    if task.fall is not None:
+        functions["fall"] = (task.fall, (x, *extra))
     if task.dynamics is not None:  # not named where there are none, as in runs of before
         functions["dynamics"] = (task.dynamics, (x, u, t, *extra))
     return {

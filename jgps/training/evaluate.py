@@ -28,7 +28,14 @@ from jgps.simulation import (
 )
 from jgps.simulation.conditions import changed_mocap
 from jgps.tasks import Task
-from jgps.tasks.functions import over_rollouts, params_like, params_of, step_costs
+from jgps.tasks.functions import (
+    fallen,
+    over_rollouts,
+    params_like,
+    params_of,
+    step_costs,
+    succeeded,
+)
 from jgps.tasks.start import condition_features
 
 
@@ -59,6 +66,12 @@ class ConditionsResult(NamedTuple):
     success: np.ndarray | None  # [C] fraction of all rollouts; None if the task does not define it
     valid: np.ndarray  # [C] fraction of rollouts that are finite
     rollouts: SimulationRollouts  # [C, N, T, ...]
+    falls: np.ndarray | None = None  # [C] fraction of all rollouts; None if the task has no test
+
+    @property
+    def fall_rate(self) -> float | None:
+        """Mean share of falls over conditions."""
+        return None if self.falls is None else float(np.mean(self.falls))
 
     @property
     def success_rate(self) -> float | None:
@@ -95,7 +108,8 @@ class EvaluationResult(NamedTuple):
     def metrics(self) -> dict[str, float]:
         """Means over conditions, as training records them after every iteration.
 
-        `success_train` and `success_test` where the task defines success; `cost_train_policy` and
+        `success_train` and `success_test` where the task defines success, `falls_train` and
+        `falls_test` where it tests for falls; `cost_train_policy` and
         `cost_test_policy`, NaN where the policy diverges in any condition. The same of distracted
         conditions where the task has them.
         """
@@ -103,6 +117,8 @@ class EvaluationResult(NamedTuple):
         for name, result in self.sets.items():
             if result.success_rate is not None:
                 found[f"success_{name}"] = result.success_rate
+            if result.fall_rate is not None:
+                found[f"falls_{name}"] = result.fall_rate
             found[f"cost_{name}_policy"] = float(np.mean(result.cost))
         return found
 
@@ -286,6 +302,7 @@ class _Functions(NamedTuple):
     cost: Lifted
     distance: Lifted | None
     success: Lifted | None
+    fall: Lifted | None
 
 
 def _lift_functions(task: Task) -> _Functions:
@@ -301,6 +318,7 @@ def _lift_functions(task: Task) -> _Functions:
         cost=lifted(task.cost, one_x, one_u, jax.ShapeDtypeStruct((), jnp.int32), *extra),
         distance=None if task.distance is None else lifted(task.distance, x, *extra),
         success=None if task.success is None else lifted(task.success, x, u, *extra),
+        fall=None if task.fall is None else lifted(task.fall, one_x, *extra),
     )
 
 
@@ -309,7 +327,7 @@ def _make_score(task: Task, conditions: Conditions) -> _Score:
 
     def score(sampled: SimulationRollouts) -> ConditionsResult:
         values = _evaluate_functions(functions, params, sampled.x, sampled.u)
-        total, distance, success = jax.device_get(values)
+        total, distance, success, falls = jax.device_get(values)
         valid = np.asarray(sampled.valid)
         return ConditionsResult(
             cost=_mean(total, valid),
@@ -317,6 +335,8 @@ def _make_score(task: Task, conditions: Conditions) -> _Score:
             success=None if success is None else np.mean(success & valid, axis=1),
             valid=np.mean(valid, axis=1),
             rollouts=SimulationRollouts(*(np.asarray(array) for array in sampled)),
+            # One that is not finite is as bad as a fall.
+            falls=None if falls is None else np.mean(falls | ~valid, axis=1),
         )
 
     return score
@@ -325,13 +345,14 @@ def _make_score(task: Task, conditions: Conditions) -> _Score:
 @jax.jit
 def _evaluate_functions(
     functions: _Functions, params: Any, x: jax.Array, u: jax.Array
-) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
-    """Cost, distance and success of every rollout, [C, N] each."""
-    cost, distance, success = functions
+) -> tuple[jax.Array, jax.Array | None, jax.Array | None, jax.Array | None]:
+    """Cost, distance, success and whether it fell, of every rollout, [C, N] each."""
+    cost, distance, success, fall = functions
     return (
         jnp.sum(step_costs(params, cost, x, u), axis=-1),
         None if distance is None else over_rollouts(params, distance, x),
-        None if success is None else over_rollouts(params, success, x, u),
+        None if success is None else succeeded(params, success, fall, x, u),
+        None if fall is None else fallen(params, fall, x)[..., -1],
     )
 
 

@@ -49,6 +49,11 @@ def summarise(
             "success_train": train.success_rate,
             "success_test": test.success_rate,
             **({} if distracted is None else {"success_distracted": distracted.success_rate}),
+            **{
+                f"falls_{name}": each.fall_rate
+                for name, each in evaluation.sets.items()
+                if each.fall_rate is not None
+            },
             "cost_first": _mean(records[0].get("cost", [])),
             "cost_last": _mean(records[-1].get("cost", [])),
             "cost_train": train.cost,

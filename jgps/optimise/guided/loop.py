@@ -31,7 +31,7 @@ from jgps.optimise.guided.observation_model import (
     update_observation_model,
 )
 from jgps.optimise.guided.projection import linearise, penalised_cov, regression_prior
-from jgps.optimise.guided.selection import make_select_best
+from jgps.optimise.guided.selection import make_select_best, training_metrics
 from jgps.optimise.guided.state import GuidedState, trained
 from jgps.optimise.model_source import make_models
 from jgps.optimise.models import (
@@ -310,14 +310,7 @@ def _distil(
     else:
         trained_policy, info = jax.lax.cond(iteration >= 0, train, wait, state.newest)
     metrics = learner.metrics(state.pretraining)
-    metrics |= {
-        "policy_loss_before": info.loss_before,
-        "policy_loss": info.loss,
-        "policy_gradient_norm": info.gradient_norm,
-        "policy_status": info.status.code,
-    }
-    if learner.validates:
-        metrics["policy_loss_validation"] = info.loss_validation
+    metrics |= training_metrics(learner, info)
     return state._replace(newest=trained_policy), metrics
 
 

@@ -15,6 +15,8 @@ from jgps.optimise.guided.config import GuidedConfig
 from jgps.optimise.guided.state import GuidedState
 from jgps.optimise.models import noise_free_metrics
 from jgps.optimise.rollouts.sampling import make_sample
+from jgps.policies import DistilInfo
+from jgps.policies.learner import PolicyLearner
 from jgps.simulation import Policy
 from jgps.tasks import Task
 
@@ -95,3 +97,16 @@ def _greater(one: tuple[jax.Array, ...], other: tuple[jax.Array, ...]) -> jax.Ar
     for a, b in zip(reversed(one), reversed(other), strict=True):
         greater = (a > b) | ((a == b) & greater)
     return greater
+
+
+def training_metrics(learner: PolicyLearner, info: DistilInfo) -> Metrics:
+    """How the network's training went, scalars."""
+    metrics = {
+        "policy_loss_before": info.loss_before,
+        "policy_loss": info.loss,
+        "policy_gradient_norm": info.gradient_norm,
+        "policy_status": info.status.code,
+    }
+    if learner.validates:
+        metrics["policy_loss_validation"] = info.loss_validation
+    return metrics

@@ -20,7 +20,7 @@ from jgps.core import linalg
 from jgps.core.lifted import shared_jit
 from jgps.core.types import NON_FINITE, OK, Controller, Rollouts
 from jgps.optimise.algorithm import Algorithm, Metrics
-from jgps.optimise.guided.selection import keep_best
+from jgps.optimise.guided.selection import keep_best, training_metrics
 from jgps.optimise.inspection import make_inspect
 from jgps.optimise.models import default_dtype, sample_metrics
 from jgps.optimise.rollouts.sampling import make_sample
@@ -29,7 +29,7 @@ from jgps.optimise.teaching.episode import Done, Script, play
 from jgps.optimise.teaching.lessons import Lessons, empty_lessons, learned_from, taught
 from jgps.optimise.teaching.near import Near, make_near
 from jgps.optimise.teaching.stage import Grounds, Numbers, Rule, make_grounds
-from jgps.policies import DistilInfo, NetworkPolicy
+from jgps.policies import NetworkPolicy
 from jgps.policies.learner import PolicyLearner
 from jgps.simulation import SimulationRollouts
 from jgps.tasks import Task
@@ -209,7 +209,7 @@ def _learn(
         **sample_metrics(task, Rollouts(x=done.x, u=done.u, valid=valid)),
         "divergence": divergence,
         "divergence_weight": jnp.max(weight),
-        **_training_metrics(learner, info),
+        **training_metrics(learner, info),
         "status": jnp.where(jnp.all(valid, axis=1), OK, NON_FINITE).astype(jnp.int32),
         "status_step": jnp.full(C, -1, jnp.int32),
     }
@@ -222,18 +222,6 @@ def _learn(
         controllers=_controllers(grounds, state.controllers, done),
     )
     return state, metrics
-
-
-def _training_metrics(learner: PolicyLearner, info: DistilInfo) -> Metrics:
-    metrics = {
-        "policy_loss_before": info.loss_before,
-        "policy_loss": info.loss,
-        "policy_gradient_norm": info.gradient_norm,
-        "policy_status": info.status.code,
-    }
-    if learner.validates:
-        metrics["policy_loss_validation"] = info.loss_validation
-    return metrics
 
 
 def _controllers(grounds: Grounds, before: Controller, done: Done) -> Controller:
