@@ -27,7 +27,7 @@ from jgps.core.types import Controller
 from jgps.core.warn import warn
 from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation import Conditions, condition_models, initial_act
-from jgps.simulation.layout import unit_quaternions
+from jgps.simulation.features import unit_quaternions
 from jgps.tasks.hold import make_hold, resting_activations
 from jgps.tasks.start_pose import start_features
 from jgps.tasks.task import Task

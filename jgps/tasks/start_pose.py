@@ -161,5 +161,5 @@ def start_features(
         data = mujoco.MjData(own)  # which takes mocap poses from the condition's model
         data.qpos[:], data.qvel[:], data.act[:] = qpos, qvel, act
         mujoco.mj_forward(own, data)
-        states.append(layout.state(data.qpos, data.qvel, data.act, data.sensordata, np))
+        states.append(layout.of(data))
     return np.stack(states)
