@@ -9,9 +9,11 @@ from jgps.simulation.conditions import (
     initial_act,
     mocap_bodies,
 )
+from jgps.simulation.inputs import Inputs
 from jgps.simulation.kinematics import site_position
 from jgps.simulation.layout import StateLayout, load_model
 from jgps.simulation.rollout import Backend, Sampler, make_sampler, resolve_backend
+from jgps.simulation.sensing import Sensing
 from jgps.simulation.source import Source
 from jgps.simulation.system import (
     Policy,
@@ -26,8 +28,10 @@ from jgps.simulation.tangent import moved
 __all__ = [
     "Backend",
     "Conditions",
+    "Inputs",
     "Policy",
     "Sampler",
+    "Sensing",
     "Shared",
     "SimulationRollouts",
     "Source",

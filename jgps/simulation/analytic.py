@@ -112,6 +112,17 @@ def make_analytic_sample(system: System, conditions: Conditions, policy: Policy)
 
 
 def _check_changes(conditions: Conditions) -> None:
+    if conditions.inputs:
+        raise ValueError(
+            f"conditions: {next(iter(conditions.inputs))!r} in inputs acts on the model, which the "
+            "task's dynamics do not read; make it an argument of these by params and t, or "
+            "simulate the model with backend 'native'"
+        )
+    if conditions.sensing is not None:
+        raise ValueError(
+            "conditions have sensing, whose noise and latency backend 'analytic' does not compute; "
+            "simulate the model with backend 'native' or 'mjx'"
+        )
     for key in conditions.changes:
         field = key.partition(":")[0]
         if field not in _DRAWN and field.partition("_")[0] not in _DRAWN_KINDS:

@@ -13,6 +13,8 @@ from jgps.core.names import shown
 from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation.changes import apply_changes, check_changes
 from jgps.simulation.features import quaternion_addresses, unit_quaternions
+from jgps.simulation.inputs import check_inputs, concatenate_inputs
+from jgps.simulation.sensing import Sensing, check_sensing, concatenate_sensing
 
 _OPTIONAL = ("act", "mocap_pos", "mocap_quat", "ctrl")
 _PLACES = ("mocap_pos", "mocap_quat")  # of these, what belongs to the condition's model
@@ -60,6 +62,16 @@ class Conditions(NamedTuple):
     `params` are for the task's functions alone and change no simulation: what they have to know of
     a condition that is not in the state, such as its target or its weights. A network does not
     read them, only the observation. See `jgps.tasks.functions`.
+
+    `inputs` act from outside over time, with L rows of any number: `"mocap_pos:BODY"` [C, L, 3]
+    (metres) and `"mocap_quat:BODY"` [C, L, 4] place a mocap body, `"xfrc_applied:BODY"` [C, L, 6]
+    is a force (N) and a torque (N m) on a body at its centre of mass, all in the world frame. Row t
+    holds during control step t, and the state x_t with its sensors sees it already; the last row
+    holds from there on. Row 0 counts instead of another place where a mocap body would start. What
+    holds a start pose does not know of inputs.
+
+    `sensing` is noise and latency of the observation. It needs a task that names an observation,
+    and changes what networks see, `SimulationRollouts.o`; controllers and costs read the state.
     """
 
     qpos: np.ndarray  # [C, nq]
@@ -70,6 +82,8 @@ class Conditions(NamedTuple):
     mocap_quat: np.ndarray | None = None  # [C, nmocap, 4] (w, x, y, z)
     ctrl: np.ndarray | None = None  # [C, nu] in the actuators' units
     params: Any = None  # a pytree with leaves [C, ...], or None
+    inputs: Mapping[str, np.ndarray] = {}  # [C, L, ...] each
+    sensing: Sensing | None = None
 
     @property
     def num(self) -> int:
@@ -90,6 +104,8 @@ class Conditions(NamedTuple):
             {key: value[rows] for key, value in self.changes.items()},
             **{name: value[rows] for name, value in self.optional.items()},
             params=jax.tree.map(lambda leaf: leaf[rows], self.params),
+            inputs={key: value[rows] for key, value in self.inputs.items()},
+            sensing=jax.tree.map(lambda leaf: leaf[rows], self.sensing),
         )
 
 
@@ -144,8 +160,15 @@ def check_conditions(model: mujoco.MjModel, conditions: Conditions) -> Condition
             raise ValueError(f"conditions: {name} has shape {value.shape}, expected {shape}")
         if not np.all(np.isfinite(value)):
             raise ValueError(f"conditions: {name} has values that are not finite")
-    params = check_params(conditions.params, num)
-    return Conditions(qpos, qvel, changes, **_unit_mocap(optional), params=params)
+    return Conditions(
+        qpos,
+        qvel,
+        changes,
+        **_unit_mocap(optional),
+        params=check_params(conditions.params, num),
+        inputs=check_inputs(model, num, conditions.inputs, changes),
+        sensing=check_sensing(conditions.sensing, num),
+    )
 
 
 def check_params(params: Any, num: int | None = None) -> Any:
@@ -300,7 +323,8 @@ def concatenate_conditions(model: mujoco.MjModel, sets: Sequence[Conditions]) ->
     """All of these conditions, which have the same keys of `changes` and of `params`, in a row.
 
     What only some give of act and mocap poses is the model's own in the others; controls that only
-    some give are left out.
+    some give are left out. Of inputs that only some have, the others have none: no force, and mocap
+    bodies where they start. Noise and latency that only some have are 0 in the others.
     """
     names = [name for name in _OPTIONAL if any(name in each.optional for each in sets)]
     if any(each.ctrl is None for each in sets):
@@ -312,7 +336,25 @@ def concatenate_conditions(model: mujoco.MjModel, sets: Sequence[Conditions]) ->
         {key: np.concatenate([each.changes[key] for each in sets]) for key in sets[0].changes},
         **{name: np.concatenate([getattr(each, name) for each in complete]) for name in names},
         params=jax.tree.map(lambda *rows: np.concatenate(rows), *(each.params for each in sets)),
+        inputs=_concatenate_inputs(model, sets),
+        sensing=concatenate_sensing([(each.num, each.sensing) for each in sets]),
     )
+
+
+def _concatenate_inputs(model: mujoco.MjModel, sets: Sequence[Conditions]) -> dict[str, np.ndarray]:
+    still, keys = [], {key for each in sets for key in each.inputs}
+    for each in sets:
+        found = {}
+        for key in keys - set(each.inputs):
+            kind, _, name = key.partition(":")
+            if kind == "xfrc_applied":
+                found[key] = np.zeros((each.num, 1, 6))
+                continue
+            field, body = kind.replace("mocap", "body"), model.body(name).id
+            models = condition_models(model, each)
+            found[key] = np.stack([getattr(own, field)[body] for own in models])[:, None]
+        still.append(found)
+    return concatenate_inputs([each.inputs for each in sets], still)
 
 
 def _complete(model: mujoco.MjModel, conditions: Conditions) -> Conditions:

@@ -23,6 +23,8 @@ from jgps.simulation.conditions import (
     mocap_bodies,
 )
 from jgps.simulation.features import unit_quaternions
+from jgps.simulation.inputs import Places, fields_over_time
+from jgps.simulation.sensing import Sensing, memory_of, see
 from jgps.simulation.system import (
     Layouts,
     Policy,
@@ -62,6 +64,15 @@ class _Program:
     horizon: int
     substeps: int
     model_axes: tuple[int | None, ...]  # 0 where an array of the model differs between conditions
+    places: Places = ()  # what acts from outside is written to
+    memory: int = 0  # how many observations latency makes it remember
+
+
+class Outside(NamedTuple):
+    """What conditions say of each control step, [C, ...]."""
+
+    fields: dict[str, jax.Array]  # numbers for fields of the data, [C, T, ...]
+    sensing: Sensing | None = None  # of the observation
 
 
 class Inputs(NamedTuple):
@@ -73,6 +84,7 @@ class Inputs(NamedTuple):
     # rollout starts at a pose of its own.
     start: dict[str, jax.Array]
     limits: jax.Array  # of controls, [2, C, dU]
+    outside: Outside = Outside({})
 
 
 def prepare(
@@ -127,7 +139,14 @@ def make_mjx_sample(system: System, conditions: Conditions, policy: Policy) -> S
       ValueError: if MJX can't simulate the model.
     """
     inputs, axes = prepare(system, conditions)
-    program = _Program(policy, system.layouts, system.horizon, system.substeps, axes)
+    horizon, sensing = system.horizon, conditions.sensing
+    places, fields = fields_over_time(system.model, conditions.inputs, horizon)
+    memory = memory_of(sensing, horizon)
+    outside = Outside(fields, None if sensing is None else _within(sensing, horizon))
+    inputs = inputs._replace(outside=jax.tree.map(jnp.asarray, outside))
+    program = _Program(
+        policy, system.layouts, horizon, system.substeps, axes, places=places, memory=memory
+    )
 
     def sample(params: Any, noise: jax.Array, starts: Starts | None = None) -> SimulationRollouts:
         given = inputs
@@ -146,24 +165,34 @@ def make_mjx_sample(system: System, conditions: Conditions, policy: Policy) -> S
     return sample
 
 
+def _within(sensing: Sensing, horizon: int) -> Sensing:
+    """The same with latencies that are no longer than the rollout, which small integers hold."""
+    if sensing.latency is None:
+        return sensing
+    return sensing._replace(latency=np.minimum(sensing.latency, horizon - 1).astype(np.int32))
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _roll_out(
     program: _Program, inputs: Inputs, params: Any, noise: jax.Array
 ) -> SimulationRollouts:
     data, dtype = inputs.data, noise.dtype
 
-    def rollout(model, start, limits, params, noise):
+    def rollout(model, start, outside, limits, params, noise):
         fields = {name: a.astype(getattr(data, name).dtype) for name, a in start.items()}
-        return _closed_loop(program, model, data.replace(**fields), params, noise, limits)
+        begin = data.replace(**fields)
+        return _closed_loop(program, model, begin, outside, params, noise, limits)
 
     own = [name for name in ("qpos", "qvel", "act") if inputs.start[name].ndim == 3]
     start_axes = {name: 0 if name in own else None for name in inputs.start}
-    over_samples = jax.vmap(rollout, in_axes=(None, start_axes, None, None, 0))
+    over_samples = jax.vmap(rollout, in_axes=(None, start_axes, None, None, None, 0))
     values, axes = split_shared(params)
     model_axes = jax.tree.unflatten(jax.tree.structure(inputs.model), program.model_axes)
-    over_conditions = jax.vmap(over_samples, in_axes=(model_axes, 0, 1, axes, 0))
+    over_conditions = jax.vmap(over_samples, in_axes=(model_axes, 0, 0, 1, axes, 0))
     limits = inputs.limits.astype(dtype)
-    x, u, qpos, o = over_conditions(inputs.model, inputs.start, limits, values, noise)
+    x, u, qpos, o = over_conditions(
+        inputs.model, inputs.start, inputs.outside, limits, values, noise
+    )
     finite = [jnp.isfinite(a).all(axis=(-2, -1)) for a in (x, u, qpos, o)]
     valid = functools.reduce(jnp.logical_and, finite)
     x, u, qpos, o = (jnp.where(valid[..., None, None], a, jnp.nan) for a in (x, u, qpos, o))
@@ -281,7 +310,9 @@ def _stack(models: list[mjx.Model]) -> tuple[mjx.Model, tuple[int | None, ...]]:
     return jax.tree.unflatten(treedef, stacked), tuple(axes)
 
 
-def _closed_loop(program, model, start, params, noise, limits):
+def _closed_loop(program, model, start, outside, params, noise, limits):
+    sensing = outside.sensing
+
     def observe(data):
         if program.layouts.uses_sensors:
             data = mjx.forward(model, data)
@@ -289,16 +320,32 @@ def _closed_loop(program, model, start, params, noise, limits):
         seen = program.layouts.observe(*numbers, jnp)
         return (each.astype(noise.dtype) for each in seen)
 
-    def control_step(data, inputs):
-        t, noise_t = inputs
+    def control_step(carry, inputs):
+        (data, past), (t, noise_t, fields) = carry, inputs
         # A sum of physics steps in float32 is off by hundredths of a second after a minute.
         data = data.replace(time=(t * control_dt).astype(data.time.dtype))
+        data = _with_fields(data, program.places, fields)
         x, o = observe(data)
+        o, past = see(sensing, past, o, t)
         u = jnp.clip(program.policy(params, x, o, t, noise_t).astype(noise.dtype), *limits)
         driven = data.replace(ctrl=u.astype(data.ctrl.dtype))
         after = jax.lax.fori_loop(0, program.substeps, lambda _, d: mjx.step(model, d), driven)
-        return after, (x, u, data.qpos, o)
+        return (after, past), (x, u, data.qpos, o)
 
     control_dt = program.substeps * model.opt.timestep
+    past = None
+    if program.memory:
+        observation = program.layouts.observation
+        assert observation is not None  # as `check_observed` says
+        past = jnp.zeros((program.memory, observation.size), noise.dtype)
     steps = jnp.arange(program.horizon, dtype=jnp.int32)
-    return jax.lax.scan(control_step, start, (steps, noise))[1]
+    return jax.lax.scan(control_step, (start, past), (steps, noise, outside.fields))[1]
+
+
+def _with_fields(data: mjx.Data, places: Places, fields: dict[str, jax.Array]) -> mjx.Data:
+    """The data under what acts from outside during a control step, [k, ...] of each field."""
+    new = {}
+    for field, rows in places:
+        old = getattr(data, field)
+        new[field] = old.at[np.asarray(rows)].set(fields[field].astype(old.dtype))
+    return data.replace(**new) if new else data

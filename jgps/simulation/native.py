@@ -22,6 +22,8 @@ from jgps.simulation.conditions import (
     initial_history,
 )
 from jgps.simulation.features import unit_quaternions
+from jgps.simulation.inputs import Inputs
+from jgps.simulation.sensing import Sensors
 from jgps.simulation.system import (
     Policy,
     Sample,
@@ -48,9 +50,16 @@ class Stepper:
     computation is run once more at the new state, which changes nothing in it.
     """
 
-    def __init__(self, system: System, models: list[mujoco.MjModel]):
-        """Prepares threads for `models`, one for each simulation of the batch [B]."""
-        self._system = system
+    def __init__(self, system: System, models: list[mujoco.MjModel], inputs: Inputs | None = None):
+        """Prepares threads.
+
+        Args:
+          system: what is simulated.
+          models: one for each simulation of the batch [B].
+          inputs: what acts from outside; each of its conditions is so many of the simulations, one
+            after the other.
+        """
+        self._system, self._inputs = system, inputs
         self._stage = sensor_stage(system)
         threads = min(num_threads(), len(models))
         num = min(threads, _MAX_PARTS)
@@ -70,7 +79,18 @@ class Stepper:
 
         What delayed actuators remember is [B, nhistory]; None is that there were no controls.
         """
-        self._each(lambda part: part.start((qpos, qvel, act), history, self._stage))
+        self._t, written = 0, self._written(0)
+        pose = (qpos, qvel, act)
+        self._each(lambda part: part.start(pose, history, self._stage, written))
+        return self._observe()
+
+    def resume(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """State x [B, dX] and observation o [B, dO] at states [B, nstate] of mjSTATE_INTEGRATION.
+
+        What acts from outside is what the states say, and none of this stepper's `inputs`.
+        """
+        assert self._inputs is None
+        self._each(lambda part: part.resume(states, self._stage))
         return self._observe()
 
     def step(self, control: np.ndarray, going: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -78,8 +98,9 @@ class Stepper:
 
         Simulations that are not `going` [B] begin again first, so that they hold nobody up.
         """
-        steps = self._system.substeps
-        self._each(lambda part: part.step(control, going, steps, self._stage))
+        self._t += 1
+        steps, written = self._system.substeps, self._written(self._t)
+        self._each(lambda part: part.step(control, going, (steps, self._stage), written))
         return self._observe()
 
     @property
@@ -95,6 +116,14 @@ class Stepper:
     def sound(self) -> np.ndarray:
         """Which simulations [B] are finite, and MuJoCo has not complained of since the start."""
         return self._gather(lambda part: part.sound())
+
+    def _written(self, t: int) -> "_Written | None":
+        """What acts from outside during control step t."""
+        if self._inputs is None:
+            return None
+        rows = self._inputs.at(t)
+        num = sum(part.num for part in self._parts)
+        return self._inputs.columns, np.repeat(rows, num // len(rows), axis=0)
 
     def _each(self, work: Callable[["_Part"], None]) -> None:
         # This thread waits meanwhile: where many compete for the processors, threads that have
@@ -121,11 +150,14 @@ class Stepper:
         return whole
 
 
+_Written = tuple[np.ndarray, np.ndarray]  # columns [n] of a state, and numbers [B, n] for them
+
+
 class _Part:
     """Some simulations of the batch, its `rows`, with threads of their own."""
 
     def __init__(self, models: list[mujoco.MjModel], rows: slice, threads: int):
-        self.rows = rows
+        self.rows, self.num = rows, len(models)
         # Plugins may keep a state of their own, which needs an MjData for each simulation.
         persistent = models[0].nplugin > 0
         self._batch = Batch(models[0], len(models), threads, persistent=persistent)
@@ -134,12 +166,29 @@ class _Part:
         self._history = self._batch.bind("history")
         self.error = ""  # what MuJoCo raised where all simulations failed
 
-    def start(self, pose: tuple[np.ndarray, ...], history: np.ndarray | None, stage: int) -> None:
+    def start(
+        self,
+        pose: tuple[np.ndarray, ...],
+        history: np.ndarray | None,
+        stage: int,
+        written: _Written | None,
+    ) -> None:
+        self.error = ""
         self._batch.reset(stage=_NO_STAGE)
         for place, value in zip(self.seen, pose, strict=False):
             place[:] = value[self.rows]
         if history is not None:
             self._history[:] = history[self.rows]
+        self._write(written)
+        self._begin(stage)
+
+    def resume(self, states: np.ndarray, stage: int) -> None:
+        self.error = ""
+        self._batch.reset(stage=_NO_STAGE)
+        self._batch.state[:] = states[self.rows]
+        self._begin(stage)
+
+    def _begin(self, stage: int) -> None:
         self._start = self._batch.state.copy()
         self._failed = np.zeros(len(self._start), bool)
         self._run(functools.partial(self._batch.forward, stage=stage))
@@ -148,10 +197,30 @@ class _Part:
     def states(self) -> np.ndarray:
         return self._batch.state
 
-    def step(self, control: np.ndarray, going: np.ndarray, steps: int, stage: int) -> None:
+    def step(
+        self,
+        control: np.ndarray,
+        going: np.ndarray,
+        length: tuple[int, int],
+        written: _Written | None,
+    ) -> None:
+        """So many physics steps and the stage afterwards, at which `written` acts already."""
+        self.error = ""
+        steps, stage = length
         np.copyto(self._batch.state, self._start, where=~going[self.rows, None])
         self._batch.ctrl[:] = control[self.rows]
-        self._run(functools.partial(self._batch.step, nstep=steps, stage=stage))
+        if written is None:
+            self._run(functools.partial(self._batch.step, nstep=steps, stage=stage))
+            return
+        self._run(functools.partial(self._batch.step, nstep=steps, stage=_NO_STAGE))
+        self._write(written)
+        if stage != _NO_STAGE:
+            self._run(functools.partial(self._batch.forward, stage=stage))
+
+    def _write(self, written: _Written | None) -> None:
+        if written is not None:
+            columns, numbers = written
+            self._batch.state[:, columns] = numbers[self.rows]
 
     def sound(self) -> np.ndarray:
         warned = self._batch.warning[..., 1].any(axis=1)
@@ -159,7 +228,6 @@ class _Part:
 
     def _run(self, call: Callable[[], None]) -> None:
         """What MuJoCo raises in some simulations ends those; in all of them, it is the model's."""
-        self.error = ""
         try:
             call()
         except SimulationError as error:
@@ -184,6 +252,8 @@ def make_native_sample(system: System, conditions: Conditions, policy: Policy) -
     """`sample(params, noise, starts)` as in `jgps.simulation.Sampler`."""
     models = condition_models(system.model, conditions)
     history = initial_history(models, conditions)
+    inputs = Inputs(system.model, conditions.inputs) if conditions.inputs else None
+    sensing = conditions.sensing
     steppers: dict[int, Stepper] = {}
     act = functools.partial(_act, policy)
 
@@ -194,10 +264,12 @@ def make_native_sample(system: System, conditions: Conditions, policy: Policy) -
             poses = poses._replace(history=np.repeat(history, num_samples, axis=0))
         if num_samples not in steppers:
             repeated = [model for model in models for _ in range(num_samples)]
-            steppers[num_samples] = Stepper(system, repeated)
+            steppers[num_samples] = Stepper(system, repeated, inputs)
         limits = np.repeat(control_ranges(models), num_samples, axis=1)
+        sensors = None if sensing is None else Sensors(sensing, num_samples, noise.shape[2])
+        loop = _Loop(system, steppers[num_samples], act, limits, sensors)
         with quiet_mujoco():
-            return _closed_loop(system, poses, steppers[num_samples], act, params, noise, limits)
+            return _closed_loop(loop, poses, params, noise)
 
     return sample
 
@@ -242,7 +314,18 @@ def _initial_poses(
     return _Poses(qpos, qvel, act, valid)
 
 
-def _closed_loop(system, poses, stepper, act, params, noise, limits):
+class _Loop(NamedTuple):
+    """What a closed loop is made of."""
+
+    system: System
+    stepper: Stepper
+    act: Callable[..., jax.Array]
+    limits: np.ndarray  # of controls, [2, B, dU]
+    sensors: Sensors | None  # what changes o before it is seen
+
+
+def _closed_loop(loop, poses, params, noise):
+    system, stepper, act, limits, sensors = loop
     num_conditions, num_samples, horizon, num_controls = noise.shape
     batch = num_conditions * num_samples
     dtype = np.dtype(noise.dtype)
@@ -261,7 +344,7 @@ def _closed_loop(system, poses, stepper, act, params, noise, limits):
         qpos_all[t] = stepper.qpos
         seen = None
         if observation is not None:
-            o_all[t] = o
+            o_all[t] = o if sensors is None else sensors(o, t)
             seen = o_all[t].reshape(*shape, -1)
             valid &= np.isfinite(o_all[t]).all(axis=-1)
         control = act(params, x_all[t].reshape(*shape, -1), seen, np.int32(t), noise)

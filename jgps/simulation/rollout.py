@@ -8,6 +8,7 @@ from jgps.core.names import unknown
 from jgps.simulation.analytic import draws_only, make_analytic_sample
 from jgps.simulation.conditions import Conditions, check_conditions
 from jgps.simulation.native import make_native_sample
+from jgps.simulation.sensing import check_observed
 from jgps.simulation.system import Policy, Sample, System
 
 Backend = Literal["native", "mjx", "analytic"]
@@ -65,6 +66,7 @@ def make_sampler(
       ValueError: if the conditions don't fit the model, or the backend can't simulate it.
     """
     conditions = check_conditions(system.model, conditions)
+    check_observed(conditions.sensing, system.observation)
     if backend == "analytic":
         return Sampler(make_analytic_sample(system, conditions, policy), jittable=True)
     if backend == "native":

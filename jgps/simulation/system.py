@@ -87,7 +87,8 @@ class SimulationRollouts(NamedTuple):
     u: Any  # [C, N, T, dU], after clipping to the actuators' ranges
     valid: Any  # [C, N] bool
     qpos: Any  # [C, N, T, nq]
-    o: Any  # [C, N, T, dO], x itself where the task names no observation
+    # What networks see, see `Sensing`: [C, N, T, dO], x itself where the task names no observation.
+    o: Any
 
     @property
     def rollouts(self) -> Rollouts:

@@ -12,6 +12,7 @@ from jgps.core.names import did_you_mean
 from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation import (
     Conditions,
+    Inputs,
     StateLayout,
     check_conditions,
     condition_models,
@@ -154,12 +155,15 @@ def start_features(
     model: mujoco.MjModel, layout: StateLayout, conditions: Conditions
 ) -> np.ndarray:
     """States x0 [C, dX] in which the conditions begin."""
-    states = []
+    found = []
     models, acts = condition_models(model, conditions), initial_act(model, conditions)
+    inputs = Inputs(model, conditions.inputs) if conditions.inputs else None
     starts = zip(models, conditions.qpos, conditions.qvel, acts, strict=True)
-    for own, qpos, qvel, act in starts:
+    for number, (own, qpos, qvel, act) in enumerate(starts):
         data = mujoco.MjData(own)  # which takes mocap poses from the condition's model
         data.qpos[:], data.qvel[:], data.act[:] = qpos, qvel, act
+        if inputs is not None:
+            inputs.write_data(data, own, number)
         mujoco.mj_forward(own, data)
-        states.append(layout.of(data))
-    return np.stack(states)
+        found.append(layout.of(data))
+    return np.stack(found)

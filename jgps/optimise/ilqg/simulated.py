@@ -14,7 +14,7 @@ from jgps.mujoco_log import quiet_mujoco
 from jgps.optimise.ilqg.system import Expansion, Feedback, Goal, KnownSystem, Paths, quadratic_of
 from jgps.optimise.ilqg.system import goal as plain_goal
 from jgps.optimise.models import default_dtype
-from jgps.simulation import Conditions
+from jgps.simulation import Conditions, Inputs
 from jgps.simulation.conditions import condition_models, initial_act
 from jgps.simulation.derivatives import (
     DerivativesConfig,
@@ -54,7 +54,10 @@ class Simulator:
         act = initial_act(self._task.model, conditions)
         with quiet_mujoco():
             stepper.start(conditions.qpos, conditions.qvel, act)
-        return stepper.states
+        states = stepper.states
+        if conditions.inputs:  # of the first step, which hold on
+            Inputs(self._task.model, conditions.inputs).write(states, 0)
+        return states
 
     def roll_out(self, feedback: Feedback, goal: Goal) -> Paths:
         """All sizes at once, [B, S, T, ...]."""
