@@ -45,6 +45,8 @@ def main() -> None:
     parser.add_argument("--film-start", type=int, default=0, help="which start to draw")
     parser.add_argument("--film-from", type=int, default=0, help="the first second that is drawn")
     args = parser.parse_args()
+    if args.film and not 0 <= args.film_from <= args.seconds - 1:
+        parser.error("--film draws whole seconds: --film-from has to be at least 1 below --seconds")
 
     task = tasks.make(args.task)
     speed = float(task.train.params["speed"][0]) if args.speed is None else args.speed
