@@ -10,8 +10,8 @@ Which conditions are planned together changes a plan of iLQG by rounding alone: 
 derivatives are the same bit for bit, the backward pass rounds in another way. Along contacts that
 grows: controls in [-1, 1] of five plans of a walker (80 steps, one iteration), made alone and among
 twenty, differ by up to 2 in one plan, 0.09 in another and 1e-4 in the others in single precision,
-and by 1e-10 in double precision. From plan to plan it grows further, so that a walker may stumble
-in one batch and not in another. The same batch gives the same result.
+and by 1e-10 in double precision. From plan to plan it grows further, up to another gait. The same
+batch gives the same result.
 
 Sources: Tassa, Erez & Todorov (2012), "Synthesis and stabilization of complex behaviors through
 online trajectory optimization"; Howell et al. (2022), "Predictive sampling: real-time behaviour
