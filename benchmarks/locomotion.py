@@ -43,7 +43,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--film", type=Path, help="a picture with a row of poses for each second")
     parser.add_argument("--film-start", type=int, default=0, help="which start to draw")
+    parser.add_argument("--film-from", type=int, default=0, help="the first second that is drawn")
     args = parser.parse_args()
+    if args.film and not 0 <= args.film_from <= args.seconds - 1:
+        parser.error("--film draws whole seconds: --film-from has to be at least 1 below --seconds")
 
     task = tasks.make(args.task)
     speed = float(task.train.params["speed"][0]) if args.speed is None else args.speed
@@ -66,7 +69,7 @@ def main() -> None:
     _report(args.task, qpos, x, task, speed)
     print(f"lost {np.asarray(state.lost).sum()}, wall {spent[0]:.0f} s, CPU {spent[1]:.0f} s")
     if args.film:
-        shown = qpos[args.film_start, :: per_second // 10]
+        shown = qpos[args.film_start, args.film_from * per_second :: per_second // 10]
         shown = shown[: len(shown) // 10 * 10].reshape(-1, 10, qpos.shape[-1])
         images = render(task.model, shown, task.camera, width=160, height=180)
         write_png(args.film, np.concatenate(np.concatenate(list(images), axis=1), axis=1))

@@ -51,6 +51,7 @@ class Row(NamedTuple):
     run: Callable[[int], Mapping[str, Any]]
     published: Mapping[str, float | str] = {}  # by column
     settings: Any = None  # configs, to be written
+    first_seed_alone: bool = False  # whether it is run with that and no other; the table says so
 
 
 class Column(NamedTuple):
@@ -121,12 +122,12 @@ def run_seeds(
     whole: bool = True,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Runs every row with every seed, prints the table and writes it.
+    """Runs every row with its seeds, prints the table and writes it.
 
     Args:
       name: of the comparison, and of its files.
       rows, columns: of the table.
-      seeds: at least one.
+      seeds: at least one; a row may say that it takes the first alone.
       claims: judged when all runs are done.
       published: where the published values come from, or what they say in words; below the table.
       out: JSON file, Markdown goes beside it; None is `benchmarks/results/NAME.json`, which holds
@@ -171,11 +172,12 @@ def run_seeds(
 
     for row in rows:
         runs: list[dict[str, Any]] = []
-        settings = encode(row.settings)
-        entry = {"name": row.name, "published": dict(row.published), "settings": settings}
+        own_seeds = list(seeds[:1] if row.first_seed_alone else seeds)
+        entry = {"name": row.name, "published": dict(row.published), "seeds": own_seeds}
+        entry["settings"] = encode(row.settings)
         intervals: dict[str, Any] = {}
         result["rows"].append({**entry, "intervals": intervals, "runs": runs})
-        for seed in seeds:
+        for seed in own_seeds:
             started = time.perf_counter()
             values = dict(row.run(seed))
             elapsed = round(time.perf_counter() - started, 1)
@@ -216,6 +218,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     text = [
         f"`{result['command']}`: seeds {', '.join(map(str, result['seeds']))}; mean ± standard "
         "deviation over them, or every one's value where one has none."
+        + _fewer_seeds(result)
         + (INTERVALS if any(column.get("count") for column in result["columns"]) else ""),
         "",
         f"{machine['cpu']}, {machine['cores']} cores, "
@@ -236,6 +239,16 @@ def markdown(result: Mapping[str, Any]) -> str:
     if result["claims"]:
         text += ["", *(f"- {_verdict(claim)}: {claim['text']}" for claim in result["claims"])]
     return "\n".join(text) + "\n"
+
+
+def _fewer_seeds(result: Mapping[str, Any]) -> str:
+    """A sentence on each row that is, by design, run with some of the seeds."""
+    text = ""
+    for row in result["rows"]:
+        own = row.get("seeds", result["seeds"])  # tables of before rows had their own have none
+        if own != result["seeds"]:
+            text += f" {row['name']}: by design with seed {', '.join(map(str, own))} alone."
+    return text
 
 
 def _environment() -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import pointer
+import setting_network_readers as networks
 import setting_readers as readers
 from setting_programs import Fingerprints, of_algorithm
 
@@ -168,7 +169,7 @@ TASK = readers.task()
 FEW = PredictiveSamplingConfig(samples=3, knots=2)
 
 
-POLICY = readers.of_policy(TASK)
+POLICY = networks.of_policy(TASK)
 # What algorithms on known dynamics take: a task whose network observes the state.
 KNOWN_TASK = readers.known_task()
 UNPROJECTED = {"models": KnownModelsConfig(expand=ExpandConfig(projection="none"))}
@@ -308,13 +309,13 @@ CASES = [
         {"key_tolerance": {"key_steps": 2}},
     ),
     Case(MjxDerivativesConfig(chunk=1), readers.of_mjx_derivatives, {"method": "differences"}),
-    Case(DistilConfig(steps=4, checks=2, batch_size=4), readers.of_training),
-    Case(PoseConfig(steps=4, batch_size=2), readers.of_pose_regression, {"validation": 0.5}),
-    Case(DomainRandomisationConfig(), readers.of_randomised_scenes),
-    Case(RandomiseConfig(), readers.of_random_looks),
+    Case(DistilConfig(steps=4, checks=2, batch_size=4), networks.of_training),
+    Case(PoseConfig(steps=4, batch_size=2), networks.of_pose_regression, {"validation": 0.5}),
+    Case(DomainRandomisationConfig(), networks.of_randomised_scenes),
+    Case(RandomiseConfig(), networks.of_random_looks),
     Case(
         RenderConfig(),
-        readers.of_images,
+        networks.of_images,
         {"block": 16, "max_triangles": 3},
         # The width of soft shadows: with one ray their edges are hard, without any there are none.
         {"sun_radius": {"shadows": 4}, "simplify": {"max_triangles": 3}},

@@ -29,6 +29,11 @@ from jgps.simulation.system import split_shared
 Fingerprints = Iterator[Hashable]
 
 
+def struct(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+    """An array of that shape of which only that is known."""
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
 def traced(function: Callable[..., Any], *args: Any) -> Hashable:
     """What a function does with arguments of these shapes, and what it closes over."""
     return traced_for(function, *args)[0]

@@ -1,6 +1,7 @@
 """The smallest readers of settings: from a config to fingerprints of what is made of it.
 
-Every function is a `Program` of tests/setting_programs.py; sizes are as small as they can be.
+Every function is a `Program` of tests/setting_programs.py; sizes are as small as they can be. Those
+of networks and images are in tests/setting_network_readers.py.
 """
 
 import dataclasses
@@ -17,11 +18,11 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pointer
-from setting_programs import Fingerprints, digest, traced, traced_for
+from setting_programs import Fingerprints, digest, struct, traced, traced_for
 from shared_algorithms import to_goal
 
-from jgps import controllers, costs, dynamics, policies, tasks
-from jgps.algorithms import ALGORITHMS, MdgpsConfig, ilqg, mpc
+from jgps import controllers, costs, dynamics, tasks
+from jgps.algorithms import ALGORITHMS, ilqg, mpc
 from jgps.core.types import Controller, Dynamics, Gaussian, QuadraticCost, Rollouts, Status
 from jgps.optimise.guided.weight_rules import next_weights
 from jgps.optimise.ilqg import solve
@@ -34,9 +35,6 @@ from jgps.optimise.steps.lqr import lqr_step, solve_without_limits
 from jgps.optimise.steps.pi2 import pi2_step
 from jgps.optimise.steps.pilqr import pilqr_step
 from jgps.optimise.steps.step import StepInputs, TrajectoryStep
-from jgps.policies import DistilConfig, Supervision, observation
-from jgps.policies.learner import MlpConfig
-from jgps.rendering import make_view, randomise
 from jgps.simulation import Conditions, System, load_model, mjx_derivatives
 from jgps.simulation.derivatives import (
     DerivativesConfig,
@@ -46,26 +44,9 @@ from jgps.simulation.derivatives import (
 from jgps.simulation.mjx_derivatives import MjxDynamics
 from jgps.tasks import start
 from jgps.training import checkpoint
-from jgps.training.setup import Options, set_up
-from jgps.vision.camera import make_observers, make_policy_view
-from jgps.vision.config import VisualConfig
-from jgps.vision.domain_randomisation import make_randomise_scene
-from jgps.vision.learner import make_learner, make_network
-from jgps.vision.pose_regression import regress_pose
 
 C, N, T, DX, DU = 2, 3, 4, 3, 2  # conditions, samples, steps, sizes of state and action
 KEY = jax.random.key(0)
-MESH = """
-<mujoco>
-  <asset><mesh name="tetrahedron" vertex="0 0 0  1 0 0  0 1 0  0 0 1"/></asset>
-  <worldbody>
-    <camera name="eye" pos="0 0 3"/>
-    <light pos="0 0 3"/>
-    <geom type="mesh" mesh="tetrahedron"/>
-    <geom type="plane" size="1 1 0.1"/>
-  </worldbody>
-</mujoco>
-"""
 MOTOR_AND_SERVO = """
 <mujoco>
   <worldbody><body><joint name="a"/><geom size=".1"/>
@@ -75,25 +56,21 @@ MOTOR_AND_SERVO = """
 """
 
 
-def _shape(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, dtype)
-
-
 def _rollouts(*lead: int) -> Rollouts:
-    valid = _shape(*lead, dtype=jnp.bool_)
-    return Rollouts(x=_shape(*lead, T, DX), u=_shape(*lead, T, DU), valid=valid)
+    valid = struct(*lead, dtype=jnp.bool_)
+    return Rollouts(x=struct(*lead, T, DX), u=struct(*lead, T, DU), valid=valid)
 
 
 def _controller() -> Controller:
-    return Controller(K=_shape(C, T, DU, DX), k=_shape(C, T, DU), C=_shape(C, T, DU, DU))
+    return Controller(K=struct(C, T, DU, DX), k=struct(C, T, DU), C=struct(C, T, DU, DU))
 
 
 def _models() -> LocalModels:
-    d, code = DX + DU, _shape(C, dtype=jnp.int32)
+    d, code = DX + DU, struct(C, dtype=jnp.int32)
     return LocalModels(
-        dynamics=Dynamics(_shape(C, T - 1, DX, d), _shape(C, T - 1, DX), _shape(C, T - 1, DX, DX)),
-        cost=QuadraticCost(_shape(C, T, d, d), _shape(C, T, d), _shape(C, T)),
-        initial=Gaussian(_shape(C, DX), _shape(C, DX, DX)),
+        dynamics=Dynamics(struct(C, T - 1, DX, d), struct(C, T - 1, DX), struct(C, T - 1, DX, DX)),
+        cost=QuadraticCost(struct(C, T, d, d), struct(C, T, d), struct(C, T)),
+        initial=Gaussian(struct(C, DX), struct(C, DX, DX)),
         status=Status(code, code),
     )
 
@@ -140,7 +117,7 @@ def of_sampling_planner(config: Any) -> Fingerprints:
     goal = Goal(jnp.zeros(C, jnp.int32))
     memory, plan = planner.init(jnp.zeros((C, 1)), jnp.zeros((C, horizon, 1)), goal)
     yield digest((memory, plan))
-    yield traced(planner.plan, memory, _shape(C, 1), goal, KEY)
+    yield traced(planner.plan, memory, struct(C, 1), goal, KEY)
 
 
 def of_mpc(config: Any) -> Fingerprints:
@@ -174,8 +151,8 @@ def of_search(config: Any) -> Fingerprints:
     system = analytic(
         lambda x, u, t: x + u, lambda x, u, t: x @ x + u @ u, 1, limits, second_order=True
     )
-    x = _shape(2, T, 1)
-    begin = Paths(x, x, x, _shape(2))
+    x = struct(2, T, 1)
+    begin = Paths(x, x, x, struct(2))
     first = jax.ShapeDtypeStruct((2,), jnp.int32)
     yield traced(solve.make_chunk_solve(system, config), begin, Goal(first))
     yield digest(solve.chunks(7, config.chunk))
@@ -224,8 +201,8 @@ def of_adaptation(config: Any) -> Fingerprints:
     """A model that is adapted online: what it remembers, how it learns, what it says."""
     adaptation = dynamics.make_adaptation(config, DX, DU)
     state = jax.eval_shape(adaptation.init)
-    prior = Dynamics(_shape(DX, DX + DU), _shape(DX), _shape(DX, DX))
-    yield traced(adaptation.update, state, prior, _shape(DX), _shape(DU), _shape(DX))
+    prior = Dynamics(struct(DX, DX + DU), struct(DX), struct(DX, DX))
+    yield traced(adaptation.update, state, prior, struct(DX), struct(DU), struct(DX))
     yield traced(adaptation.evaluate, state, prior)
 
 
@@ -234,9 +211,9 @@ def of_models(config: Any) -> Fingerprints:
     shape, small = (C, N), task()
     models = fitted_models(small, config, shape)
     rollouts = Rollouts(
-        x=_shape(*shape, small.horizon, small.state_dim),
-        u=_shape(*shape, small.horizon, small.action_dim),
-        valid=_shape(*shape, dtype=jnp.bool_),
+        x=struct(*shape, small.horizon, small.state_dim),
+        u=struct(*shape, small.horizon, small.action_dim),
+        valid=struct(*shape, dtype=jnp.bool_),
     )
     initial, memory = traced_for(models.init, KEY)
     yield initial
@@ -268,8 +245,8 @@ def _of_step(step: TrajectoryStep) -> Fingerprints:
         _models(),
         _rollouts(C, N),
         _controller(),
-        _shape(C),
-        _shape(dtype=jnp.int32),
+        struct(C),
+        struct(dtype=jnp.int32),
     )
 
 
@@ -290,7 +267,7 @@ def of_weight_rule(config: Any) -> Fingerprints:
     def step(weights: Any, kl: Any, iteration: Any) -> Any:
         return next_weights(weights, kl, config, iteration)
 
-    yield traced(step, _shape(C, T), _shape(C, T), _shape(dtype=jnp.int32))
+    yield traced(step, struct(C, T), struct(C, T), struct(dtype=jnp.int32))
 
 
 def of_pi2_step(config: Any) -> Fingerprints:
@@ -301,90 +278,6 @@ def of_pi2_step(config: Any) -> Fingerprints:
 def of_pilqr_step(config: Any) -> Fingerprints:
     """LQR and path integrals in a row."""
     yield from _of_step(pilqr_step(T, config))
-
-
-def of_policy(task: tasks.Task) -> Callable[[Any], Fingerprints]:
-    """A policy: what it is made from, how it is made, acts and learns."""
-    dO, dU = task.observation_dim, task.action_dim
-    supervision = Supervision(
-        o=_shape(C, N, T, dO),
-        target=_shape(C, N, T, dU),
-        precision=_shape(C, T, dU, dU),
-        weight=_shape(C, N, T),
-        gain=_shape(C, T, dU, task.configuration_dim),
-    )
-
-    def program(config: MlpConfig | VisualConfig) -> Fingerprints:
-        learner = make_learner(task, config)
-        prepared = None if learner.prepare is None else learner.prepare(KEY)
-        yield digest(prepared)
-        initial, (policy, _) = traced_for(learner.init, KEY, prepared)
-        yield initial
-        yield traced(learner.train, policy, supervision, _shape(dtype=jnp.int32), KEY)
-        yield traced(learner.mean, policy, _shape(dO), _shape(dtype=jnp.bool_))
-
-    return program
-
-
-def of_training(config: DistilConfig) -> Fingerprints:
-    """The training of a network that sees, and what its failure means for the run."""
-    seen = task()
-    vision = pointer.small_vision(4, 4, width=29, height=29)
-    network, size = make_network(seen, vision), seen.configuration_dim
-    observe, _ = make_observers(seen, vision)
-    policy = jax.eval_shape(
-        lambda: policies.initialise(network, KEY, size, 1, jnp.float32, observe)
-    )
-    image = _shape(C, N, T, vision.height, vision.width, 3, dtype=jnp.uint8)
-    supervision = Supervision(
-        o={"image": image, observation.VECTOR: _shape(C, N, T, size)},
-        target=_shape(C, N, T, 1),
-        precision=_shape(C, T, 1, 1),
-        weight=_shape(C, N, T),
-        gain=_shape(C, T, 1, size),
-    )
-    yield traced(lambda *args: policies.distil(*args, config), policy, supervision, KEY)
-    options = Options(
-        task=seen, algorithm="mdgps", config=MdgpsConfig(policy=MlpConfig(distil=config)),
-        policy=None, prior=None, random_starts=False, sampling=None, iterations=1,
-        seed=0, backend="native",
-        start_from=None, keep_samples=False, out=None, resume=False, overwrite=False,
-        evaluate_every=0, checkpoint=None, on_start=None, on_iteration=None,
-    )  # fmt: skip
-    yield set_up(options).stop_on_divergence
-
-
-def of_pose_regression(config: Any) -> Fingerprints:
-    """The pretraining of convolutions on images."""
-    trunk = policies.make_trunk("feature_points", (2, 2, 2))
-    network = policies.PoseRegressor(trunk, 3)
-    images, pose = _shape(8, 29, 29, 3, dtype=jnp.uint8), _shape(8, 3)
-    yield traced(lambda *args: regress_pose(network, *args, config), images, pose, KEY)
-
-
-def of_randomised_scenes(config: Any) -> Fingerprints:
-    """Scenes as a network learns from them."""
-    seen, vision = task(), VisualConfig()
-    scene = make_randomise_scene(seen, make_policy_view(seen, vision), config)
-    num = seen.model.nbody
-    yield traced(scene, KEY, _shape(num, 3), _shape(num, 3, 3))
-
-
-def of_random_looks(config: Any) -> Fingerprints:
-    """Random appearances."""
-    look = make_view(task().model, "eye").appearance
-    yield traced(lambda key: randomise(key, look, config), KEY)
-
-
-def of_images(config: Any) -> Fingerprints:
-    """Images of a scene with a mesh of four triangles, or that it is refused."""
-    model = mujoco.MjModel.from_xml_string(MESH)
-    try:
-        view = make_view(model, "eye", width=4, height=4, config=config)
-    except ValueError as error:
-        yield str(error)
-        return
-    yield traced(view.draw_rgb, _shape(3, model.nbody, 3), _shape(3, model.nbody, 3, 3))
 
 
 def of_derivatives(config: DerivativesConfig) -> Fingerprints:
@@ -402,7 +295,7 @@ def of_mjx_derivatives(config: MjxDerivativesConfig) -> Fingerprints:
     model, layout, _ = load_model(MOTOR_AND_SERVO, ("qpos", "qvel"))
     conditions = Conditions(model.qpos0[None], model.qpos0[None])
     dynamics = MjxDynamics(System(model, layout, T, 1), conditions, config)
-    given = dynamics.simulations, _shape(1, T, 6), _shape(1, T, 2)
+    given = dynamics.simulations, struct(1, T, 6), struct(1, T, 2)
     with mock.patch.object(
         mjx_derivatives.mjx, "step", lambda _, data: data.replace(qvel=data.qvel + data.ctrl)
     ):

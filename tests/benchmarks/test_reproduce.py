@@ -17,6 +17,7 @@ def test_writes_means_beside_the_published(tmp_path):
         Row("ours", lambda seed: {"success": 0.8 + 0.1 * seed, "rollouts": 10, "curve": [1, 2]},
             published={"success": 0.85}, settings=TrajoptConfig()),
         Row("theirs", lambda seed: {"success": 0.5, "rollouts": (None, 40)[seed]}),
+        Row("large", lambda seed: {"success": 0.25, "rollouts": seed}, first_seed_alone=True),
     )  # fmt: skip
     claims = (
         Claim("ours is better", lambda r: r.mean("ours", "success") > r.mean("theirs", "success")),
@@ -39,6 +40,8 @@ def test_writes_means_beside_the_published(tmp_path):
     assert "|  | success | published | rollouts | seconds per run |" in table
     assert "| ours | 85% ± 5% | 85% | 10 ± 0 |" in table
     assert "| theirs | 50% ± 0% |  | > 50, 40 |" in table
+    assert "| large | 25% |  | 0 |" in table
+    assert "has none. large: by design with seed 0 alone.\n" in table
     assert "Published: A paper." in table
     assert "- DOES NOT HOLD: theirs arrives" in table
 

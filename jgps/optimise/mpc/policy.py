@@ -38,7 +38,8 @@ class MpcPolicy(NamedTuple):
     command changes; in between acts the plan's feedback.
 
     A state that is not finite has no plan (`acting.plan.outcome`) and controls of zero, within the
-    limits; the others don't notice.
+    limits; the others don't notice. In a batch of another size the same state has the same plan up
+    to rounding, which contacts make large: see `jgps.algorithms.mpc`.
     """
 
     begin: Callable[[Any, Any, jax.Array], Acting]

@@ -1,6 +1,5 @@
 """The KL-constrained solves: bounds, optimality within them, failures as data, float32."""
 
-import functools
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ from lq_problems import problem, stack
 
 from jgps.core import gaussian, lqr
 from jgps.core.lqr import trust_region
+from jgps.core.lqr.dual_descent import DescentProblem, descend
 from jgps.core.lqr.dual_search import Limits, Search
 from jgps.core.lqr.trust_region import PerStepTrustRegionConfig, TrustRegionConfig
 from jgps.core.lqr.whitened import Candidate
@@ -255,14 +255,18 @@ def test_an_overflow_of_the_divergence_raises_every_multiplier():
         log_eta=zeros, policy=policy, kl_per_step=zeros, kl=jnp.float32(0), status=ok_status()
     )
     search = Search(*[jnp.float32(0)] * 6, best=blank, status=ok_status(), rounds=jnp.int32(0))
-    descend = functools.partial(
-        trust_region._descend, search=search, bounds=bounds, limits=limits,
-        config=PerStepTrustRegionConfig(),
-    )  # fmt: skip
-    found = descend(lambda log_eta: evaluate(log_eta, 3.0))
+
+    def descend_below(ceiling):
+        each = DescentProblem(
+            lambda log_eta: evaluate(log_eta, ceiling), limits, bounds, tolerance=0.1, rounds=200,
+            rate=0.3,
+        )  # fmt: skip
+        return descend(each, search)
+
+    found = descend_below(3.0)
     assert int(found.status.code) == OK
     np.testing.assert_allclose(found.best.kl_per_step, 1, rtol=0.1)
-    never = descend(lambda log_eta: evaluate(log_eta, np.inf))
+    never = descend_below(np.inf)
     assert (int(never.status.code), int(never.status.step)) == (NON_FINITE, -1)
     assert int(never.rounds) < 30
 
