@@ -26,7 +26,7 @@ from jgps.core.lifted import Lifted, lift
 from jgps.core.types import Controller
 from jgps.core.warn import warn
 from jgps.mujoco_log import quiet_mujoco
-from jgps.simulation import Conditions, condition_models, initial_act
+from jgps.simulation import Conditions, Inputs, condition_models, initial_act
 from jgps.simulation.layout import unit_quaternions
 from jgps.tasks.hold import make_hold, resting_activations
 from jgps.tasks.task import Task
@@ -49,9 +49,12 @@ def _initial_states(task: Task, conditions: Conditions) -> np.ndarray:
     states = []
     models, acts = condition_models(task.model, conditions), initial_act(task.model, conditions)
     starts = zip(models, conditions.qpos, conditions.qvel, acts, strict=True)
-    for model, qpos, qvel, act in starts:
+    inputs = Inputs(task.model, conditions.inputs) if conditions.inputs else None
+    for c, (model, qpos, qvel, act) in enumerate(starts):
         data = mujoco.MjData(model)  # which takes mocap poses from the condition's model
         data.qpos[:], data.qvel[:], data.act[:] = qpos, qvel, act
+        if inputs is not None:
+            inputs.write_data(model, data, inputs.at(0)[c])
         mujoco.mj_forward(model, data)
         states.append(task.layout.state(data.qpos, data.qvel, data.act, data.sensordata, np))
     return np.stack(states)
