@@ -29,7 +29,7 @@ from jgps.dynamics import FitConfig
 from jgps.mujoco_log import quiet_mujoco
 from jgps.optimise.algorithm import Metrics
 from jgps.optimise.models import LocalModels, Models, with_costs
-from jgps.simulation import resolve_backend
+from jgps.simulation import Inputs, resolve_backend
 from jgps.simulation.conditions import condition_models, initial_act, initial_history
 from jgps.simulation.derivatives import DerivativesConfig, Differentiator
 from jgps.simulation.inverse import StateInverse
@@ -133,6 +133,7 @@ def _of_simulator(task: Task, config: KnownModelsConfig) -> _ByState:
     with quiet_mujoco():
         stepper.start(conditions.qpos, conditions.qvel, initial_act(model, conditions))
     rest = stepper.states  # of mocap bodies and equalities, at the start
+    inputs = Inputs(model, conditions.inputs) if conditions.inputs else None
     nq, nv, na = model.nq, model.nv, model.na
     dX, dS, dU = task.state_dim, tangent_dim(model), model.nu
     made: dict[int, Differentiator] = {}
@@ -141,6 +142,9 @@ def _of_simulator(task: Task, config: KnownModelsConfig) -> _ByState:
         x_host, u_host = (_of_bits(np.asarray(each), dtype) for each in (x, u))
         C, M, T, _ = x_host.shape
         states = np.tile(rest[:, None, None], (1, M, T, 1))
+        if inputs is not None:
+            for t in range(T):
+                states[:, :, t, inputs.columns] = inputs.at(t)[:, None]
         first = _QPOS
         for part, size in zip(inverse(x_host), (nq, nv, na), strict=True):
             states[..., first : first + size] = part

@@ -4,7 +4,7 @@ from jgps.rendering.appearance import Appearance, appearance_of
 from jgps.rendering.camera import Camera, CameraPose, free_pose
 from jgps.rendering.cast import Image, raycast, raycast_rgb
 from jgps.rendering.config import RenderConfig
-from jgps.rendering.frames import render
+from jgps.rendering.frames import Poses, render
 from jgps.rendering.opengl import render_opengl
 from jgps.rendering.randomise import RandomiseConfig, randomise
 from jgps.rendering.scene import Scene, make_scene, triangle_counts
@@ -19,6 +19,7 @@ __all__ = [
     "CameraPose",
     "Image",
     "NotDrawableError",
+    "Poses",
     "RandomiseConfig",
     "RenderConfig",
     "Scene",

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
 import mujoco
 import numpy as np
 
 from jgps.mujoco_log import quiet_mujoco
+from jgps.rendering.frames import Poses, frames_of
 
 
 @quiet_mujoco()
 def render_opengl(
     model: mujoco.MjModel,
-    qpos: np.ndarray,
+    qpos: np.ndarray | Poses,
     camera: str | int | None = None,
     *,
     width: int = 320,
@@ -23,7 +22,7 @@ def render_opengl(
 
     Args:
       model: compiled model.
-      qpos: joint positions, [..., nq].
+      qpos: joint positions, [..., nq], or these with poses of mocap bodies.
       camera: name or id of a camera of the model, or None for MuJoCo's view of all of it.
       width, height: of each image, pixels.
 
@@ -33,24 +32,23 @@ def render_opengl(
     Raises:
       ValueError: wrong shape of `qpos`, an unknown camera, or no OpenGL on this machine.
     """
-    qpos = np.asarray(qpos, np.float64)
-    if qpos.ndim < 1 or qpos.shape[-1] != model.nq:
-        raise ValueError(f"qpos has shape {qpos.shape}; this model needs [..., {model.nq}].")
+    lead, frames = frames_of(model, qpos)
     view: mujoco.MjvCamera | str | int
     if camera is None:
         view = mujoco.MjvCamera()
         mujoco.mjv_defaultFreeCamera(model, view)
     else:
         view = camera
-    data, frames = mujoco.MjData(model), qpos.reshape(math.prod(qpos.shape[:-1]), model.nq)
-    images = np.empty((len(frames), height, width, 3), np.uint8)
+    data = mujoco.MjData(model)
+    images = np.empty((len(frames.qpos), height, width, 3), np.uint8)
     with _renderer(model, width, height) as renderer:
-        for image, frame in zip(images, frames, strict=True):
-            data.qpos[:] = frame
+        for i, image in enumerate(images):
+            for name, values in frames._asdict().items():
+                getattr(data, name)[:] = values[i]
             mujoco.mj_forward(model, data)
             renderer.update_scene(data, view)
             renderer.render(out=image)
-    return images.reshape(*qpos.shape[:-1], height, width, 3)
+    return images.reshape(*lead, height, width, 3)
 
 
 def _renderer(model: mujoco.MjModel, width: int, height: int) -> mujoco.Renderer:

@@ -20,6 +20,7 @@ from jgps.rendering import Camera, RenderConfig, render, render_opengl, write_pn
 from jgps.reports.plots.features import TRAIL, draw_points
 from jgps.reports.plots.style import INK, style
 from jgps.reports.policy_view import PolicyView
+from jgps.reports.poses import poses_at
 from jgps.reports.quality import affordable_quality
 from jgps.simulation import condition_models
 from jgps.tasks import Task
@@ -148,10 +149,11 @@ def _draw_pictures(
     few = len(shown) <= 4 and view is None
     width, height = options.tile or (_TILE if few else _SMALL_TILE)
     draw, remark = _drawer(task.model, options)
-    tiles = np.stack(
-        [draw(models[c], qpos[c, steps], task.camera, width=width, height=height) for c in shown]
-    )
     conditions = task.test if rollouts.unseen else task.train
+    poses = {c: poses_at(conditions, models[c], c, qpos[c], steps) for c in shown}
+    tiles = np.stack(
+        [draw(models[c], poses[c], task.camera, width=width, height=height) for c in shown]
+    )
     params = jax.tree.map(lambda leaf: leaf[np.asarray(shown)], params_of(conditions))
     distances = (
         None if rollouts.x is None else _distances(task, rollouts.x[shown][:, steps], params)
@@ -278,7 +280,7 @@ def film_strip(
     tiles = np.concatenate(
         [
             render(
-                models[c], qpos[c, steps], view,
+                models[c], poses_at(task.train, models[c], c, qpos[c], np.asarray(steps)), view,
                 width=tile[1], height=tile[0], config=config,
             )
             for c in conditions

@@ -7,9 +7,8 @@ from jgps.simulation.conditions import (
     concatenate_conditions,
     condition_models,
     initial_act,
-    mocap_bodies,
 )
-from jgps.simulation.inputs import Inputs
+from jgps.simulation.inputs import Inputs, mocap_bodies
 from jgps.simulation.kinematics import site_position
 from jgps.simulation.layout import StateLayout, load_model
 from jgps.simulation.rollout import Backend, Sampler, make_sampler, resolve_backend

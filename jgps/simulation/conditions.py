@@ -13,7 +13,7 @@ from jgps.core.names import shown
 from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation.changes import apply_changes, check_changes
 from jgps.simulation.features import quaternion_addresses, unit_quaternions
-from jgps.simulation.inputs import check_inputs, concatenate_inputs
+from jgps.simulation.inputs import check_inputs, concatenate_inputs, mocap_bodies
 from jgps.simulation.sensing import Sensing, check_sensing, concatenate_sensing
 
 _OPTIONAL = ("act", "mocap_pos", "mocap_quat", "ctrl")
@@ -311,12 +311,6 @@ def condition_models(model: mujoco.MjModel, conditions: Conditions) -> list[mujo
             models[key] = changed
         found.append(models[key])
     return found
-
-
-def mocap_bodies(model: mujoco.MjModel) -> np.ndarray:
-    """Bodies [nmocap] in the order of their mocap poses."""
-    bodies = np.flatnonzero(model.body_mocapid >= 0)
-    return bodies[np.argsort(model.body_mocapid[bodies])]
 
 
 def concatenate_conditions(model: mujoco.MjModel, sets: Sequence[Conditions]) -> Conditions:

@@ -54,14 +54,12 @@ class Inputs:
         rows = self.at(t)
         states[:, self.columns] = np.repeat(rows, len(states) // len(rows), axis=0)
 
-    @quiet_mujoco()
-    def write_data(self, data: mujoco.MjData, model: mujoco.MjModel, condition: int) -> None:
-        """Writes what holds at the start of a condition into its simulation."""
-        kind = _STATE.mjSTATE_INTEGRATION
-        state = np.empty(mujoco.mj_stateSize(model, kind))
-        mujoco.mj_getState(model, data, state, kind)
-        state[self.columns] = self.at(0)[condition]
-        mujoco.mj_setState(model, data, state, kind)
+    def write_data(self, model: mujoco.MjModel, data: mujoco.MjData, row: np.ndarray) -> None:
+        """Writes what `at` says of one condition, [n], into the data of one simulation."""
+        state = np.empty(mujoco.mj_stateSize(model, _STATE.mjSTATE_INTEGRATION))
+        mujoco.mj_getState(model, data, state, _STATE.mjSTATE_INTEGRATION)
+        state[self.columns] = row
+        mujoco.mj_setState(model, data, state, _STATE.mjSTATE_INTEGRATION)
 
 
 def _columns(model: mujoco.MjModel, key: str) -> np.ndarray:
@@ -102,6 +100,12 @@ def fields_over_time(
     return fixed, {field: np.stack(rows, axis=2) for field, rows in numbers.items()}
 
 
+def mocap_bodies(model: mujoco.MjModel) -> np.ndarray:
+    """Bodies [nmocap] in the order of their mocap poses."""
+    bodies = np.flatnonzero(model.body_mocapid >= 0)
+    return bodies[np.argsort(model.body_mocapid[bodies])]
+
+
 def mocap_over_time(
     model: mujoco.MjModel, inputs: Mapping[str, np.ndarray], steps: np.ndarray, condition: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -116,9 +120,7 @@ def mocap_over_time(
     Returns:
       Positions [I, nmocap, 3], metres, and quaternions [I, nmocap, 4] (w, x, y, z).
     """
-    bodies = np.flatnonzero(model.body_mocapid >= 0)
-    bodies = bodies[np.argsort(model.body_mocapid[bodies])]
-    shape = (len(steps), 1, 1)
+    bodies, shape = mocap_bodies(model), (len(steps), 1, 1)
     found = {
         "mocap_pos": np.tile(model.body_pos[bodies], shape),
         "mocap_quat": np.tile(model.body_quat[bodies], shape),

@@ -20,10 +20,9 @@ from jgps.simulation.conditions import (
     check_starts,
     condition_models,
     initial_act,
-    mocap_bodies,
 )
 from jgps.simulation.features import unit_quaternions
-from jgps.simulation.inputs import Places, fields_over_time
+from jgps.simulation.inputs import Places, fields_over_time, mocap_bodies
 from jgps.simulation.sensing import Sensing, memory_of, see
 from jgps.simulation.system import (
     Layouts,

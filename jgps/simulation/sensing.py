@@ -95,6 +95,19 @@ def check_observed(sensing: Sensing | None, observation: StateLayout | None) -> 
         )
 
 
+def refuse_sensing(sensing: Sensing | None, what: str) -> None:
+    """Refuses noise and latency where `what` observes in a way of its own.
+
+    Raises:
+      ValueError: naming it.
+    """
+    if sensing is not None:
+        raise ValueError(
+            f"conditions have sensing, whose noise and latency {what} does not simulate; leave "
+            "sensing out of the training conditions, or use an algorithm that samples rollouts"
+        )
+
+
 def concatenate_sensing(sets: Sequence[tuple[int, Sensing | None]]) -> Sensing | None:
     """The sensing of sets with so many conditions in a row.
 

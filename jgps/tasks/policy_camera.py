@@ -242,6 +242,13 @@ def check_changes(model: mujoco.MjModel, sets: Sequence[Conditions]) -> None:
             "conditions differ in mocap poses, which a camera for policies does not know of; take "
             'mocap="true" from what they place, and change its body_pos and body_quat'
         )
+    for key in (key for each in sets for key in each.inputs if key.startswith("mocap_")):
+        body = model.body(key.partition(":")[2]).id
+        if np.any(model.geom_rgba[model.body_rootid[model.geom_bodyid] == body, 3] > 0):
+            raise ValueError(
+                f"conditions have the input {key!r}, which moves what a camera for policies sees "
+                "and does not know of; make its geoms transparent, with an alpha of 0"
+            )
     for key in (key for each in sets for key in each.changes):
         field, _, name = key.partition(":")
         if key.startswith(_VISIBLE):

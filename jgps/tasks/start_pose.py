@@ -163,7 +163,7 @@ def start_features(
         data = mujoco.MjData(own)  # which takes mocap poses from the condition's model
         data.qpos[:], data.qvel[:], data.act[:] = qpos, qvel, act
         if inputs is not None:
-            inputs.write_data(data, own, number)
+            inputs.write_data(own, data, inputs.at(0)[number])
         mujoco.mj_forward(own, data)
         found.append(layout.of(data))
     return np.stack(found)

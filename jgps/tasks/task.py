@@ -22,6 +22,7 @@ from jgps.simulation import (
     check_conditions,
     load_model,
 )
+from jgps.simulation.sensing import check_observed
 from jgps.tasks.checks import (
     check_cameras,
     check_dynamics,
@@ -129,6 +130,7 @@ class Task:
             if given is not None:
                 completed = at_rest(self.model, check_conditions(self.model, given))
                 object.__setattr__(self, name, completed)
+                check_observed(completed.sensing, self.observation)
         check_dynamics(self.system, params_like(self.train))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Task":

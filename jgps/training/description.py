@@ -123,6 +123,9 @@ def _hash(task: Task) -> str:
         arrays |= conditions.optional
         for path, leaf in jax.tree_util.tree_leaves_with_path(conditions.params):
             arrays[f"params{jax.tree_util.keystr(path)}"] = leaf
+        arrays |= {f"inputs[{key!r}]": rows for key, rows in conditions.inputs.items()}
+        for path, leaf in jax.tree_util.tree_leaves_with_path(conditions.sensing):
+            arrays[f"sensing{jax.tree_util.keystr(path)}"] = leaf
         for name, array in sorted(arrays.items()):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(array).tobytes())

@@ -246,11 +246,13 @@ def _check_memory(task: Task, sets: Sequence[Conditions], num_samples: int) -> N
 def _join(model: mujoco.MjModel, sets: Sequence[Conditions]) -> Conditions | None:
     """All sets of conditions as one; None where they change different parts of the model.
 
-    Where some alone move a body, it is in the others where the model has it.
+    Where some alone move a body, it is in the others where the model has it. Sets are apart, too,
+    where noise begins anew after different numbers of steps, whose common multiple may be large.
     """
-    if any(changed_mocap(model, each) for each in sets) and any(
-        {"mocap_pos", "mocap_quat"} & set(each.optional) for each in sets
-    ):
+    if any(changed_mocap(model, each) for each in sets) and any(map(_places_mocap, sets)):
+        return None
+    noises = [each.sensing.noise for each in sets if each.sensing is not None]
+    if len({noise.shape[1] for noise in noises if noise is not None}) > 1:
         return None
     keys = sorted({key for each in sets for key in each.changes})
     completed = [dict(each.changes) for each in sets]
@@ -270,6 +272,12 @@ def _join(model: mujoco.MjModel, sets: Sequence[Conditions]) -> Conditions | Non
             for each, changes in zip(sets, completed, strict=True)
         ],
     )
+
+
+def _places_mocap(conditions: Conditions) -> bool:
+    """Whether it says where mocap bodies are, other than by `changes`."""
+    given = (*conditions.optional, *(key.partition(":")[0] for key in conditions.inputs))
+    return not {"mocap_pos", "mocap_quat"}.isdisjoint(given)
 
 
 _Run = Callable[[Callable[[jax.Array], Any], jax.Array], ConditionsResult]

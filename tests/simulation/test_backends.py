@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from jgps import tasks
-from jgps.simulation import Conditions, System, check_conditions, load_model, make_sampler
+from jgps.simulation import (
+    Conditions,
+    Sensing,
+    System,
+    check_conditions,
+    load_model,
+    make_sampler,
+)
 
 ROLLING = """
 <mujoco>
@@ -29,7 +36,8 @@ ROLLING = """
   </worldbody>
   <equality><weld name="hold" body1="weight" active="false"/></equality>
   <actuator><general name="lift" joint="lift" gear="10" dyntype="filter" dynprm="0.05"
-    ctrlrange="-1 1" ctrllimited="true"/></actuator>
+    biastype="affine" ctrlrange="-1 1" ctrllimited="true" forcerange="-9 9"
+    forcelimited="true"/></actuator>
 </mujoco>
 """
 
@@ -51,8 +59,9 @@ def test_a_ball_that_drops_and_rolls_is_the_same_on_both():
 
     A solver that stops early and goes on from its warm start, contact, a free joint, a site off its
     centre, activations, mocap poses, friction of a contact and of a joint that only one condition
-    has, ranges of controls, an equality that is on in one. Only the observation needs sensors; what
-    it names is not in the state.
+    has, ranges of controls, masses, strengths of an actuator, an equality that is on in one; a push
+    and a mocap body that moves; noise and latency. Only the observation needs sensors; what it
+    names is not in the state.
     """
     felt = ("body_rot:ball", "body_up:ball", "gyro:free", "phase:0.3", "phase:0.07", "ctrl")
     seen = ("qvel:lift", "site_pos:mark", "site_vel:mark", *felt, "body_pos:marker")
@@ -70,10 +79,21 @@ def test_a_ball_that_drops_and_rolls_is_the_same_on_both():
         "dof_frictionloss:lift": [0, 5, 0],
         "actuator_ctrlrange:lift": np.array([[-0.1, 0.1], [-1, 1], [-5, 5]]),
         "eq_active0:hold": [0, 0, 1],
+        "body_mass_scale:ball": [1, 1, 2],
+        "actuator_gainprm:lift": np.eye(1, 10) * [[2], [1], [1]],
+        "actuator_biasprm:lift": np.eye(1, 10, 2) * [[-0.5], [0], [0]],
+        "actuator_forcerange:lift": np.array([[-0.15, 0.15], [-9, 9], [-9, 9]]),
     }
+    # The marker moves for four steps and stays; the ball is pushed aside in one of two that differ.
+    places = hand + np.arange(4)[:, None] * (0, 0.1, 0)
+    push = np.zeros((3, 8, 6))
+    push[1, 5:7, 1] = 4
+    seen_late = Sensing(np.zeros((3, 2, observation.size)), [0, 2, 50])
+    seen_late.noise[1, 1] = 0.25
     given = Conditions(
-        qpos, qvel, changes, act=np.array([[0], [0.4], [0.0]]), mocap_pos=hand, mocap_quat=turned
-    )
+        qpos, qvel, changes, act=np.array([[0], [0.4], [0.0]]), mocap_pos=hand, mocap_quat=turned,
+        inputs={"mocap_pos:marker": places, "xfrc_applied:ball": push}, sensing=seen_late,
+    )  # fmt: skip
     controls = 2 * jax.random.normal(jax.random.key(0), (3, 1, 21, 1))
     native, mjx = _both(system, check_conditions(model, given), controls)
     assert bool(native.valid.all()) and bool(mjx.valid.all())
@@ -82,10 +102,14 @@ def test_a_ball_that_drops_and_rolls_is_the_same_on_both():
     np.testing.assert_allclose(mjx.u, native.u, atol=1e-6)
     assert native.o.shape == (3, 1, 21, 1 + 3 + 3 + 6 + (3 + 3 + 2 + 2 + 1) + 3)
     np.testing.assert_allclose(mjx.o, native.o, atol=1e-3)
-    np.testing.assert_allclose(mjx.o[:, 0, 3, -3:], hand[:, 0], atol=1e-6)
+    marker = np.asarray(mjx.o)[:, 0, :, -3:]
+    np.testing.assert_allclose(marker[0, :6], places[0, [0, 1, 2, 3, 3, 3]], atol=1e-6)
+    odd = 0.25 * (np.arange(6)[:, None] % 2)  # steps with noise
+    np.testing.assert_allclose(marker[1, :6], places[1, [0, 0, 0, 1, 2, 3]] + odd, atol=1e-6)
+    np.testing.assert_allclose(marker[2], np.tile(places[2, 0], (21, 1)), atol=1e-6)
     ball = layout["qpos"].start + 3
-    np.testing.assert_allclose(  # both orientations are that of the ball
-        mjx.o[..., observation["body_rot:ball"]], mjx.x[..., ball : ball + 6], atol=1e-5
+    np.testing.assert_allclose(  # both orientations are that of the ball, where it is seen at once
+        mjx.o[0, ..., observation["body_rot:ball"]], mjx.x[0, ..., ball : ball + 6], atol=1e-5
     )
     np.testing.assert_allclose(  # its third row
         native.o[..., observation["body_up:ball"]][..., :2],
@@ -105,6 +129,8 @@ def test_a_ball_that_drops_and_rolls_is_the_same_on_both():
     x, lift = np.asarray(native.x)[:, 0], layout["qpos"].stop - 1
     assert abs(x[0, -1, layout["qvel"]][4] - x[1, -1, layout["qvel"]][4]) > 0.1  # they do differ
     assert x[0, -1, 2] < 0.11  # and the ball did land
+    np.testing.assert_allclose(x[:, 5, 1], 0, atol=1e-6)  # state 6 is the first under the push
+    assert x[1, 6, 1] > 1e-4 and x[1, -1, 1] > 0.02
     assert abs(x[2, -1, lift]) < 0.01 < abs(x[0, -1, lift])  # held, and falling
     np.testing.assert_allclose(np.abs(np.asarray(native.u)).max(axis=(1, 2, 3))[:2], [0.1, 1])
 

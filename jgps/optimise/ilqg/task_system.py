@@ -60,8 +60,14 @@ def task_system(
 
     Raises:
       ValueError: for a backend that can't simulate the task, a task whose state does not tell where
-        the simulation is, and second derivatives of a simulator.
+        the simulation is, conditions with inputs, and second derivatives of a simulator.
     """
+    if conditions.inputs:
+        raise ValueError(
+            f"conditions have the input {next(iter(conditions.inputs))!r}, which changes over "
+            "time, and searches and plans by iLQG take the simulator as it is at the start; leave "
+            "inputs out of the training conditions, or use an algorithm that samples rollouts"
+        )
     name = resolve_backend(backend, task.system)
     if name == "analytic":
         return _analytic(task, conditions, second_order is not False)

@@ -33,6 +33,7 @@ from jgps.optimise.mpc.run import Executed, Run, RunState, Start, make_run
 from jgps.optimise.mpc.sampling import sampling_planner
 from jgps.simulation import SimulationRollouts
 from jgps.simulation.conditions import condition_models
+from jgps.simulation.sensing import refuse_sensing
 from jgps.simulation.system import control_ranges
 from jgps.tasks import Task
 from jgps.tasks.functions import over_rollouts, params_of
@@ -120,6 +121,7 @@ def make_task_run(
 
 
 def _make_parts(task: Task, config: MpcConfig, backend: str) -> Parts:
+    refuse_sensing(task.train.sensing, "model predictive control")
     whole = endless(task)
     known = task_system(whole, task.train, backend, derivatives=config.derivatives)
     start = start_of(known, config)

@@ -22,6 +22,7 @@ from jgps.optimise.teaching.near import make_see, with_learner
 from jgps.policies.learner import PolicyLearner
 from jgps.simulation import Conditions, SimulationRollouts
 from jgps.simulation.conditions import condition_models
+from jgps.simulation.sensing import refuse_sensing
 from jgps.tasks import Task
 from jgps.tasks.functions import with_params
 
@@ -69,8 +70,10 @@ def make_grounds(
       rule: says which kinds of plans there are.
 
     Raises:
-      ValueError: where the divergence counts along whole plans and nothing tells what is seen.
+      ValueError: where the divergence counts along whole plans and nothing tells what is seen, or
+        conditions have sensing.
     """
+    refuse_sensing(task.train.sensing, "an algorithm in which plans teach")
     dtype = default_dtype()
     weight, beta = (
         jnp.atleast_1d(jnp.asarray(a, dtype)) for a in (config.divergence_weight, rule.beta or 1.0)
