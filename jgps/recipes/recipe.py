@@ -16,6 +16,7 @@ from jgps.algorithms import (
     IlqgConfig,
     MlpConfig,
     MpcConfig,
+    MpcDaggerConfig,
     OffsetConfig,
     RandomStartsConfig,
     RegressionConfig,
@@ -29,6 +30,7 @@ from jgps.optimise.guided.searched import SearchedConfig
 from jgps.optimise.mpc.config import EPISODE
 from jgps.optimise.steps.lqr import LqrStepConfig
 from jgps.policies import DistilConfig
+from jgps.simulation.derivatives import DerivativesConfig
 from jgps.vision.config import KINDS
 
 POLICIES = ("mlp", *KINDS)
@@ -64,6 +66,21 @@ GAIT_PLANNER = SearchConfig(
     min_regularisation=1e-4,
     max_regularisation=1.0,
 )
+# Feet stand or swing for a whole control step, and one physics step says which.
+FAST_DERIVATIVES = DerivativesConfig(physics_steps="first")
+# Plans that label what a network visits, of robots that follow a gait.
+TASK_LABELS = {
+    "quadruped_velocity": {
+        "horizon": 25,
+        "planner": GAIT_PLANNER,
+        "derivatives": FAST_DERIVATIVES,
+    },
+    "biped_push": {
+        "horizon": 35,
+        "planner": GAIT_PLANNER,
+        "derivatives": FAST_DERIVATIVES,
+    },
+}
 # How far plans look ahead, where half a second is not what suits.
 TASK_PLANS = {
     # about two steps of its legs
@@ -123,6 +140,7 @@ def recipe(
         **_prior_changes(algorithm, prior, spell),
         **_sample_changes(task_name, algorithm, usual),
         **(TASK_PLANS.get(task_name, {}) if isinstance(usual, MpcConfig) else {}),
+        **(TASK_LABELS.get(task_name, {}) if isinstance(usual, MpcDaggerConfig) else {}),
         **_policy_changes(task_name, algorithm, policy, spell),
         **_start_changes(algorithm, policy, random_starts, sampling, spell),
     }

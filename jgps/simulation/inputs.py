@@ -9,7 +9,6 @@ import numpy as np
 
 from jgps.core.checks import as_numbers
 from jgps.core.names import did_you_mean, shown
-from jgps.mujoco_log import quiet_mujoco
 
 _STATE = mujoco.mjtState
 # The numbers that a body has of each kind, and where a simulator's state has them.
@@ -226,6 +225,11 @@ def _unit(key: str, rows: np.ndarray) -> np.ndarray:
             f"conditions: inputs[{key!r}] has a quaternion of zeros; no rotation is (1, 0, 0, 0)"
         )
     return rows / np.where(np.abs(length - 1) <= 8 * np.finfo(float).eps, 1, length)
+
+
+def changing(inputs: Mapping[str, np.ndarray]) -> list[str]:
+    """The keys of inputs that are not the same during all control steps."""
+    return [key for key, rows in inputs.items() if np.any(rows != rows[:, :1])]
 
 
 def concatenate_inputs(

@@ -90,6 +90,7 @@ class Stepper:
         What acts from outside is what the states say, and none of this stepper's `inputs`.
         """
         assert self._inputs is None
+        self._t = 0
         self._each(lambda part: part.resume(states, self._stage))
         return self._observe()
 

@@ -26,7 +26,7 @@ from jgps.core.lifted import Lifted, lift
 from jgps.core.types import Controller
 from jgps.core.warn import warn
 from jgps.mujoco_log import quiet_mujoco
-from jgps.simulation import Conditions, condition_models, initial_act
+from jgps.simulation import Conditions, condition_models
 from jgps.simulation.features import unit_quaternions
 from jgps.tasks.hold import make_hold, resting_activations
 from jgps.tasks.start_pose import start_features
@@ -286,7 +286,7 @@ def _make_hold(task: Task, config: HoldConfig, dtype: Any) -> Hold:
         task.model,
         task.layout,
         task.train,
-        _initial_states(task, task.train),
+        start_features(task.model, task.layout, task.train),
         control_dt=task.control_dt,
         config=config,
     )

@@ -14,6 +14,7 @@ from jgps.optimise.ilqg.system import goal as plain_goal
 from jgps.optimise.models import default_dtype
 from jgps.simulation import Conditions, SimulationRollouts, condition_models, resolve_backend
 from jgps.simulation.derivatives import DerivativesConfig, MjxDerivativesConfig
+from jgps.simulation.inputs import changing
 from jgps.simulation.inverse import StateInverse
 from jgps.simulation.system import control_ranges
 from jgps.tasks import Task
@@ -60,11 +61,11 @@ def task_system(
 
     Raises:
       ValueError: for a backend that can't simulate the task, a task whose state does not tell where
-        the simulation is, conditions with inputs, and second derivatives of a simulator.
+        the simulation is, conditions with inputs that change, and second derivatives of a simulator.
     """
-    if conditions.inputs:
+    if changing(conditions.inputs):
         raise ValueError(
-            f"conditions have the input {next(iter(conditions.inputs))!r}, which changes over "
+            f"conditions have the input {changing(conditions.inputs)[0]!r}, which changes over "
             "time, and searches and plans by iLQG take the simulator as it is at the start; leave "
             "inputs out of the training conditions, or use an algorithm that samples rollouts"
         )

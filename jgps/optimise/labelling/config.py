@@ -65,7 +65,7 @@ class MpcDaggerConfig(Config):
             refuse(self, "replan_every", f"less than the horizon, {self.horizon} steps, usually 2")
         each = self.episodes * self.steps
         if self.labels_kept < each:
-            refuse(self, "labels_kept", f"at least episodes * steps = {each}, those of an iteration")
+            refuse(self, "labels_kept", f"at least episodes * steps = {each}, one iteration's")
 
     @property
     def learns_gains(self) -> bool:

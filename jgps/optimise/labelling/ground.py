@@ -13,7 +13,7 @@ import numpy as np
 from jgps.core import linalg
 from jgps.core.host import to_device
 from jgps.core.lifted import shared_jit
-from jgps.optimise.ilqg.system import Goal, KnownSystem
+from jgps.optimise.ilqg.system import KnownSystem
 from jgps.optimise.ilqg.task_system import task_system
 from jgps.optimise.labelling.config import MpcDaggerConfig
 from jgps.optimise.models import default_dtype
@@ -62,7 +62,9 @@ def make_ground(task: Task, config: MpcDaggerConfig, seed: int) -> Ground:
     """
     conditions = _episodes(task, config, seed)
     endless = dataclasses.replace(task, cost=until_end(task.cost, task.horizon - 1))
-    known = task_system(endless, conditions, "native", derivatives=config.derivatives)
+    # What acts from outside is written into the states that are planned from, and held there.
+    still = conditions._replace(inputs={})
+    known = task_system(endless, still, "native", derivatives=config.derivatives)
     models = condition_models(task.model, conditions)
     starts = np.asarray(known.begin.state)[:, 0]
     inputs = Inputs(task.model, conditions.inputs) if conditions.inputs else None

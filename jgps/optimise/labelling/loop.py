@@ -1,8 +1,8 @@
 """The loop in which plans label the states that a network visits, in episodes that go on.
 
-    repeat: some steps of every episode, in which the network acts and plans say what is right
-            train the network on the labels of recent iterations, and on how firmly plans hold them
-            roll the network out without noise in the training conditions
+repeat: some steps of every episode, in which the network acts and plans say what is right
+train the network on the labels of recent iterations, and on how firmly plans hold them
+roll the network out without noise in the training conditions
 """
 
 import functools
@@ -145,9 +145,7 @@ def _parts(task: Task, config: MpcDaggerConfig, learner: PolicyLearner) -> Parts
     mean = shared_jit(functools.partial(_mean, learner))
     episodes = task.episodes
     late = 0.0 if episodes is None or episodes.latency is None else episodes.latency[1]
-    return Parts(
-        task, config, learner, ground, mean, fall, half, round(late / task.control_dt)
-    )
+    return Parts(task, config, learner, ground, mean, fall, half, round(late / task.control_dt))
 
 
 def _fallen(fall: Callable[..., jax.Array], params: Any, x: jax.Array) -> jax.Array:
@@ -244,9 +242,7 @@ def _learn(
     replay = ring.added(state.replay, labels, curvature)
     supervision = ring.learned_from(replay, jnp.asarray(config.temperature, curvature.dtype))
     policy, info = learner.train(state.newest, supervision, state.iteration, train_key)
-    state = state._replace(
-        key=key, iteration=state.iteration + 1, newest=policy, replay=replay
-    )
+    state = state._replace(key=key, iteration=state.iteration + 1, newest=policy, replay=replay)
     return state, training_metrics(learner, info)
 
 
@@ -275,9 +271,7 @@ def _rollouts(done: Visited) -> SimulationRollouts:
     return SimulationRollouts(x=x, u=u, valid=valid, qpos=done.qpos[None], o=o)
 
 
-def _summary(
-    task: Task, params: Any, drawn: SimulationRollouts, first: jax.Array
-) -> Metrics:
+def _summary(task: Task, params: Any, drawn: SimulationRollouts, first: jax.Array) -> Metrics:
     """What the episodes cost from step `first` on, over those that are sound; [1] each."""
     times = (first + jnp.arange(drawn.u.shape[2], dtype=jnp.int32)) % task.horizon
 

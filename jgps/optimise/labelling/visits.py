@@ -12,11 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jgps.core.host import to_device
 from jgps.optimise.ilqg.system import Goal
 from jgps.optimise.labelling.config import MpcDaggerConfig
 from jgps.optimise.labelling.ground import Ground
-from jgps.optimise.models import default_dtype
 from jgps.optimise.mpc.planner import Plan, follow, where
 from jgps.simulation import Sensing
 
@@ -79,12 +77,12 @@ class Visit(NamedTuple):
 
     Attributes:
       config: of the loop.
-      fall: `fall(x [S, dX]) -> [S]` bool of the host, or None.
+      fall: `fall(params, x [S, dX]) -> [S]` bool of the host, or None.
       mean: `mean(o [S, dO]) -> [S, dU]`, what the network does.
     """
 
     config: MpcDaggerConfig
-    fall: Callable[[Any], Any] | None
+    fall: Callable[[Any, Any], Any] | None
     mean: Callable[[Any], Any]
 
 
@@ -135,7 +133,7 @@ def _step(visit: Visit, ground: Ground, slots: Slots, script: Script) -> tuple[S
     after, sound = np.array(ground.stepper.states), ground.stepper.sound() & usable
     fell = np.zeros(S, bool)
     if visit.fall is not None:
-        fell = np.asarray(visit.fall(after_x)) & sound
+        fell = np.asarray(visit.fall(ground.params, after_x)) & sound
     row = Visited(
         x=x, o=seen, u=u, qpos=qpos, label=label, gain=gain, taught=taught & sound,
         fell=fell, sound=sound, plan_cost=np.asarray(plan.cost), curvature=None,
@@ -185,8 +183,3 @@ def _again(ground: Ground, slots: Slots, ended: Any) -> Slots:
         since=np.where(ended, 0, slots.since).astype(np.int32),
         memory=where(ended, memory, slots.memory),
     )
-
-
-def mean_of(policy_mean: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The network's mean actions for observations of the host."""
-    return lambda o: policy_mean(to_device(o, default_dtype()))

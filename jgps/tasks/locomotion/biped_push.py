@@ -32,7 +32,9 @@ GAIT = gait.biped_walk(period=0.7, duty=0.6)
 APEX = 0.08  # of a foot in its swing, metres
 PUSH, FORCES = 0.1, (300.0, 400.0)  # seconds, N
 EPISODES = Episodes(
-    pushes=Pushes(body="torso", force=(100.0, 450.0), duration=PUSH, every=(1.2, 2.5), direction="x")
+    pushes=Pushes(
+        body="torso", force=(100.0, 450.0), duration=PUSH, every=(1.2, 2.5), direction="x"
+    )
 )
 
 
