@@ -236,8 +236,9 @@ def _begin(task: Task, starts: int, seed: int, limits: np.ndarray) -> Paths:
     start_key, control_key = jax.random.split(jax.random.key(seed))
     qpos, qvel = jax.vmap(task.random_start)(jax.random.split(start_key, starts))
     model = task.model
-    act, sensors = np.zeros((starts, model.na)), np.zeros((starts, model.nsensordata))
-    x0 = task.layout.state(np.asarray(qpos), np.asarray(qvel), act, sensors)
+    sizes = (model.na, model.nsensordata, model.nu)
+    act, sensors, ctrl = (np.zeros((starts, size)) for size in sizes)
+    x0 = task.layout.state(np.asarray(qpos), np.asarray(qvel), act, sensors, ctrl, 0)
     x = jnp.repeat(jnp.asarray(x0, float)[:, None], task.horizon, axis=1)
     shape = (starts, task.horizon, task.action_dim)
     u = NOISE * (limits[1] - limits[0]) * jax.random.normal(control_key, shape)

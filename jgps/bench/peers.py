@@ -178,7 +178,7 @@ def _sampling(p: dict[str, Any]) -> Callable[[], Any]:
                 data.act[:] = act[c]
                 for t in range(horizon):
                     mujoco.mj_forward(models[c], data)
-                    x[c, n, t] = task.layout.state(data.qpos, data.qvel, data.act, data.sensordata)
+                    x[c, n, t] = task.layout.of(data)
                     u = p["K"][c, t] @ x[c, n, t] + p["k"][c, t] + chol[t] @ noise[c, n, t]
                     data.ctrl[:] = u
                     for _ in range(task.substeps):

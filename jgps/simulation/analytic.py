@@ -21,7 +21,8 @@ from jgps.simulation.conditions import (
     condition_models,
     initial_act,
 )
-from jgps.simulation.layout import StateLayout, unit_quaternions
+from jgps.simulation.features import unit_quaternions
+from jgps.simulation.layout import StateLayout
 from jgps.simulation.system import (
     Policy,
     Sample,
@@ -53,15 +54,13 @@ def check_layouts(model: mujoco.MjModel, *layouts: StateLayout | None) -> None:
     Raises:
       ValueError: names an entry of the state or the observation.
     """
-    sensors = model.nq + model.nv + model.na  # where they begin in `StateLayout.features`
     for layout in layouts:
         if layout is None:
             continue
-        rotations = sensors + model.nsensordata
-        foreign = layout.index >= sensors
+        places = layout.places
+        foreign = layout.index >= places.sensors
         if layout.what != "state":  # of joints that stay where they are
-            image = rotations + 6 * len(layout.quaternions)
-            foreign &= (layout.index < rotations) | (layout.index >= image)
+            foreign &= (layout.index < places.rotations) | (layout.index >= places.phases)
         for entry, place in layout.slices.items():
             if np.any(foreign[place]):
                 raise ValueError(
@@ -148,14 +147,16 @@ def _closed_loop(system, policy, start, limits, condition, params, noise):
     # All that entries may name, at the start; the state's entries are then written over it.
     frozen = jnp.concatenate([start["qpos"], start["qvel"], start["act"]])
     ends = np.cumsum([len(start[name]) for name in ("qpos", "qvel")])
-    no_sensors = jnp.zeros(system.model.nsensordata, dtype)
+    # Neither x nor o reads what MuJoCo alone would know.
+    unread = (jnp.zeros(n, dtype) for n in (system.model.nsensordata, system.model.nu, ()))
+    no_sensors, no_ctrl, no_time = unread
 
     def control_step(x, inputs):
         t, noise_t = inputs
         qpos, qvel, act = jnp.split(frozen.at[layout.index].set(x), ends)
         o = x
         if observation is not None:
-            o = observation.state(qpos, qvel, act, no_sensors, jnp)
+            o = observation.state(qpos, qvel, act, no_sensors, no_ctrl, no_time, jnp)
         wanted = policy(params, x, o, t, noise_t).astype(dtype)
         u = jnp.clip(wanted, *limits)
         return advance(x, u, t).astype(dtype), (x, u, qpos, o, jnp.isfinite(wanted).all())

@@ -12,7 +12,7 @@ from jgps.core.checks import as_numbers
 from jgps.core.names import shown
 from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation.changes import apply_changes, check_changes
-from jgps.simulation.layout import quaternion_addresses, unit_quaternions
+from jgps.simulation.features import quaternion_addresses, unit_quaternions
 
 _OPTIONAL = ("act", "mocap_pos", "mocap_quat", "ctrl")
 _PLACES = ("mocap_pos", "mocap_quat")  # of these, what belongs to the condition's model

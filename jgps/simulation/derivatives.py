@@ -150,7 +150,7 @@ class Differentiator:
             )
         auto = "copies" if "copies" in able else "chained"
         self._system, self._models, self._config = system, list(models), config
-        self._jacobian = StateJacobian(system)
+        self._jacobian = StateJacobian(system.model, system.layout)
         make = _METHODS[auto if config.method == "auto" else config.method]
         # How often what is found is taken, one after the other.
         self._repeats = system.substeps if config.physics_steps == "first" else 1

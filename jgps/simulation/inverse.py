@@ -22,7 +22,7 @@ class StateInverse:
         place = {int(feature): i for i, feature in enumerate(layout.index)}
         addresses = layout.quaternions
         turned = {int(start) + i for start in addresses for i in range(4)}
-        rotations = model.nq + model.nv + model.na + model.nsensordata
+        rotations = layout.places.rotations
         columns = [range(rotations + 6 * n, rotations + 6 * n + 6) for n in range(len(addresses))]
         scalars = [i for i in range(model.nq) if i not in turned]
         velocities = range(model.nq, model.nq + model.nv)

@@ -11,7 +11,11 @@ Entries are strings, `"kind"` or `"kind:name"`:
 | `body_pos:body` | 3, world frame | m |
 | `body_rot:body` | 6, see below | - |
 | `body_vel:body` | 3 linear + 3 angular, world frame | m/s, rad/s |
+| `body_up:body` | 3, the direction up in the body's frame, which an IMU sees | - |
+| `gyro:joint` | 3, angular velocity of a free joint's body in the body's frame | rad/s |
 | `sensor:sensor` | the sensor's dimension | its own |
+| `phase:period` | 2, cosine and sine of 2 pi time / period; `phase:0.5` is 0.5 s long | - |
+| `ctrl` | one per control, those of the last control step, 0 at first; observation only | its own |
 | `image` | as many as are made of what a camera sees, see `jgps.tasks.StateImage` | - |
 
 Orientations enter as the first two columns of the rotation matrix (6 numbers). Unlike a quaternion
@@ -32,24 +36,29 @@ import numpy as np
 from jgps.core.names import did_you_mean
 from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation.drawn import Drawn, draw_on_host
+from jgps.simulation.entries import (
+    SENSORS,
+    WITH_SENSORS,
+    add_sensors,
+    periods_of,
+    refuse_other_joints,
+    sensor_name,
+    split_all,
+)
+from jgps.simulation.features import (
+    FeaturePlaces,
+    feature_places,
+    first_two_columns,
+    phase,
+    quaternion_addresses,
+)
 from jgps.simulation.requirements import (
     refuse_callbacks,
     refuse_ranges,
     refuse_user_sensor,
     set_flags,
 )
-from jgps.simulation.source import Compiled, Source, parse
-
-_SENSORS = {
-    # kind: (object type, kinds of sensors that together make the entry)
-    "site_pos": ("site", ("FRAMEPOS",)),
-    "site_vel": ("site", ("FRAMELINVEL",)),
-    "body_pos": ("body", ("FRAMEPOS",)),
-    "body_rot": ("body", ("FRAMEXAXIS", "FRAMEYAXIS")),
-    "body_vel": ("body", ("FRAMELINVEL", "FRAMEANGVEL")),
-}
-_KINDS = ("qpos", "qvel", "act", *_SENSORS, "sensor", "image")
-_OBJECT = {"site": mujoco.mjtObj.mjOBJ_SITE, "body": mujoco.mjtObj.mjOBJ_XBODY}
+from jgps.simulation.source import Source, parse
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,7 +72,9 @@ class StateLayout:
     slices: Mapping[str, slice]  # entry -> its place in x
     size: int  # dX
     index: np.ndarray  # [dX] into what `features` gives
+    places: FeaturePlaces  # where the parts of `features` begin
     quaternions: np.ndarray  # [Q] qpos addresses of quaternions
+    periods: tuple[float, ...]  # of the phases in `features`, seconds
     positions: np.ndarray  # [dU] places in x of the position of every actuator's joint, or [0]
     velocities: np.ndarray  # [dU] the same of its velocity; empty if some actuator has none in x
     uses_sensors: bool
@@ -78,6 +89,8 @@ class StateLayout:
             self.size,
             self.uses_sensors,
             self.drawn,
+            self.places,
+            self.periods,
             *((entry, place.start, place.stop) for entry, place in self.slices.items()),
             *(tuple(array.tolist()) for array in arrays),
         )
@@ -107,45 +120,59 @@ class StateLayout:
         return self.index if self.drawn is None else np.concatenate([self.index, self.drawn.reads])
 
     def features(
-        self, qpos: Any, qvel: Any, act: Any, sensordata: Any, xp: types.ModuleType = np
+        self,
+        qpos: Any,
+        qvel: Any,
+        act: Any,
+        sensordata: Any,
+        ctrl: Any,
+        time: Any,
+        xp: types.ModuleType = np,
     ) -> Any:
         """All that entries may name.
 
-        That is [qpos, qvel, act, sensordata, rotations of the quaternions, image]. It is the same
-        for every layout of one model; `xp` is numpy or jax.numpy.
+        That is [qpos, qvel, act, sensordata, rotations of the quaternions, phases, ctrl, image]. It
+        is the same for the layouts of one model's state and observation.
+
+        Args:
+          qpos, qvel, act, sensordata: of the simulation, [..., nq], [..., nv] and so on.
+          ctrl: the controls of the control step before, [..., nu].
+          time: of the simulation, seconds: [...], or one number for all.
+          xp: numpy or jax.numpy.
         """
         parts = [qpos, qvel, act, sensordata]
         for address in self.quaternions:
-            parts.append(_first_two_columns(qpos[..., address : address + 4], xp))
-        features = xp.concatenate(parts, axis=-1)
+            parts.append(first_two_columns(qpos[..., address : address + 4], xp))
+        if self.periods:
+            time = xp.broadcast_to(xp.asarray(time), qpos.shape[:-1])
+            parts += [phase(time, period, xp) for period in self.periods]
+        features = xp.concatenate([*parts, ctrl], axis=-1)
         if self.drawn is None:
             return features
         image = self.drawn(features) if xp is jnp else draw_on_host(self.drawn, features)
         return xp.concatenate([features, image], axis=-1)
 
     def state(
-        self, qpos: Any, qvel: Any, act: Any, sensordata: Any, xp: types.ModuleType = np
+        self,
+        qpos: Any,
+        qvel: Any,
+        act: Any,
+        sensordata: Any,
+        ctrl: Any,
+        time: Any,
+        xp: types.ModuleType = np,
     ) -> Any:
-        """Puts x [..., dX] together; `xp` is numpy or jax.numpy."""
-        return self.features(qpos, qvel, act, sensordata, xp)[..., self.index]
+        """Puts x [..., dX] together of what `features` takes."""
+        return self.features(qpos, qvel, act, sensordata, ctrl, time, xp)[..., self.index]
+
+    def of(self, data: mujoco.MjData) -> np.ndarray:
+        """The x [dX] of a simulation on the host, whose sensors have to be those of its state."""
+        numbers = (data.qpos, data.qvel, data.act, data.sensordata, data.ctrl, data.time)
+        return self.state(*numbers)
 
 
 def _layout_of(values: dict[str, Any]) -> StateLayout:
     return StateLayout(**{**values, "slices": types.MappingProxyType(values["slices"])})
-
-
-def _first_two_columns(quat: Any, xp: types.ModuleType) -> Any:
-    """Columns x and y of the rotation matrix of a quaternion (w, x, y, z): [..., 4] -> [..., 6]."""
-    w, x, y, z = (quat[..., i] for i in range(4))
-    columns = (
-        w * w + x * x - y * y - z * z,
-        2 * (x * y + w * z),
-        2 * (x * z - w * y),
-        2 * (x * y - w * z),
-        w * w - x * x + y * y - z * z,
-        2 * (y * z + w * x),
-    )
-    return xp.stack(columns, axis=-1)
 
 
 @quiet_mujoco()
@@ -175,16 +202,16 @@ def load_model(
         with, or lacks a named object.
     """
     spec = parse(source)
-    kinds = _split_all(spec, entries, "state")
-    observed = None if observation is None else _split_all(spec, observation, "observation")
+    kinds = split_all(spec, entries, "state")
+    observed = None if observation is None else split_all(spec, observation, "observation")
     named = (*kinds, *(observed or ()))
     if image_dim is None and ("image", "") in named:
         raise ValueError(
             "the entry 'image' needs a camera: pass image=jgps.tasks.StateImage(camera=...)"
         )
-    for kind, name in (*named, *_split_all(spec, poses or entries, "state")):
-        if kind in _SENSORS:
-            _add_sensors(spec, kind, name)
+    for kind, name in (*named, *split_all(spec, poses or entries, "state")):
+        if kind in SENSORS:
+            add_sensors(spec, kind, name)
     try:
         model = spec.compile()
     except (ValueError, mujoco.FatalError) as error:
@@ -193,9 +220,11 @@ def load_model(
         raise ValueError("the model has no actuator; add an <actuator> for every controlled joint")
     refuse_callbacks(model)
     refuse_ranges(model)
-    layout, seen = _layout(model, entries, kinds, "state", image_dim), None
+    periods = periods_of(named)
+    layout, seen = _layout(model, dict(zip(entries, kinds, strict=True)), periods, image_dim), None
     if observation is not None and observed is not None:
-        seen = _layout(model, observation, observed, "observation", image_dim)
+        named = dict(zip(observation, observed, strict=True))
+        seen = _layout(model, named, periods, image_dim, "observation")
     needed = layout.uses_sensors or (seen is not None and seen.uses_sensors) or bool(poses)
     set_flags(model, needed)
     return model, layout, seen
@@ -205,142 +234,50 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _split_all(
-    spec: mujoco.MjSpec | Compiled, entries: Sequence[str], what: str
-) -> list[tuple[str, str]]:
-    kinds = [_split(spec, entry, what) for entry in entries]
-    if len(set(entries)) != len(entries) or not entries:
-        raise ValueError(
-            f"{what} entries have to be distinct and at least one; got {list(entries)}"
-        )
-    return kinds
-
-
-def _split(spec: mujoco.MjSpec | Compiled, entry: str, what: str) -> tuple[str, str]:
-    kind, _, name = entry.partition(":")
-    if kind not in _KINDS:
-        meant = did_you_mean(kind, _KINDS)
-        raise ValueError(f"unknown {what} entry {entry!r}; kinds: {', '.join(_KINDS)}{meant}")
-    if kind in ("act", "image") and not name:
-        return kind, name
-    if kind == "image":
-        raise ValueError(f"{what} entry {entry!r}: a state has one image; write 'image'")
-    if kind == "act":
-        raise ValueError(f"{what} entry {entry!r}: activations come together; write 'act'")
-    if kind in ("qpos", "qvel"):
-        kind_of_object, available = "joint", [joint.name for joint in spec.joints]
-        if not name:
-            return kind, name
-    elif kind == "sensor":
-        kind_of_object, available = "sensor", [sensor.name for sensor in spec.sensors]
-    else:
-        kind_of_object = _SENSORS[kind][0]
-        objects = spec.sites if kind_of_object == "site" else spec.bodies
-        available = [each.name for each in objects]
-    if not name or name not in available:
-        listed = ", ".join(each for each in available if each) or "none with a name"
-        raise ValueError(
-            f"{what} entry {entry!r}: the model has no {kind_of_object} {name!r}; it has: {listed}"
-            f"{did_you_mean(name, available)}"
-        )
-    return kind, name
-
-
-def _sensor_name(kind: str, sensor: str, name: str) -> str:
-    return f"jgps/{kind}/{sensor}/{name}"
-
-
-def _add_sensors(spec: mujoco.MjSpec | Compiled, kind: str, name: str) -> None:
-    kind_of_object, sensors = _SENSORS[kind]
-    present = {sensor.name for sensor in spec.sensors}
-    for sensor in sensors:
-        sensor_name = _sensor_name(kind, sensor, name)
-        if sensor_name not in present:
-            spec.add_sensor(
-                name=sensor_name,
-                type=getattr(mujoco.mjtSensor, f"mjSENS_{sensor}"),
-                objtype=_OBJECT[kind_of_object],
-                objname=name,
-            )
-
-
-def quaternion_addresses(model: mujoco.MjModel) -> list[int]:
-    """Where in qpos the quaternions of free and ball joints begin."""
-    free, ball = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)
-    return [
-        int(model.jnt_qposadr[j]) + (3 if int(model.jnt_type[j]) == free else 0)
-        for j in range(model.njnt)
-        if int(model.jnt_type[j]) in (free, ball)
-    ]
-
-
-def unit_quaternions(model: mujoco.MjModel, qpos: Any, xp: types.ModuleType = np) -> Any:
-    """The same qpos [..., nq] with quaternions of free and ball joints at unit length.
-
-    Those that are, up to rounding, stay as they are to the last bit.
-    """
-    for address in quaternion_addresses(model):
-        end = address + 4
-        quat = qpos[..., address:end]
-        length = xp.sqrt(xp.sum(quat * quat, axis=-1, keepdims=True))
-        rounding = 8 * float(xp.finfo(length.dtype).eps)
-        quat = quat / xp.where(xp.abs(length - 1) <= rounding, 1, length)
-        qpos = xp.concatenate([qpos[..., :address], quat, qpos[..., end:]], axis=-1)
-    return qpos
-
-
 def _layout(
     model: mujoco.MjModel,
-    entries: Sequence[str],
-    kinds: Sequence[tuple[str, str]],
-    what: str,
-    image_dim: int | None = None,
+    entries: Mapping[str, tuple[str, str]],
+    periods: tuple[float, ...],
+    image_dim: int | None,
+    what: str = "state",
 ) -> StateLayout:
-    free, ball = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)
-    quaternions = quaternion_addresses(model)
-    offset_activations = model.nq + model.nv
-    offset_sensors = offset_activations + model.na
-    offset_rotations = offset_sensors + model.nsensordata
-    offset_image = offset_rotations + 6 * len(quaternions)
+    """The layout of entries, given with their kinds and names."""
+    places = feature_places(model, len(periods))
 
-    def joint_index(kind: str, joint: int) -> list[int]:
-        joint_type = int(model.jnt_type[joint])
-        if kind == "qvel":
-            size = {free: 6, ball: 3}.get(joint_type, 1)
-            start = model.nq + int(model.jnt_dofadr[joint])
-            return list(range(start, start + size))
-        start = int(model.jnt_qposadr[joint])
-        if joint_type not in (free, ball):
-            return [start]
-        positions = [start, start + 1, start + 2] if joint_type == free else []
-        rotation = offset_rotations + 6 * quaternions.index(start + len(positions))
-        return positions + list(range(rotation, rotation + 6))
-
-    def sensor_index(sensor_name: str) -> list[int]:
-        sensor = model.sensor(sensor_name).id
-        refuse_user_sensor(model, sensor, f"{what} entry 'sensor:{sensor_name}'")
-        start = offset_sensors + int(model.sensor_adr[sensor])
+    def sensor_index(name: str, entry: str) -> list[int]:
+        sensor = model.sensor(name).id
+        refuse_user_sensor(model, sensor, f"{what} entry {entry!r}")
+        start = places.sensors + int(model.sensor_adr[sensor])
         return list(range(start, start + int(model.sensor_dim[sensor])))
 
     index: list[int] = []
     slices: dict[str, slice] = {}
-    for entry, (kind, name) in zip(entries, kinds, strict=True):
+    for entry, (kind, name) in entries.items():
         start = len(index)
         if kind in ("qpos", "qvel"):
             joints = [model.joint(name).id] if name else range(model.njnt)
             for joint in joints:
-                index += joint_index(kind, joint)
+                index += _joint_index(model, places, kind, joint)
         elif kind == "act":
             if model.na == 0:
                 raise ValueError(f"{what} entry 'act': no actuator of the model has an activation")
-            index += range(offset_activations, offset_sensors)
+            index += range(places.act, places.sensors)
         elif kind == "sensor":
-            index += sensor_index(name)
+            index += sensor_index(name, entry)
+        elif kind == "gyro":
+            joint = model.joint(name).id
+            refuse_other_joints(model, joint, f"{what} entry {entry!r}")
+            index += _joint_index(model, places, "qvel", joint)[3:]
+        elif kind == "phase":
+            first = places.phases + 2 * periods.index(float(name))
+            index += (first, first + 1)
+        elif kind == "ctrl":
+            index += range(places.ctrl, places.image)
         elif kind == "image":
-            index += range(offset_image, offset_image + (image_dim or 0))
+            index += range(places.image, places.image + (image_dim or 0))
         else:
-            for sensor in _SENSORS[kind][1]:
-                index += sensor_index(_sensor_name(kind, sensor, name))
+            for sensor in SENSORS[kind][1]:
+                index += sensor_index(sensor_name(kind, sensor, name), entry)
         slices[entry] = slice(start, len(index))
 
     actuated = _actuated_joints(model, index)
@@ -348,12 +285,31 @@ def _layout(
         slices=types.MappingProxyType(slices),
         size=len(index),
         index=np.asarray(index, np.int32),
-        quaternions=np.asarray(quaternions, np.int32),
+        places=places,
+        quaternions=np.asarray(quaternion_addresses(model), np.int32),
+        periods=periods,
         positions=np.asarray([p for p, _ in actuated], np.int32),
         velocities=np.asarray([v for _, v in actuated], np.int32),
-        uses_sensors=any(kind not in ("qpos", "qvel", "act", "image") for kind, _ in kinds),
+        uses_sensors=any(kind in WITH_SENSORS for kind, _ in entries.values()),
         what=what,
     )
+
+
+def _joint_index(model: mujoco.MjModel, places: FeaturePlaces, kind: str, joint: int) -> list[int]:
+    """Where the features of a joint's `qpos` or `qvel` lie."""
+    free, ball = int(mujoco.mjtJoint.mjJNT_FREE), int(mujoco.mjtJoint.mjJNT_BALL)
+    joint_type = int(model.jnt_type[joint])
+    if kind == "qvel":
+        size = {free: 6, ball: 3}.get(joint_type, 1)
+        start = places.qvel + int(model.jnt_dofadr[joint])
+        return list(range(start, start + size))
+    start = int(model.jnt_qposadr[joint])
+    if joint_type not in (free, ball):
+        return [start]
+    positions = [start, start + 1, start + 2] if joint_type == free else []
+    number = quaternion_addresses(model).index(start + len(positions))
+    rotation = places.rotations + 6 * number
+    return positions + list(range(rotation, rotation + 6))
 
 
 def _actuated_joints(model: mujoco.MjModel, index: list[int]) -> list[tuple[int, int]]:

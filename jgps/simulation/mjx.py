@@ -22,7 +22,7 @@ from jgps.simulation.conditions import (
     initial_act,
     mocap_bodies,
 )
-from jgps.simulation.layout import unit_quaternions
+from jgps.simulation.features import unit_quaternions
 from jgps.simulation.system import (
     Layouts,
     Policy,
@@ -285,16 +285,20 @@ def _closed_loop(program, model, start, params, noise, limits):
     def observe(data):
         if program.layouts.uses_sensors:
             data = mjx.forward(model, data)
-        seen = program.layouts.observe(data.qpos, data.qvel, data.act, data.sensordata, jnp)
+        numbers = (data.qpos, data.qvel, data.act, data.sensordata, data.ctrl, data.time)
+        seen = program.layouts.observe(*numbers, jnp)
         return (each.astype(noise.dtype) for each in seen)
 
     def control_step(data, inputs):
         t, noise_t = inputs
+        # A sum of physics steps in float32 is off by hundredths of a second after a minute.
+        data = data.replace(time=(t * control_dt).astype(data.time.dtype))
         x, o = observe(data)
         u = jnp.clip(program.policy(params, x, o, t, noise_t).astype(noise.dtype), *limits)
         driven = data.replace(ctrl=u.astype(data.ctrl.dtype))
         after = jax.lax.fori_loop(0, program.substeps, lambda _, d: mjx.step(model, d), driven)
         return after, (x, u, data.qpos, o)
 
+    control_dt = program.substeps * model.opt.timestep
     steps = jnp.arange(program.horizon, dtype=jnp.int32)
     return jax.lax.scan(control_step, start, (steps, noise))[1]

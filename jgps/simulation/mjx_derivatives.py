@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import mujoco
+import numpy as np
 
 from jgps.simulation import mjx as backend
 from jgps.simulation.conditions import Conditions
 from jgps.simulation.derivatives import MjxDerivativesConfig
+from jgps.simulation.layout import StateLayout
 from jgps.simulation.mjx import CANNOT, prepare
 from jgps.simulation.state_jacobian import refuse_entries, tangent_dim
 from jgps.simulation.system import System
@@ -44,6 +46,7 @@ class MjxDynamics:
           ValueError: if MJX can't simulate the model, or the state has no derivative.
         """
         refuse_entries(system.model, system.layout)
+        _refuse_times(system.model, system.layout)
         self._system, self._config = system, config
         self._mujoco = system.model
         inputs, axes = prepare(system, conditions, clamp=False)
@@ -86,7 +89,9 @@ class MjxDynamics:
             after, seen = jax.lax.fori_loop(0, steps, physics_step, carry)
         except NotImplementedError as error:
             raise ValueError(CANNOT.format(error)) from None
-        x = self._system.layout.state(qpos, qvel, act, seen.astype(state.dtype), jnp)
+        # The state reads neither controls nor the time.
+        numbers = (qpos, qvel, act, seen.astype(state.dtype), u, 0)
+        x = self._system.layout.state(*numbers, jnp)
         parts = (after.qpos, after.qvel, after.act, after.qacc_warmstart)
         return jnp.concatenate([part.astype(state.dtype) for part in parts]), x
 
@@ -151,3 +156,20 @@ class MjxDynamics:
         model: mujoco.MjModel = self._mujoco
         ends = (model.nq, model.nq + model.nv, model.nq + model.nv + model.na)
         return jnp.split(state, ends, axis=-1)
+
+
+def _refuse_times(model: mujoco.MjModel, layout: StateLayout) -> None:
+    """Refuses entries of the state that show the time, which a row of a state here does not have.
+
+    Raises:
+      ValueError: naming the first one.
+    """
+    places = layout.places
+    clocks = np.asarray(model.sensor_type) == int(mujoco.mjtSensor.mjSENS_CLOCK)
+    timed = [*places.sensors + model.sensor_adr[clocks], *range(places.phases, places.ctrl)]
+    for entry, place in layout.slices.items():
+        if np.isin(layout.index[place], timed).any():
+            raise ValueError(
+                f"{layout.what} entry {entry!r} shows the time, which known dynamics in MJX don't "
+                "hold; name it in the observation instead, or use backend 'native'"
+            )

@@ -21,7 +21,7 @@ from jgps.simulation.conditions import (
     initial_act,
     initial_history,
 )
-from jgps.simulation.layout import unit_quaternions
+from jgps.simulation.features import unit_quaternions
 from jgps.simulation.system import (
     Policy,
     Sample,
@@ -33,7 +33,7 @@ from jgps.simulation.system import (
 )
 
 _NO_STAGE = int(mujoco.mjtStage.mjSTAGE_NONE)
-_SEEN = ("qpos", "qvel", "act", "sensordata")  # what features are made of
+_SEEN = ("qpos", "qvel", "act", "sensordata", "ctrl", "time")  # what features are made of
 _MAX_PARTS = 4  # of a batch, one for each thread of Python; those of MuJoCo share a part
 
 
@@ -110,10 +110,8 @@ class Stepper:
             raise ValueError(f"MuJoCo can't simulate this model: {errors[0]}")
 
     def _observe(self) -> tuple[np.ndarray, np.ndarray]:
-        qpos, qvel, act, sensordata = (
-            self._gather(lambda part, i=i: part.seen[i]) for i in range(len(_SEEN))
-        )
-        return self._system.layouts.observe(qpos, qvel, act, sensordata)
+        seen = (self._gather(lambda part, i=i: part.seen[i]) for i in range(len(_SEEN)))
+        return self._system.layouts.observe(*seen)
 
     def _gather(self, get: Callable[["_Part"], np.ndarray]) -> np.ndarray:
         found = [get(part) for part in self._parts]
@@ -176,7 +174,7 @@ def sensor_stage(system: System) -> int:
     if not layouts.uses_sensors:
         return _NO_STAGE
     numbers = np.concatenate([each.reads for each in layouts if each is not None])
-    numbers = numbers - (model.nq + model.nv + model.na)
+    numbers = numbers - layouts.state.places.sensors
     sensor_of = np.repeat(np.arange(model.nsensor), model.sensor_dim)
     used = sensor_of[numbers[(numbers >= 0) & (numbers < model.nsensordata)]]
     return int(model.sensor_needstage[used].max())

@@ -22,7 +22,7 @@ class Compiled:
         self.sites = [model.site(i) for i in range(model.nsite)]
         self.bodies = [model.body(i) for i in range(model.nbody)]
 
-    def add_sensor(self, *, objname: str, **_: Any) -> None:
+    def add_sensor(self, *, objname: str, refname: str = "", **_: Any) -> None:
         """Refuses a sensor.
 
         Raises:
@@ -30,8 +30,8 @@ class Compiled:
         """
         raise ValueError(
             f"an MjModel is compiled already and can't gain the sensors that the entry of "
-            f"{objname!r} needs; pass its MJCF or its MjSpec, or name only qpos, qvel, act and "
-            "sensors that it has"
+            f"{refname or objname!r} needs; pass its MJCF or its MjSpec, or name only qpos, qvel, "
+            "act and sensors that it has"
         )
 
     def compile(self) -> mujoco.MjModel:

@@ -1,16 +1,16 @@
-"""How the state x of a task follows small changes of the simulator's state.
+"""How the state x of a task, or its observation o, follows small changes of the simulator's state.
 
     dx = G ds,    ds = (dq [nv], dqvel [nv], dact [na]) of dS numbers
 
-Positions, velocities and activations are read off; orientations turn with their body; sensors are
-differentiated by whoever differentiates the simulation.
+Positions, velocities and activations are read off; orientations turn with their body; phases and
+controls stay as they are; sensors are differentiated by whoever differentiates the simulation.
 """
 
 import mujoco
 import numpy as np
 
-from jgps.simulation.layout import StateLayout, quaternion_addresses
-from jgps.simulation.system import System
+from jgps.simulation.features import FeaturePlaces, quaternion_addresses
+from jgps.simulation.layout import StateLayout
 
 
 def tangent_dim(model: mujoco.MjModel) -> int:
@@ -19,22 +19,20 @@ def tangent_dim(model: mujoco.MjModel) -> int:
 
 
 class StateJacobian:
-    """Makes G for one model and layout of the state."""
+    """Makes G for one model and layout of the state, or of the observation."""
 
-    def __init__(self, system: System):
+    def __init__(self, model: mujoco.MjModel, layout: StateLayout):
         """Reads off what does not change.
 
         Raises:
-          ValueError: if the state has an entry that does not follow from the simulator's state.
+          ValueError: if an entry does not follow from the simulator's state.
         """
-        model, layout = system.model, system.layout
         refuse_entries(model, layout)
         nq, nv, na = model.nq, model.nv, model.na
-        self._nq = nq
         turned = quaternion_addresses(model)
         dof = _dof_of_position(model)
-        sensors = nq + nv + na
-        rotations = sensors + model.nsensordata
+        places = layout.places
+        sensors, rotations = places.sensors, places.rotations
         self._fixed = np.zeros((layout.size, 2 * nv + na))
         self._sensor_rows: list[tuple[int, int]] = []  # place in x, and in sensordata
         self._columns: list[tuple[int, int, int, int]] = []  # in x, of qpos, of dS, of the matrix
@@ -45,7 +43,7 @@ class StateJacobian:
                 self._fixed[row, nv + feature - nq] = 1
             elif feature < rotations:
                 self._sensor_rows.append((row, feature - sensors))
-            else:
+            elif feature < places.phases:
                 number, entry = divmod(feature - rotations, 6)
                 address = turned[number]
                 self._columns.append((row, address, int(dof[address]), entry))
@@ -54,6 +52,16 @@ class StateJacobian:
     def uses_sensors(self) -> bool:
         """Whether x has numbers of sensors."""
         return bool(self._sensor_rows)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The dX and dS."""
+        return self._fixed.shape[0], self._fixed.shape[1]
+
+    @property
+    def sensor_places(self) -> np.ndarray:
+        """The places in sensordata of those numbers."""
+        return np.array([place for _, place in self._sensor_rows], int)
 
     def __call__(self, qpos: np.ndarray, sensors: np.ndarray | None) -> np.ndarray:
         """G [..., dX, dS] at qpos [..., nq] with the sensors' derivatives [..., nsensordata, dS].
@@ -82,27 +90,33 @@ class StateJacobian:
 
 
 def refuse_entries(model: mujoco.MjModel, layout: StateLayout) -> None:
-    """Refuses entries of the state that do not follow from the simulator's state at the same time.
+    """Refuses entries that do not follow from the simulator's state at the same time.
+
+    Phases and controls have a derivative by it, which is zero.
 
     Raises:
       ValueError: naming the first one.
     """
     for entry, place in layout.slices.items():
-        why = _not_of_the_state(model, layout.index[place])
+        why = _not_of_the_state(model, layout.places, layout.index[place])
+        if why and layout.what == "state":
+            raise ValueError(
+                f"state entry {entry!r} {why}, so that the state has no derivative by the "
+                "simulator's; name it in the observation instead"
+            )
         if why:
             raise ValueError(
-                f"{layout.what} entry {entry!r} {why}, so that the state has no derivative by the "
-                "simulator's; name it in the observation instead"
+                f"{layout.what} entry {entry!r} {why}, so that the {layout.what} has no derivative "
+                "by the simulator's state; leave it out"
             )
 
 
-def _not_of_the_state(model: mujoco.MjModel, features: np.ndarray) -> str:
+def _not_of_the_state(model: mujoco.MjModel, places: FeaturePlaces, features: np.ndarray) -> str:
     """Why features don't follow from positions, velocities and activations; empty where they do."""
-    first = model.nq + model.nv + model.na
-    image = first + model.nsensordata + 6 * len(quaternion_addresses(model))
-    if np.any(features >= image):
+    if np.any(features >= places.image):
         return "is an image"
-    read = features[(features >= first) & (features < first + model.nsensordata)] - first
+    first = places.sensors
+    read = features[(features >= first) & (features < places.rotations)] - first
     sensor_of = np.repeat(np.arange(model.nsensor), model.sensor_dim)
     delayed = (np.asarray(model.sensor_delay) > 0) | np.any(
         np.asarray(model.sensor_interval) > 0, axis=1

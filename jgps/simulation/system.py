@@ -34,10 +34,20 @@ class Layouts(NamedTuple):
         return self.state.uses_sensors or observes
 
     def observe(
-        self, qpos: Any, qvel: Any, act: Any, sensordata: Any, xp: types.ModuleType = np
+        self,
+        qpos: Any,
+        qvel: Any,
+        act: Any,
+        sensordata: Any,
+        ctrl: Any,
+        time: Any,
+        xp: types.ModuleType = np,
     ) -> tuple[Any, Any]:
-        """The state x [..., dX] and observation o [..., dO]; one object where no layout tells o."""
-        features = self.state.features(qpos, qvel, act, sensordata, xp)
+        """The state x [..., dX] and observation o [..., dO] of what `StateLayout.features` takes.
+
+        They are one object where no layout tells o.
+        """
+        features = self.state.features(qpos, qvel, act, sensordata, ctrl, time, xp)
         x = features[..., self.state.index]
         return x, x if self.observation is None else features[..., self.observation.index]
 

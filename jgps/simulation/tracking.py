@@ -87,9 +87,10 @@ class Tracker:
         states[~sound], u[~sound], seen[~sound] = np.nan, 0, np.nan
         ends = np.cumsum([1, model.nq, model.nv, model.na])
         qpos, qvel, act = (states[..., a:b] for a, b in itertools.pairwise(ends))
+        ctrl, time = np.zeros((*states.shape[:2], model.nu)), states[..., 0]  # a state has no ctrl
         if not sensors:  # nobody reads them
             seen = np.zeros((*seen.shape[:2], model.nsensordata))
-        x = layout.state(qpos, qvel, act, seen)
+        x = layout.state(qpos, qvel, act, seen, ctrl, time)
         states, x, u = (a.reshape(B, S, T, a.shape[-1]) for a in (states, x, u))
         return Tracked(states, x, u, sound.reshape(B, S))
 

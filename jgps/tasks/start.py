@@ -27,7 +27,7 @@ from jgps.core.types import Controller
 from jgps.core.warn import warn
 from jgps.mujoco_log import quiet_mujoco
 from jgps.simulation import Conditions, condition_models, initial_act
-from jgps.simulation.layout import unit_quaternions
+from jgps.simulation.features import unit_quaternions
 from jgps.tasks.hold import make_hold, resting_activations
 from jgps.tasks.task import Task
 
@@ -53,7 +53,7 @@ def _initial_states(task: Task, conditions: Conditions) -> np.ndarray:
         data = mujoco.MjData(model)  # which takes mocap poses from the condition's model
         data.qpos[:], data.qvel[:], data.act[:] = qpos, qvel, act
         mujoco.mj_forward(model, data)
-        states.append(task.layout.state(data.qpos, data.qvel, data.act, data.sensordata, np))
+        states.append(task.layout.of(data))
     return np.stack(states)
 
 

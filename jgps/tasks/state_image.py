@@ -173,8 +173,7 @@ def with_image(
     view = make_view(
         model, image.camera, width=image.width, height=image.height, config=image.render
     )
-    num = model.nq + model.nv + model.na + model.nsensordata + 6 * len(layout.quaternions)
-    drawn = DrawnFeatures(view, vision, image.features or grey, int(num))
+    drawn = DrawnFeatures(view, vision, image.features or grey, layout.places.image)
 
     def drawing(each: StateLayout) -> StateLayout:
         return dataclasses.replace(each, drawn=drawn, uses_sensors=True)

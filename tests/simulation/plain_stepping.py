@@ -93,7 +93,7 @@ def by_hand(system, model, state, control, size=1e-5):
         data.act += change[2 * nv : dS]
         warm = data.qacc_warmstart.copy()
         mujoco.mj_forward(model, data)
-        x = system.layout.state(data.qpos, data.qvel, data.act, data.sensordata)
+        x = system.layout.of(data)
         data.qacc_warmstart[:] = warm
         data.ctrl[:] = control + change[dS:]
         mujoco.mj_step(model, data, nstep=system.substeps)

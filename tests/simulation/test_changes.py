@@ -158,7 +158,7 @@ def test_every_field_that_can_be_changed_reaches_the_simulation():
         data.qvel[:] = 0.3
         for t in range(HORIZON):
             mujoco.mj_forward(changed, data)
-            state = layout.state(data.qpos, data.qvel, data.act, data.sensordata)
+            state = layout.of(data)
             np.testing.assert_allclose(x[c, t], state, atol=1e-4, rtol=1e-4, err_msg=key)
             data.ctrl[:] = np.float32([0.5, 0.4, 0.9, 0.3, 0.5])
             mujoco.mj_step(changed, data, nstep=SUBSTEPS)

@@ -64,7 +64,7 @@ def _by_hand(model, layout, c, controls):
     states = []
     for control in controls:
         mujoco.mj_forward(model, data)
-        states.append(layout.state(data.qpos, data.qvel, data.act, data.sensordata))
+        states.append(layout.of(data))
         data.ctrl[:] = control
         mujoco.mj_step(model, data, nstep=SUBSTEPS)
     return np.array(states)

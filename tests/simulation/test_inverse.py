@@ -28,8 +28,8 @@ def test_positions_velocities_and_activations_come_back(x64):
     for address in layout.quaternions:
         part = slice(address, address + 4)
         qpos[:, part] /= np.linalg.norm(qpos[:, part], axis=1, keepdims=True)
-    sensors = np.zeros((5, model.nsensordata))
-    x = layout.state(qpos, qvel, act, sensors)
+    sensors, ctrl = np.zeros((5, model.nsensordata)), np.zeros((5, model.nu))
+    x = layout.state(qpos, qvel, act, sensors, ctrl, 0)
     found = inverse(x)
     for address in layout.quaternions:  # which is the same turn with the other sign
         part = slice(address, address + 4)
@@ -40,7 +40,8 @@ def test_positions_velocities_and_activations_come_back(x64):
 
     def features(ds):
         q, v = moved(model, jnp.asarray(qpos[0]), ds[: model.nv]), ds[model.nv : 2 * model.nv]
-        return layout.state(q, qvel[0] + v, act[0] + ds[2 * model.nv :], sensors[0], jnp)
+        a = act[0] + ds[2 * model.nv :]
+        return layout.state(q, qvel[0] + v, a, sensors[0], ctrl[0], 0, jnp)
 
     dS = 2 * model.nv + model.na
     G = jax.jacfwd(features)(jnp.zeros(dS))

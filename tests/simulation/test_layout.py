@@ -50,7 +50,7 @@ def test_entries_hold_what_they_name():
     )  # fmt: skip
     model, layout, _ = load_model(MODEL, entries)
     data = _random_data(model, seed=0)
-    x = layout.state(data.qpos, data.qvel, data.act, data.sensordata)
+    x = layout.of(data)
     assert x.shape == (layout.size,) == (1 + 3 + 3 + 3 + 6 + 6 + 11 + 1,)
 
     rotation = data.body("block").xmat.reshape(3, 3)
@@ -80,8 +80,9 @@ def test_opposite_quaternions_are_one_state():
     data = _random_data(model, seed=1)
     flipped = data.qpos.copy()
     flipped[5:9] *= -1
-    one = layout.state(data.qpos, data.qvel, data.act, data.sensordata)
-    other = layout.state(flipped, data.qvel, data.act, data.sensordata)
+    one = layout.of(data)
+    data.qpos[:] = flipped
+    other = layout.of(data)
     np.testing.assert_allclose(one, other, atol=1e-14)
 
 
@@ -145,11 +146,11 @@ def test_state_and_observation_come_of_the_same_sensors():
     data = _random_data(model, seed=2)
     assert observation is not None
     assert model.nsensor == 1 + 1 + 2  # the model's own, the site's once, the body's axes
-    o = observation.state(data.qpos, data.qvel, data.act, data.sensordata)
+    o = observation.of(data)
     rotation = data.body("block").xmat.reshape(3, 3)
     expected = np.r_[rotation[:, 0], rotation[:, 1], data.site("end").xpos, data.qpos[1]]
     np.testing.assert_allclose(o, expected, atol=1e-12)
-    x = layout.state(data.qpos, data.qvel, data.act, data.sensordata)
+    x = layout.of(data)
     np.testing.assert_array_equal(x, np.r_[data.qvel, data.site("end").xpos])
     with pytest.raises(ValueError, match=r"'qvel' is not in the observation; entries: body_rot"):
         observation["qvel"]
@@ -180,7 +181,7 @@ def test_sensors_that_the_state_needs_are_switched_on():
     data = mujoco.MjData(model)
     data.qpos[0] = 0.7
     mujoco.mj_forward(model, data)
-    x = layout.state(data.qpos, data.qvel, data.act, data.sensordata)
+    x = layout.of(data)
     np.testing.assert_allclose(x[layout["site_pos:end"]], [0.7, 0, 1.6])
 
 

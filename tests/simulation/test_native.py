@@ -57,7 +57,7 @@ def _by_hand(system, model, qpos, qvel, params, noise):
     xs, us = [], []
     for t in range(HORIZON):
         mujoco.mj_forward(model, data)
-        x = system.layout.state(data.qpos, data.qvel, data.act, data.sensordata)
+        x = system.layout.of(data)
         u = params[0] + params[1] * x[:2] + noise[t] * (1 + t)
         data.ctrl[:] = [np.clip(u[0], -1, 1), u[1]]
         xs.append(x)

@@ -60,7 +60,7 @@ def _by_hand(system, model, followed, row, size):
         u[0] = np.clip(u[0], -1, 1)
         data.ctrl[:] = u
         states.append(state)
-        xs.append(system.layout.state(seen.qpos, seen.qvel, seen.act, seen.sensordata))
+        xs.append(system.layout.of(seen))
         us.append(u)
         mujoco.mj_step(model, data, nstep=system.substeps)
     return map(np.array, (states, xs, us))

@@ -98,7 +98,7 @@ def _by_hand(system, controls, begin=lambda data: None):
     for control in controls:
         mujoco.mj_copyData(seen, model, data)
         mujoco.mj_forward(model, seen)
-        states.append(layout.state(data.qpos, data.qvel, data.act, seen.sensordata))
+        states.append(layout.of(seen))
         positions.append(data.qpos.copy())
         data.ctrl[:] = control
         for _ in range(system.substeps):

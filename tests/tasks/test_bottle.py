@@ -80,7 +80,7 @@ def test_the_angle_is_the_wrists(task):
         data.qpos[:] = task.train.qpos[0]
         data.qpos[6] += turn
         mujoco.mj_forward(models[0], data)
-        states.append(task.layout.state(data.qpos, data.qvel, data.act, data.sensordata))
+        states.append(task.layout.of(data))
     steps = jax.jit(lambda x: bottle.turns(x, task.layout))(jnp.asarray(np.stack(states)))
     np.testing.assert_allclose(steps, (0.3, 0.7), atol=0.01)
 
@@ -105,7 +105,7 @@ def test_the_cap_slips_onto_the_neck_and_is_held_there(task):
                 force = force + point.T @ (300 * gap)
             data.ctrl[:] = force - 2 * data.qvel
             mujoco.mj_step(model, data)
-        x = task.layout.state(data.qpos, data.qvel, data.act, data.sensordata)
+        x = task.layout.of(data)
         return x[task.layout["sensor:cap_place"]]
 
     place = push(0.012, 500)

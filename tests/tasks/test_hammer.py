@@ -129,7 +129,7 @@ def test_the_claw_guides_the_shaft_and_pulls_on_the_head(task):
             data.ctrl[:] = force - 2 * data.qvel
             mujoco.mj_step(model, data)
             touched |= data.ncon > 0  # what slides along comes off for a step now and then
-        x = task.layout.state(data.qpos, data.qvel, data.act, data.sensordata)
+        x = task.layout.of(data)
         return x[task.layout["sensor:claw_place"]], touched
 
     push((-0.12, 0.012, 0.05), (-0.09, 0.012, 0.0), 150)

@@ -52,7 +52,7 @@ def _roll_out(task: tasks.Task, number: int = 0) -> np.ndarray:
     for t in range(task.horizon):
         mujoco.mj_forward(model, data)
         poses.append(data.qpos.copy())
-        data.ctrl[:] = K[t] @ task.layout.state(data.qpos, data.qvel, data.act, data.sensordata)
+        data.ctrl[:] = K[t] @ task.layout.of(data)
         data.ctrl[:] += k[t]
         mujoco.mj_step(model, data, task.substeps)
     return np.stack(poses)

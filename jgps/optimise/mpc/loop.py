@@ -154,8 +154,7 @@ def observe_states(task: Task, models: list[mujoco.MjModel], states: np.ndarray)
         for state in own:
             mujoco.mj_setState(model, data, state, kind)
             mujoco.mj_forward(model, data)
-            seen = task.system.layouts.observe(data.qpos, data.qvel, data.act, data.sensordata)
-            rows.append(seen[1])
+            rows.append((task.observation or task.layout).of(data))
     return np.reshape(rows, (*states.shape[:2], -1))
 
 

@@ -153,8 +153,9 @@ def _make_sample(
 def _pose_states(task: Task, qpos: jax.Array, qvel: jax.Array) -> jax.Array:
     """States [M, dX] but for what sensors measure, zero: initial controllers read joints alone."""
     model, num = task.model, qpos.shape[0]
-    act, sensors = jnp.zeros((num, model.na)), jnp.zeros((num, model.nsensordata))
-    return task.layout.state(qpos, qvel, act, sensors, jnp).astype(default_dtype())
+    sizes = (model.na, model.nsensordata, model.nu)
+    act, sensors, ctrl = (jnp.zeros((num, size)) for size in sizes)
+    return task.layout.state(qpos, qvel, act, sensors, ctrl, 0, jnp).astype(default_dtype())
 
 
 def _share_out(

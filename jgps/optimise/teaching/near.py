@@ -106,4 +106,5 @@ def _of_function(task: Task, x: jax.Array, frozen: jax.Array) -> jax.Array:
     model = task.model
     whole = frozen.astype(x.dtype).at[task.layout.index].set(x)
     qpos, qvel, act = jnp.split(whole, [model.nq, model.nq + model.nv])
-    return task.observation.state(qpos, qvel, act, jnp.zeros(model.nsensordata, x.dtype), jnp)
+    sensors, ctrl = (jnp.zeros(n, x.dtype) for n in (model.nsensordata, model.nu))  # not read
+    return task.observation.state(qpos, qvel, act, sensors, ctrl, 0, jnp)
