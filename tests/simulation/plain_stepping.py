@@ -39,7 +39,10 @@ ROBOT = """
     <accelerometer name="felt" site="tip"/></sensor>
 </mujoco>
 """
-ENTRIES = ("qpos", "qvel", "act", "site_pos:tip", "sensor:speed")
+ENTRIES = (
+    *("qpos", "qvel", "act", "phase:0.03", "gyro:root"),
+    *("site_pos:tip", "sensor:speed", "body_up:torso"),
+)
 LEG = """<body pos="{x} {y} 0"><joint name="h{i}" axis="0 1 0" damping=".5"/>
   <geom type="capsule" fromto="0 0 0 0 0 -.2" size=".02" mass=".3"/></body>"""
 LEGS = "".join(LEG.format(i=i, x=0.2 - 0.4 * (i // 2), y=0.1 - 0.2 * (i % 2)) for i in range(4))

@@ -221,6 +221,10 @@ def test_functions_that_are_no_dynamics_get_one_sentence(function, message):
         ({"state": (*STATE, "body_pos:cart")}, "the state has the entry 'body_pos:cart'; with dy"),
         ({"state": (*STATE, "qpos:ball")}, "the state has the entry 'qpos:ball'; .* of hinges and"),
         ({"observation": ("act", "body_vel:cart")}, "observation has the entry 'body_vel:cart'"),
+        ({"observation": ("act", "body_up:ball")}, "observation has the entry 'body_up:ball'; wi"),
+        ({"observation": ("act", "phase:2")}, "the observation has the entry 'phase:2'; with dyn"),
+        ({"state": (*STATE, "phase:2")}, "the state has the entry 'phase:2'; with dynamics"),
+        ({"observation": ("act", "ctrl")}, "the observation has the entry 'ctrl'; with dynamics"),
         (
             {"observation": ("qpos", "image"), "image": StateImage("eye")},
             "the observation has the entry 'image'",

@@ -17,7 +17,7 @@ ROLLING = """
   <worldbody>
     <geom name="floor" type="plane" size="2 2 0.1"/>
     <body name="ball" pos="0 0 0.12">
-      <freejoint/>
+      <freejoint name="free"/>
       <geom name="ball" type="sphere" size="0.1" mass="1" friction="0.01 0.005 0.0001"/>
       <site name="mark" pos="0.1 0 0"/>
     </body>
@@ -54,7 +54,8 @@ def test_a_ball_that_drops_and_rolls_is_the_same_on_both():
     has, ranges of controls, an equality that is on in one. Only the observation needs sensors; what
     it names is not in the state.
     """
-    seen = ("qvel:lift", "site_pos:mark", "site_vel:mark", "body_rot:ball", "body_pos:marker")
+    felt = ("body_rot:ball", "body_up:ball", "gyro:free", "phase:0.3", "phase:0.07", "ctrl")
+    seen = ("qvel:lift", "site_pos:mark", "site_vel:mark", *felt, "body_pos:marker")
     model, layout, observation = load_model(ROLLING, ("qpos", "qvel", "act"), seen)
     assert observation is not None
     system = System(model, layout, 21, 4, observation)
@@ -79,13 +80,28 @@ def test_a_ball_that_drops_and_rolls_is_the_same_on_both():
     np.testing.assert_allclose(mjx.x, native.x, atol=1e-3)
     np.testing.assert_allclose(mjx.qpos, native.qpos, atol=1e-3)
     np.testing.assert_allclose(mjx.u, native.u, atol=1e-6)
-    assert native.o.shape == (3, 1, 21, 1 + 3 + 3 + 6 + 3)
+    assert native.o.shape == (3, 1, 21, 1 + 3 + 3 + 6 + (3 + 3 + 2 + 2 + 1) + 3)
     np.testing.assert_allclose(mjx.o, native.o, atol=1e-3)
     np.testing.assert_allclose(mjx.o[:, 0, 3, -3:], hand[:, 0], atol=1e-6)
     ball = layout["qpos"].start + 3
     np.testing.assert_allclose(  # both orientations are that of the ball
         mjx.o[..., observation["body_rot:ball"]], mjx.x[..., ball : ball + 6], atol=1e-5
     )
+    np.testing.assert_allclose(  # its third row
+        native.o[..., observation["body_up:ball"]][..., :2],
+        native.x[..., [ball + 2, ball + 5]],
+        atol=1e-6,
+    )
+    angle = 2 * np.pi / 0.07 * 0.02 * np.arange(21)
+    for rollouts in (native, mjx):
+        shown = rollouts.o[:, 0, :, observation["phase:0.07"]]
+        expected = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+        np.testing.assert_allclose(shown, np.tile(expected, (3, 1, 1)), atol=1e-5)
+        before = np.roll(np.asarray(rollouts.u), 1, axis=2)
+        before[:, :, 0] = 0
+        np.testing.assert_array_equal(rollouts.o[..., observation["ctrl"]], before)
+    turning = np.asarray(native.o[..., observation["gyro:free"]])
+    assert np.abs(turning).max() > 1
     x, lift = np.asarray(native.x)[:, 0], layout["qpos"].stop - 1
     assert abs(x[0, -1, layout["qvel"]][4] - x[1, -1, layout["qvel"]][4]) > 0.1  # they do differ
     assert x[0, -1, 2] < 0.11  # and the ball did land
@@ -155,15 +171,22 @@ def test_a_stand_in_for_mjx_has_to_be_the_same_but_for_geoms():
 
 
 def test_a_bad_sample_on_mjx_is_marked_and_leaves_the_others_alone():
+    """In simulations of a minute, after which a phase in float32 is still right."""
     task = tasks.make("point_mass")
-    sampler = make_sampler(task.system, task.train, _open_loop, "mjx")
+    layouts = load_model(task.model, ("qpos", "qvel"), ("phase:0.5", "phase:0.7"))[1:]
+    T = round(60 / task.control_dt) + 1
+    system = System(task.model, layouts[0], T, task.substeps, layouts[1])
+    sampler = make_sampler(system, task.train, _open_loop, "mjx")
     sample = jax.jit(sampler.sample)
     params = jnp.zeros((4, 1))
-    noise = jax.random.normal(jax.random.key(2), (4, 2, task.horizon, 2))
+    noise = 0.1 * jax.random.normal(jax.random.key(2), (4, 2, T, 2))
     clean, bad = sample(params, noise), sample(params, noise.at[3, 1, 5, 0].set(jnp.nan))
     assert bool(clean.valid.all())
     assert not bool(bad.valid[3, 1]) and int(bad.valid.sum()) == 7
     np.testing.assert_array_equal(np.asarray(bad.x)[:3], np.asarray(clean.x)[:3])
+    angle = 2 * np.pi * task.control_dt * np.arange(T)[:, None] / np.array([0.5, 0.7])
+    expected = np.stack([np.cos(angle), np.sin(angle)], axis=-1).reshape(-1, 4)
+    np.testing.assert_allclose(clean.o[0, 0], expected, atol=2e-4)
 
 
 def test_a_model_that_mjx_cannot_simulate_names_the_remedy():

@@ -1,5 +1,8 @@
 """State vectors against MuJoCo's own quantities, and messages of wrong names."""
 
+import dataclasses
+import pickle
+
 import mujoco
 import numpy as np
 import pytest
@@ -110,6 +113,18 @@ def test_actuated_joints_come_in_actuator_order():
         (MODEL, ("speed",), "unknown state entry 'speed'; kinds: qpos"),
         (MODEL, ("site_pos",), "no site ''"),
         (MODEL, ("act",), "no actuator of the model has an activation"),
+        (MODEL, ("body_up:pelvis",), "no body 'pelvis'; it has: world, cart, pole, block"),
+        (MODEL, ("gyro",), "no joint ''; it has: slide, hinge, free"),
+        (MODEL, ("gyro:elbow",), "no joint 'elbow'; it has: slide, hinge, free"),
+        (MODEL, ("gyro:hinge",), "^state entry 'gyro:hinge': joint 'hinge' is a hinge joint, and"),
+        (MODEL, ("phase",), "^state entry 'phase': a phase has a period in seconds, a number ab"),
+        (MODEL, ("phase:fast",), "'phase:fast': a phase has a period in seconds"),
+        (MODEL, ("phase:0",), "'phase:0': a phase has a period in seconds"),
+        (MODEL, ("phase:-1",), "'phase:-1': a phase has a period in seconds"),
+        (MODEL, ("phase:nan",), "'phase:nan': a phase has a period in seconds"),
+        (MODEL, ("phase:inf",), "'phase:inf': a phase has a period in seconds"),
+        (MODEL, ("ctrl",), "^state entry 'ctrl': a state cannot hold what is decided in it; name"),
+        (mujoco.MjModel.from_xml_string(MODEL), ("body_up:pole",), "the entry of 'pole' needs"),
         ("mujoco " * 80, ("qpos",), "does not exist"),
         (MODEL, ("qpos", "qpos"), "distinct"),
         (MODEL, (), "at least one"),
@@ -128,6 +143,9 @@ def test_mistakes_get_one_clear_sentence(source, entries, message):
         (("site_pos:tip",), "^observation entry 'site_pos:tip': the model has no site 'tip'; it"),
         (("qpos:elbow",), "^observation entry 'qpos:elbow': the model has no joint 'elbow'"),
         (("camera",), "^unknown observation entry 'camera'; kinds: qpos"),
+        (("ctrl:push",), "^observation entry 'ctrl:push': controls come together; write 'ctrl'"),
+        (("gyro:slide",), "^observation entry 'gyro:slide': joint 'slide' is a slide joint"),
+        (("phase:x",), "^observation entry 'phase:x': a phase has a period"),
         (("act",), "^observation entry 'act': no actuator of the model has an activation"),
         (("qpos", "qpos"), "^observation entries have to be distinct"),
         ((), "^observation entries have to be distinct and at least one"),
@@ -154,6 +172,45 @@ def test_state_and_observation_come_of_the_same_sensors():
     np.testing.assert_array_equal(x, np.r_[data.qvel, data.site("end").xpos])
     with pytest.raises(ValueError, match=r"'qvel' is not in the observation; entries: body_rot"):
         observation["qvel"]
+
+
+def test_what_a_robot_feels():
+    """Of a model that has the sensors by itself, under names of its own."""
+    felt = (
+        '<gyro name="gyro" site="imu"/>'
+        '<framezaxis name="up" objtype="xbody" objname="world" reftype="site" refname="imu"/>'
+    )
+    source = MODEL.replace("<sensor>", f"<sensor>{felt}").replace(
+        '<freejoint name="free"/>', '<freejoint name="free"/><site name="imu"/>'
+    )
+    entries = ("body_up:block", "gyro:free", "phase:0.5", "ctrl", "phase:2", "body_up:pole")
+    model, layout, observation = load_model(source, ("qpos", "phase:2"), entries)
+    data = _random_data(model, seed=3)
+    data.ctrl[:], data.time = (0.3, -0.7), 60.125
+    assert observation is not None and observation.size == 3 + 3 + 2 + 2 + 2 + 3
+    o = observation.of(data)
+    expected = {
+        "body_up:block": data.sensor("up").data,
+        "gyro:free": data.sensor("gyro").data,
+        "phase:0.5": [0, 1],  # a quarter of a turn
+        "ctrl": [0.3, -0.7],
+        "phase:2": [np.cos(np.pi / 8), np.sin(np.pi / 8)],
+        "body_up:pole": data.body("pole").xmat.reshape(3, 3)[2],
+    }
+    for entry, value in expected.items():
+        np.testing.assert_allclose(o[observation[entry]], value, atol=1e-12, err_msg=entry)
+    np.testing.assert_allclose(layout.of(data)[layout["phase:2"]], expected["phase:2"], atol=1e-12)
+    data.qpos[5:9] = (1, 0, 0, 0)
+    mujoco.mj_forward(model, data)
+    np.testing.assert_allclose(observation.of(data)[:3], [0, 0, 1], atol=1e-12)
+
+
+def test_layouts_of_other_phases_differ_and_come_back_from_a_pickle():
+    layouts = [load_model(MODEL, ("qpos", entry))[1] for entry in ("phase:1", "phase:1", "phase:2")]
+    same, again, other = (dataclasses.replace(each, slices=layouts[0].slices) for each in layouts)
+    assert same == again and hash(same) == hash(again) and same != other
+    assert pickle.loads(pickle.dumps(layouts[2])) == layouts[2]
+    assert not layouts[0].uses_sensors
 
 
 def test_unknown_entry_of_a_layout_lists_the_known():

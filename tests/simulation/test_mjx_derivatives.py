@@ -104,8 +104,13 @@ def test_states_without_derivatives_are_refused():
     source = FREE.replace(
         "</mujoco>", '<sensor><accelerometer name="felt" site="tip"/></sensor></mujoco>'
     )
-    model, layout, _ = load_model(source, ("qpos", "sensor:felt"))
-    system = System(model, layout, T, 2)
-    conditions = Conditions(model.qpos0[None], np.zeros((1, model.nv)))
-    with pytest.raises(ValueError, match="sensor of accelerations"):
-        MjxDynamics(system, conditions)
+    source = source.replace("<sensor>", '<sensor><clock name="now"/>')
+    for entry, why in (
+        ("sensor:felt", "'sensor:felt' is a sensor of accelerations"),
+        ("sensor:now", "'sensor:now' shows the time, which known dynamics in MJX don't hold"),
+        ("phase:0.5", "'phase:0.5' shows the time, which known dynamics in MJX don't hold"),
+    ):
+        model, layout, _ = load_model(source, ("qpos", entry))
+        conditions = Conditions(model.qpos0[None], np.zeros((1, model.nv)))
+        with pytest.raises(ValueError, match=f"^state entry {why}"):
+            MjxDynamics(System(model, layout, T, 2), conditions)

@@ -67,7 +67,7 @@ def _by_hand(system, model, followed, row, size):
 
 
 @pytest.mark.parametrize("substeps", [1, 3])
-@pytest.mark.parametrize("entries", [ENTRIES, ("qpos", "qvel", "act")])
+@pytest.mark.parametrize("entries", [ENTRIES, ("qpos", "qvel", "act", "phase:0.03")])
 def test_equals_plain_stepping(substeps, entries):
     system = _system(substeps, entries)
     heavy, _, _ = load_model(ROBOT.replace("{integrator}", "Euler"), entries)
