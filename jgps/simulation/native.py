@@ -110,8 +110,10 @@ class Stepper:
             raise ValueError(f"MuJoCo can't simulate this model: {errors[0]}")
 
     def _observe(self) -> tuple[np.ndarray, np.ndarray]:
-        seen = (self._gather(lambda part, i=i: part.seen[i]) for i in range(len(_SEEN)))
-        return self._system.layouts.observe(*seen)
+        qpos, qvel, act, sensordata, ctrl, time = (
+            self._gather(lambda part, i=i: part.seen[i]) for i in range(len(_SEEN))
+        )
+        return self._system.layouts.observe(qpos, qvel, act, sensordata, ctrl, time)
 
     def _gather(self, get: Callable[["_Part"], np.ndarray]) -> np.ndarray:
         found = [get(part) for part in self._parts]

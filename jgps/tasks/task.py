@@ -219,9 +219,10 @@ def from_mjcf(
         sensors are those that the state needs.
       cost: makes the cost function from the layout of the state, for instance
         `lambda s: costs.distance(s["site_pos:tip"], (0.3, 0, 0.5))`.
-      state: entries of the state, see `jgps.simulation.layout`.
-      observation: entries of all that a network sees, of the same kinds as those of the state; None
-        is the state.
+      state: entries of the state, such as `"qpos"`, `"qvel:knee"`, `"site_pos:tip"`,
+        `"body_up:torso"`, `"gyro:root"`, `"phase:0.5"`; see `jgps.simulation.layout` for all kinds.
+      observation: entries of all that a network sees, of the same kinds as those of the state, and
+        `"ctrl"`, the controls of the last control step; None is the state.
       image: what the entry `"image"` of the state or the observation is made of, such as
         `jgps.tasks.StateImage("eye")`.
       horizon: number of control steps, at least 2.

@@ -77,7 +77,11 @@ def test_equals_plain_stepping(substeps, entries):
     followed = _followed(system, models)
     found = Tracker(system, models, S)(followed)
     assert found.sound.all() and found.x.shape == (2, S, T, system.layout.size)
-    first = slice(1 + system.model.nq + system.model.nv + system.model.na)
+    model = system.model
+    before_ctrl = mujoco.mjtState.mjSTATE_FULLPHYSICS | mujoco.mjtState.mjSTATE_WARMSTART
+    start = mujoco.mj_stateSize(model, before_ctrl)
+    # The controls of the step before are what a network observes as `ctrl`.
+    first = np.r_[: 1 + model.nq + model.nv + model.na, start : start + model.nu]
     for row, model in enumerate(models):
         for place, size in enumerate(followed.size):
             states, x, u = _by_hand(system, model, followed, row, size)
