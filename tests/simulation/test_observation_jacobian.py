@@ -3,7 +3,7 @@
 import mujoco
 import numpy as np
 import pytest
-from test_derivatives import ENTRIES, ROBOT, STATE
+from plain_stepping import ENTRIES, ROBOT, STATE
 
 from jgps.simulation import System, load_model
 from jgps.simulation.observation_jacobian import ObservationJacobian
