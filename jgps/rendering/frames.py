@@ -59,19 +59,19 @@ def render(
         that cannot be drawn (see `make_scene`).
     """
     lead, frames = frames_of(model, qpos)
-    finite = np.isfinite(frames.qpos).all(axis=1)
+    num, finite = len(frames.qpos), np.isfinite(frames.qpos).all(axis=1)
     if not finite.all():
         raise ValueError(
-            f"qpos of frame {int(np.argmin(finite))} of {len(finite)} is not finite; "
+            f"qpos of frame {int(np.argmin(finite))} of {num} is not finite; "
             "leave invalid rollouts out."
         )
     scene = make_scene(model, geom_groups=geom_groups, config=config)
     poses = _kinematics(model, frames, camera, scene.appearance)
-    images = np.empty((len(finite), height, width, 3), np.uint8)
-    group = max(1, min(len(finite), _PIXELS_AT_ONCE // (width * height)))
-    for start in range(0, len(finite), group):
+    images = np.empty((num, height, width, 3), np.uint8)
+    group = max(1, min(num, _PIXELS_AT_ONCE // (width * height)))
+    for start in range(0, num, group):
         # The last group repeats its last frame, so that every group has one shape.
-        index = np.minimum(np.arange(start, start + group), len(finite) - 1)
+        index = np.minimum(np.arange(start, start + group), num - 1)
         part = raycast_rgb(
             scene,
             *jax.tree.map(partial(_group, index), poses),
@@ -80,7 +80,7 @@ def render(
             config=config,
             as_uint8=True,
         )
-        images[start : start + group] = np.asarray(part)[: len(finite) - start]
+        images[start : start + group] = np.asarray(part)[: num - start]
     return images.reshape(*lead, height, width, 3)
 
 
@@ -110,12 +110,12 @@ def frames_of(
 
 
 def scene_poses(
-    model: mujoco.MjModel, qpos: np.ndarray, camera: Camera | str | int | None = None
+    model: mujoco.MjModel, qpos: np.ndarray | Poses, camera: Camera | str | int | None = None
 ) -> tuple[np.ndarray, np.ndarray, CameraPose]:
     """Geom and camera poses of every frame, by MuJoCo's own kinematics.
 
     Args:
-      qpos: [M, nq].
+      qpos: [M, nq], or these with poses of mocap bodies.
       camera: as in `render`.
 
     Returns:

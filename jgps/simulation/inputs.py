@@ -9,6 +9,7 @@ import numpy as np
 
 from jgps.core.checks import as_numbers
 from jgps.core.names import did_you_mean, shown
+from jgps.mujoco_log import quiet_mujoco
 
 _STATE = mujoco.mjtState
 # The numbers that a body has of each kind, and where a simulator's state has them.
@@ -53,6 +54,7 @@ class Inputs:
         rows = self.at(t)
         states[:, self.columns] = np.repeat(rows, len(states) // len(rows), axis=0)
 
+    @quiet_mujoco()
     def write_data(self, model: mujoco.MjModel, data: mujoco.MjData, row: np.ndarray) -> None:
         """Writes what `at` says of one condition, [n], into the data of one simulation."""
         state = np.empty(mujoco.mj_stateSize(model, _STATE.mjSTATE_INTEGRATION))
@@ -243,7 +245,9 @@ def concatenate_inputs(
     """
     joined = {}
     for key in dict.fromkeys(key for each in sets for key in each):
-        rows = [own.get(key, other.get(key)) for own, other in zip(sets, still, strict=True)]
+        rows = [
+            own[key] if key in own else other[key] for own, other in zip(sets, still, strict=True)
+        ]
         length = max(each.shape[1] for each in rows)
         joined[key] = np.concatenate([held(each, length) for each in rows])
     return joined

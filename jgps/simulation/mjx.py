@@ -141,8 +141,9 @@ def make_mjx_sample(system: System, conditions: Conditions, policy: Policy) -> S
     horizon, sensing = system.horizon, conditions.sensing
     places, fields = fields_over_time(system.model, conditions.inputs, horizon)
     memory = memory_of(sensing, horizon)
-    outside = Outside(fields, None if sensing is None else _within(sensing, horizon))
-    inputs = inputs._replace(outside=jax.tree.map(jnp.asarray, outside))
+    numbers = {field: jnp.asarray(rows) for field, rows in fields.items()}
+    seen = None if sensing is None else jax.tree.map(jnp.asarray, _within(sensing, horizon))
+    inputs = inputs._replace(outside=Outside(numbers, seen))
     program = _Program(
         policy, system.layouts, horizon, system.substeps, axes, places=places, memory=memory
     )

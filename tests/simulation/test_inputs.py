@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jgps.simulation import (
+    Backend,
     Conditions,
     Inputs,
     Sensing,
@@ -190,12 +191,13 @@ def test_sensing_needs_an_observation_of_its_size_and_analytic_takes_neither():
     late = _conditions(system.model, sensing=Sensing(None, [0, 1]))
     noisy = _conditions(system.model, sensing=Sensing(np.zeros((C, 1, 3))))
     blind = system._replace(observation=None)
-    for of, conditions, backend, message in (
+    cases: list[tuple[System, Conditions, Backend, str]] = [
         (blind, late, "native", "have sensing, and the task names no observation"),
         (system, noisy, "mjx", "3 numbers for each control step, and the observation o has 10"),
         (system, inputs, "analytic", "'mocap_pos:hand' in inputs acts on the model, which the"),
         (system, late, "analytic", "noise and latency backend 'analytic' does not compute"),
-    ):
+    ]
+    for of, conditions, backend, message in cases:
         with pytest.raises(ValueError, match=message):
             make_sampler(of, conditions, _see, backend)
     assert _conditions(system.model, sensing=Sensing()).sensing is None

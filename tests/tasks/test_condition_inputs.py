@@ -12,7 +12,7 @@ from jgps.algorithms import ALGORITHMS
 from jgps.configs import KnownModelsConfig
 from jgps.optimise.ilqg.task_system import task_system
 from jgps.optimise.known_models import _of_simulator
-from jgps.rendering.frames import scene_poses
+from jgps.rendering.frames import Poses, scene_poses
 from jgps.reports.poses import poses_at
 from jgps.simulation import Sensing, Starts, condition_models, make_sampler
 from jgps.tasks.policy_camera import check_changes
@@ -116,5 +116,7 @@ def test_pictures_have_mocap_bodies_where_inputs_put_them():
     places = scene_poses(model, poses_at(task.train, model, 1, qpos, steps))[0]
     np.testing.assert_allclose(places[:, 0], PLACES[1, [0, 1, 2]])
     np.testing.assert_allclose(places[:, 1, 0], qpos[steps, 0])
+    with pytest.raises(ValueError, match=r"shape \(1, 3\); these frames need \(3, 1, 3\)"):
+        scene_poses(model, Poses(qpos[steps], np.zeros((1, 3)), np.zeros((1, 4))))
     plain = poses_at(_task().train, model, 1, qpos, steps)
     np.testing.assert_allclose(scene_poses(model, plain)[0][:, 0], [[0.5, 0.3, 0]] * 3)
