@@ -23,6 +23,7 @@ from jgps.simulation.conditions import (
 )
 from jgps.simulation.features import unit_quaternions
 from jgps.simulation.inputs import Places, fields_over_time, mocap_bodies
+from jgps.simulation.native import sensor_stage
 from jgps.simulation.sensing import Sensing, memory_of, see
 from jgps.simulation.system import (
     Layouts,
@@ -42,6 +43,7 @@ _UNREAD = (
     "eq_active0", "body_sameframe", "geom_sameframe", "site_sameframe", "body_simple",
     "dof_simplenum", "body_margin",
 )  # fmt: skip
+_ACCELERATIONS = int(mujoco.mjtStage.mjSTAGE_ACC)
 _LEAST_FRICTION = 1e-9  # N or N m
 # What a state and a control mean in a model, and how long a step is.
 _SAME = (
@@ -112,6 +114,9 @@ def prepare(
         data = mjx.make_data(put[0])
     except NotImplementedError as error:
         raise ValueError(CANNOT.format(error)) from None
+    if sensor_stage(system) == _ACCELERATIONS and not data._impl.efc_J.size:
+        # Its forward computation then ends before them.
+        raise ValueError(CANNOT.format("sensors of accelerations where nothing is constrained"))
     model, axes = _stack(put)
     start = _start(models, conditions)
     # MJX binds its arrays to a device. Results would be bound, too, and what takes them would

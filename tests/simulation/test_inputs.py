@@ -185,7 +185,7 @@ def test_inputs_and_sensing_that_do_not_fit_are_refused(given, message):
         _conditions(_system().model, **given)
 
 
-def test_sensing_needs_an_observation_of_its_size_and_analytic_takes_neither():
+def test_backends_refuse_what_they_would_leave_out():
     system = _system()
     inputs = _conditions(system.model, inputs={"mocap_pos:hand": np.zeros((C, 1, 3))})
     late = _conditions(system.model, sensing=Sensing(None, [0, 1]))
@@ -194,6 +194,7 @@ def test_sensing_needs_an_observation_of_its_size_and_analytic_takes_neither():
     cases: list[tuple[System, Conditions, Backend, str]] = [
         (blind, late, "native", "have sensing, and the task names no observation"),
         (system, noisy, "mjx", "3 numbers for each control step, and the observation o has 10"),
+        (system, inputs, "mjx", "sensors of accelerations where nothing is constrained"),
         (system, inputs, "analytic", "'mocap_pos:hand' in inputs acts on the model, which the"),
         (system, late, "analytic", "noise and latency backend 'analytic' does not compute"),
     ]
