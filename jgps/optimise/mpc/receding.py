@@ -34,6 +34,10 @@ from jgps.optimise.mpc.planner import (
 )
 
 
+# Far from where a plan expected to be its feedback may do harm: less of it is tried as well.
+_SHARES = (1.0, 0.3, 0.0)
+
+
 class RecedingMemory(NamedTuple):
     """The last plan, finite, and how firmly the next one is searched; leaves [B, ...]."""
 
@@ -155,14 +159,26 @@ def _expected(
     return Paths(state, x, kept.u, system.costs(x, kept.u, goal))
 
 
-def _begin(system: KnownSystem, kept: RecedingMemory, states: Any, goal: Goal) -> Paths:
-    """Where what is left of the last plan leads from the states; no control where it fails."""
-    B, H, dU = kept.u.shape
+def _followed(
+    system: KnownSystem, kept: RecedingMemory, states: Any, goal: Goal, share: float
+) -> Paths:
+    """Where what is left of the last plan leads from the states, under a share of its feedback."""
     xp = np if isinstance(states, np.ndarray) else jnp
-    control = follow(system, kept, np.zeros(B, np.int32), states)[:, None]
+    kept = kept._replace(K=kept.K * np.asarray(share, kept.K.dtype))
+    control = follow(system, kept, np.zeros(len(states), np.int32), states)[:, None]
     state = xp.concatenate([states[:, None], kept.state[:, 1:]], axis=1)
     u = xp.concatenate([xp.asarray(control, kept.u.dtype), kept.u[:, 1:]], axis=1)
-    found = _roll(system, Paths(state, state, u, None), kept.K, goal)
+    return _roll(system, Paths(state, state, u, None), kept.K, goal)
+
+
+def _begin(system: KnownSystem, kept: RecedingMemory, states: Any, goal: Goal) -> Paths:
+    """Where what is left of the last plan leads from the states; no control where it fails."""
+    B, _, dU = kept.u.shape
+    xp = np if isinstance(states, np.ndarray) else jnp
+    found = _followed(system, kept, states, goal, _SHARES[0])
+    for share in _SHARES[1:]:
+        other = _followed(system, kept, states, goal, share)
+        found = where(other.cost < found.cost, other, found)
 
     def anew(found: Paths) -> Paths:
         state = xp.broadcast_to(states[:, None], kept.state.shape)
