@@ -61,7 +61,7 @@ def task_system(
 
     Raises:
       ValueError: for a backend that can't simulate the task, a task whose state does not tell where
-        the simulation is, conditions with inputs that change, and second derivatives of a simulator.
+        the simulation is, inputs that change, and second derivatives of a simulator.
     """
     if changing(conditions.inputs):
         raise ValueError(

@@ -33,7 +33,6 @@ from jgps.optimise.mpc.planner import (
     where,
 )
 
-
 # Far from where a plan expected to be its feedback may do harm: less of it is tried as well.
 _SHARES = (1.0, 0.3, 0.0)
 

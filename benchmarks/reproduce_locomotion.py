@@ -1,0 +1,188 @@
+"""One network that trots on command: trained here, and asked what it has not seen.
+
+    python benchmarks/reproduce_locomotion.py                     # three seeds, see `--help`
+    python benchmarks/reproduce_locomotion.py --seeds 0 --film film.png
+
+Every row trains `quadruped_velocity` with `mpc_dagger` in one way, and rolls the network out, with
+what it observes and nothing else: on a grid of 5 x 5 commands for 10 s each, with a new command
+every 2 s for 60 s, and with other friction, masses and latency. Errors are those of mean velocities
+after the first two seconds, over episodes without a fall.
+"""
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from reproduce import SEEDS, Claim, Column, Row, run_seeds, status
+
+from jgps import tasks
+from jgps.algorithms import mpc_dagger
+from jgps.optimise.labelling.config import MpcDaggerConfig
+from jgps.recipes import recipe
+from jgps.rendering import render, write_png
+from jgps.simulation import Conditions, make_sampler
+from jgps.tasks.functions import fallen
+from jgps.tasks.locomotion.commanded import errors
+from jgps.tasks.locomotion.quadruped_velocity import FEET, FOOT, SETTLING, commanded
+
+TASK = "quadruped_velocity"
+ITERATIONS = 60
+AHEAD = (-0.9, -0.45, 0.05, 0.5, 0.95)  # m/s
+TURNS = (-0.9, -0.45, 0.05, 0.5, 0.9)  # rad/s
+ASIDE = (0.0, 0.4, -0.2, -0.4, 0.2)  # m/s, in turn along the grid
+SWITCHING = 3000  # steps, 60 s
+# What training does not draw.
+OTHER_PHYSICS = tasks.Episodes(friction=(0.4, 1.2), mass=(0.8, 1.2), latency=(0.02, 0.02))
+
+
+def grid() -> np.ndarray:
+    """Commands [25, 3]."""
+    return np.array(
+        [
+            (ahead, ASIDE[(i + 2 * j) % 5], turn)
+            for i, ahead in enumerate(AHEAD)
+            for j, turn in enumerate(TURNS)
+        ]
+    )
+
+
+def starts(task: tasks.Task, commands: np.ndarray, seed: int) -> Conditions:
+    """Conditions that start as the task draws, under commands [C, L, 3]."""
+    episodes = dataclasses.replace(tasks.Episodes(), command=task.episodes.command)
+    drawn = tasks.draw(dataclasses.replace(task, episodes=episodes), seed, len(commands), 1)
+    return drawn._replace(inputs={"mocap_pos:command": commands})
+
+
+def rolled_out(
+    task: tasks.Task, policy: Any, conditions: Conditions, steps: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """States [C, T, dX], controls and joint positions of the network alone."""
+    task = dataclasses.replace(task, horizon=steps)
+    sample = make_sampler(task.system, conditions, policy.act, "native").sample
+    noise = jax.numpy.zeros((conditions.num, 1, steps, task.action_dim))
+    found = sample(policy.params_for(None), noise)
+    return tuple(np.asarray(a)[:, 0] for a in (found.x, found.u, found.qpos))
+
+
+def measured(task: tasks.Task, x: np.ndarray, u: np.ndarray) -> dict[str, float]:
+    """Errors, falls, sliding of feet that stand, and how fast controls change."""
+    fell = np.asarray(fallen(None, task.fall, x[:, None]))[:, 0, -1]
+    fell |= ~np.isfinite(x).all(axis=(1, 2))
+    each = jax.vmap(lambda row: errors(commanded(task.layout), row, SETTLING))(x)
+    velocity, turn = (np.asarray(a)[~fell] for a in each)
+    s, slid = task.layout, []
+    for foot in FEET:
+        height = x[~fell, SETTLING:, s[f"site_pos:{foot}_foot"].start + 2]
+        speed = np.linalg.norm(x[~fell, SETTLING:, s[f"site_vel:{foot}_foot"]][..., :2], axis=-1)
+        slid.append(speed[height < FOOT - 0.001])
+    slid = np.concatenate(slid)
+    rate = np.abs(np.diff(u[~fell, SETTLING:], axis=1)) / task.control_dt
+    return {
+        "falls": float(fell.mean()),
+        "velocity": float(velocity.mean()) if len(velocity) else np.nan,
+        "turn": float(turn.mean()) if len(turn) else np.nan,
+        "slip": float(slid.mean()) if len(slid) else np.nan,
+        "rate": float(rate.mean()) if rate.size else np.nan,
+    }
+
+
+def evaluated(task: tasks.Task, policy: Any, seed: int) -> dict[str, Any]:
+    """All that is asked of a network."""
+    still = np.repeat(grid(), 4, axis=0)[:, None]
+    first = starts(task, still, 1000 + seed)
+    x, u, _ = rolled_out(task, policy, first, task.horizon)
+    found: dict[str, Any] = {f"grid_{k}": v for k, v in measured(task, x, u).items()}
+    rng = np.random.default_rng(2000 + seed)
+    low, high = np.asarray(task.episodes.command).T
+    switched = np.repeat(rng.uniform(low, high, (100, SWITCHING // 100, 3)), 100, axis=1)
+    x, u, _ = rolled_out(task, policy, starts(task, switched, 3000 + seed), SWITCHING)
+    found["switch_falls"] = measured(task, x, u)["falls"]
+    other = tasks.draw(dataclasses.replace(task, episodes=OTHER_PHYSICS), 4000 + seed, 100, 1)
+    x, u, _ = rolled_out(task, policy, other._replace(inputs=first.inputs), task.horizon)
+    found |= {f"other_{k}": v for k, v in measured(task, x, u).items()}
+    return {**found, "episodes": 100}
+
+
+def trained(
+    seed: int, config: MpcDaggerConfig, iterations: int
+) -> tuple[tasks.Task, Any, dict[str, Any]]:
+    """A run of the recipe, the best network, and how long it took to get there."""
+    task = tasks.make(TASK)
+    algorithm = mpc_dagger(task, config)
+    began, state, curve = time.time(), algorithm.init(jax.random.key(seed)), []
+    for number in range(iterations):
+        state, metrics = algorithm.step(state)
+        record = {k: float(np.mean(metrics[k])) for k in KEPT}
+        curve.append({"seconds": time.time() - began, **record})
+        print(number + 1, {k: round(v, 4) for k, v in curve[-1].items()}, flush=True)
+    spent = {
+        "minutes": (time.time() - began) / 60,
+        "environment_steps": float(state.environment_steps),
+        "labels": sum(each["labels"] for each in curve),
+        "curve": curve,
+    }
+    return task, state.policy, spent
+
+
+KEPT = (
+    *("labels", "episode_falls", "plan_cost", "policy_loss", "environment_steps"),
+    *("noise_free_success", "noise_free_falls", "noise_free_cost"),
+)
+COLUMNS = (
+    Column("grid_velocity", "error, m/s", ".3f"),
+    Column("grid_turn", "error of the turn rate, rad/s", ".3f"),
+    Column("grid_falls", "falls", ".0%", count="episodes"),
+    Column("switch_falls", "falls in 60 s of commands that switch", ".0%", count="episodes"),
+    Column("other_velocity", "error with other physics, m/s", ".3f"),
+    Column("other_falls", "falls with other physics", ".0%", count="episodes"),
+    Column("grid_slip", "sliding of feet that stand, m/s", ".3f"),
+    Column("minutes", "minutes of training", ".0f"),
+    Column("environment_steps", "environment steps", ".2g"),
+)
+CLAIMS = (
+    Claim("error on the grid <= 0.10 m/s", lambda r: r.mean(TASK, "grid_velocity") <= 0.10),
+    Claim("turn error on the grid <= 0.15 rad/s", lambda r: r.mean(TASK, "grid_turn") <= 0.15),
+    Claim("falls on the grid <= 2%", lambda r: r.mean(TASK, "grid_falls") <= 0.02),
+    Claim("falls while switching <= 5%", lambda r: r.mean(TASK, "switch_falls") <= 0.05),
+    Claim("error with other physics <= 0.15", lambda r: r.mean(TASK, "other_velocity") <= 0.15),
+)
+
+
+def film(path: Path, task: tasks.Task, policy: Any) -> None:
+    """A picture with a row of poses for each of some commands."""
+    commands = np.array([(0.8, 0, 0), (-0.6, 0, 0), (0, 0.4, 0), (0, 0, 0.9), (0.6, 0.2, 0.6)])
+    _, _, qpos = rolled_out(task, policy, starts(task, commands[:, None], 7), 200)
+    shown = qpos[:, 120:160:4]
+    images = render(task.model, shown, task.camera, width=180, height=150)
+    write_png(path, np.concatenate(np.concatenate(list(images), axis=1), axis=1))
+
+
+def main() -> int:
+    """Trains, measures, and prints the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--iterations", type=int, default=ITERATIONS)
+    parser.add_argument("--film", type=Path, help="a picture of the first seed's network")
+    args = parser.parse_args()
+    config = recipe(TASK, "mpc_dagger").config
+
+    def run(seed: int) -> Mapping[str, Any]:
+        task, policy, spent = trained(seed, config, args.iterations)
+        if args.film and seed == args.seeds[0]:
+            film(args.film, task, policy)
+        return {**evaluated(task, policy, seed), **spent}
+
+    rows = (Row(TASK, run=run, settings=config),)
+    return status(
+        run_seeds("locomotion", rows, seeds=tuple(args.seeds), columns=COLUMNS, claims=CLAIMS)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
