@@ -18,6 +18,7 @@ from jgps.tasks.known.acrobot import acrobot
 from jgps.tasks.known.car import car
 from jgps.tasks.known.cartpole import cartpole
 from jgps.tasks.known.pendulum import pendulum
+from jgps.tasks.locomotion.biped_push import biped_push
 from jgps.tasks.locomotion.quadruped_velocity import quadruped_velocity
 from jgps.tasks.locomotion.swimmer import swimmer
 from jgps.tasks.locomotion.walker import walker
@@ -46,6 +47,7 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "walker": walker,
     "swimmer": swimmer,
     "quadruped_velocity": quadruped_velocity,
+    "biped_push": biped_push,
 }
 VISUAL = ("shape_sorting_cube", "hanger", "hammer", "bottle")
 
