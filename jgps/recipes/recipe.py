@@ -80,6 +80,15 @@ TASK_LABELS = {
         "planner": GAIT_PLANNER,
         "derivatives": FAST_DERIVATIVES,
     },
+    "walker_policy": {
+        "episodes": 32,
+        "steps": 100,
+        "horizon": 80,
+        "replan_every": 4,
+        "planner": GAIT_PLANNER,
+        "derivatives": FAST_DERIVATIVES,
+    },
+    "swimmer_policy": {"episodes": 32, "horizon": 60},
 }
 # How far plans look ahead, where half a second is not what suits.
 TASK_PLANS = {
