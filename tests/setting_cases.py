@@ -41,6 +41,7 @@ from jgps.configs import (
     MjxDerivativesConfig,
     MlpConfig,
     MpcConfig,
+    MpcDaggerConfig,
     MpcGpsConfig,
     MppiConfig,
     NoiseConfig,
@@ -165,6 +166,11 @@ TEACHING = {
     "planner": SearchConfig(iterations=1, step_sizes=2),
     "policy": MlpConfig(hidden=(3,), distil=DistilConfig(steps=2, checks=1)),
 }  # fmt: skip
+LABELLING = {
+    **{name: TEACHING[name] for name in ("horizon", "replan_every", "first_iterations")},
+    **{name: TEACHING[name] for name in ("planner", "policy")},
+    "episodes": 2, "steps": 2, "labels_kept": 6, "beta": 0.0,
+}  # fmt: skip
 TASK = readers.task()
 FEW = PredictiveSamplingConfig(samples=3, knots=2)
 
@@ -245,6 +251,15 @@ ALGORITHM_CASES = [
         within={"beta": {"acting": "mixture"}},
     ),
     Case(MpcGpsConfig(**TEACHING), readers.of_teaching("mpc_gps")),
+    Case(
+        MpcDaggerConfig(**LABELLING),
+        readers.of_labelling,
+        {
+            "derivatives": DerivativesConfig(centred=True, step=1e-3),
+            "beta": 1.0,
+            "labels_kept": 8,
+        },
+    ),
 ]
 CASES = [
     *map(_with_near_parts, ALGORITHM_CASES),

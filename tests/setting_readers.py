@@ -22,7 +22,7 @@ from setting_programs import Fingerprints, digest, struct, traced, traced_for
 from shared_algorithms import to_goal
 
 from jgps import controllers, costs, dynamics, tasks
-from jgps.algorithms import ALGORITHMS, ilqg, mpc
+from jgps.algorithms import ALGORITHMS, ilqg, mpc, mpc_dagger
 from jgps.core.types import Controller, Dynamics, Gaussian, QuadraticCost, Rollouts, Status
 from jgps.optimise.guided.weight_rules import next_weights
 from jgps.optimise.ilqg import solve
@@ -125,6 +125,17 @@ def of_mpc(config: Any) -> Fingerprints:
     algorithm = mpc(to_goal(6), config, "native")
     state = algorithm.init(KEY)
     yield digest(state)
+    for _ in range(2):
+        state, metrics = algorithm.step(state)
+    yield digest((state, metrics))
+
+
+def of_labelling(config: Any) -> Fingerprints:
+    """The state, what is visited first, and two iterations on a small task."""
+    algorithm = mpc_dagger(to_goal(6), config, "native")
+    state = algorithm.init(KEY)
+    yield digest(state)
+    yield digest(algorithm.samples(state))
     for _ in range(2):
         state, metrics = algorithm.step(state)
     yield digest((state, metrics))

@@ -34,6 +34,7 @@ TOGETHER = {
     "DomainRandomisationConfig": {"nearest", "farthest"},
     "MdgpsConfig": {"rollouts"},
     "MpcConfig": {"horizon", "replan_every"},
+    "MpcDaggerConfig": {"episodes", "steps", "labels_kept", "horizon", "replan_every"},
     "MixturePriorConfig": {"min_clusters", "max_clusters"},
     "MlpConfig": {"distil"},
     "MpcGpsConfig": {"horizon", "replan_every"},

@@ -25,5 +25,7 @@ def at_iteration(
       iteration: [] int.
     """
     if isinstance(schedule, tuple):
+        if isinstance(iteration, int):  # of the host, which compiles nothing for it
+            return schedule[min(iteration, len(schedule) - 1)]
         return jnp.asarray(schedule)[jnp.minimum(iteration, len(schedule) - 1)]
     return schedule

@@ -16,6 +16,7 @@ from jgps.core.checks import Config, written_out
 from jgps.core.names import did_you_mean, shown
 from jgps.dynamics import MixturePriorConfig
 from jgps.optimise.algorithm import Algorithm
+from jgps.optimise.labelling.config import MpcDaggerConfig
 from jgps.optimise.mpc.config import MpcConfig, plan_sizes
 from jgps.optimise.rollouts.sampling import USUAL_SAMPLES, rollouts_each
 from jgps.optimise.teaching.config import TeachingConfig
@@ -128,6 +129,8 @@ def estimate(task: Task, config: Any) -> dict[str, int]:
     plans = {}
     if isinstance(config, TeachingConfig):  # of two kinds at most
         plans = plan_sizes(config, task, config.num_samples * task.train.num)
+    if isinstance(config, MpcDaggerConfig):
+        plans = {**plan_sizes(config, task, config.episodes), **_labels(task, config)}
     dX, dU, T = task.state_dim, task.action_dim, task.horizon
     rollouts, size = _rollouts(task, config), 8 if jax.config.read("jax_enable_x64") else 4
     rows = rollouts * T
@@ -153,6 +156,13 @@ def estimate(task: Task, config: Any) -> dict[str, int]:
     return {**parts, **plans}
 
 
+def _labels(task: Task, config: MpcDaggerConfig) -> dict[str, int]:
+    """Bytes of the labels that are kept, with their gains in half precision."""
+    dO, dU = task.observation_dim, task.action_dim
+    each = 4 * (dO + dU) + (2 * dO * dU if config.learns_gains else 0)
+    return {f"{config.labels_kept:,} labels": config.labels_kept * each}
+
+
 def _rollouts(task: Task, config: Any) -> int:
     """How many rollouts an iteration has."""
     settings = getattr(config, "rollouts", None)
@@ -170,6 +180,9 @@ def _remedy(task: Task, config: Any) -> str:
     numbers = {"the task's horizon": task.horizon / 100, "conditions": task.train.num / 20}
     for name, usual in (("num_samples", 2), ("horizon", 25), ("iterations_kept", 12)):
         if isinstance(config, TeachingConfig):
+            numbers[f"config.{name}"] = getattr(config, name) / usual
+    if isinstance(config, MpcDaggerConfig):
+        for name, usual in (("episodes", 48), ("horizon", 25), ("labels_kept", 200_000)):
             numbers[f"config.{name}"] = getattr(config, name) / usual
     for name, usual in (("num_samples", USUAL_SAMPLES), ("num_rollouts", 20)):
         number = getattr(getattr(config, "rollouts", None), name, None)

@@ -331,16 +331,21 @@ def from_mjcf(
         vision=seen,
         episodes=episodes,
     )
-    if episodes is not None:
-        check_episodes(episodes, model, observed, control_dt)
     check_params_alike(train, test=unseen, distracted=distracted)
+    _check(task)
+    return task
+
+
+def _check(task: Task) -> None:
+    """Refuses episodes, functions and starts that don't fit the task."""
+    if task.episodes is not None:
+        check_episodes(task.episodes, task.model, task.observation, task.control_dt)
     functions = {each: getattr(task, each) for each in FUNCTIONS}
-    check_functions(layout, model, horizon, functions, params_like(train))
+    check_functions(task.layout, task.model, task.horizon, functions, params_like(task.train))
     if task.fall is not None:
         for which, each in {"training": task.train, "test": task.test}.items():
-            starts = start_features(model, layout, each)
+            starts = start_features(task.model, task.layout, each)
             check_upright(task.fall, which, starts, each)
-    return task
 
 
 def _evaluation_sets(

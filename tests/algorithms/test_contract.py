@@ -43,12 +43,14 @@ SETTINGS = {
     "ilqg": {"search": SearchConfig(step_sizes=4)},
     "plato": FEW_PLANS,
     "mpc_gps": FEW_PLANS,
+    "mpc_dagger": {**FEW_PLANS, "episodes": 4, "steps": 4, "labels_kept": 32},
 }
 # Those that plan on the simulator: they draw nothing, and try nothing out without noise.
 PLANNING = ("mpc",)
 TRIALS = {"mpc": 0, "ilqg": 4}
-# Of those that plan, tests/algorithms/test_plato.py breaks a condition: they have no sampler.
-TEACHING = ("plato", "mpc_gps")
+# Of those that plan, tests/algorithms/test_plato.py and test_mpc_dagger.py break a condition: they
+# have no sampler.
+TEACHING = ("plato", "mpc_gps", "mpc_dagger")
 NETWORKS = [name for name in ALGORITHMS if trains_network(name) and name not in TEACHING]
 # Which settings each algorithm has, and with which it compiles and learns in little time.
 SMALL = {
@@ -164,7 +166,7 @@ def _assert_a_second_object_compiles_nothing(algorithm, made, config, horizon, b
         state = one.init(jax.random.key(0))
         for _ in range(2):
             state, _ = one.step(state)
-        return state.controllers.k
+        return state.mean if algorithm == "mpc_dagger" else state.controllers.k
 
     first, found = run(made), []
     make, _ = ALGORITHMS[algorithm]

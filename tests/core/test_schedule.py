@@ -19,6 +19,7 @@ def test_one_number_is_the_same_in_all_iterations():
 def test_one_number_per_iteration_of_which_the_last_stays():
     found = [float(at_iteration((4.0, 2.0, 1.0), jnp.asarray(each))) for each in range(5)]
     assert found == [4.0, 2.0, 1.0, 1.0, 1.0]
+    assert [at_iteration((4.0, 2.0, 1.0), each) for each in range(5)] == found
     traced = jax.eval_shape(lambda i: at_iteration((4.0, 2.0), i), jnp.asarray(0))
     assert traced.shape == ()
 

@@ -24,6 +24,8 @@ def _too_much(config_type):
         return config_type(rollouts=MANY)
     if "num_samples" in names:
         return config_type(num_samples=2_000_000_000)
+    if "labels_kept" in names:
+        return config_type(labels_kept=2_000_000_000)
     if "planner" in names:
         planner = configs.PredictiveSamplingConfig(samples=100_000)
         return config_type(planner=planner, horizon=100_000)

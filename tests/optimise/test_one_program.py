@@ -29,12 +29,14 @@ def _trace(step, state):
         return jax.jit(step).trace(state)
 
 
+# These act from one plan to the next, and what happens is a loop of the host.
+ON_THE_HOST = ("mpc", "mpc_dagger")
 # Derivatives that are not MJX's come from the host; with known dynamics these are one program. A
 # plan that is followed is a loop of the host on every backend.
 BY_KNOWN_DYNAMICS = ("cgps", "admm", "plato", "mpc_gps")
 
 
-@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "mpc"])
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name not in ON_THE_HOST])
 def test_a_step_is_traced_without_the_host(algorithm):
     make, config = ALGORITHMS[algorithm]
     short = MlpConfig(distil=DistilConfig(steps=20))

@@ -32,6 +32,7 @@ from jgps.optimise.rollouts.sampling import FixedStartsConfig, make_sample
 from jgps.policies import NetworkPolicy
 from jgps.policies.learner import PolicyLearner
 from jgps.simulation import SimulationRollouts, condition_models, resolve_backend
+from jgps.simulation.inverse import StateInverse
 from jgps.simulation.state_jacobian import tangent_dim
 from jgps.simulation.system import control_ranges
 from jgps.tasks import Task
@@ -80,6 +81,7 @@ def make_labelling(task: Task, config: MpcDaggerConfig, backend: str) -> Algorit
             f"mpc_dagger plans on native threads alone, and backend {backend!r} of task "
             f"{task.name!r} is another one; use 'native' and a task without dynamics of its own"
         )
+    StateInverse(task.model, task.layout)  # says what the state does not tell
     learner = make_learner(task, config.policy)
     parts = _parts(task, config, learner)
     roll_out = make_sample(task, learner.act, "native", None)
@@ -167,9 +169,8 @@ def _init(parts: Parts, key: jax.Array) -> LabellingState:
     key, network_key, draw_key = jax.random.split(key, 3)
     policy, _ = parts.learner.init(network_key, None)
     # Runs of different seeds learn from different episodes.
-    first = int(jax.random.randint(draw_key, (), 0, 2**30))
-    with quiet_mujoco():
-        slots = visits.begin(parts.ground(first), first, parts.latency, dtype)
+    first = jax.random.randint(draw_key, (), 0, 2**30)
+    slots = _stored(visits.nowhere(task, parts.config, parts.latency, dtype))
     return LabellingState(
         key=key,
         iteration=jnp.zeros((), jnp.int32),
@@ -178,7 +179,7 @@ def _init(parts: Parts, key: jax.Array) -> LabellingState:
         policy_valid=jnp.zeros((), dtype),
         policy_success=jnp.zeros((), dtype),
         policy_cost=jnp.full((), jnp.inf, dtype),
-        slots=_stored(slots),
+        slots=slots._replace(draw=first - 1),
         replay=ring.empty(task, parts.config),
         environment_steps=jnp.zeros((), dtype),
         mean=jnp.zeros((task.train.num, task.horizon, task.action_dim), dtype),

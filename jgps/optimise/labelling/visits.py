@@ -10,13 +10,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import mujoco
 import numpy as np
 
 from jgps.optimise.ilqg.system import Goal
 from jgps.optimise.labelling.config import MpcDaggerConfig
 from jgps.optimise.labelling.ground import Ground
 from jgps.optimise.mpc.planner import Plan, follow, where
+from jgps.optimise.mpc.receding import first_memory
 from jgps.simulation import Sensing
+from jgps.simulation.state_jacobian import tangent_dim
+from jgps.tasks import Task
 
 
 class Slots(NamedTuple):
@@ -53,6 +57,24 @@ class Visited(NamedTuple):
     sound: Any  # [S, n] bool, whether the simulation was
     plan_cost: Any  # [S, n]
     curvature: Any  # [dU, dU], mean of the cost's by the controls
+
+
+def nowhere(task: Task, config: MpcDaggerConfig, latency: int, dtype: Any) -> Slots:
+    """Before any draw: episodes that are over, so that the first step begins those of draw 0."""
+    S, H, dO = config.episodes, config.horizon, task.observation_dim
+    states = np.zeros((S, mujoco.mj_stateSize(task.model, mujoco.mjtState.mjSTATE_INTEGRATION)))
+    sizes = task.state_dim, tangent_dim(task.model)
+    u, goal = np.zeros((S, H, task.action_dim)), Goal(np.zeros(S, np.int32))
+    memory, plan = first_memory(config.planner, sizes, states, u, goal)
+    return Slots(
+        draw=np.asarray(-1, np.int32),
+        step=np.asarray(task.horizon, np.int32),
+        states=states,
+        since=np.zeros(S, np.int32),
+        past=np.zeros((S, latency + 1, dO), dtype),
+        memory=memory,
+        plan=plan,
+    )
 
 
 def begin(ground: Ground, draw: int, latency: int, dtype: Any) -> Slots:

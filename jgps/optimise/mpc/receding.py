@@ -67,26 +67,34 @@ def receding_ilqg(system: KnownSystem, config: SearchConfig, horizon: int) -> Pl
     parts = solve.make_iteration(system, config)
     once = functools.partial(solve.iterate, system, parts, config)
     plan = functools.partial(_plan, _Parts(system, config, horizon, once))
-    init = functools.partial(_init, system, config)
+    init = functools.partial(first_memory, config, (system.x_dim, system.tangent_dim))
     return Planner(init, shared_jit(plan) if system.jittable else plan, horizon)
 
 
-def _init(
-    system: KnownSystem, config: SearchConfig, states: Any, u: Any, goal: Goal
+def first_memory(
+    config: SearchConfig, sizes: tuple[int, int], states: Any, u: Any, goal: Goal
 ) -> tuple[RecedingMemory, Plan]:
+    """What there is before the first plan, from states [B, nx] and controls u [B, H, dU].
+
+    Args:
+      config: of the planner.
+      sizes: dX and dS of the system.
+      states, u, goal: see `Planner.init`.
+    """
+    x_dim, tangent_dim = sizes
     B, H, dU = u.shape
     dtype = default_dtype()
     firm = np.full(B, config.first_regularisation, dtype)
     memory = RecedingMemory(
         first=np.asarray(goal.first, np.int32),
         state=waiting(states, H),
-        x=np.full((B, H, system.x_dim), np.nan),
+        x=np.full((B, H, x_dim), np.nan),
         u=np.asarray(u, dtype),
-        K=np.zeros((B, H, dU, system.tangent_dim), dtype),
+        K=np.zeros((B, H, dU, tangent_dim), dtype),
         regularisation=firm,
         factor=np.ones_like(firm),
     )
-    return memory, no_plan(memory.state, memory.u, system.tangent_dim, dtype)
+    return memory, no_plan(memory.state, memory.u, tangent_dim, dtype)
 
 
 def _shift(memory: RecedingMemory, goal: Goal) -> RecedingMemory:
