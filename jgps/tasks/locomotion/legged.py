@@ -56,6 +56,33 @@ class LeggedWeights(NamedTuple):
     joint_velocity: float = 0.02
 
 
+class LeggedOptions(NamedTuple):
+    """How a legged robot is to go, and what its task is like.
+
+    Attributes:
+      gait: when which foot stands; None is a trot of four feet, in the order front right, front
+        left, rear right, rear left.
+      apex: height of a foot in the middle of its swing, m.
+      weights: of the cost.
+      horizon: control steps of an episode.
+      control_dt: seconds per control step.
+      train, test: commands [C, 3] of the conditions that the best network is chosen by, and of
+        those that it is evaluated on; None takes some in the ranges.
+      camera: name of a camera of the model for videos.
+      name: what to call the task.
+    """
+
+    gait: gaits.Gait | None = None
+    apex: float = 0.07
+    weights: LeggedWeights = LeggedWeights()
+    horizon: int = 500
+    control_dt: float = 0.02
+    train: Any = None
+    test: Any = None
+    camera: str | None = None
+    name: str = "legged"
+
+
 def legged(
     source: Source,
     *,
@@ -63,15 +90,7 @@ def legged(
     feet: Sequence[str],
     stance: str | Sequence[float],
     episodes: Episodes,
-    gait: gaits.Gait | None = None,
-    apex: float = 0.07,
-    weights: LeggedWeights = LeggedWeights(),
-    horizon: int = 500,
-    control_dt: float = 0.02,
-    train: Any = None,
-    test: Any = None,
-    camera: str | None = None,
-    name: str = "legged",
+    options: LeggedOptions = LeggedOptions(),
 ) -> Task:
     """A legged robot that goes as fast and turns as fast as it is told.
 
@@ -83,23 +102,16 @@ def legged(
       stance: name of a keyframe in which it stands, or its qpos [nq]; the trunk's first three
         numbers are its place, so that feet touch the floor.
       episodes: ranges of commands at least, see `jgps.tasks.Episodes`.
-      gait: when which foot stands; None is a trot of four feet, in the order front right, front
-        left, rear right, rear left.
-      apex: height of a foot in the middle of its swing, m.
-      weights: of the cost.
-      horizon: control steps of an episode.
-      control_dt: seconds per control step.
-      train, test: commands [C, 3] of the conditions that the best network is chosen by, and of
-        those that it is evaluated on; None takes some in the ranges.
-      camera: name of a camera of the model for videos.
-      name: what to call the task.
+      options: of its gait and of the task.
 
     Raises:
       ValueError: for a trunk without a free joint, feet that are no geoms, a gait of another number
         of feet or with a period beyond the episode, episodes without commands, a stance in which
         feet are not level, and what `from_mjcf` refuses.
     """
-    gait = gaits.trot() if gait is None else gait
+    gait = gaits.trot() if options.gait is None else options.gait
+    apex, weights = options.apex, options.weights
+    horizon, control_dt = options.horizon, options.control_dt
     _check(feet, gait, episodes, horizon * control_dt)
     spec = parse(source)
     if not isinstance(spec, mujoco.MjSpec):
@@ -110,8 +122,7 @@ def legged(
     standing = stand(with_command(spec), trunk, feet, stance)
     phase = f"phase:{gait.period:g}"
     told = _commands(episodes)
-    chosen = told[:8] if train is None else np.reshape(np.asarray(train, float), (-1, 3))
-    unseen = told[8:] if test is None else np.reshape(np.asarray(test, float), (-1, 3))
+    chosen, unseen = _chosen(options.train, told[:8]), _chosen(options.test, told[8:])
     everything = [
         f"{kind}:{joint}"
         for kind in ("qpos", "qvel")
@@ -121,7 +132,7 @@ def legged(
     settling = min(round(SETTLING / control_dt), horizon // 2)
     return from_mjcf(
         spec,
-        name=name,
+        name=options.name,
         state=(
             *everything,
             *(f"body_up:{trunk}", f"sensor:{COMMAND}", phase),
@@ -142,8 +153,12 @@ def legged(
         test=_conditions(standing, unseen),
         random_start=_random_start(standing),
         episodes=episodes,
-        camera=camera,
+        camera=options.camera,
     )
+
+
+def _chosen(commands: Any, usual: np.ndarray) -> np.ndarray:
+    return usual if commands is None else np.reshape(np.asarray(commands, float), (-1, 3))
 
 
 def commanded(s: Any, free: str) -> Commanded:

@@ -6,11 +6,9 @@ Its body of primitives is our own. What it observes and what it costs are those 
 
 from pathlib import Path
 
-import numpy as np
-
 from jgps.costs import gait
 from jgps.tasks.episodes import Episodes
-from jgps.tasks.locomotion.legged import legged
+from jgps.tasks.locomotion.legged import LeggedOptions, legged
 from jgps.tasks.task import Task
 
 MODEL = Path(__file__).parent / "assets" / "quadruped.xml"
@@ -44,13 +42,11 @@ def quadruped_velocity() -> Task:
     """A quadruped of twelve servos trots as fast and turns as fast as it is told."""
     return legged(
         MODEL,
-        name="quadruped_velocity",
         trunk="trunk",
         feet=tuple(f"{foot}_foot" for foot in FEET),
         stance="stand",
-        gait=GAIT,
         episodes=EPISODES,
-        train=np.array(TRAIN),
-        test=np.array(TEST),
-        camera="side",
+        options=LeggedOptions(
+            gait=GAIT, train=TRAIN, test=TEST, camera="side", name="quadruped_velocity"
+        ),
     )
