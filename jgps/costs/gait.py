@@ -1,8 +1,8 @@
 """Gaits: which foot stands and which swings at what time, and residuals that follow the schedule.
 
-The clock is an entry of the state, such as that of MuJoCo's `clock` sensor, so that a gait goes on
-however long an episode is. A gait keeps planners away from hops, kicks and dives, which have local
-optima of speed and effort alone.
+The clock is in the state, as the time of MuJoCo's `clock` sensor or as the two entries of
+`"phase:PERIOD"` with the gait's period, so that a gait goes on however long an episode is. A gait
+keeps planners away from hops, kicks and dives, which have local optima of speed and effort alone.
 """
 
 import math
@@ -93,7 +93,7 @@ def foot_height(
 
     Args:
       gait: of F feet.
-      clock: the entry of the state that is the time, s.
+      clock: the entry of the state that is the time, s, or the two that are the gait's phase.
       heights: entries that are heights above the ground of points of feet, F times P of them, foot
         by foot; their mean is the foot's height.
       apex: height in the middle of a swing, m, >= 0.
@@ -110,7 +110,7 @@ def foot_height(
 
     def residual(x, u, t):
         del u, t
-        _, swing = gait.progress(_time(x, clock, "foot_height"))
+        _, swing = gait.progress(_time(gait, x, clock, "foot_height"))
         above = _feet(gait, x, heights, "foot_height.heights")
         return above - ground - apex * jnp.square(jnp.sin(jnp.pi * swing))
 
@@ -128,7 +128,7 @@ def foot_placement(
 
     Args:
       gait: of F feet.
-      clock: the entry of the state that is the time, s.
+      clock: the entry of the state that is the time, s, or the two that are the gait's phase.
       places: entries that are places of points of feet along one axis, m, F times P of them, foot
         by foot; their mean is the foot's place.
       body: the entry that is the place of the body along that axis, m.
@@ -144,7 +144,7 @@ def foot_placement(
 
     def residual(x, u, t):
         del u, t
-        ahead = velocity * _stride(gait, _time(x, clock, "foot_placement"))
+        ahead = velocity * _stride(gait, _time(gait, x, clock, "foot_placement"))
         middle = take(x, body, "foot_placement.body")
         return _feet(gait, x, places, "foot_placement.places") - middle - ahead
 
@@ -166,7 +166,7 @@ def footholds(
 
     Args:
       gait: of F feet.
-      clock: the entry of the state that is the time, s.
+      clock: the entry of the state that is the time, s, or the two that are the gait's phase.
       places: entries that are places x, y of one point of each foot in the world, m, 2 F of them,
         foot by foot.
       base: of the trunk.
@@ -201,7 +201,7 @@ def footholds(
         around = jnp.asarray(rest, x.dtype)
         sideways = jnp.stack([-around[:, 1], around[:, 0]], axis=-1)
         velocity = told[:2] + told[2] * sideways  # of a foot's place at rest, under the trunk
-        ahead = velocity * _stride(gait, _time(x, clock, "footholds"))[:, None]
+        ahead = velocity * _stride(gait, _time(gait, x, clock, "footholds"))[:, None]
         middle = take(x, base.place, "base.place")[:2]
         found = along_heading(x, base, at.reshape(feet, 2) - middle)
         return (found - around - ahead).reshape(-1)
@@ -216,11 +216,17 @@ def _stride(gait: Gait, time: jax.Array) -> jax.Array:
     return gait.period * gait.duty * (0.5 - stance + back)
 
 
-def _time(x: jax.Array, clock: Entries, name: str) -> jax.Array:
-    time = take(x, clock, f"{name}.clock")
-    if time.size != 1:
-        raise ValueError(f"{name}.clock has {time.size} entries; pass the one that is the time.")
-    return time[0]
+def _time(gait: Gait, x: jax.Array, clock: Entries, name: str) -> jax.Array:
+    """The time, s, or one at which the gait is the same."""
+    read = take(x, clock, f"{name}.clock")
+    if read.size == 1:
+        return read[0]
+    if read.size == 2:  # cosine and sine
+        return jnp.arctan2(read[1], read[0]) / (2 * jnp.pi) * gait.period
+    raise ValueError(
+        f"{name}.clock has {read.size} entries; pass the one that is the time, or the two of "
+        f"'phase:{gait.period:g}'."
+    )
 
 
 def _feet(gait: Gait, x: jax.Array, entries: Entries, field: str) -> jax.Array:

@@ -40,6 +40,8 @@ ITERATIONS = 12
 SEARCH_ITERATIONS = 100
 # In which searched trajectories and a network come to agree, after those have been searched alone.
 AGREEMENT_ITERATIONS = 30
+# In each of which plans label a second of 48 episodes.
+LABEL_ITERATIONS = 24
 # In which controllers improve alone before a policy that looks through a camera learns, unless the
 # task says otherwise.
 TRAJECTORY_ITERATIONS = 10
@@ -80,6 +82,15 @@ TASK_LABELS = {
         "planner": GAIT_PLANNER,
         "derivatives": FAST_DERIVATIVES,
     },
+    "walker_policy": {
+        "episodes": 32,
+        "steps": 100,
+        "horizon": 80,
+        "replan_every": 4,
+        "planner": GAIT_PLANNER,
+        "derivatives": FAST_DERIVATIVES,
+    },
+    "swimmer_policy": {"episodes": 32, "horizon": 60},
 }
 # How far plans look ahead, where half a second is not what suits.
 TASK_PLANS = {
@@ -154,6 +165,8 @@ def usual_iterations(config: Any) -> int:
         return EPISODE
     if isinstance(config, IlqgConfig):
         return SEARCH_ITERATIONS
+    if isinstance(config, MpcDaggerConfig):
+        return LABEL_ITERATIONS
     if isinstance(config, SearchedConfig):
         return config.trajectory_iterations + AGREEMENT_ITERATIONS
     alone = getattr(config, "trajectory_iterations", getattr(config, "teacher_iterations", 0))

@@ -1,6 +1,7 @@
 """Tasks: a model, its state, what it costs, where it starts, and when it has succeeded."""
 
 from jgps.tasks.episodes import Episodes, Pushes, draw
+from jgps.tasks.locomotion.legged import LeggedOptions, LeggedWeights, legged
 from jgps.tasks.policy_camera import VisionSpec
 from jgps.tasks.registry import describe, make, names, with_vision
 from jgps.tasks.state_image import StateImage
@@ -9,6 +10,8 @@ from jgps.tasks.task import EvaluationSets, Task, from_mjcf
 __all__ = [
     "Episodes",
     "EvaluationSets",
+    "LeggedOptions",
+    "LeggedWeights",
     "Pushes",
     "StateImage",
     "Task",
@@ -16,6 +19,7 @@ __all__ = [
     "describe",
     "draw",
     "from_mjcf",
+    "legged",
     "make",
     "names",
     "with_vision",

@@ -18,9 +18,10 @@ from jgps.tasks.known.acrobot import acrobot
 from jgps.tasks.known.car import car
 from jgps.tasks.known.cartpole import cartpole
 from jgps.tasks.known.pendulum import pendulum
+from jgps.tasks.locomotion.biped_push import biped_push
 from jgps.tasks.locomotion.quadruped_velocity import quadruped_velocity
-from jgps.tasks.locomotion.swimmer import swimmer
-from jgps.tasks.locomotion.walker import walker
+from jgps.tasks.locomotion.swimmer import swimmer, swimmer_policy
+from jgps.tasks.locomotion.walker import walker, walker_policy
 from jgps.tasks.simple.disc_point_mass import disc_point_mass
 from jgps.tasks.simple.point_mass import point_mass
 from jgps.tasks.simple.reacher import reacher
@@ -45,7 +46,10 @@ _TASKS: dict[str, Callable[[], Task]] = {
     "car": car,
     "walker": walker,
     "swimmer": swimmer,
+    "swimmer_policy": swimmer_policy,
+    "walker_policy": walker_policy,
     "quadruped_velocity": quadruped_velocity,
+    "biped_push": biped_push,
 }
 VISUAL = ("shape_sorting_cube", "hanger", "hammer", "bottle")
 

@@ -129,6 +129,8 @@ def _hash(task: Task) -> str:
         for name, array in sorted(arrays.items()):
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(array).tobytes())
+    if task.episodes is not None:
+        digest.update(repr(task.episodes).encode())
     for layout in (task.layout, task.observation):
         if layout is not None and layout.drawn is not None:
             digest.update(layout.drawn.content.encode())

@@ -313,7 +313,8 @@ def _inspect(
     number = jnp.maximum(jnp.sum(sampled.valid, axis=1), 1)[:, None, None]
     mean = jnp.sum(jnp.where(counted, z, 0), axis=1) / number
     off = jnp.where(counted, z - mean[:, None], 0)
-    cov = jnp.einsum("cnti,cntj->ctij", off, off) / number[..., None]
+    # Of a few samples nothing is known of how entries go together.
+    cov = jax.vmap(jax.vmap(jnp.diag))(jnp.sum(jnp.square(off), axis=1) / number)
     C, T, dU = state.mean.shape
     K = jnp.zeros((C, T, dU, sampled.x.shape[-1]), z.dtype)
     noise = jnp.broadcast_to(state.newest.cov, (C, T, dU, dU))

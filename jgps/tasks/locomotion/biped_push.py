@@ -29,6 +29,7 @@ STANCE = np.tile([0.2, 0.4, 0.2], 2)  # rad, feet level below the hips
 STANDING = 1.28 - 0.88 * (1 - np.cos(0.2))  # of the torso's middle, metres
 LOWEST, MOST_LEAN = 0.8, 1.0  # metres and rad beyond which it has fallen
 GAIT = gait.biped_walk(period=0.7, duty=0.6)
+PHASE = f"phase:{GAIT.period:g}"
 APEX = 0.08  # of a foot in its swing, metres
 PUSH, FORCES = 0.1, (300.0, 400.0)  # seconds, N
 EPISODES = Episodes(
@@ -46,7 +47,7 @@ def biped_push() -> Task:
         state=(
             "qpos",
             "qvel",
-            "sensor:clock",
+            PHASE,
             *(f"site_{kind}:{sole}" for kind in ("pos", "vel") for sole in SOLES),
         ),
         observation=(
@@ -55,7 +56,7 @@ def biped_push() -> Task:
             "qpos:rooty",
             "qvel:rooty",
             "ctrl",
-            f"phase:{GAIT.period:g}",
+            PHASE,
         ),
         cost=_cost,
         success=lambda s: lambda x, u: jnp.asarray(True),  # that is, without a fall
@@ -72,7 +73,7 @@ def biped_push() -> Task:
 
 def _cost(s: Any) -> costs.SumOfSquares:
     q, v = s["qpos"].start, s["qvel"].start
-    clock = [s["sensor:clock"].start]
+    clock = s[PHASE]
     heights = [s[f"site_pos:{sole}"].start + 2 for sole in SOLES]
     places = [s[f"site_pos:{sole}"].start for sole in SOLES]
     along = [s[f"site_vel:{sole}"].start for sole in SOLES]

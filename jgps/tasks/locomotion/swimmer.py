@@ -4,6 +4,7 @@ The kind of robot and its speed are those of Levine & Abbeel (2014), "Learning n
 policies with guided policy search under unknown dynamics"; body and cost are our own.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ import numpy as np
 from jgps import costs
 from jgps.costs import locomotion
 from jgps.simulation import Conditions
+from jgps.tasks.episodes import Episodes
 from jgps.tasks.locomotion.progress import at_speed, way_missed
 from jgps.tasks.task import Task, from_mjcf
 
 MODEL = Path(__file__).parent / "assets" / "swimmer.xml"
 SPEED = 2.0  # m/s, unless the command says otherwise
 HORIZON = 150  # 3 s
+POLICY_HORIZON = 500  # 10 s, of one network
 CONTROL_DT = 0.02  # seconds
 TRAIN_BENDS = ((0.3, -0.3), (-0.3, 0.3), (0.4, 0.4), (-0.4, -0.4))  # of neck and hip, rad
 TEST_BENDS = ((0.2, 0.0), (0.0, -0.3), (0.35, 0.1), (-0.1, -0.35))
@@ -54,6 +57,14 @@ def swimmer() -> Task:
         ),
         random_start=_random_start,
         camera="top",
+    )
+
+
+def swimmer_policy() -> Task:
+    """A swimmer of three links swims at 2 m/s for 10 s, one network from any start."""
+    task = swimmer()
+    return dataclasses.replace(
+        task, name="swimmer_policy", horizon=POLICY_HORIZON, episodes=Episodes()
     )
 
 

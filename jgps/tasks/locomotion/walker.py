@@ -19,6 +19,7 @@ import numpy as np
 from jgps import costs
 from jgps.costs import gait, locomotion
 from jgps.simulation import Conditions
+from jgps.tasks.episodes import Episodes
 from jgps.tasks.locomotion.progress import at_speed, way_missed
 from jgps.tasks.task import Task, from_mjcf
 
@@ -29,6 +30,8 @@ CONTROL_DT = 0.01  # seconds
 LOWEST = 1.0  # height of the torso's middle below which the walker has fallen, metres
 HEIGHT, LEAN = 1.22, 0.05  # of the torso, metres and rad: knees somewhat bent, a little forward
 GAIT = gait.Gait(period=0.8, duty=0.6, offsets=(0.0, 0.5))  # a fast human walk
+PHASE = f"phase:{GAIT.period:g}"
+POLICY_HORIZON = 1000  # 10 s, of one network
 APEX = 0.1  # of a foot in its swing, metres
 SIDES = ("right", "left")
 SOLES = tuple(f"{side}_{end}" for side in SIDES for end in ("heel", "toe"))
@@ -88,11 +91,58 @@ def walker() -> Task:
     )
 
 
+def walker_policy() -> Task:
+    """A planar walker of two legs walks upright at 2.1 m/s for 10 s, one network from any start.
+
+    The network observes joint positions and velocities, the torso's lean and its rate, the controls
+    before and the phase of the gait; no velocity of the torso, and no height.
+    """
+    joints = [f"{side}_{joint}" for side in SIDES for joint in ("hip", "knee", "ankle")]
+    return from_mjcf(
+        MODEL,
+        name="walker_policy",
+        state=(
+            "qpos",
+            "qvel",
+            "sensor:velocity",
+            PHASE,
+            *(f"site_{kind}:{sole}" for kind in ("pos", "vel") for sole in SOLES),
+        ),
+        observation=(
+            *(f"{kind}:{joint}" for kind in ("qpos", "qvel") for joint in ("rooty", *joints)),
+            "ctrl",
+            PHASE,
+        ),
+        cost=_cost,
+        success=_success,
+        fall=_fall,
+        distance=lambda s: way_missed(s["qpos"].start, CONTROL_DT),
+        horizon=POLICY_HORIZON,
+        control_dt=CONTROL_DT,
+        qpos=_poses(TRAIN_POSES),
+        params={"speed": np.full(len(TRAIN_POSES), SPEED)},
+        test=Conditions(
+            _poses(TEST_POSES),
+            np.zeros((len(TEST_POSES), 9)),
+            params={"speed": np.full(len(TEST_POSES), SPEED)},
+        ),
+        random_start=_random_start,
+        episodes=Episodes(),
+        camera="side",
+    )
+
+
+def _fall(s: Any):
+    """The torso is low."""
+    height = s["qpos"].start + 1
+    return lambda x, params: x[height] < LOWEST
+
+
 def _cost(s: Any) -> costs.SumOfSquares:
     q, v = s["qpos"].start, s["qvel"].start
     heights = [s[f"site_pos:{sole}"].start + 2 for sole in SOLES]
     places = [s[f"site_pos:{sole}"].start for sole in SOLES]
-    clock = [s["sensor:clock"].start]
+    clock = s[PHASE] if PHASE in s.slices else s["sensor:clock"]
     along = [s[f"site_vel:{sole}"].start for sole in SOLES]
 
     def residual(x, u, t, params):
