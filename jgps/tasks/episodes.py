@@ -137,6 +137,20 @@ def _check_range(name: str, pair: Any, interval: str) -> None:
         )
 
 
+def prepared(source: Source, episodes: Any) -> Source:
+    """The model with what shows commands, where episodes have some.
+
+    Raises:
+      ValueError: for what is no `Episodes`.
+    """
+    if not isinstance(episodes, Episodes | None):
+        raise ValueError(
+            f"episodes is {shown(episodes)}; it has to be jgps.tasks.Episodes(command=...)"
+        )
+    told = episodes is not None and episodes.command is not None
+    return with_command(source) if told else source
+
+
 def with_command(source: Source) -> Source:
     """The model with the mocap body and the sensor of the command, where it has none.
 
@@ -166,10 +180,6 @@ def check_episodes(
       ValueError: says what the model or the observation lacks, and which time is no multiple of
         the control step.
     """
-    if not isinstance(episodes, Episodes):
-        raise ValueError(
-            f"episodes is {shown(episodes)}; it has to be jgps.tasks.Episodes(command=...)"
-        )
     if episodes.command is not None:
         body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, COMMAND)
         if body < 0 or model.body_mocapid[body] < 0:

@@ -37,7 +37,7 @@ from jgps.tasks.checks import (
     from_layout,
     warn_of_activations,
 )
-from jgps.tasks.episodes import Episodes, check_episodes, with_command
+from jgps.tasks.episodes import Episodes, check_episodes, prepared
 from jgps.tasks.functions import params_like
 from jgps.tasks.policy_camera import Vision, VisionSpec, see
 from jgps.tasks.start_pose import StartPose, at_rest, start_features, training_conditions
@@ -286,8 +286,7 @@ def from_mjcf(
     check_entries(state=state, observation=observation, clutter=clutter)
     given = None if observation is None else tuple(observation)
     num_drawn = image_dim(image, (*state, *(given or ())))
-    if episodes is not None and episodes.command is not None:
-        source = with_command(source)
+    source = prepared(source, episodes)
     compile_with = functools.partial(load_model, source, tuple(state), image_dim=num_drawn)
     model, layout, observed = compile_with(given)
     horizon, control_dt = check_times(model, horizon, control_dt)
