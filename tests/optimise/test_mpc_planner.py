@@ -14,7 +14,7 @@ from jgps import tasks
 from jgps.configs import CemConfig, MppiConfig, PredictiveSamplingConfig, SearchConfig
 from jgps.optimise.ilqg import solve
 from jgps.optimise.ilqg.task_system import task_system
-from jgps.optimise.mpc import splines
+from jgps.optimise.mpc import receding, splines
 from jgps.optimise.mpc.loop import endless, make_planner, start_of
 from jgps.optimise.mpc.planner import follow, until_end, with_term
 from jgps.optimise.mpc.policy import gaussian_covariance
@@ -70,6 +70,37 @@ def test_feedback_acts_from_another_state_than_expected():
     control = follow(system, plan, np.full(3, 2), moved)
     expected = plan.u[:, 2] + np.einsum("bij,j->bi", plan.K[:, 2], [0.05, 0.05])
     np.testing.assert_allclose(control, np.clip(expected, -LIMIT, LIMIT), atol=1e-5)
+
+
+def test_far_from_a_plan_less_of_its_feedback_is_tried():
+    """Gains that throw one mass about, where the plan's controls alone cost least."""
+    system, _ = integrator_planner()
+    goal = goals(0, 0, 0)
+    memory, _ = _planned(STATES, goal)
+    states = STATES + np.array([[0.1, 0.0], [1.0, -1.0], [0.0, 2.0]], np.float32)
+    harmful = np.asarray(memory.K) * np.array([1.0, -2.0, 1.0])[:, None, None, None]
+    kept = jax.tree.map(np.asarray, memory._replace(K=harmful.astype(np.float32)))
+
+    def cost(row, share):
+        x, total = states[row].astype(float), 0.0
+        for t in range(HORIZON):
+            u = kept.u[row, t] + share * kept.K[row, t] @ (x - kept.state[row, t])
+            u = np.clip(u, -LIMIT, LIMIT)
+            total += 0.5 * (x @ Q @ x + u @ R @ u)
+            x = A @ x + B @ u
+        return total
+
+    table = np.array([[cost(row, share) for share in receding.SHARES] for row in range(3)])
+    assert receding.SHARES[0] == 1 and receding.SHARES[-1] == 0
+    assert np.argmin(table, axis=1).tolist() == [0, 2, 0]
+    assert table[1, 0] > 2 * table[1, 2]
+    begun = receding._begin(
+        system,
+        jax.tree.map(jnp.asarray, kept),
+        jnp.asarray(states),
+        jax.tree.map(jnp.asarray, goal),
+    )
+    np.testing.assert_allclose(begun.cost, table.min(axis=1), rtol=1e-3)
 
 
 def test_a_command_that_changes_is_followed_from_the_next_plan_on():

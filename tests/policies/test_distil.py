@@ -306,8 +306,9 @@ def test_config_values_out_of_range(settings, message):
         ("o", (C, N, T - 1, DO)),
         ("precision", (C, N, T, DU, DU)),
         ("weight", (C, N)),
-        ("gain", (C, N, T, DU, DO)),
+        ("gain", (C, N + 1, T, DU, DO)),
         ("gain", (C, T, DU, DO + 1)),
+        ("known", (DO + 1,)),
     ],
 )
 def test_shapes_that_disagree(field, shape, rng):
@@ -341,3 +342,83 @@ def test_gains_tell_what_the_observations_of_one_trajectory_do_not(rng):
         assert int(info.status.code) == OK and float(info.loss) < 1e-3
         errors[weight] = np.abs(jax.jacobian(policy.mean)(jnp.zeros(DO)) - K).max()
     assert errors[1.0] < 0.05 and errors[0.0] > 0.3
+
+
+BOTH = dataclasses.replace(SHORT, input_noise=0.2, gain_weight=0.5)
+
+
+def _alike(one, other, **tolerance):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, **tolerance)
+
+
+def test_every_row_may_have_gains_of_its_own(rng):
+    """As if every trajectory were a condition, of which each has gains of its own anyway."""
+    rows, _, _ = _supervision(rng)
+    gain = jnp.asarray(rng.normal(size=(C, N, T, DU, DO)), jnp.float32)
+    apart = Supervision(
+        o=rows.o.reshape(C * N, 1, T, DO),
+        target=rows.target.reshape(C * N, 1, T, DU),
+        precision=jnp.repeat(rows.precision, N, axis=0),
+        weight=rows.weight.reshape(C * N, 1, T),
+        gain=gain.reshape(C * N, T, DU, DO),
+    )
+    policy, info = distil(_policy((6,)), rows._replace(gain=gain), jax.random.key(0), BOTH)
+    expected, _ = distil(_policy((6,)), apart, jax.random.key(0), BOTH)
+    assert int(info.status.code) == OK
+    _alike(policy.variables, expected.variables, rtol=1e-4, atol=1e-5)
+    same = jnp.broadcast_to(gain[:, :1], gain.shape)
+    other, _ = distil(_policy((6,)), rows._replace(gain=same), jax.random.key(0), BOTH)
+    assert np.abs(other.mean(rows.o) - policy.mean(rows.o)).max() > 0.1
+    half = rows._replace(gain=gain.astype(jnp.float16))
+    close, _ = distil(_policy((6,)), half, jax.random.key(0), BOTH)
+    _alike(close.variables, policy.variables, rtol=0.02, atol=0.02)
+    assert {leaf.dtype for leaf in jax.tree.leaves(close.variables)} == {jnp.dtype("float32")}
+
+
+def test_gains_of_a_row_without_weight_may_be_anything_and_others_not(rng):
+    rows, _, _ = _supervision(rng)
+    rows = rows._replace(weight=rows.weight.at[0, 1, 2].set(0), gain=jnp.ones((C, N, T, DU, DO)))
+    expected = distil(_policy((6,)), rows, jax.random.key(0), SHORT)[0]
+    absent = rows._replace(gain=rows.gain.at[0, 1, 2].set(jnp.nan))
+    policy, info = distil(_policy((6,)), absent, jax.random.key(0), SHORT)
+    assert int(info.status.code) == OK
+    _same(policy, expected)
+    wrong = rows._replace(gain=rows.gain.at[1, 1, 2].set(jnp.inf))
+    assert int(distil(_policy((6,)), wrong, jax.random.key(0), SHORT)[1].status.code) == NON_FINITE
+
+
+def test_what_nobody_knows_the_gains_of_is_not_disturbed(rng):
+    """The last entry's column of gains is zero, and that is not what is to be learned."""
+    rows, K, _ = _supervision(rng)
+    spread = np.asarray(rows.o).reshape(-1, DO).std(axis=0)
+    rows = rows._replace(
+        precision=jnp.broadcast_to(jnp.eye(DU), (C, T, DU, DU)),
+        gain=jnp.broadcast_to(jnp.asarray(K, jnp.float32).at[:, 2].set(0), (C, T, DU, DO)),
+    )
+    config = dataclasses.replace(PLAIN, steps=600, input_noise=0.7, gain_weight=0.5)
+    slopes = {}
+    for known in (None, jnp.array([True, True, False])):
+        policy, _ = distil(_policy(), rows._replace(known=known), jax.random.key(0), config)
+        slopes[known is None] = jax.jacobian(policy.mean)(jnp.zeros(DO)) * spread
+    np.testing.assert_allclose(slopes[False], K * spread, atol=0.05)
+    np.testing.assert_allclose(slopes[True][:, :2], (K * spread)[:, :2], atol=0.1)
+    assert np.abs(slopes[True][:, 2]).max() < 0.7 * np.abs(K[:, 2] * spread[2]).max()
+
+
+def test_rows_without_weight_are_not_drawn(rng):
+    """However many there are, as in a replay that fills up, the same rows are drawn."""
+    rows, _, _ = _supervision(rng)
+    config = dataclasses.replace(SHORT, input_noise=0.0)
+    expected = distil(_policy((6,)), rows, jax.random.key(0), config)[0]
+
+    def with_more(leaf):  # of other numbers
+        return jnp.concatenate([leaf + 1, leaf], axis=1)
+
+    more = rows._replace(
+        o=with_more(rows.o), target=with_more(rows.target),
+        weight=jnp.concatenate([jnp.zeros((C, N, T)), rows.weight], axis=1),
+    )  # fmt: skip
+    policy, info = distil(_policy((6,)), more, jax.random.key(0), config)
+    assert int(info.status.code) == OK
+    _alike(policy.variables, expected.variables, rtol=1e-3, atol=1e-4)
