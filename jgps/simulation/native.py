@@ -271,7 +271,8 @@ def make_native_sample(system: System, conditions: Conditions, policy: Policy) -
         limits = np.repeat(control_ranges(models), num_samples, axis=1)
         sensors = None if sensing is None else Sensors(sensing, num_samples, noise.shape[2])
         loop = _Loop(system, steppers[num_samples], act, limits, sensors)
-        with quiet_mujoco():
+        # What no float32 holds is infinite, and the rollout not valid.
+        with quiet_mujoco(), np.errstate(over="ignore"):
             return _closed_loop(loop, poses, params, noise)
 
     return sample

@@ -35,6 +35,11 @@ ARM = """
 """
 
 
+STAYING = ("biped_push",)  # which succeeds where it does not fall
+WITHOUT_DISTANCE = ("quadruped_velocity", "biped_push")
+FALLING = ("walker_policy", "quadruped_velocity", "biped_push")
+
+
 def _reach(s):
     return costs.distance(s["site_pos:tip"], (0.5, 0.5, 0))
 
@@ -46,8 +51,8 @@ def test_contract(name):
     assert task.substeps * task.model.opt.timestep == pytest.approx(task.control_dt)
     x0 = initial_states(task, task.train)
     assert x0.shape == (task.train.num, task.state_dim) and x0.dtype == jnp.float32
-    x0_test = np.asarray(initial_states(task, task.test))
-    gaps = np.linalg.norm(x0_test[:, None] - np.asarray(x0)[None], axis=-1)
+    unseen, seen = _told_apart_by(task, task.test), _told_apart_by(task, task.train)
+    gaps = np.linalg.norm(unseen[:, None] - seen[None], axis=-1)
     assert gaps.min() > 1e-3, "a test condition is a training condition"
     controllers = initial_controllers(task, x0)
     assert controllers.K.shape == (task.train.num, task.horizon, task.action_dim, task.state_dim)
@@ -55,23 +60,36 @@ def test_contract(name):
     at_rest = np.einsum("ctij,cj->cti", controllers.K, x0) + controllers.k
     load = np.zeros((1, 1, task.action_dim))
     if not isinstance(task.initial, NoiseConfig):
-        load = resting_controls(task.model, task.train)[:, None]
+        held = resting_controls(task.model, task.train) if task.ctrl is None else task.ctrl
+        load = held[:, None]
     np.testing.assert_allclose(at_rest, np.broadcast_to(load, at_rest.shape), atol=1e-3)
     np.linalg.cholesky(np.asarray(controllers.C, np.float64))
-    x = np.tile(x0[0], (task.horizon, 1))
+    # Robots that are told where to go, and to stand still in the first condition.
+    c = -1 if task.name in WITHOUT_DISTANCE else 0
+    x = np.tile(x0[c], (task.horizon, 1))
     u = np.zeros((task.horizon, task.action_dim), np.float32)
-    params = jax.tree.map(lambda leaf: leaf[0], params_of(task.train))
-    functions = [with_params(f, params) for f in (task.cost, task.success, task.distance)]
+    params = jax.tree.map(lambda leaf: leaf[c], params_of(task.train))
+    cost, success, distance, fall = (
+        f if f is None else with_params(f, params)
+        for f in (task.cost, task.success, task.distance, task.fall)
+    )
 
     @jax.jit
     def measure(x, u):
-        cost, success, distance = functions
-        return costs.evaluate(cost, x, u), success(x, u), distance(x)
+        left = None if distance is None else distance(x)
+        return costs.evaluate(cost, x, u), success(x, u), left, fall and fall(x[0])
 
-    values, solved, distance = measure(x, u)
+    values, solved, left, fallen = measure(x, u)
     assert values.shape == (task.horizon,)
-    assert not bool(solved), "the task is solved before it begins"
-    assert float(distance) > 0.05
+    assert bool(solved) == (name in STAYING), "the task is solved before it begins"
+    assert (left is None) == (name in WITHOUT_DISTANCE) and (left is None or float(left) > 0.05)
+    assert (fallen is None) == (name not in FALLING) and not fallen
+
+
+def _told_apart_by(task, conditions):
+    """Where conditions start, and what acts on them over time, [C, ...]."""
+    acting = [each.reshape(conditions.num, -1) for each in conditions.inputs.values()]
+    return np.concatenate([np.asarray(initial_states(task, conditions)), *acting], axis=1)
 
 
 @pytest.mark.parametrize("name", ["peg_insertion", "peg_insertion_round"])

@@ -28,10 +28,12 @@ from jgps.optimise.labelling.config import MpcDaggerConfig
 from jgps.optimise.labelling.ground import Ground, make_ground
 from jgps.optimise.labelling.visits import Script, Slots, Visit, Visited
 from jgps.optimise.models import default_dtype
+from jgps.optimise.mpc.receding import SHARES
 from jgps.optimise.rollouts.sampling import FixedStartsConfig, make_sample
 from jgps.policies import NetworkPolicy
 from jgps.policies.learner import PolicyLearner
 from jgps.simulation import SimulationRollouts, condition_models, resolve_backend
+from jgps.simulation.derivatives import key_steps
 from jgps.simulation.inverse import StateInverse
 from jgps.simulation.state_jacobian import tangent_dim
 from jgps.simulation.system import control_ranges
@@ -99,7 +101,7 @@ def make_labelling(task: Task, config: MpcDaggerConfig, backend: str) -> Algorit
         state, info = learn(state, labels, curvature)
         found = roll_out(params_for(state.newest), state.key).rollouts
         state, noise_free = choose_best(state, found)
-        spent = _environment_steps(parts, done)
+        spent = _environment_steps(parts, int(first))
         state = state._replace(
             slots=_stored(slots),
             environment_steps=state.environment_steps + spent,
@@ -192,6 +194,7 @@ def _stored(slots: Slots) -> Any:
 
 
 @quiet_mujoco()
+@np.errstate(over="ignore")  # of simulations that diverge
 def _visit(parts: Parts, state: LabellingState) -> tuple[Slots, Visited]:
     """The steps of one iteration; where episodes end others begin."""
     config, task = parts.config, parts.task
@@ -227,8 +230,9 @@ def _visit(parts: Parts, state: LabellingState) -> tuple[Slots, Visited]:
 
 def _labels(done: Visited) -> ring.Labels:
     """What there is to learn, of all episodes in a row."""
+    num = done.taught.size
     return ring.Labels(
-        *(a.reshape(-1, *a.shape[2:]) for a in (done.o, done.label, done.gain, done.taught))
+        *(a.reshape(num, *a.shape[2:]) for a in (done.o, done.label, done.gain, done.taught))
     )
 
 
@@ -247,22 +251,29 @@ def _learn(
     return state, training_metrics(learner, info)
 
 
-def _environment_steps(parts: Parts, done: Visited) -> float:
-    """Control steps that were simulated, those of perturbed copies and tried plans included."""
+def _environment_steps(parts: Parts, first: int) -> float:
+    """Control steps that an iteration from step `first` on simulates, with those that plans try.
+
+    That is those of perturbed copies, of all step sizes, and of what is left of the plans before.
+    """
     config, task = parts.config, parts.task
-    S, n = done.taught.shape
+    S, n = config.episodes, config.steps
+    times = [(first + i) % task.horizon for i in range(n)]
+    planned = [t for t in times if t % config.replan_every == 0]
+    # In an episode's first state each plan goes on from where the one before leads already.
+    searches = sum(config.first_iterations if t == 0 else 1 for t in planned)
     perturbed = 1 + tangent_dim(task.model) + task.action_dim
     derivatives = config.derivatives
     if derivatives is not None and derivatives.centred:
         perturbed = 2 * perturbed - 1
-    share = 1.0
     if derivatives is not None and derivatives.physics_steps == "first":
-        share = 1 / task.substeps
-    if derivatives is not None:
-        share = share / derivatives.key_steps
-    each = config.horizon * (share * perturbed + config.planner.step_sizes + 1)
-    plans = n / config.replan_every * config.planner.iterations
-    return S * (n + plans * each)
+        perturbed = perturbed / task.substeps
+    every = 1 if derivatives is None else derivatives.key_steps
+    # Where x has sensors they are differentiated at the last state as well.
+    keys = len(key_steps(config.horizon - 1, every)) + task.layout.uses_sensors
+    searched = keys * perturbed + config.horizon * config.planner.step_sizes
+    begun = config.horizon * len(SHARES) * len(planned)
+    return S * (n + begun + searches * config.planner.iterations * searched)
 
 
 def _rollouts(done: Visited) -> SimulationRollouts:

@@ -200,8 +200,13 @@ def _again(ground: Ground, slots: Slots, ended: Any) -> Slots:
         return slots
     goal = Goal(np.full(len(ended), slots.step, np.int32), ground.params)
     memory, _ = ground.planner.init(ground.starts, ground.hold, goal)
+    # Until plans are made anew it holds: the last one says nothing of where it is now.
+    plan = slots.plan._replace(
+        u=where(ended, ground.hold, slots.plan.u), K=where(ended, 0 * slots.plan.K, slots.plan.K)
+    )
     return slots._replace(
         states=np.where(ended[:, None], ground.starts, slots.states),
         since=np.where(ended, 0, slots.since).astype(np.int32),
         memory=where(ended, memory, slots.memory),
+        plan=plan,
     )

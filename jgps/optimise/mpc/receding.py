@@ -34,7 +34,7 @@ from jgps.optimise.mpc.planner import (
 )
 
 # Far from where a plan expected to be its feedback may do harm: less of it is tried as well.
-_SHARES = (1.0, 0.3, 0.0)
+SHARES = (1.0, 0.3, 0.0)
 
 
 class RecedingMemory(NamedTuple):
@@ -182,8 +182,8 @@ def _begin(system: KnownSystem, kept: RecedingMemory, states: Any, goal: Goal) -
     """Where what is left of the last plan leads from the states; no control where it fails."""
     B, _, dU = kept.u.shape
     xp = np if isinstance(states, np.ndarray) else jnp
-    found = _followed(system, kept, states, goal, _SHARES[0])
-    for share in _SHARES[1:]:
+    found = _followed(system, kept, states, goal, SHARES[0])
+    for share in SHARES[1:]:
         other = _followed(system, kept, states, goal, share)
         found = where(other.cost < found.cost, other, found)
 
