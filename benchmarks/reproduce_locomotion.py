@@ -35,10 +35,10 @@ from jgps.tasks.locomotion.quadruped_velocity import FEET
 from jgps.tasks.locomotion.stance import foot_site
 
 ITERATIONS = {
-    "quadruped_velocity": 24,
-    "biped_push": 24,
-    "walker_policy": 20,
-    "swimmer_policy": 12,
+    "quadruped_velocity": 16,
+    "biped_push": 12,
+    "walker_policy": 12,
+    "swimmer_policy": 8,
 }
 EPISODES = 100
 FORCES, PUSHED = (300.0, 400.0), 5  # N, and for how many steps

@@ -41,7 +41,7 @@ SEARCH_ITERATIONS = 100
 # In which searched trajectories and a network come to agree, after those have been searched alone.
 AGREEMENT_ITERATIONS = 30
 # In each of which plans label a second of 48 episodes.
-LABEL_ITERATIONS = 24
+LABEL_ITERATIONS = 16
 # In which controllers improve alone before a policy that looks through a camera learns, unless the
 # task says otherwise.
 TRAJECTORY_ITERATIONS = 10

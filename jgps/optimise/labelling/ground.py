@@ -24,6 +24,8 @@ from jgps.simulation.native import Stepper
 from jgps.simulation.observation_jacobian import ObservationJacobian
 from jgps.tasks import Task, draw
 
+LARGEST_GAIN = 6e4
+
 
 class Ground(NamedTuple):
     """Of S episodes.
@@ -105,7 +107,9 @@ def _gains(
 ) -> np.ndarray:
     """Feedback on what is observed, of feedback on the state; float16 holds it."""
     J = to_device(jacobian(models, states), default_dtype())
-    return np.asarray(_on_observation(J, to_device(K, default_dtype())))
+    found = np.asarray(_on_observation(J, to_device(K, default_dtype())))
+    # What half precision can't hold is no gain that a network could have.
+    return np.clip(found, -LARGEST_GAIN, LARGEST_GAIN).astype(np.float16)
 
 
 @shared_jit

@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jgps.core import linalg
 from jgps.core.host import to_device
@@ -54,11 +53,9 @@ def empty(task: Task, config: MpcDaggerConfig) -> Replay:
 def on_device(labels: Labels) -> Labels:
     """Labels of the host as the ring holds them."""
     dtype = default_dtype()
-    # What half precision can't hold is no gain that a network could have.
-    gain = np.clip(np.nan_to_num(labels.gain), -6e4, 6e4).astype(np.float16)
     return Labels(
         *(to_device(a, dtype) for a in (labels.o, labels.target)),
-        to_device(gain),
+        to_device(labels.gain),
         to_device(labels.weight, dtype),
     )
 

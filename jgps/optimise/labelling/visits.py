@@ -149,7 +149,7 @@ def _step(visit: Visit, ground: Ground, slots: Slots, script: Script) -> tuple[S
     taught = planned & ~settling & np.isfinite(Quu).all(axis=(1, 2))
     gain = np.zeros((S, u.shape[1], 0), np.float16)
     if ground.gains is not None:
-        gain = ground.gains(unforced, np.asarray(plan.K)[each, age]).astype(np.float16)
+        gain = ground.gains(unforced, np.asarray(plan.K)[each, age])
     qpos = np.array(ground.stepper.qpos)
     after_x, _ = ground.stepper.step(u, np.ones(S, bool))
     after, sound = np.array(ground.stepper.states), ground.stepper.sound() & usable

@@ -21,7 +21,7 @@ from jgps.simulation import Conditions, Source
 from jgps.simulation.source import parse
 from jgps.tasks.episodes import COMMAND, Episodes, with_command
 from jgps.tasks.locomotion.commanded import Commanded, as_told
-from jgps.tasks.locomotion.stance import Stance, foot_site, mark, stand
+from jgps.tasks.locomotion.stance import Stance, foot_site, stand
 from jgps.tasks.task import Task, from_mjcf
 
 LOWEST, LEAST_UP = 0.55, 0.5  # share of the height, and cosine of the tilt, of a fall
@@ -117,9 +117,8 @@ def legged(
     if not isinstance(spec, mujoco.MjSpec):
         raise ValueError("a compiled model gains no sites and no command; pass MJCF or an MjSpec")
     spec = spec.copy()
-    for foot in feet:
-        mark(spec, foot)
-    standing = stand(with_command(spec), trunk, feet, stance)
+    with_command(spec)
+    standing = stand(spec, trunk, feet, stance)
     phase = f"phase:{gait.period:g}"
     told = _commands(episodes)
     chosen, unseen = _chosen(options.train, told[:8]), _chosen(options.test, told[8:])

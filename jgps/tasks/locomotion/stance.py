@@ -8,7 +8,6 @@ import numpy as np
 
 from jgps.core.names import did_you_mean
 from jgps.mujoco_log import quiet_mujoco
-from jgps.simulation import Source
 
 
 class Stance(NamedTuple):
@@ -55,41 +54,25 @@ def foot_site(foot: str) -> str:
     return f"jgps/{foot}"
 
 
-def mark(spec: mujoco.MjSpec, foot: str) -> None:
-    """Adds a site in the middle of a foot's geom.
-
-    Raises:
-      ValueError: if there is no geom of that name.
-    """
-    geoms = {geom.name: geom for geom in spec.geoms}
-    if foot not in geoms:
-        known = [each for each in geoms if each]
-        raise ValueError(
-            f"the model has no geom {foot!r} for a foot; it has: {', '.join(known) or 'none'}"
-            f"{did_you_mean(foot, known)}"
-        )
-    geom = geoms[foot]
-    middle = geom.pos
-    if np.all(np.isfinite(geom.fromto)):
-        middle = (geom.fromto[:3] + geom.fromto[3:]) / 2
-    geom.parent.add_site(name=foot_site(foot), pos=middle)
-
-
 @quiet_mujoco()
-def stand(spec: Source, trunk: str, feet: Sequence[str], stance: str | Sequence[float]) -> Stance:
-    """The robot in its stance.
+def stand(
+    spec: mujoco.MjSpec, trunk: str, feet: Sequence[str], stance: str | Sequence[float]
+) -> Stance:
+    """The robot in its stance; the spec gains a site for each foot, see `foot_site`.
 
     Raises:
-      ValueError: for a trunk without a free joint, joints without a name, a stance that there is
-        not, and feet that are not level.
+      ValueError: for a trunk without a free joint, feet that are no geoms, joints without a name, a
+        stance that there is not, and feet that are not level.
     """
-    assert isinstance(spec, mujoco.MjSpec)
-    model = spec.copy().compile()
+    try:
+        model = spec.copy().compile()
+    except (ValueError, mujoco.FatalError) as error:
+        raise ValueError(f"the model does not compile: {' '.join(str(error).split())}") from None
     data = mujoco.MjData(model)
     free = _free_joint(model, trunk)
     data.qpos[:] = _pose(model, stance)
     mujoco.mj_kinematics(model, data)
-    places = np.array([data.site(foot_site(foot)).xpos for foot in feet])
+    places = np.array([_mark(spec, model, data, foot) for foot in feet])
     if np.ptp(places[:, 2]) > 0.03:
         raise ValueError(
             f"feet are {', '.join(f'{z:.3f}' for z in places[:, 2])} m high in the stance; they "
@@ -163,6 +146,31 @@ def _pose(model: mujoco.MjModel, stance: str | Sequence[float]) -> np.ndarray:
             f"{did_you_mean(stance, names)}"
         )
     return np.array(model.key(stance).qpos)
+
+
+def _mark(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData, foot: str) -> np.ndarray:
+    """Adds the site of a foot: in the middle of its geom, or of a capsule's lower end.
+
+    Returns:
+      Where that is in the world, [3].
+    """
+    known = [model.geom(i).name for i in range(model.ngeom)]
+    if foot not in known:
+        named = [each for each in known if each]
+        raise ValueError(
+            f"the model has no geom {foot!r} for a foot; it has: {', '.join(named) or 'none'}"
+            f"{did_you_mean(foot, named)}"
+        )
+    geom = model.geom(foot).id
+    place = np.array(data.geom_xpos[geom])
+    if model.geom_type[geom] == int(mujoco.mjtGeom.mjGEOM_CAPSULE):
+        end = model.geom_size[geom, 1] * data.geom_xmat[geom].reshape(3, 3)[:, 2]
+        place += end if end[2] < 0 else -end
+    body = int(model.geom_bodyid[geom])
+    local = data.xmat[body].reshape(3, 3).T @ (place - data.xpos[body])
+    parent = next(each.parent for each in spec.geoms if each.name == foot)
+    parent.add_site(name=foot_site(foot), pos=local)
+    return place
 
 
 def _moving(model: mujoco.MjModel, trunk: str) -> np.ndarray:
