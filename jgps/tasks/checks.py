@@ -17,7 +17,7 @@ from jgps.core.warn import warn
 from jgps.simulation import Conditions, StateLayout, System
 from jgps.simulation.analytic import check_layouts
 from jgps.tasks.constant_indices import check_program
-from jgps.tasks.functions import params_like, with_params
+from jgps.tasks.functions import params_like
 from jgps.tasks.indices import OutsideError, watched
 
 LONGEST_NAME = 100  # a run's directory has it in its name, of which file systems take 255
@@ -88,11 +88,11 @@ def check_initial(initial: Any) -> None:
     )
 
 
-def check_times(model: mujoco.MjModel, horizon: Any, control_dt: Any) -> tuple[int, float]:
-    """The horizon and the control step as plain numbers.
+def check_steps(horizon: Any, control_dt: Any) -> tuple[int, float]:
+    """The number of control steps and the duration of each, in seconds, as plain numbers.
 
     Raises:
-      ValueError: where they are not numbers of steps and seconds, or no multiple of the timestep.
+      ValueError: where they are something else.
     """
     if not isinstance(horizon, int | np.integer) or isinstance(horizon, bool) or horizon < 2:
         raise ValueError(
@@ -100,6 +100,16 @@ def check_times(model: mujoco.MjModel, horizon: Any, control_dt: Any) -> tuple[i
         )
     horizon = check_argument("horizon", horizon, Annotated[int, Range(">= 2")])
     control_dt = check_argument("control_dt", control_dt, Annotated[float, Range("> 0")])
+    return horizon, control_dt
+
+
+def check_times(model: mujoco.MjModel, horizon: Any, control_dt: Any) -> tuple[int, float]:
+    """The horizon and the control step as plain numbers.
+
+    Raises:
+      ValueError: where they are not numbers of steps and seconds, or no multiple of the timestep.
+    """
+    horizon, control_dt = check_steps(horizon, control_dt)
     timestep = float(model.opt.timestep)
     if not (np.isfinite(timestep) and timestep > 0):
         raise ValueError(
@@ -256,32 +266,6 @@ def check_functions(
     random_start = functions.get("random_start")
     if random_start is not None:
         _check_random_start(random_start, model)
-
-
-def check_upright(
-    fall: Callable[..., Any], name: str, states: np.ndarray, conditions: Conditions
-) -> None:
-    """Refuses a fall test that is true where a condition starts.
-
-    Args:
-      fall: of the task.
-      name: of the set of conditions.
-      states: [C, dX], where they start.
-      conditions: whose params the test takes, where it takes any.
-
-    Raises:
-      ValueError: names the first of them.
-    """
-
-    def fallen(x: Any, params: Any) -> Any:
-        return with_params(fall, params)(x)
-
-    fell = np.asarray(jax.jit(jax.vmap(fallen))(states, conditions.params))
-    if fell.any():
-        raise ValueError(
-            f"fall is true where {name} condition {int(np.argmax(fell))} starts, so that nothing "
-            "would count; start it upright, or test for less"
-        )
 
 
 def check_dynamics(system: System, params: tuple[Any, ...] = ()) -> None:

@@ -47,6 +47,8 @@ class Pushes:
     direction: str = "any"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.body, str):
+            raise ValueError(f"Pushes.body is {shown(self.body)}; it has to be a body's name")
         _check_range("Pushes.force", self.force, ">= 0")
         _check_range("Pushes.every", self.every, "> 0")
         check_argument("Pushes.duration", self.duration, Annotated[float, Range("> 0")])
@@ -107,11 +109,16 @@ class Episodes:
                 _check_range(f"Episodes.{name}", getattr(self, name), "> 0")
         if self.latency is not None:
             _check_range("Episodes.latency", self.latency, ">= 0")
+        if not isinstance(self.noise, Mapping | None):
+            raise ValueError(
+                f"Episodes.noise is {shown(self.noise)}; it has to be a mapping of entries of the "
+                "observation to standard deviations, such as {'gyro:root': 0.1}"
+            )
         for entry, deviation in (self.noise or {}).items():
             check_argument(f"Episodes.noise[{entry!r}]", deviation, Annotated[float, Range(">= 0")])
 
     def _check_command(self, command: Any) -> None:
-        if not isinstance(command, tuple | list) or len(command) != 3:
+        if not isinstance(command, tuple | list | np.ndarray) or len(command) != 3:
             raise ValueError(
                 f"Episodes.command is {shown(command)}; it has to be three (low, high) pairs, of "
                 "the velocities ahead and to the left and of the turn rate"
@@ -127,7 +134,7 @@ class Episodes:
 
 
 def _check_range(name: str, pair: Any, interval: str) -> None:
-    if not isinstance(pair, tuple | list) or len(pair) != 2:
+    if not isinstance(pair, tuple | list | np.ndarray) or len(pair) != 2:
         raise ValueError(f"{name} is {shown(pair)}; it has to be a pair (low, high)")
     for value in pair:
         check_argument(name, value, Annotated[float, Range(interval)])
@@ -159,6 +166,7 @@ def with_command(source: Source) -> Source:
     spec = parse(source)
     if not isinstance(spec, mujoco.MjSpec):
         return source
+    spec = spec.copy()  # what is the user's stays as it is
     if COMMAND not in [body.name for body in spec.bodies]:
         spec.worldbody.add_body(name=COMMAND, mocap=True)
     if COMMAND not in [sensor.name for sensor in spec.sensors]:
@@ -181,12 +189,7 @@ def check_episodes(
         the control step.
     """
     if episodes.command is not None:
-        body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, COMMAND)
-        if body < 0 or model.body_mocapid[body] < 0:
-            raise ValueError(
-                f"Episodes.command needs a mocap body {COMMAND!r}, and this compiled model has "
-                "none; pass its MJCF or its MjSpec"
-            )
+        _check_command_body(model)
     if episodes.pushes is not None:
         bodies = [model.body(i).name for i in range(1, model.nbody)]
         if episodes.pushes.body not in bodies:
@@ -195,6 +198,14 @@ def check_episodes(
                 f"{did_you_mean(episodes.pushes.body, bodies)}"
             )
         _in_steps("Pushes.duration", episodes.pushes.duration, control_dt)
+    if episodes.strength is not None:
+        muscle = np.flatnonzero(model.actuator_gaintype == int(mujoco.mjtGain.mjGAIN_MUSCLE))
+        if len(muscle):
+            raise ValueError(
+                f"Episodes.strength is a factor of forces, and of muscles such as "
+                f"{model.actuator(int(muscle[0])).name!r} it would change lengths as well; leave "
+                "it out"
+            )
     if episodes.noise or episodes.latency:
         what = "noise" if episodes.noise else "latency"
         if observation is None:
@@ -207,6 +218,24 @@ def check_episodes(
         observation[entry]  # says which entries there are
     for time in episodes.latency or ():
         _in_steps("Episodes.latency", time, control_dt)
+
+
+def _check_command_body(model: mujoco.MjModel) -> None:
+    body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, COMMAND)
+    sensor = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SENSOR, COMMAND)
+    if body < 0 or model.body_mocapid[body] < 0:
+        raise ValueError(
+            f"Episodes.command needs a mocap body {COMMAND!r}, and the model has "
+            f"{'none' if body < 0 else 'another body of that name'}; pass MJCF or an MjSpec "
+            "without it, which gains one"
+        )
+    kind = int(mujoco.mjtSensor.mjSENS_FRAMEPOS)
+    if sensor < 0 or model.sensor_type[sensor] != kind or model.sensor_objid[sensor] != body:
+        raise ValueError(
+            f"Episodes.command needs a sensor {COMMAND!r} of the place of body {COMMAND!r}, and "
+            f"the model has {'none' if sensor < 0 else 'another sensor of that name'}; pass MJCF "
+            "or an MjSpec without it, which gains one"
+        )
 
 
 def _in_steps(name: str, time: float, control_dt: float) -> int:
@@ -239,16 +268,24 @@ def draw(task: "Task", seed: int, num: int, horizon: int | None = None) -> Condi
         raise ValueError(
             f"task {task.name!r} draws no episodes; pass from_mjcf episodes=jgps.tasks.Episodes()"
         )
-    rng = np.random.default_rng(seed)
+    num = check_argument("num", num, Annotated[int, Range(">= 1")])
     steps = task.horizon if horizon is None else horizon
+    steps = check_argument("horizon", steps, Annotated[int, Range(">= 1")])
+    rng = np.random.default_rng(seed)
     start = task.train.select(rng.integers(task.train.num, size=num))._replace(
         inputs={}, sensing=None
     )
     if task.random_start is not None:
-        keys = jax.random.split(jax.random.key(int(rng.integers(2**31))), num)
-        qpos, qvel = (np.asarray(a, np.float64) for a in jax.vmap(task.random_start)(keys))
-        start = start._replace(qpos=qpos, qvel=qvel, act=None)
-    changes = {**start.changes, **_changes(episodes, task.model, rng, num)}
+        start = started_at_random(start, task.random_start, num, int(rng.integers(2**31)))
+    drawn = _changes(episodes, task.model, rng, num)
+    fields = {key.partition(":")[0] for key in drawn}
+    twice = [key for key in start.changes if key.partition(":")[0] in fields]
+    if twice:
+        raise ValueError(
+            f"the training conditions of {task.name!r} change {twice[0]!r}, which its episodes "
+            "draw as well; leave it to one of them"
+        )
+    changes = {**start.changes, **drawn}
     inputs: dict[str, np.ndarray] = {}
     if episodes.command is not None:
         inputs[f"mocap_pos:{COMMAND}"] = _commands(episodes, rng, (num, steps), task.control_dt)
@@ -258,6 +295,23 @@ def draw(task: "Task", seed: int, num: int, horizon: int | None = None) -> Condi
     return start._replace(
         changes=changes, inputs=inputs, sensing=_sensing(episodes, task, rng, (num, steps))
     )
+
+
+def started_at_random(
+    conditions: Conditions, random_start: Any, num: int, seed: int = 0
+) -> Conditions:
+    """Conditions [C] with starts that a task draws, what else they are being that of some of these.
+
+    Args:
+      conditions: at least one, which are taken in turn.
+      random_start: of a task.
+      num: C.
+      seed: the same seed draws the same starts.
+    """
+    keys = jax.random.split(jax.random.key(seed), num)
+    qpos, qvel = (np.asarray(a, np.float64) for a in jax.vmap(random_start)(keys))
+    chosen = conditions.select(np.arange(num) % conditions.num)
+    return chosen._replace(qpos=qpos, qvel=qvel, act=None)
 
 
 def _commands(

@@ -1,6 +1,6 @@
 """The training conditions of a task: numbers, or keyframes of the model by name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +22,7 @@ from jgps.simulation import (
 from jgps.simulation.changes import as_arrays
 from jgps.simulation.conditions import check_params
 from jgps.tasks.checks import check_sets
+from jgps.tasks.functions import with_params
 from jgps.tasks.hold import resting_activations, resting_controls
 
 
@@ -167,3 +168,29 @@ def start_features(
         mujoco.mj_forward(own, data)
         found.append(layout.of(data))
     return np.stack(found)
+
+
+def check_upright(
+    fall: Callable[..., Any], name: str, states: np.ndarray, conditions: Conditions
+) -> None:
+    """Refuses a fall test that is true where a condition starts.
+
+    Args:
+      fall: of the task.
+      name: of the set of conditions.
+      states: [C, dX], where they start.
+      conditions: whose params the test takes, where it takes any.
+
+    Raises:
+      ValueError: names the first of them.
+    """
+
+    def fallen(x: Any, params: Any) -> Any:
+        return with_params(fall, params)(x)
+
+    fell = np.asarray(jax.jit(jax.vmap(fallen))(states, conditions.params))
+    if fell.any():
+        raise ValueError(
+            f"fall is true where {name} condition {int(np.argmax(fell))} starts, so that nothing "
+            "would count; start it upright, or test for less"
+        )

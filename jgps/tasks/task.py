@@ -33,14 +33,19 @@ from jgps.tasks.checks import (
     check_params_alike,
     check_sets,
     check_times,
-    check_upright,
     from_layout,
     warn_of_activations,
 )
 from jgps.tasks.episodes import Episodes, check_episodes, prepared
 from jgps.tasks.functions import params_like
 from jgps.tasks.policy_camera import Vision, VisionSpec, see
-from jgps.tasks.start_pose import StartPose, at_rest, start_features, training_conditions
+from jgps.tasks.start_pose import (
+    StartPose,
+    at_rest,
+    check_upright,
+    start_features,
+    training_conditions,
+)
 from jgps.tasks.state_image import StateImage, image_dim, image_poses, with_image
 
 Initial = HoldConfig | LqrHoldConfig | PdHoldConfig | NoiseConfig
@@ -50,6 +55,7 @@ Success = Callable[..., jax.Array]  # of x [T, dX] and u [T, dU]
 Distance = Callable[..., jax.Array]  # of x [T, dX]
 Fall = Callable[..., jax.Array]  # of x [dX]
 RandomStart = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+RANDOM_STARTS = 16  # of those that are drawn, in which a robot may not have fallen
 FUNCTIONS = ("cost", "success", "distance", "fall", "random_start", "dynamics")
 
 
@@ -76,8 +82,8 @@ class Task:
         that they leave out are those that hold the pose at rest.
       success: `success(x [T, dX], u [T, dU]) -> bool`, or None where the task defines none.
       distance: `distance(x [T, dX]) -> metres` left to the target at the end, or None.
-      fall: `fall(x [dX]) -> bool`, whether the robot has fallen: nothing counts from there on, and
-        it is no success. None where there is no such thing.
+      fall: `fall(x [dX]) -> bool`, whether the robot has fallen: whatever comes then, that is no
+        success; costs go on. None where there is no such thing.
       initial: the controller to begin with; None holds the start poses by what
         `jgps.configs.HoldConfig()` describes, each in its condition's own model. Where every
         actuator is a plain motor of a joint of its own that bears no load, and what moves these is
@@ -132,6 +138,8 @@ class Task:
                 object.__setattr__(self, name, completed)
                 check_observed(completed.sensing, self.observation)
         check_dynamics(self.system, params_like(self.train))
+        if self.episodes is not None:
+            check_episodes(self.episodes, self.model, self.observation, self.control_dt)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Task":
         values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
@@ -337,8 +345,6 @@ def from_mjcf(
 
 def _check(task: Task) -> None:
     """Refuses episodes, functions and starts that don't fit the task."""
-    if task.episodes is not None:
-        check_episodes(task.episodes, task.model, task.observation, task.control_dt)
     functions = {each: getattr(task, each) for each in FUNCTIONS}
     check_functions(task.layout, task.model, task.horizon, functions, params_like(task.train))
     if task.fall is not None:

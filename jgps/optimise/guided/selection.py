@@ -60,11 +60,14 @@ def keep_best(
 
     Nothing is kept of rollouts that were not the network's.
 
-    Better is to get through more of them with a finite cost, then to succeed in more, then to cost
-    less: a mean cost alone may prefer one that fails, or diverges, where it costs most.
+    Better is to get through more of them with a finite cost and without a fall, then to succeed in
+    more, then to cost less: a mean cost alone may prefer one that fails, or diverges, where it
+    costs most.
     """
     metrics = noise_free_metrics(task, noise_free)
     valid = noise_free.valid[:, 0] & jnp.isfinite(metrics["noise_free_cost"])
+    if task.fall is not None:  # whoever has fallen has not got through
+        valid &= metrics["noise_free_falls"] == 0
     # A condition that nothing gets through must not keep the others from being compared.
     counted = jnp.maximum(jnp.sum(valid), 1)
     cost = jnp.sum(jnp.where(valid, metrics["noise_free_cost"], 0)) / counted

@@ -54,7 +54,7 @@ class MpcDaggerConfig(Config):
     )
     noise: Annotated[float, Range(">= 0", "usually 0.01 to 0.1")] = 0.03
     temperature: Annotated[float, Range("> 0", "usually 1e-3 to 1")] = 3e-3
-    labels_kept: Annotated[int, Range(">= 1", "usually 5e4 to 1e6")] = 200_000
+    labels_kept: Annotated[int, Range(">= 1", "usually 2e4 to 2e5")] = 50_000
     policy: MlpConfig = MlpConfig(
         hidden=(128, 128),
         distil=DistilConfig(steps=1500, batch_size=512, learning_rate=1e-3, input_noise=0.1),

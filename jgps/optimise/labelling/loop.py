@@ -35,6 +35,7 @@ from jgps.policies.learner import PolicyLearner
 from jgps.simulation import SimulationRollouts, condition_models, resolve_backend
 from jgps.simulation.derivatives import key_steps
 from jgps.simulation.inverse import StateInverse
+from jgps.simulation.observation_jacobian import ObservationJacobian
 from jgps.simulation.state_jacobian import tangent_dim
 from jgps.simulation.system import control_ranges
 from jgps.tasks import Task
@@ -66,6 +67,7 @@ class Parts(NamedTuple):
     learner: PolicyLearner
     ground: Callable[[int], Ground]  # of a draw of episodes
     mean: Callable[[NetworkPolicy, Any], Any]  # what a network does for o [S, dO]
+    cost: Callable[..., Any]  # what episodes cost, [S]
     fall: Callable[[Any, Any], Any] | None  # of params and x [S, dX] of the host
     half: Any  # [dU], half the range of each control
     latency: int  # the longest, in control steps
@@ -84,6 +86,8 @@ def make_labelling(task: Task, config: MpcDaggerConfig, backend: str) -> Algorit
             f"{task.name!r} is another one; use 'native' and a task without dynamics of its own"
         )
     StateInverse(task.model, task.layout)  # says what the state does not tell
+    if config.learns_gains:
+        ObservationJacobian(task.system)  # and what of the observation does not follow from it
     learner = make_learner(task, config.policy)
     parts = _parts(task, config, learner)
     roll_out = make_sample(task, learner.act, "native", None)
@@ -91,11 +95,10 @@ def make_labelling(task: Task, config: MpcDaggerConfig, backend: str) -> Algorit
     choose_best = shared_jit(functools.partial(keep_best, task))
     learn = shared_jit(functools.partial(_learn, config, learner))
     params_for = shared_jit(lambda policy: policy.params_for(None))
-    summary = shared_jit(functools.partial(_summary, task))
 
     def step(state: LabellingState) -> tuple[LabellingState, Metrics]:
-        slots, done = _visit(parts, state)
-        draw, first = int(slots.draw), state.slots.step
+        first = state.slots.step
+        slots, done, cost = _visit(parts, state)
         labels = ring.on_device(_labels(done))
         curvature = to_device(done.curvature, default_dtype())
         state, info = learn(state, labels, curvature)
@@ -108,7 +111,7 @@ def make_labelling(task: Task, config: MpcDaggerConfig, backend: str) -> Algorit
             mean=found.u[:, 0],
         )
         metrics = {
-            **summary(parts.ground(draw).params, _rollouts(done)._replace(qpos=None), first),
+            **_summary(cost, done.sound.all(axis=1)),
             "labels": to_device(done.taught.sum(dtype=np.int32)),
             "episode_falls": to_device(done.fell.sum(dtype=np.int32)),
             "plan_cost": to_device(np.median(done.plan_cost), default_dtype()),
@@ -147,9 +150,17 @@ def _parts(task: Task, config: MpcDaggerConfig, learner: PolicyLearner) -> Parts
         fallen = shared_jit(functools.partial(_fallen, task.fall))
         fall = functools.partial(_on_host, fallen)
     mean = shared_jit(functools.partial(_mean, learner))
-    episodes = task.episodes
-    late = 0.0 if episodes is None or episodes.latency is None else episodes.latency[1]
-    return Parts(task, config, learner, ground, mean, fall, half, round(late / task.control_dt))
+    cost = shared_jit(functools.partial(_cost, task))
+    return Parts(task, config, learner, ground, mean, cost, fall, half, _latency(task))
+
+
+def _latency(task: Task) -> int:
+    """By how many control steps observations are old at the most."""
+    if task.episodes is not None:
+        late = task.episodes.latency
+        return 0 if late is None else round(late[1] / task.control_dt)
+    sensing = task.train.sensing
+    return 0 if sensing is None or sensing.latency is None else int(np.max(sensing.latency))
 
 
 def _fallen(fall: Callable[..., jax.Array], params: Any, x: jax.Array) -> jax.Array:
@@ -195,8 +206,12 @@ def _stored(slots: Slots) -> Any:
 
 @quiet_mujoco()
 @np.errstate(over="ignore")  # of simulations that diverge
-def _visit(parts: Parts, state: LabellingState) -> tuple[Slots, Visited]:
-    """The steps of one iteration; where episodes end others begin."""
+def _visit(parts: Parts, state: LabellingState) -> tuple[Slots, Visited, np.ndarray]:
+    """The steps of one iteration; where episodes end others begin.
+
+    Returns:
+      Where the episodes are then, what happened, and what it cost, [S].
+    """
     config, task = parts.config, parts.task
     slots = jax.tree.map(np.asarray, unpacked(state.slots))
     iteration = int(state.iteration)
@@ -210,22 +225,26 @@ def _visit(parts: Parts, state: LabellingState) -> tuple[Slots, Visited]:
         key=plan_key,
     )
     visit = Visit(config, parts.fall, functools.partial(_on_host, parts.mean, state.newest))
-    pieces, done = [], 0
-    while done < config.steps:
+    pieces, passed, cost = [], 0, np.zeros(config.episodes)
+    while passed < config.steps:
         if int(slots.step) == task.horizon:
             draw = int(slots.draw) + 1
             slots = visits.begin(parts.ground(draw), draw, parts.latency, slots.past.dtype)
-        steps = min(config.steps - done, task.horizon - int(slots.step))
-        part = script._replace(noise=noise[done : done + steps])
-        slots, piece = visits.advance(visit, parts.ground(int(slots.draw)), slots, part)
+        steps = min(config.steps - passed, task.horizon - int(slots.step))
+        part = script._replace(noise=noise[passed : passed + steps])
+        ground, first = parts.ground(int(slots.draw)), slots.step
+        slots, piece = visits.advance(visit, ground, slots, part)
+        told = (to_device(a, default_dtype()) for a in (piece.x, piece.u))
+        cost += np.asarray(parts.cost(ground.params, *told, to_device(first)))
         pieces.append(piece)
-        done += steps
+        passed += steps
     whole = {
         name: np.concatenate([getattr(piece, name) for piece in pieces], axis=1)
         for name in Visited._fields
         if name != "curvature"
     }
-    return slots, Visited(**whole, curvature=np.mean([p.curvature for p in pieces], axis=0))
+    done = Visited(**whole, curvature=np.sum([p.curvature for p in pieces], axis=0))
+    return slots, done, cost
 
 
 def _labels(done: Visited) -> ring.Labels:
@@ -283,25 +302,27 @@ def _rollouts(done: Visited) -> SimulationRollouts:
     return SimulationRollouts(x=x, u=u, valid=valid, qpos=done.qpos[None], o=o)
 
 
-def _summary(task: Task, params: Any, drawn: SimulationRollouts, first: jax.Array) -> Metrics:
-    """What the episodes cost from step `first` on, over those that are sound; [1] each."""
-    times = (first + jnp.arange(drawn.u.shape[2], dtype=jnp.int32)) % task.horizon
+def _cost(task: Task, params: Any, x: jax.Array, u: jax.Array, first: jax.Array) -> jax.Array:
+    """What episodes [S, n, ...] cost from step `first` on, [S]."""
+    times = first + jnp.arange(u.shape[1], dtype=jnp.int32)
 
     def total(params: Any, x: jax.Array, u: jax.Array) -> jax.Array:
         return jnp.sum(jax.vmap(with_params(task.cost, params))(x, u, times))
 
-    valid = drawn.valid[0]
-    count = jnp.maximum(jnp.sum(valid), 1)
-    cost = jnp.where(valid, jax.vmap(total)(params, drawn.x[0], drawn.u[0]), 0)
-    mean = jnp.sum(cost) / count
-    square = jnp.where(valid, jnp.square(cost - mean), 0)
-    return {
-        "cost": mean[None],
-        "cost_std": jnp.sqrt(jnp.sum(square) / count)[None],
-        "samples_valid": jnp.sum(valid, dtype=jnp.int32)[None],
-        "status": jnp.where(jnp.any(valid), OK, NON_FINITE).astype(jnp.int32)[None],
-        "status_step": jnp.full(1, -1, jnp.int32),
+    return jax.vmap(total)(params, x, u)
+
+
+def _summary(cost: np.ndarray, sound: np.ndarray) -> Metrics:
+    """What the episodes cost, over those that are sound; [1] each."""
+    counted = cost[sound] if sound.any() else np.zeros(1)
+    found = {
+        "cost": np.mean(counted),
+        "cost_std": np.std(counted),
+        "samples_valid": np.sum(sound, dtype=np.int32),
+        "status": np.int32(OK if sound.any() else NON_FINITE),
+        "status_step": np.int32(-1),
     }
+    return {name: to_device(np.reshape(value, 1)) for name, value in found.items()}
 
 
 def _inspect(

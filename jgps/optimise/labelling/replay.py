@@ -26,8 +26,9 @@ class Replay(NamedTuple):
     """A ring of the labels of recent iterations, and the mean curvature of their cost."""
 
     labels: Labels
-    curvature: jax.Array  # [dU, dU], by the controls, mean of all iterations so far
-    iterations: jax.Array  # [] int32, how many there were
+    curvature: jax.Array  # [dU, dU], by the controls, mean of all labels so far
+    count: jax.Array  # [], how many labels there were
+    iterations: jax.Array  # [] int32, in how many iterations
 
 
 def rows_of(config: MpcDaggerConfig) -> tuple[int, int]:
@@ -47,7 +48,9 @@ def empty(task: Task, config: MpcDaggerConfig) -> Replay:
         gain=jnp.zeros((rows, dU, width), jnp.float16),
         weight=jnp.zeros(rows, dtype),
     )
-    return Replay(labels, jnp.zeros((dU, dU), dtype), jnp.zeros((), jnp.int32))
+    return Replay(
+        labels, jnp.zeros((dU, dU), dtype), jnp.zeros((), dtype), jnp.zeros((), jnp.int32)
+    )
 
 
 def on_device(labels: Labels) -> Labels:
@@ -61,16 +64,24 @@ def on_device(labels: Labels) -> Labels:
 
 
 def added(replay: Replay, labels: Labels, curvature: jax.Array) -> Replay:
-    """The ring with the labels of an iteration [n, ...] in the place of the oldest."""
+    """The ring with the labels of an iteration [n, ...] in the place of the oldest.
+
+    Args:
+      replay: as it was.
+      labels: those of the iteration.
+      curvature: [dU, dU], the sum of the cost's over those that have weight.
+    """
     n, rows = labels.weight.shape[0], replay.labels.weight.shape[0]
     first = (replay.iterations % (rows // n)) * n
 
     def put(ring: jax.Array, new: jax.Array) -> jax.Array:
         return jax.lax.dynamic_update_slice_in_dim(ring, new.astype(ring.dtype), first, 0)
 
-    count = replay.iterations + 1
-    mean = replay.curvature + (curvature - replay.curvature) / count
-    return Replay(jax.tree.map(put, replay.labels, labels), mean, count)
+    new = jnp.sum(labels.weight > 0).astype(replay.count.dtype)
+    count = replay.count + new
+    mean = replay.curvature + (curvature - new * replay.curvature) / jnp.maximum(count, 1)
+    kept = jax.tree.map(put, replay.labels, labels)
+    return Replay(kept, mean, count, replay.iterations + 1)
 
 
 def learned_from(replay: Replay, temperature: jax.Array) -> Supervision:

@@ -56,7 +56,7 @@ class Visited(NamedTuple):
     fell: Any  # [S, n] bool
     sound: Any  # [S, n] bool, whether the simulation was
     plan_cost: Any  # [S, n]
-    curvature: Any  # [dU, dU], mean of the cost's by the controls
+    curvature: Any  # [dU, dU], of the cost by the controls, summed over all that is taught
 
 
 def nowhere(task: Task, config: MpcDaggerConfig, latency: int, dtype: Any) -> Slots:
@@ -110,17 +110,17 @@ class Visit(NamedTuple):
 
 def advance(visit: Visit, ground: Ground, slots: Slots, script: Script) -> tuple[Slots, Visited]:
     """As many steps as the script has noise for; they don't go beyond the episodes' end."""
-    rows, curvature, count = [], 0.0, 0
+    rows, curvature = [], 0.0
     for noise in script.noise:
         slots, row, found = _step(visit, ground, slots, script._replace(noise=noise))
         rows.append(row)
-        curvature, count = curvature + found[0], count + found[1]
+        curvature = curvature + found
     stacked = {
         name: np.stack([getattr(row, name) for row in rows], axis=1)
         for name in Visited._fields
         if name != "curvature"
     }
-    return slots, Visited(**stacked, curvature=curvature / max(count, 1))
+    return slots, Visited(**stacked, curvature=curvature)
 
 
 def _step(visit: Visit, ground: Ground, slots: Slots, script: Script) -> tuple[Slots, Visited, Any]:
@@ -160,9 +160,8 @@ def _step(visit: Visit, ground: Ground, slots: Slots, script: Script) -> tuple[S
         x=x, o=seen, u=u, qpos=qpos, label=label, gain=gain, taught=taught & sound,
         fell=fell, sound=sound, plan_cost=np.asarray(plan.cost), curvature=None,
     )  # fmt: skip
-    counted = Quu[row.taught]
     slots = slots._replace(step=np.asarray(t + 1, np.int32), states=after, since=slots.since + 1)
-    return _again(ground, slots, fell | ~sound), row, (counted.sum(axis=0), len(counted))
+    return _again(ground, slots, fell | ~sound), row, Quu[row.taught].sum(axis=0)
 
 
 def _seen(slots: Slots, o: Any, sensing: Sensing | None) -> tuple[Slots, Any]:

@@ -185,7 +185,7 @@ def _begin(system: KnownSystem, kept: RecedingMemory, states: Any, goal: Goal) -
     found = _followed(system, kept, states, goal, SHARES[0])
     for share in SHARES[1:]:
         other = _followed(system, kept, states, goal, share)
-        found = where(other.cost < found.cost, other, found)
+        found = where(~(found.cost <= other.cost), other, found)
 
     def anew(found: Paths) -> Paths:
         state = xp.broadcast_to(states[:, None], kept.state.shape)

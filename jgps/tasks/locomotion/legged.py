@@ -14,11 +14,13 @@ import mujoco
 import numpy as np
 
 from jgps import costs
+from jgps.core.checks import as_numbers
 from jgps.core.names import shown
 from jgps.costs import gait as gaits
 from jgps.costs import locomotion
 from jgps.simulation import Conditions, Source
 from jgps.simulation.source import parse
+from jgps.tasks.checks import check_steps
 from jgps.tasks.episodes import COMMAND, Episodes, with_command
 from jgps.tasks.locomotion.commanded import Commanded, as_told
 from jgps.tasks.locomotion.stance import Stance, foot_site, stand
@@ -27,6 +29,7 @@ from jgps.tasks.task import Task, from_mjcf
 LOWEST, LEAST_UP = 0.55, 0.5  # share of the height, and cosine of the tilt, of a fall
 SETTLING = 2.0  # seconds from rest to a gait, in which nobody asks for the velocity
 SPREAD = 0.15  # rad or m, of joints around the stance where episodes start
+CLEARANCE = 0.005  # metres, of the lowest foot there
 
 
 class LeggedWeights(NamedTuple):
@@ -109,19 +112,22 @@ def legged(
         of feet or with a period beyond the episode, episodes without commands, a stance in which
         feet are not level, and what `from_mjcf` refuses.
     """
+    if not isinstance(options, LeggedOptions):
+        raise ValueError(f"options is {shown(options)}; it has to be jgps.tasks.LeggedOptions(...)")
     gait = gaits.trot() if options.gait is None else options.gait
     apex, weights = options.apex, options.weights
-    horizon, control_dt = options.horizon, options.control_dt
+    horizon, control_dt = check_steps(options.horizon, options.control_dt)
     _check(feet, gait, episodes, horizon * control_dt)
     spec = parse(source)
     if not isinstance(spec, mujoco.MjSpec):
         raise ValueError("a compiled model gains no sites and no command; pass MJCF or an MjSpec")
-    spec = spec.copy()
-    with_command(spec)
+    spec = with_command(spec)
+    assert isinstance(spec, mujoco.MjSpec)
     standing = stand(spec, trunk, feet, stance)
     phase = f"phase:{gait.period:g}"
     told = _commands(episodes)
-    chosen, unseen = _chosen(options.train, told[:8]), _chosen(options.test, told[8:])
+    chosen = _chosen("train", options.train, told[:8], episodes)
+    unseen = _chosen("test", options.test, told[8:], episodes)
     everything = [
         f"{kind}:{joint}"
         for kind in ("qpos", "qvel")
@@ -156,8 +162,23 @@ def legged(
     )
 
 
-def _chosen(commands: Any, usual: np.ndarray) -> np.ndarray:
-    return usual if commands is None else np.reshape(np.asarray(commands, float), (-1, 3))
+def _chosen(name: str, commands: Any, usual: np.ndarray, episodes: Episodes) -> np.ndarray:
+    if commands is None:
+        return usual
+    found = as_numbers(f"options.{name}", commands)
+    if found.ndim != 2 or found.shape[1] != 3 or not len(found):
+        raise ValueError(
+            f"options.{name} has the shape {list(found.shape)}; it has to be [C, 3], commands of "
+            "velocity ahead, to the left, and turn rate"
+        )
+    low, high = np.asarray(episodes.command, float).T
+    if not np.all((found >= low) & (found <= high)):
+        row = int(np.argmax(np.any(~((found >= low) & (found <= high)), axis=1)))
+        raise ValueError(
+            f"options.{name}[{row}] is {found[row].tolist()}, which is beyond the range of the "
+            f"episodes' commands, {list(map(list, np.transpose([low, high]).tolist()))}"
+        )
+    return found
 
 
 def commanded(s: Any, free: str) -> Commanded:
@@ -177,6 +198,10 @@ def commanded(s: Any, free: str) -> Commanded:
 def _check(feet: Sequence[str], gait: gaits.Gait, episodes: Episodes, seconds: float) -> None:
     if isinstance(feet, str) or not feet:
         raise ValueError(f"feet is {shown(feet)}; it has to be a tuple of names of geoms")
+    if len(set(feet)) != len(feet):
+        raise ValueError(f"feet is {shown(feet)}; each foot has to be named once")
+    if not isinstance(gait, gaits.Gait):
+        raise ValueError(f"gait is {shown(gait)}; it has to be one as jgps.costs.gait.trot() is")
     if len(feet) != len(gait.offsets):
         raise ValueError(
             f"the gait has {len(gait.offsets)} feet and there are {len(feet)}: {', '.join(feet)}; "
@@ -282,15 +307,17 @@ def _commands(episodes: Episodes) -> np.ndarray:
 
 
 def _random_start(standing: Stance) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
-    """Near the stance, moving a little."""
-    bends = np.zeros(len(standing.qpos))
-    bends[standing.places] = SPREAD
+    """Near the stance, with the lowest foot about on the floor, moving a little."""
     moves = np.where(standing.moves, 0.2, 0.0)
 
     def start(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         first, second = jax.random.split(key)
-        off = jax.random.uniform(first, bends.shape, minval=-1, maxval=1)
-        pose = jnp.asarray(standing.qpos, off.dtype) + bends * off
+        off = jax.random.uniform(first, standing.angles.shape, minval=-SPREAD, maxval=SPREAD)
+        stance = jnp.asarray(standing.angles, off.dtype)
+        bent = jnp.clip(stance + off, standing.low, standing.high).astype(off.dtype)
+        lowest = jnp.min(jnp.asarray(standing.rises, off.dtype) @ (bent - stance))
+        pose = jnp.asarray(standing.qpos, off.dtype).at[standing.places].set(bent)
+        pose = pose.at[2].add(CLEARANCE - lowest)
         return pose, moves * jax.random.normal(second, moves.shape)
 
     return start

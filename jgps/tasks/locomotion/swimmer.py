@@ -61,7 +61,7 @@ def swimmer() -> Task:
 
 
 def swimmer_policy() -> Task:
-    """A swimmer of three links swims at 2 m/s for 10 s, one network from any start."""
+    """A swimmer of three links swims at 2 m/s for 10 s, one network from drawn starts."""
     task = swimmer()
     return dataclasses.replace(
         task, name="swimmer_policy", horizon=POLICY_HORIZON, episodes=Episodes()

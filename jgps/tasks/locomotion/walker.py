@@ -92,7 +92,7 @@ def walker() -> Task:
 
 
 def walker_policy() -> Task:
-    """A planar walker of two legs walks upright at 2.1 m/s for 10 s, one network from any start.
+    """A planar walker of two legs walks upright at 2.1 m/s for 10 s, one network from drawn starts.
 
     The network observes joint positions and velocities, the torso's lean and its rate, the controls
     before and the phase of the gait; no velocity of the torso, and no height.
