@@ -220,7 +220,7 @@ COMPILED = mujoco.MjModel.from_xml_string(MODEL)
         ),
         (
             lambda: _task(Episodes(command=COMMAND), model=COMPILED, observation=None, told=False),
-            "Episodes.command needs a mocap body 'command', and this compiled model has none; pass",
+            "Episodes.command needs a mocap body 'command', and the model has none; pass MJCF",
         ),
         (lambda: draw(_task(), 0, 1), "task 'custom' draws no episodes; pass from_mjcf episodes="),
         (
