@@ -16,7 +16,7 @@ import numpy as np
 from jgps.core.checks import Range, check_argument
 from jgps.core.names import did_you_mean, shown
 from jgps.simulation import Conditions, Sensing, Source, StateLayout
-from jgps.simulation.source import parse
+from jgps.simulation.source import Compiled, parse
 
 if TYPE_CHECKING:
     from jgps.tasks.task import Task
@@ -164,7 +164,7 @@ def with_command(source: Source) -> Source:
     A compiled model is returned as it is, and has to have both.
     """
     spec = parse(source)
-    if not isinstance(spec, mujoco.MjSpec):
+    if isinstance(spec, Compiled):
         return source
     spec = spec.copy()  # what is the user's stays as it is
     if COMMAND not in [body.name for body in spec.bodies]:

@@ -53,7 +53,7 @@ def training_conditions(
         start, mocap = _from_keyframes(model, start, names)
     qpos = np.atleast_2d(as_numbers("qpos", model.qpos0 if start.qpos is None else start.qpos))
     qvel = np.zeros(model.nv) if start.qvel is None else start.qvel
-    given = {"qpos": qpos, "qvel": np.atleast_2d(as_numbers("qvel", qvel)), **mocap}
+    given: dict[str, Any] = {"qpos": qpos, "qvel": np.atleast_2d(as_numbers("qvel", qvel)), **mocap}
     for name in ("act", "ctrl"):
         if getattr(start, name) is not None:
             given[name] = np.atleast_2d(as_numbers(name, getattr(start, name)))

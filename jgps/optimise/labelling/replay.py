@@ -56,11 +56,9 @@ def empty(task: Task, config: MpcDaggerConfig) -> Replay:
 def on_device(labels: Labels) -> Labels:
     """Labels of the host as the ring holds them."""
     dtype = default_dtype()
-    return Labels(
-        *(to_device(a, dtype) for a in (labels.o, labels.target)),
-        to_device(labels.gain),
-        to_device(labels.weight, dtype),
-    )
+    o, target, gain, weight = labels
+    o, target, weight = (to_device(a, dtype) for a in (o, target, weight))
+    return Labels(o, target, to_device(gain), weight)
 
 
 def added(replay: Replay, labels: Labels, curvature: jax.Array) -> Replay:
