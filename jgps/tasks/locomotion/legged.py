@@ -229,7 +229,8 @@ def _cost(
     (trunk, feet), (gait, apex) = named, rhythm
     where = commanded(s, standing.free)
     base, told, turn = where.base, where.command, where.turn
-    place, moving = base.place.start, base.velocity.start
+    place, moving = (s[f"{kind}:{standing.free}"].start for kind in ("qpos", "qvel"))
+    rate = s[f"sensor:{COMMAND}"].start + 2
     joints = [s[f"qpos:{joint}"].start for joint in standing.driven]
     speeds = [s[f"qvel:{joint}"].start for joint in standing.driven]
     phase = s[f"phase:{gait.period:g}"]
@@ -244,7 +245,7 @@ def _cost(
     return costs.SumOfSquares(
         costs.stacked(
             (w.velocity, locomotion.planar_velocity(base, told)),
-            (w.turn, locomotion.difference(turn, [told.start + 2])),
+            (w.turn, locomotion.difference(turn, [rate])),
             (w.rise, locomotion.velocity([moving + 2], 0.0)),
             (w.height, locomotion.height([place + 2], standing.height)),
             (w.tilt, locomotion.tilt([up, up + 1], standing.up[:2])),
@@ -318,6 +319,6 @@ def _random_start(standing: Stance) -> Callable[[jax.Array], tuple[jax.Array, ja
         lowest = jnp.min(jnp.asarray(standing.rises, off.dtype) @ (bent - stance))
         pose = jnp.asarray(standing.qpos, off.dtype).at[standing.places].set(bent)
         pose = pose.at[2].add(CLEARANCE - lowest)
-        return pose, moves * jax.random.normal(second, moves.shape)
+        return pose, jnp.asarray(moves) * jax.random.normal(second, moves.shape)
 
     return start
