@@ -43,6 +43,15 @@ _PLAN_COLUMNS = (
     ("step", "control_step", "{:d}", np.max),
     _SECONDS,
 )
+_LABEL_COLUMNS = (
+    _COST,  # of the steps of the iteration
+    ("labels", "labels", "{:d}", np.max),
+    ("falls", "episode_falls", "{:d}", np.max),  # in the episodes of the iteration
+    ("success", "success_train", "{:.0%}", np.mean),
+    ("unseen", "success_test", "{:.0%}", np.mean),
+    ("net loss", "policy_loss", "{:.3g}", np.mean),
+    _SECONDS,
+)
 _SEARCH_COLUMNS = (
     _COST,  # of the trajectories that the iteration began with
     ("after it", "noise_free_cost", "{:.4g}", np.mean),
@@ -94,6 +103,7 @@ class Progress:
         """Shows one iteration."""
         columns = _NETWORK_COLUMNS if "policy_loss" in record else _LOCAL_COLUMNS
         columns = _PLAN_COLUMNS if "plan_cost" in record else columns
+        columns = _LABEL_COLUMNS if "labels" in record else columns
         columns = _SEARCH_COLUMNS if "gradient" in record else columns
         if self.seen == 0:
             headings = "".join(f"{heading:>{_WIDTH}}" for heading, *_ in columns)
