@@ -339,14 +339,11 @@ def _optimise(
     num_rows = train.weight.shape[0]
     batch_size = min(config.batch_size, num_rows)
     optimiser = _optimiser(config)
-    # Rows without weight come last, and are not drawn; at least one is.
-    order = jnp.argsort(train.weight <= 0, stable=True)
-    present = jnp.maximum(jnp.sum(train.weight > 0), 1)
 
     def one_step(carry, key):
         params, moments = carry
         key, noise_key = jax.random.split(key)
-        index = order[jax.random.randint(key, (batch_size,), 0, present)]
+        index = jax.random.randint(key, (batch_size,), 0, num_rows)
         rows = jax.tree.map(lambda leaf: leaf[index], train)
         gradient = jax.grad(objectives.train)(params, rows, noise_key)
         updates, moments = optimiser.update(gradient, moments, params)

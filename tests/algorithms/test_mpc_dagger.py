@@ -11,6 +11,7 @@ import pytest
 from jgps.algorithms import MpcDaggerConfig, SearchConfig, mpc_dagger
 from jgps.core.types import OK
 from jgps.optimise.ilqg.system import Goal
+from jgps.optimise.labelling import replay
 from jgps.optimise.labelling.ground import _on_observation, make_ground
 from jgps.policies import DistilConfig
 from jgps.policies.learner import MlpConfig
@@ -306,3 +307,18 @@ def test_what_it_can_not_do_is_said_in_one_sentence():
         MpcDaggerConfig(**{**SETTINGS, "labels_kept": 3})
     with pytest.raises(ValueError, match="replan_every is 4; it has to be less than the horizon"):
         MpcDaggerConfig(**{**SETTINGS, "replan_every": 4})
+
+
+def test_what_has_no_label_is_not_learned_from():
+    """However empty the ring is, minibatches have labels alone, each about as often."""
+    weight = jnp.asarray([0, 1, 0, 1, 1, 0, 0], jnp.float32)
+    numbers = jnp.arange(7, dtype=jnp.float32)[:, None]
+    gain = jnp.zeros((7, 1, 0), jnp.float16)
+    ring = replay.Replay(
+        replay.Labels(numbers, numbers, gain, weight), jnp.eye(1), jnp.asarray(3.0), jnp.asarray(1)
+    )
+    found = replay.learned_from(ring, jnp.asarray(1.0))
+    assert found.o.ravel().tolist() == [1, 3, 4, 1, 3, 4, 1]
+    assert np.all(np.asarray(found.weight) == 1)
+    empty = ring._replace(labels=ring.labels._replace(weight=0 * weight))
+    assert np.all(np.asarray(replay.learned_from(empty, jnp.asarray(1.0)).weight) == 0)

@@ -404,21 +404,3 @@ def test_what_nobody_knows_the_gains_of_is_not_disturbed(rng):
     np.testing.assert_allclose(slopes[False], K * spread, atol=0.05)
     np.testing.assert_allclose(slopes[True][:, :2], (K * spread)[:, :2], atol=0.1)
     assert np.abs(slopes[True][:, 2]).max() < 0.7 * np.abs(K[:, 2] * spread[2]).max()
-
-
-def test_rows_without_weight_are_not_drawn(rng):
-    """However many there are, as in a replay that fills up, the same rows are drawn."""
-    rows, _, _ = _supervision(rng)
-    config = dataclasses.replace(SHORT, input_noise=0.0)
-    expected = distil(_policy((6,)), rows, jax.random.key(0), config)[0]
-
-    def with_more(leaf):  # of other numbers
-        return jnp.concatenate([leaf + 1, leaf], axis=1)
-
-    more = rows._replace(
-        o=with_more(rows.o), target=with_more(rows.target),
-        weight=jnp.concatenate([jnp.zeros((C, N, T)), rows.weight], axis=1),
-    )  # fmt: skip
-    policy, info = distil(_policy((6,)), more, jax.random.key(0), config)
-    assert int(info.status.code) == OK
-    _alike(policy.variables, expected.variables, rtol=1e-3, atol=1e-4)

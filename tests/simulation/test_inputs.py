@@ -73,7 +73,9 @@ def _by_hand(system, c, noise, sensing):
             place = body if kind == "xfrc_applied" else model.body_mocapid[body]
             getattr(data, kind)[place] = row
         mujoco.mj_forward(model, data)
-        x, o = system.layouts.observe(data.qpos, data.qvel, data.act, data.sensordata)
+        x, o = system.layouts.observe(
+            data.qpos, data.qvel, data.act, data.sensordata, data.ctrl, data.time
+        )
         xs.append(x)
         os.append(o)
         seen.append(os[max(t - sensing.latency[c], 0)] + sensing.noise[c, t % 4])

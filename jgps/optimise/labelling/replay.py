@@ -84,7 +84,7 @@ def added(replay: Replay, labels: Labels, curvature: jax.Array) -> Replay:
 
 def learned_from(replay: Replay, temperature: jax.Array) -> Supervision:
     """All labels, each of which counts the same: they differ by decades in how firm they are."""
-    labels = replay.labels
+    labels = _in_place_of_none(replay.labels)
     precision = linalg.symmetrise(replay.curvature) / temperature
     eye = jnp.eye(precision.shape[-1], dtype=precision.dtype)
     firm = jnp.trace(precision) / len(eye)
@@ -101,3 +101,11 @@ def learned_from(replay: Replay, temperature: jax.Array) -> Supervision:
         gain=gain,
         known=known,
     )
+
+
+def _in_place_of_none(labels: Labels) -> Labels:
+    """The same with labels that there are, in turn, where there is none: minibatches draw any."""
+    there = labels.weight > 0
+    order = jnp.argsort(~there, stable=True)
+    rows = order[jnp.arange(len(order)) % jnp.maximum(jnp.sum(there), 1)]
+    return jax.tree.map(lambda a: a[rows], labels)

@@ -188,6 +188,7 @@ def _servos(model: mujoco.MjModel) -> np.ndarray:
     return servos
 
 
+@quiet_mujoco()
 def _rises(
     model: mujoco.MjModel, data: mujoco.MjData, feet: Sequence[str], places: np.ndarray
 ) -> np.ndarray:
